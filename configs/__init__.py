@@ -1,0 +1,1 @@
+"""Configurations: ``common.py`` holds every field, the others are deltas."""

@@ -1,0 +1,52 @@
+"""Every field of the configuration, with the defaults of the method."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The default configuration: ResNet-50 on three qualities."""
+    config = ml_collections.ConfigDict()
+
+    config.model = ml_collections.ConfigDict()
+    config.model.name = "resnet50"
+    config.model.dtype = "float32"  # of the computation; parameters and statistics are float32
+    config.model.pretrained = ""  # file with weights to start from; empty: from scratch
+
+    config.dataset = ml_collections.ConfigDict()
+    config.dataset.name = "synthetic_faces"
+    config.dataset.data_dir = ""  # where built datasets are; empty: $TFDS_DATA_DIR or TFDS's own
+    config.dataset.manual_dir = ""  # the folder that was downloaded by hand
+    config.dataset.manifest = ""  # data.json, for dataset.name = "manifest"
+
+    config.qualities = ("raw", "c23", "c40")  # trained on and evaluated
+    config.image_size = 224  # px; each crop is resized once, to a square of this side
+
+    config.batch_size = 64  # tuples, over all devices; each tuple is one image a quality
+    config.num_epochs = 32
+    config.num_steps = 0  # where positive, the length of training, whatever num_epochs says
+    config.head_only_epochs = 3  # the backbone stands still, statistics included
+
+    # Adam with coupled weight decay; one cosine cycle of the learning rate
+    config.learning_rate = 2e-4  # the peak
+    config.weight_decay = 1e-4
+    config.one_cycle = ml_collections.ConfigDict()
+    config.one_cycle.pct_start = 0.05  # share of all steps in which the rate rises
+    config.one_cycle.div_factor = 25.0  # peak over initial rate
+    config.one_cycle.final_div_factor = 1e4  # initial over final rate
+
+    config.awp = ml_collections.ConfigDict()
+    config.awp.gamma = 0.002  # perturbation relative to each weight tensor; 0: off
+    config.awp.warmup_epochs = 3  # epochs before the first perturbation
+
+    # The ascent step climbs the whole objective: cross-entropy (mean over qualities) minus
+    # weight x HSIC (mean over pairs of qualities, weighted over layers).
+    config.hsic = ml_collections.ConfigDict()
+    config.hsic.estimator = "debiased_cka"
+    config.hsic.weight = 0.1  # suits debiased_cka, which is at most 1; see docs/method.md
+    config.hsic.sigma = 6.0
+    config.hsic.layer_weights = (0.1, 0.25, 0.5, 0.0, 0.0, 0.0)  # 4 stages, pooled, logits
+
+    config.seed = 41
+    config.log_every_steps = 10
+    config.checkpoint_every_steps = 0  # besides the end of each epoch; 0: only there
+    return config

@@ -1,0 +1,19 @@
+"""Minutes on two CPU cores, from nothing: a small ResNet on rendered faces."""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """A small ResNet at 64 px, trained from scratch on `synthetic_faces`."""
+    config = common.get_config()
+    config.model.name = "resnet_small"
+    config.image_size = 64
+    config.batch_size = 16
+    config.num_epochs = 6
+    config.head_only_epochs = 0  # a random backbone is nothing to build on
+    config.learning_rate = 2e-3
+    config.one_cycle.pct_start = 0.2
+    config.awp.warmup_epochs = 4
+    return config

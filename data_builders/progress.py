@@ -1,0 +1,54 @@
+"""Progress of long work: count, rate and remaining time."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+# On a terminal the line is redrawn; in a log file every line stays, so there are fewer.
+_LOG_INTERVAL_S = 10.0
+
+
+class Progress:
+    """A progress line on stderr, redrawn on a terminal, one line an interval elsewhere."""
+
+    def __init__(self, total: int, label: str, *, unit: str, initial: int = 0) -> None:
+        self._total, self._label, self._unit, self._initial = total, label, unit, initial
+        self._bar: tqdm | None = None
+        self._depth = 0
+
+    def __enter__(self) -> Progress:
+        self._depth += 1
+        if self._bar is None:
+            live = sys.stderr.isatty()
+            line = "{desc}: {n_fmt}/{total_fmt} {elapsed}<{remaining}, {rate_fmt}{postfix}"
+            self._bar = tqdm(
+                total=self._total,
+                initial=self._initial,
+                desc=self._label,
+                unit=f" {self._unit}",
+                bar_format=None if live else line + "\n",
+                mininterval=0.2 if live else _LOG_INTERVAL_S,
+                dynamic_ncols=live,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._bar is not None and self._depth == 0 and self._bar.n >= self._total:
+            self.close()
+
+    def advance(self, count: int = 1, **numbers: Any) -> None:
+        """Counts work done; `numbers` are shown behind the rate."""
+        if self._bar is not None:
+            if numbers:
+                self._bar.set_postfix(numbers, refresh=False)
+            self._bar.update(count)
+
+    def close(self) -> None:
+        """Ends the line."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

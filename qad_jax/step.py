@@ -1,0 +1,192 @@
+"""What one device does in a step, as pure functions: forward, losses, update, prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from qad_jax.losses import collaborative_hsic
+
+#: Top-level module of every backbone that turns the pooled feature into logits.
+HEAD = "fc"
+
+# ImageNet's, which every pretrained backbone expects.
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+class Batch(NamedTuple):
+    """Training input.
+
+    Attributes:
+      images: `(m, Q, H, W, 3)` uint8, RGB: m tuples, each the same crop at Q qualities.
+      labels: `(m,)` int32, 0 real, 1 fake.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+
+
+@struct.dataclass
+class TrainState:
+    """Everything a step changes."""
+
+    step: jax.Array  # () int32
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+class Objective(NamedTuple):
+    """What is learned.
+
+    Attributes:
+      model: Module whose `apply` returns `qad_jax.models.ModelOutput`.
+      layer_weights: Weight of each of the six features in the HSIC term; all zeros leave the term
+        out.
+      sigma: Width of the kernel, see `qad_jax.losses.hsic`.
+      estimator: See `qad_jax.losses.hsic`.
+      axis_name: Mapped axis of the replicas, None on a single device.
+      head_only: The backbone is a constant: its running statistics are used and left alone, and
+        no gradient reaches it.
+    """
+
+    model: nn.Module
+    layer_weights: tuple[float, ...]
+    sigma: float = 6.0
+    estimator: str = "debiased_cka"
+    axis_name: str | None = None
+    head_only: bool = False
+
+
+def normalise(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+    """uint8 pictures as the backbones expect them, on the device: `(x / 255 - mean) / std`."""
+    mean, std = (255 * jnp.asarray(constant, jnp.float32) for constant in (_MEAN, _STD))
+    return ((images.astype(jnp.float32) - mean) / std).astype(dtype)
+
+
+def losses(
+    objective: Objective,
+    params: Any,
+    batch_stats: Any,
+    batch: Batch,
+    key: jax.Array,
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any]]:
+    """Cross-entropy of this device's tuples and HSIC of the global batch.
+
+    Args:
+      objective: What is learned.
+      params: Parameters of the model.
+      batch_stats: Running statistics of the model.
+      batch: This device's tuples.
+      key: Randomness of dropout and stochastic depth.
+
+    Returns:
+      `((cross_entropy, hsic), (logits, batch_stats))`: two float32 scalars, the mean over tuples
+      and qualities and the weighted mean over pairs of qualities; logits `(m, Q, classes)`; and
+      the updated running statistics.
+    """
+    tuples, qualities = batch.images.shape[:2]
+    images = normalise(batch.images.reshape(-1, *batch.images.shape[2:]))
+    if objective.head_only:
+        params = {
+            name: tree if name == HEAD else jax.lax.stop_gradient(tree)
+            for name, tree in params.items()
+        }
+    output, changed = objective.model.apply(
+        {"params": params, "batch_stats": batch_stats},
+        images,
+        train=not objective.head_only,
+        mutable=["batch_stats"],
+        rngs={"dropout": key},
+    )
+    logits = output.logits.reshape(tuples, qualities, -1)
+    labels = jnp.broadcast_to(batch.labels[:, None], (tuples, qualities))
+    cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    hsic = collaborative_hsic(
+        [f.reshape(tuples, qualities, *f.shape[1:]) for f in output.features],
+        objective.layer_weights,
+        sigma=objective.sigma,
+        estimator=objective.estimator,
+        axis_name=objective.axis_name,
+    )
+    return (cross_entropy, hsic), (logits, changed["batch_stats"])
+
+
+def make_train_step(
+    objective: Objective, tx: optax.GradientTransformationExtraArgs, seed: int
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """Builds the training step of one device.
+
+    Args:
+      objective: What is learned.
+      tx: An optimiser that takes the pullback of (cross-entropy, HSIC), such as
+        `qad_jax.transforms.qad`.
+      seed: Seed of dropout and stochastic depth.
+
+    Returns:
+      A pure function `(state, batch) -> (state, metrics)`. The running statistics are those of
+      the pass at the clean weights: those are the weights inference uses. Metrics are float32
+      scalars, means over the global batch.
+    """
+    axis = objective.axis_name
+
+    def across(tree: Any) -> Any:
+        return tree if axis is None else jax.lax.pmean(tree, axis)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        if axis is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+
+        def at(params: Any) -> Any:
+            # The same key at the clean and at the perturbed weights: one function is ascended.
+            return losses(objective, params, state.batch_stats, batch, key)
+
+        values, pullback, (logits, batch_stats) = jax.vjp(at, state.params, has_aux=True)
+        updates, opt_state = tx.update(
+            pullback,
+            state.opt_state,
+            state.params,
+            grad_fn=lambda params: jax.vjp(at, params, has_aux=True)[1],
+        )
+        hits = jnp.argmax(logits, axis=-1) == batch.labels[:, None]
+        metrics = {
+            "cross_entropy": values[0],
+            "hsic": values[1],
+            "accuracy": jnp.mean(hits, dtype=jnp.float32),
+        }
+        new_state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=across(batch_stats),
+            opt_state=opt_state,
+        )
+        return new_state, across(metrics)
+
+    return train_step
+
+
+def make_predict_step(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
+    """Builds the prediction of one device.
+
+    Args:
+      model: Module whose `apply` returns `qad_jax.models.ModelOutput`.
+
+    Returns:
+      A function of the variables and of `(n, Q, H, W, 3)` uint8 pictures: `(n, Q)` float32, the
+      probability that each is fake.
+    """
+
+    def predict_step(variables: Any, images: jax.Array) -> jax.Array:
+        flat = normalise(images.reshape(-1, *images.shape[2:]))
+        logits = model.apply(variables, flat, train=False).logits
+        return jax.nn.softmax(logits, axis=-1)[:, 1].reshape(images.shape[:2])
+
+    return predict_step
