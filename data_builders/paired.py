@@ -138,8 +138,9 @@ class PairedDatasetBuilder(
     """
 
     VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("1.0.0")
-    #: Reading a clip is pure Python or holds the GIL: use processes. Else the caller's thread.
-    parallel: ClassVar[bool] = True
+    #: What the constructor must be told besides where to put the dataset: 'manual_dir',
+    #: 'manifest', or nothing for a dataset that makes itself.
+    NEEDS: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, file_format: str = "array_record", **kwargs: Any) -> None:
         super().__init__(file_format=file_format, **kwargs)
@@ -169,7 +170,7 @@ class PairedDatasetBuilder(
 
     def _generate_examples(self, sources: Sequence[Any], progress: Progress) -> Iterator[Example]:
         read = functools.partial(_encoded_examples, self.read_clip)
-        with _workers(len(sources) if self.parallel else 0) as parallel_map, progress:
+        with _workers(len(sources)) as parallel_map, progress:
             for examples in parallel_map(read, sources):
                 progress.advance()
                 yield from examples

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from tqdm import tqdm
 
@@ -32,6 +31,7 @@ class Progress:
                 bar_format=None if live else line + "\n",
                 mininterval=0.2 if live else _LOG_INTERVAL_S,
                 dynamic_ncols=live,
+                position=None if live else 0,  # a log file has no cursor to move
             )
         return self
 
@@ -40,12 +40,15 @@ class Progress:
         if self._bar is not None and self._depth == 0 and self._bar.n >= self._total:
             self.close()
 
-    def advance(self, count: int = 1, **numbers: Any) -> None:
-        """Counts work done; `numbers` are shown behind the rate."""
+    def advance(self, count: int = 1) -> None:
+        """Counts work done."""
         if self._bar is not None:
-            if numbers:
-                self._bar.set_postfix(numbers, refresh=False)
             self._bar.update(count)
+
+    def show(self, **numbers: float) -> None:
+        """Shows numbers behind the rate from the next redrawing on."""
+        if self._bar is not None:
+            self._bar.set_postfix(numbers, refresh=False)
 
     def close(self) -> None:
         """Ends the line."""

@@ -203,22 +203,18 @@ def qad_gradient(
     return awp(gamma, inner=gradient)
 
 
-def coupled_adam(
-    learning_rate: optax.ScalarOrSchedule, weight_decay: float = 0.0
-) -> optax.GradientTransformation:
-    """Adam with weight decay as an L2 penalty in the gradient (torch's Adam, not AdamW).
+def coupled_adam(weight_decay: float = 0.0) -> optax.GradientTransformation:
+    """Adam's direction with weight decay as an L2 penalty in the gradient (torch's Adam, not AdamW).
 
     Args:
-      learning_rate: A number or a schedule.
       weight_decay: Added to the gradient as ``weight_decay * params``, for every leaf.
 
     Returns:
-      The transform.
+      The transform, without a learning rate.
     """
     return optax.chain(
         optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity(),
         optax.scale_by_adam(),
-        optax.scale_by_learning_rate(learning_rate),
     )
 
 
@@ -249,5 +245,6 @@ def qad(
     """
     return optax.chain(
         qad_gradient(gamma=gamma, hsic_weight=hsic_weight, axis_name=axis_name),
-        coupled_adam(learning_rate, weight_decay),
+        coupled_adam(weight_decay),
+        optax.scale_by_learning_rate(learning_rate),
     )

@@ -1,0 +1,131 @@
+"""Finds, opens and builds datasets by name; as a command, builds one.
+
+python -m data_builders.build synthetic_faces
+python -m data_builders.build manifest --manifest data.json --data_dir OUT
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_builders.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from data_builders.paired import PairedDatasetBuilder
+
+_HERE = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The datasets that have a builder: each is a folder beside this file."""
+    return sorted(folder.parent.name for folder in _HERE.glob("*/builder.py"))
+
+
+def builder(
+    name: str, *, data_dir: str | Path = "", manual_dir: str | Path = "", manifest: str | Path = ""
+) -> PairedDatasetBuilder:
+    """Makes the builder of a dataset; nothing is read or written yet but the manifest.
+
+    Args:
+      name: A dataset, or 'dataset/config'.
+      data_dir: Where built datasets are. Empty: TFDS's place (`$TFDS_DATA_DIR`, or
+        `~/tensorflow_datasets`).
+      manual_dir: Folder downloaded by hand, for datasets that are made from one.
+      manifest: Path of the JSON file, for the dataset 'manifest'.
+
+    Returns:
+      The builder. `is_prepared()` tells whether the dataset is built.
+
+    Raises:
+      UserError: For an unknown dataset or configuration, or a manifest with a mistake.
+    """
+    base, _, config = name.partition("/")
+    if base not in names():
+        raise UserError(f"there is no builder for dataset {name!r}: {nearest(base, names())}")
+    made: type[PairedDatasetBuilder] = importlib.import_module(f"data_builders.{base}").Builder
+    given = {"manual_dir": manual_dir, "manifest": manifest}
+    needed = {source: given[source] for source in made.NEEDS}
+    configs = {known.name for known in made.BUILDER_CONFIGS}
+    if config and config not in configs:
+        raise UserError(
+            f"dataset {base!r} has no configuration {config!r}: {nearest(config, configs)}"
+        )
+    place = str(Path(data_dir).expanduser().absolute()) if str(data_dir) else None
+    return made(data_dir=place, config=config or None, **needed)
+
+
+def prepare(dataset: PairedDatasetBuilder) -> None:
+    """Builds a dataset unless it is built. Interrupted or failed, it leaves nothing behind.
+
+    Args:
+      dataset: A builder, see `builder`.
+
+    Raises:
+      UserError: If something in the source data is wrong.
+    """
+    import tensorflow_datasets as tfds
+
+    if dataset.is_prepared():
+        return
+    tfds.disable_progress_bar()  # ours knows the total
+    place = Path(dataset.data_dir)
+    existed = next(parent for parent in place.parents if parent.exists())
+    with tempfile.TemporaryDirectory() as downloads:
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads; none here
+                dataset.download_and_prepare(download_dir=downloads)
+        except BaseException:
+            _remove_empty(place.parent, down_to=existed)
+            raise
+
+
+def _remove_empty(folder: Path, down_to: Path) -> None:
+    while folder != down_to and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_builders.build", description="Builds a paired-quality dataset."
+    )
+    parser.add_argument("name", help=f"DATASET or DATASET/CONFIG; datasets: {', '.join(names())}")
+    parser.add_argument(
+        "--data_dir", default="", help="where to put it (TFDS's place if not given)"
+    )
+    parser.add_argument("--manual_dir", default="", help="the folder you downloaded")
+    parser.add_argument("--manifest", default="", help="data.json, for the dataset 'manifest'")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the command; returns its exit status."""
+    args = _parse(argv)
+    try:
+        dataset = builder(
+            args.name,
+            data_dir=args.data_dir,
+            manual_dir=args.manual_dir,
+            manifest=args.manifest,
+        )
+        prepare(dataset)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for split, info in dataset.info.splits.items():
+        print(f"{split}: {info.num_examples} tuples at {', '.join(dataset.qualities)}")
+    print(os.fspath(dataset.data_dir))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""Checkpoints: what is saved, what is kept, and restoring for training and for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from data_builders.errors import UserError
+from qad_jax import configuration, models, parallel
+from qad_jax.step import TrainState
+
+_SCORE = "auc"
+
+
+def _score(metrics: Mapping[str, float]) -> float:
+    return metrics[_SCORE]
+
+
+def _manager(directory: Path, *, read_only: bool) -> ocp.CheckpointManager:
+    kept = [
+        checkpoint_managers.LatestN(1),
+        checkpoint_managers.BestN(
+            get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
+        ),
+    ]
+    return ocp.CheckpointManager(
+        directory,
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(kept),
+            best_fn=_score,
+            read_only=read_only,
+            save_interval_steps=0 if read_only else 1,
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+        ),
+    )
+
+
+class Checkpoints:
+    """The checkpoints of a run: the newest, and the best by mean validation AUC."""
+
+    def __init__(self, workdir: Path) -> None:
+        """Opens or makes `workdir/checkpoints`."""
+        self.directory = workdir / "checkpoints"
+        self._manager = _manager(self.directory, read_only=False)
+
+    @property
+    def latest(self) -> int | None:
+        """The newest whole checkpoint's step; half-written ones do not count."""
+        return self._manager.latest_step()
+
+    def save(
+        self,
+        state: TrainState,
+        config: ml_collections.ConfigDict,
+        *,
+        step: int,
+        auc: float | None = None,
+    ) -> None:
+        """Saves in the background; the state may be donated right after.
+
+        Args:
+          state: What to save.
+          config: The run's configuration: a checkpoint can be used without anything beside it.
+          step: Steps taken, which is also the position in the stream of training batches.
+          auc: Mean validation AUC, where it has just been measured.
+        """
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                batch_stats=ocp.args.StandardSave(state.batch_stats),
+                opt_state=ocp.args.StandardSave(state.opt_state),
+                data=ocp.args.JsonSave({"batches": step}),
+                config=ocp.args.JsonSave(configuration.to_dict(config)),
+            ),
+            metrics=None if auc is None else {_SCORE: auc},
+        )
+
+    def restore(self, like: TrainState) -> TrainState:
+        """Restores the newest checkpoint onto this process's devices.
+
+        Args:
+          like: A state of the same shape; only shapes and types are read.
+        """
+        step = self._manager.latest_step()
+        like = parallel.replicated_like(like)
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(like.params),
+                batch_stats=ocp.args.StandardRestore(like.batch_stats),
+                opt_state=ocp.args.StandardRestore(like.opt_state),
+            ),
+        )
+        return TrainState(
+            step=parallel.replicate(jnp.asarray(step, jnp.int32)),
+            params=restored.params,
+            batch_stats=restored.batch_stats,
+            opt_state=restored.opt_state,
+        )
+
+    def close(self) -> None:
+        """Waits for saves under way."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def restore_for_evaluation(
+    directory: str | Path, step: int | None = None
+) -> tuple[dict[str, Any], ml_collections.ConfigDict]:
+    """Restores a trained model, without optimiser state, whatever devices it was trained on.
+
+    Args:
+      directory: The run's folder, or the `checkpoints` folder in it.
+      step: Which checkpoint; None: the best by mean validation AUC, or the newest where no
+        validation took place.
+
+    Returns:
+      `(variables, config)`: `{'params', 'batch_stats'}` replicated on this process's devices, for
+      `qad_jax.models.create(config.model.name)`; and the configuration of the run.
+
+    Raises:
+      UserError: Where there is no such checkpoint.
+    """
+    variables, config, _ = restore_step(directory, step)
+    return variables, config
+
+
+def restore_step(
+    directory: str | Path, step: int | None = None
+) -> tuple[dict[str, Any], ml_collections.ConfigDict, int]:
+    """As `restore_for_evaluation`, and also returns the step of the checkpoint."""
+    folder = Path(directory).expanduser().absolute()
+    if (folder / "checkpoints").is_dir():
+        folder = folder / "checkpoints"
+    if not folder.is_dir():
+        raise UserError(
+            f"{directory}: there are no checkpoints; train first, or name another folder"
+        )
+    manager = _manager(folder, read_only=True)
+    steps = manager.all_steps()
+    if not steps:
+        raise UserError(f"{folder}: holds no whole checkpoint; train first, or name another folder")
+    if step is None:
+        step = manager.best_step() if manager.best_step() is not None else manager.latest_step()
+    if step not in steps:
+        held = ", ".join(map(str, sorted(steps)))
+        raise UserError(f"{folder}: there is no checkpoint of step {step}; there are {held}")
+    saved = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
+    config = configuration.from_dict(saved.config)
+    like = parallel.replicated_like(abstract_variables(config))
+    restored = manager.restore(
+        step,
+        args=ocp.args.Composite(
+            **{name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
+        ),
+    )
+    manager.close()
+    return {name: restored[name] for name in like}, config, step
+
+
+def abstract_variables(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Shapes and types of a configuration's variables, without computing any."""
+    model = models.create(config.model.name)
+    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+    variables = jax.eval_shape(
+        lambda images: model.init(jax.random.key(0), images, train=False), image
+    )
+    return {"params": variables["params"], "batch_stats": variables["batch_stats"]}

@@ -1,0 +1,182 @@
+"""Configurations: checked against what they claim, compared, stored as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from data_builders.errors import UserError, nearest
+from qad_jax.writer import write_whole
+
+# May differ between a run and its resumption: where things are, and how often one looks.
+_FREE = {
+    "dataset.data_dir",
+    "dataset.manual_dir",
+    "dataset.manifest",
+    "log_every_steps",
+    "checkpoint_every_steps",
+}
+_DTYPES = ("float32", "bfloat16")
+_POSITIVE = (
+    "image_size",
+    "batch_size",
+    "num_epochs",
+    "learning_rate",
+    "hsic.sigma",
+    "log_every_steps",
+)
+_NOT_NEGATIVE = (
+    "num_steps",
+    "weight_decay",
+    "head_only_epochs",
+    "awp.gamma",
+    "awp.warmup_epochs",
+    "hsic.weight",
+    "checkpoint_every_steps",
+)
+
+
+def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Plain dictionaries and lists, as JSON has them."""
+    plain: dict[str, Any] = json.loads(config.to_json_best_effort())
+    return plain
+
+
+def from_dict(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """The inverse of `to_dict`: lists become tuples, as configurations have them."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: plain(item) for name, item in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    return ml_collections.ConfigDict(plain(values))
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Checks every field whose mistakes would otherwise surface late or never.
+
+    Args:
+      config: As it came from the config file and the command line.
+
+    Returns:
+      A frozen copy, with the qualities as a tuple of names (`raw,c40` on the command line comes as
+      one).
+
+    Raises:
+      UserError: Naming the field.
+    """
+    from qad_jax import models
+    from qad_jax.losses import ESTIMATORS
+
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.qualities = tuple(
+            name.strip() for quality in config.qualities for name in quality.split(",")
+        )
+    fields = dict(_leaves(config.to_dict()))
+    for name in _POSITIVE:
+        if not fields[name] > 0:
+            raise UserError(f"config.{name}: is {fields[name]}, must be positive")
+    for name in _NOT_NEGATIVE:
+        if not fields[name] >= 0:
+            raise UserError(f"config.{name}: is {fields[name]}, must not be negative")
+    for name, known in [
+        ("model.name", models.NAMES),
+        ("model.dtype", _DTYPES),
+        ("hsic.estimator", ESTIMATORS),
+    ]:
+        if fields[name] not in known:
+            raise UserError(
+                f"config.{name}: unknown {fields[name]!r}: {nearest(fields[name], known)}"
+            )
+    qualities = config.qualities
+    if not all(qualities) or not qualities or len(set(qualities)) < len(qualities):
+        raise UserError(f"config.qualities: {qualities} must be different names, at least one")
+    if not 0 < config.one_cycle.pct_start < 1:
+        raise UserError(
+            f"config.one_cycle.pct_start: is {config.one_cycle.pct_start}, must be in (0, 1)"
+        )
+    if len(config.hsic.layer_weights) != 6:
+        raise UserError(
+            f"config.hsic.layer_weights: {len(config.hsic.layer_weights)} numbers; a model has six "
+            "features (four stages, pooled, logits)"
+        )
+    if uses_hsic(config):
+        if len(qualities) < 2:
+            raise UserError(
+                "config.hsic.weight: one quality has no other to depend on; set it to 0, or name "
+                "two or more config.qualities"
+            )
+        fewest = ESTIMATORS[config.hsic.estimator]
+        if config.batch_size < fewest:
+            raise UserError(
+                f"config.batch_size: {config.batch_size} tuples, but hsic.estimator "
+                f"{config.hsic.estimator!r} needs at least {fewest}"
+            )
+    if config.model.pretrained:
+        raise UserError(
+            "config.model.pretrained: this version cannot read weights of other projects yet; leave "
+            "it empty"
+        )
+    config.lock()
+    return config
+
+
+def uses_hsic(config: ml_collections.ConfigDict) -> bool:
+    """Whether the HSIC term has any weight."""
+    return config.hsic.weight > 0 and any(config.hsic.layer_weights)
+
+
+def claim_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Makes a folder the run's own, or finds that it is.
+
+    Args:
+      config: The run's configuration; written to `config.json` where there is none.
+      workdir: The run's folder.
+
+    Raises:
+      UserError: Where the folder belongs to a run of another configuration, naming the fields, or
+        holds other things.
+    """
+    path = workdir / "config.json"
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir: {workdir} is a file, not a folder")
+    ours = to_dict(config)
+    if path.exists():
+        try:
+            theirs = dict(_leaves(json.loads(path.read_text())))
+        except ValueError as error:
+            raise UserError(f"{path}: not valid JSON ({error}); name another --workdir") from error
+        mine = dict(_leaves(ours))
+        different = [
+            f"{name} is {theirs.get(name)!r} there and {mine.get(name)!r} here"
+            for name in sorted(theirs.keys() | mine.keys())
+            if theirs.get(name) != mine.get(name) and name not in _FREE
+        ]
+        if different:
+            raise UserError(
+                f"--workdir: {workdir} holds a run of another configuration ({'; '.join(different)}); "
+                "name another folder, or restore those fields to go on with it"
+            )
+        return
+    if workdir.exists() and (workdir / "checkpoints").exists():
+        raise UserError(
+            f"--workdir: {workdir} has checkpoints but no config.json; name another folder"
+        )
+    try:
+        write_whole(path, json.dumps(ours, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"--workdir: cannot write to {workdir}: {error.strerror}") from error

@@ -1,0 +1,191 @@
+"""From a built dataset to batches: TFDS data source -> grain -> uint8 arrays on the host.
+
+The order of training batches, and which of them are mirrored, depends on the seed alone, not on
+how many threads read: shuffling and batching come before reading ahead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import grain
+import numpy as np
+import numpy.typing as npt
+import tensorflow_datasets as tfds
+
+from data_builders.errors import UserError, nearest
+from data_builders.paired import PairedDatasetBuilder
+from qad_jax.step import Batch
+
+# Batches decoded ahead by the reading threads.
+_READ_AHEAD = 4
+
+
+class Frames(NamedTuple):
+    """Evaluation input: consecutive records of a split, filled up to the batch size.
+
+    Attributes:
+      images: `(n, Q, H, W, 3)` uint8, RGB; zeros where padded.
+      labels: `(k,)` int32, k <= n: the records there really are.
+      method: k names of the manipulation methods.
+      video: k names of videos, unique within a method.
+      identity: k identities.
+      frame: `(k,)` int32 index of each frame in its video.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int32]
+    method: list[str]
+    video: list[str]
+    identity: list[str]
+    frame: npt.NDArray[np.int32]
+
+
+class TupleSource:
+    """Records of one split by index, decoded at the wanted qualities and resized, once.
+
+    A random-access source as grain wants it.
+    """
+
+    def __init__(
+        self, dataset: PairedDatasetBuilder, split: str, qualities: Sequence[str], image_size: int
+    ) -> None:
+        """Opens a split.
+
+        Args:
+          dataset: A builder whose dataset is built.
+          split: 'train', 'validation' or 'test'.
+          qualities: Which qualities to decode; others in the record cost nothing.
+          image_size: Side of the square that each crop is resized to, in pixels.
+
+        Raises:
+          UserError: Where the dataset has no such split or quality.
+        """
+        known = dataset.info.features["image"].keys()
+        for quality in qualities:
+            if quality not in known:
+                raise UserError(
+                    f"config.qualities: {dataset.info.full_name} has no quality {quality!r}: "
+                    f"{nearest(quality, known)}"
+                )
+        if split not in dataset.info.splits:
+            raise UserError(
+                f"{dataset.info.full_name} has no {split} split, only "
+                f"{', '.join(dataset.info.splits)}"
+            )
+        skip = {quality: tfds.decode.SkipDecoding() for quality in known}
+        self._source = dataset.as_data_source(split, decoders={"image": skip})
+        self._qualities = tuple(qualities)
+        self._size = image_size
+        cv2.setNumThreads(1)  # the readers are the threads
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = self._source[index]
+        images = [self._decode(record["image"][quality]) for quality in self._qualities]
+        return {**record, "image": np.stack(images)}
+
+    def _decode(self, data: bytes) -> npt.NDArray[np.uint8]:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if image.shape[:2] != (self._size, self._size):
+            shrinks = min(image.shape[:2]) > self._size
+            image = cv2.resize(
+                image,
+                (self._size, self._size),
+                interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
+            )
+        return image
+
+
+class _SharedFlip(grain.transforms.RandomMap):
+    """Mirrors a tuple, all its qualities or none: they must stay the same picture."""
+
+    def random_map(self, element: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        images = element["image"]
+        if rng.random() < 0.5:
+            images = images[:, :, ::-1]
+        return {"images": images, "labels": np.int32(element["label"])}
+
+
+class TrainBatches(Iterator[Batch]):
+    """Endless shuffled training batches; each epoch drops its own incomplete last batch."""
+
+    def __init__(
+        self,
+        source: TupleSource,
+        batch_size: int,
+        *,
+        seed: int,
+        start: int = 0,
+        threads: int | None = None,
+    ) -> None:
+        """Starts reading.
+
+        Args:
+          source: The training split.
+          batch_size: Tuples in a batch.
+          seed: Of the order and the mirroring.
+          start: Number of batches that are past: the stream begins behind them.
+          threads: Number of readers, by default as many as there are cores. Changes nothing but
+            the speed.
+
+        Raises:
+          UserError: Where the split is smaller than a batch.
+        """
+        if len(source) < batch_size:
+            raise UserError(
+                f"config.batch_size: {batch_size} tuples are more than the {len(source)} of the "
+                "train split"
+            )
+        dataset = (
+            grain.MapDataset.source(source)
+            .seed(seed)
+            .shuffle()
+            .random_map(_SharedFlip())
+            .batch(batch_size, drop_remainder=True)
+            .repeat()
+        )
+        self._iterator = iter(dataset.to_iter_dataset(_read_options(threads)))
+        self._iterator.set_state({"next_index": start})
+
+    def __next__(self) -> Batch:
+        return Batch(**next(self._iterator))
+
+
+def frames(source: TupleSource, batch_size: int, threads: int | None = None) -> Iterator[Frames]:
+    """All records of a split in their order, each once, in batches of equal shape.
+
+    Args:
+      source: The split.
+      batch_size: Records in a batch; the last batch is filled up with zeros.
+      threads: Number of readers, by default as many as there are cores.
+
+    Yields:
+      Batches; `len(batch.labels)` says how many of its images are records.
+    """
+    dataset = grain.MapDataset.source(source).batch(batch_size, drop_remainder=False)
+    for records in dataset.to_iter_dataset(_read_options(threads)):
+        images = records["image"]
+        spare = batch_size - len(images)
+        yield Frames(
+            images=np.pad(images, [(0, spare), *[(0, 0)] * 4]) if spare else images,
+            labels=records["label"].astype(np.int32),
+            method=_text(records["method"]),
+            video=_text(records["video"]),
+            identity=_text(records["identity"]),
+            frame=records["frame"].astype(np.int32),
+        )
+
+
+def _text(values: npt.NDArray[Any]) -> list[str]:
+    return [v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()]
+
+
+def _read_options(threads: int | None) -> grain.ReadOptions:
+    threads = threads or os.cpu_count() or 1
+    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_READ_AHEAD)

@@ -1,0 +1,72 @@
+"""Trains and evaluates.
+
+python -m qad_jax.main --config configs/quickstart.py --workdir runs/quickstart
+python -m qad_jax.main --config configs/quickstart.py --workdir runs/quickstart --mode evaluate
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from data_builders.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file; --config.FIELD=VALUE changes a field.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder: checkpoints, logs, results.")
+_MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "evaluate"], "Train and then evaluate, or only evaluate."
+)
+_SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "What to evaluate on.")
+_STEP = flags.DEFINE_integer(
+    "step", None, "Checkpoint to evaluate; by default the best on validation."
+)
+_DEBUG = flags.DEFINE_boolean("debug", False, "Show the traceback of an error.")
+
+
+def _fail(message: object) -> None:
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    """Parses the flags; a mistake in them is one line, whoever finds it."""
+    try:
+        rest: list[str] = flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        if "--debug" in argv:
+            raise
+        return _fail(f"command line: {error}") or []
+    if rest[1:]:
+        _fail(f"command line: unexpected {rest[1]!r}; options begin with --")
+    return rest
+
+
+def _main(argv: Sequence[str]) -> None:
+    del argv
+    try:
+        if _CONFIG.value is None:
+            raise UserError("--config: name a configuration file, such as configs/quickstart.py")
+        if not _WORKDIR.value:
+            raise UserError("--workdir: name the run's folder; it is made if there is none")
+        from qad_jax import run  # here, so that --help need not wait for jax
+
+        run.run(
+            _CONFIG.value, _WORKDIR.value, mode=_MODE.value, split=_SPLIT.value, step=_STEP.value
+        )
+    except UserError as error:
+        if _DEBUG.value:
+            traceback.print_exc()
+        _fail(error)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    app.run(_main, flags_parser=_parse)

@@ -1,0 +1,131 @@
+"""The two jobs of the command: train and evaluate, from a configuration and a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+import ml_collections
+from absl import logging
+
+from data_builders import build
+from data_builders.errors import UserError
+from data_builders.paired import PairedDatasetBuilder
+from qad_jax import checkpoints, configuration, evaluate, train
+from qad_jax.input_pipeline import TupleSource
+
+
+def run(
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    *,
+    mode: str = "train",
+    split: str = "test",
+    step: int | None = None,
+) -> None:
+    """Does one job.
+
+    Args:
+      config: The configuration.
+      workdir: The run's folder.
+      mode: 'train' (and then evaluate the best checkpoint) or 'evaluate'.
+      split: What to evaluate on.
+      step: Checkpoint to evaluate; None: the best on validation.
+
+    Raises:
+      UserError: For anything the user can mend.
+    """
+    logging.set_verbosity(logging.ERROR)  # the libraries tell of every folder they look at
+    _cache_compilations()
+    folder = Path(workdir).expanduser().absolute()
+    config = configuration.check(config)
+    if mode == "train":
+        dataset = open_dataset(config, may_build=True)
+        train.train(config, folder, dataset)
+        if split not in dataset.info.splits:
+            print(f"{dataset.info.full_name} has no {split} split: trained, not evaluated")
+            return
+    else:
+        dataset = open_dataset(config, may_build=False)
+    print(evaluate_run(config, folder, dataset, split=split, step=step))
+
+
+def evaluate_run(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    dataset: PairedDatasetBuilder,
+    *,
+    split: str,
+    step: int | None = None,
+) -> str:
+    """Evaluates a checkpoint of a run and writes the results into the run's folder.
+
+    The model, its picture size and its qualities are the checkpoint's; the data are the
+    configuration's, so that a model can be tried on any dataset.
+
+    Args:
+      config: The configuration.
+      workdir: The run's folder.
+      dataset: A builder whose dataset is built.
+      split: Its split.
+      step: Which checkpoint; None: the best on validation.
+
+    Returns:
+      The table, and where the files are.
+    """
+    variables, trained, step = checkpoints.restore_step(workdir, step)
+    if trained.model.name != config.model.name:
+        raise UserError(
+            f"config.model.name: {config.model.name!r}, but the checkpoint in {workdir} is of "
+            f"{trained.model.name!r}"
+        )
+    source = TupleSource(dataset, split, config.qualities, trained.image_size)
+    scores = evaluate.predict(
+        train.predict_step_of(trained),
+        variables,
+        source,
+        qualities=config.qualities,
+        batch_size=config.batch_size,
+        label=split,
+    )
+    report = {
+        "dataset": dataset.info.full_name,
+        "split": split,
+        "step": step,
+        **evaluate.summarise(scores),
+    }
+    folder = workdir / "evaluation" / split
+    evaluate.write(folder, scores, report)
+    return f"{evaluate.table(report)}\n{folder}"
+
+
+def open_dataset(config: ml_collections.ConfigDict, *, may_build: bool) -> PairedDatasetBuilder:
+    """Opens the configured dataset, building it first where that needs nothing from outside.
+
+    Raises:
+      UserError: If it is not built: the message has the command that builds it.
+    """
+    name, where = config.dataset.name, config.dataset
+    dataset = build.builder(
+        name, data_dir=where.data_dir, manual_dir=where.manual_dir, manifest=where.manifest
+    )
+    if dataset.is_prepared():
+        return dataset
+    if not may_build or "manual_dir" in dataset.NEEDS:
+        needed = {"data_dir": where.data_dir, **{n: where[n] or n.upper() for n in dataset.NEEDS}}
+        options = " ".join(f"--{option} {value}" for option, value in needed.items() if value)
+        raise UserError(
+            f"config.dataset.name: {name} is not built in {dataset.data_path.parent}; run: "
+            f"python -m data_builders.build {name} {options}".rstrip()
+        )
+    build.prepare(dataset)
+    return dataset
+
+
+def _cache_compilations() -> None:
+    """Keeps compiled programs between runs, unless the user has said where or that not."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "qad_jax"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

@@ -1,0 +1,131 @@
+"""The plan of a training: how many steps, in which phases, with which optimiser."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import optax
+
+from data_builders.errors import UserError
+from qad_jax import configuration, parallel, transforms
+from qad_jax.step import HEAD
+
+
+class Phase(NamedTuple):
+    """Steps `start` to `stop` - 1, all made by the same compiled function.
+
+    Attributes:
+      start: First step.
+      stop: The step behind the last.
+      head_only: Only the head learns; the backbone stands still.
+      gamma: Size of the weight perturbation; 0: no second pass.
+    """
+
+    start: int
+    stop: int
+    head_only: bool
+    gamma: float
+
+
+class Plan(NamedTuple):
+    """Attributes: `steps` in all, `epoch_steps` of one epoch, and the `phases` in order."""
+
+    steps: int
+    epoch_steps: int
+    phases: list[Phase]
+
+
+def plan(config: ml_collections.ConfigDict, tuples: int) -> Plan:
+    """Lays out a training.
+
+    Args:
+      config: The configuration.
+      tuples: Size of the train split. Each epoch drops its own incomplete batch.
+
+    Returns:
+      The plan. Perturbation begins with its own epoch, but not before the backbone moves.
+
+    Raises:
+      UserError: Where the split is smaller than a batch.
+    """
+    epoch = tuples // config.batch_size
+    if not epoch:
+        raise UserError(
+            f"config.batch_size: {config.batch_size} tuples are more than the {tuples} of the "
+            "train split"
+        )
+    steps = config.num_steps or config.num_epochs * epoch
+    head = config.head_only_epochs * epoch
+    awp = max(head, config.awp.warmup_epochs * epoch)
+    bounds = [0, *(min(bound, steps) for bound in (head, awp)), steps]
+    return Plan(
+        steps,
+        epoch,
+        [
+            Phase(start, stop, stop <= head, config.awp.gamma if start >= awp else 0.0)
+            for start, stop in itertools.pairwise(bounds)
+            if start < stop
+        ],
+    )
+
+
+def learning_rate(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
+    """One cosine cycle: up to the peak, and down below where it began."""
+    return optax.cosine_onecycle_schedule(
+        steps,
+        config.learning_rate,
+        config.one_cycle.pct_start,
+        config.one_cycle.div_factor,
+        config.one_cycle.final_div_factor,
+    )
+
+
+def optimiser(
+    config: ml_collections.ConfigDict, planned: Plan, phase: Phase
+) -> optax.GradientTransformationExtraArgs:
+    """Makes the optimiser of a phase; its state has the same form in all phases.
+
+    Args:
+      config: The configuration.
+      planned: The whole training, for the schedule and the end of the head-only epochs.
+      phase: The phase it is for: decides about the second pass while compiling, not while running.
+
+    Returns:
+      `qad_jax.transforms.qad`; where training begins with head-only epochs, the backbone's Adam
+      starts when the backbone does, as if it had not been there before.
+    """
+    schedule = learning_rate(config, planned.steps)
+    options = {
+        "gamma": phase.gamma,
+        "hsic_weight": config.hsic.weight if configuration.uses_hsic(config) else 0.0,
+        "axis_name": parallel.AXIS,
+    }
+    if not config.head_only_epochs:
+        return transforms.qad(schedule, weight_decay=config.weight_decay, **options)
+    head_steps = config.head_only_epochs * planned.epoch_steps
+    adam = transforms.coupled_adam(config.weight_decay)
+    return optax.chain(
+        transforms.qad_gradient(**options),
+        optax.partition(
+            {
+                "head": adam,
+                "backbone": optax.conditionally_mask(adam, lambda step: step >= head_steps),
+            },
+            _parts,
+        ),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
+def _parts(params: Any) -> dict[str, Any]:
+    def same(name: str) -> Callable[[Any], str]:
+        return lambda _: name
+
+    return {
+        module: jax.tree.map(same("head" if module == HEAD else "backbone"), tree)
+        for module, tree in params.items()
+    }

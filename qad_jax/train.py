@@ -1,0 +1,198 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from data_builders.errors import UserError
+from data_builders.paired import PairedDatasetBuilder
+from data_builders.progress import Progress
+from qad_jax import configuration, evaluate, models, parallel, schedule
+from qad_jax.checkpoints import Checkpoints
+from qad_jax.input_pipeline import TrainBatches, TupleSource
+from qad_jax.step import Objective, TrainState, make_predict_step, make_train_step
+from qad_jax.writer import MetricsWriter
+
+
+def initial_state(config: ml_collections.ConfigDict, planned: schedule.Plan) -> TrainState:
+    """Draws the weights of step 0 from the seed, on all devices."""
+    model = models.create(config.model.name)
+
+    @jax.jit
+    def init() -> TrainState:
+        images = jnp.zeros((1, config.image_size, config.image_size, 3))
+        variables = model.init(jax.random.key(config.seed), images, train=False)
+        tx = schedule.optimiser(config, planned, planned.phases[0])
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=variables["params"],
+            batch_stats=variables["batch_stats"],
+            opt_state=tx.init(variables["params"]),
+        )
+
+    return parallel.replicate(init())
+
+
+def train_step_of(
+    config: ml_collections.ConfigDict, planned: schedule.Plan, phase: schedule.Phase
+) -> Callable[..., Any]:
+    """Compiles, on its first call, the step of a phase over all devices."""
+    objective = Objective(
+        models.create(
+            config.model.name, dtype=jnp.dtype(config.model.dtype), axis_name=parallel.AXIS
+        ),
+        layer_weights=(
+            tuple(config.hsic.layer_weights)
+            if configuration.uses_hsic(config)
+            else (0.0,) * len(config.hsic.layer_weights)
+        ),
+        sigma=config.hsic.sigma,
+        estimator=config.hsic.estimator,
+        axis_name=parallel.AXIS,
+        head_only=phase.head_only,
+    )
+    tx = schedule.optimiser(config, planned, phase)
+    return parallel.pmap_train(make_train_step(objective, tx, config.seed))
+
+
+def predict_step_of(config: ml_collections.ConfigDict) -> Callable[..., Any]:
+    """Compiles, on its first call, prediction over all devices."""
+    model = models.create(config.model.name, dtype=jnp.dtype(config.model.dtype))
+    return parallel.pmap_predict(make_predict_step(model))
+
+
+@dataclasses.dataclass
+class _Run:
+    """What the parts of the loop share."""
+
+    config: ml_collections.ConfigDict
+    planned: schedule.Plan
+    validation: TupleSource | None
+    checkpoints: Checkpoints
+    writer: MetricsWriter
+    clock: float = dataclasses.field(default_factory=time.monotonic)
+
+    @functools.cached_property
+    def _predict(self) -> Callable[..., Any]:
+        return predict_step_of(self.config)
+
+    @functools.cached_property
+    def _learning_rate(self) -> Callable[[int], Any]:
+        return schedule.learning_rate(self.config, self.planned.steps)
+
+    def log(self, step: int, interval: list[dict[str, jax.Array]]) -> dict[str, float]:
+        """Fetches the interval's metrics, the loop's only wait for the devices, and logs means."""
+        fetched = jax.device_get(interval)
+        means = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}
+        for name, value in means.items():
+            if not np.isfinite(value):
+                good = self.checkpoints.latest
+                raise UserError(
+                    f"training diverged: {name} is {value} within {len(interval)} steps before "
+                    f"step {step}; last good checkpoint: "
+                    f"{'none' if good is None else f'step {good}'}; try a lower "
+                    "config.learning_rate"
+                )
+        now = time.monotonic()
+        self.writer.write(
+            step,
+            "train",
+            {
+                **means,
+                "learning_rate": float(self._learning_rate(step - 1)),
+                "tuples_per_second": len(interval) * self.config.batch_size / (now - self.clock),
+            },
+        )
+        self.clock = now
+        return means
+
+    def validate(self, state: TrainState) -> float | None:
+        """Mean frame AUC over the qualities of the validation split, where there is one."""
+        if self.validation is None:
+            return None
+        scores = evaluate.predict(
+            self._predict,
+            {"params": state.params, "batch_stats": state.batch_stats},
+            self.validation,
+            qualities=self.config.qualities,
+            batch_size=self.config.batch_size,
+            label="validation",
+        )
+        report = evaluate.summarise(scores, intervals=False)
+        numbers = {f"{q}/auc": entry["frame"]["auc"] for q, entry in report["qualities"].items()}
+        mean: float | None = report["mean"]["auc"]
+        self.writer.write(int(state.step), "validation", {**numbers, "auc": mean})
+        return mean
+
+
+def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatasetBuilder) -> None:
+    """Trains, or goes on training where `workdir` holds a checkpoint of the same configuration.
+
+    Args:
+      config: Checked, see `configuration.check`.
+      workdir: The run's folder.
+      dataset: A builder whose dataset is built.
+
+    Raises:
+      UserError: If data and configuration do not fit, the folder is another run's, or the loss
+        is no longer a number.
+    """
+    parallel.check_divides(config.batch_size)
+    source = TupleSource(dataset, "train", config.qualities, config.image_size)
+    validation = None
+    if "validation" in dataset.info.splits:
+        validation = TupleSource(dataset, "validation", config.qualities, config.image_size)
+    planned = schedule.plan(config, len(source))
+    configuration.claim_workdir(config, workdir)
+
+    checkpoints = Checkpoints(workdir)
+    state = initial_state(config, planned)
+    if checkpoints.latest is not None:
+        state = checkpoints.restore(state)
+    start = int(state.step)
+    writer = MetricsWriter(workdir, start)
+    run = _Run(config, planned, validation, checkpoints, writer)
+    batches = TrainBatches(source, config.batch_size, seed=config.seed, start=start)
+    try:
+        with Progress(planned.steps, "training", unit="step", initial=start) as progress:
+            _loop(run, state, parallel.prefetch(batches), progress)
+    finally:
+        checkpoints.close()
+        writer.close()
+
+
+def _loop(run: _Run, state: TrainState, batches: Any, progress: Progress) -> None:
+    config, planned = run.config, run.planned
+    step = int(state.step)
+    interval: list[dict[str, jax.Array]] = []
+    for phase in planned.phases:
+        if step >= phase.stop:
+            continue
+        train_step = train_step_of(config, planned, phase)
+        while step < phase.stop:
+            with jax.transfer_guard_device_to_host("disallow"):
+                state, metrics = train_step(state, next(batches))
+            step += 1
+            interval.append(metrics)
+            progress.advance()
+            last = step == planned.steps
+            epoch_ends = step % planned.epoch_steps == 0 or last
+            saves = config.checkpoint_every_steps and step % config.checkpoint_every_steps == 0
+            if step % config.log_every_steps == 0 or epoch_ends or saves:
+                means = run.log(step, interval)
+                progress.show(loss=means["cross_entropy"], hsic=means["hsic"])
+                interval = []
+            if epoch_ends or saves:
+                auc = run.validate(state) if epoch_ends else None
+                run.checkpoints.save(state, config, step=step, auc=auc)
+                run.clock = time.monotonic()
