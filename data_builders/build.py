@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_builders.errors import UserError, nearest
 
@@ -53,7 +53,7 @@ def builder(
         raise UserError(f"there is no builder for dataset {name!r}: {nearest(base, names())}")
     made: type[PairedDatasetBuilder] = importlib.import_module(f"data_builders.{base}").Builder
     given = {"manual_dir": manual_dir, "manifest": manifest}
-    needed = {source: given[source] for source in made.NEEDS}
+    needed: dict[str, Any] = {source: given[source] for source in made.NEEDS}
     configs = {known.name for known in made.BUILDER_CONFIGS}
     if config and config not in configs:
         raise UserError(
@@ -83,8 +83,10 @@ def prepare(dataset: PairedDatasetBuilder) -> None:
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads; none here
                 dataset.download_and_prepare(download_dir=downloads)
-        except BaseException:
+        except BaseException as error:
             _remove_empty(place.parent, down_to=existed)
+            if isinstance(error, OSError):
+                raise UserError(f"{place}: cannot write the dataset: {error.strerror}") from error
             raise
 
 

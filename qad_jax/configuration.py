@@ -78,9 +78,16 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     Raises:
       UserError: Naming the field.
     """
+    from configs import common
     from qad_jax import models
     from qad_jax.losses import ESTIMATORS
 
+    known = dict(_leaves(common.get_config().to_dict()))
+    given = dict(_leaves(config.to_dict()))
+    for name in given.keys() - known.keys():
+        raise UserError(f"config.{name}: there is no such field: {nearest(name, known)}")
+    for name in known.keys() - given.keys():
+        raise UserError(f"config.{name}: is missing; build on configs/common.py")
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.qualities = tuple(
@@ -93,14 +100,14 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     for name in _NOT_NEGATIVE:
         if not fields[name] >= 0:
             raise UserError(f"config.{name}: is {fields[name]}, must not be negative")
-    for name, known in [
+    for name, choices in [
         ("model.name", models.NAMES),
         ("model.dtype", _DTYPES),
         ("hsic.estimator", ESTIMATORS),
     ]:
-        if fields[name] not in known:
+        if fields[name] not in choices:
             raise UserError(
-                f"config.{name}: unknown {fields[name]!r}: {nearest(fields[name], known)}"
+                f"config.{name}: unknown {fields[name]!r}: {nearest(fields[name], choices)}"
             )
     qualities = config.qualities
     if not all(qualities) or not qualities or len(set(qualities)) < len(qualities):
@@ -128,8 +135,8 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             )
     if config.model.pretrained:
         raise UserError(
-            "config.model.pretrained: this version cannot read weights of other projects yet; leave "
-            "it empty"
+            "config.model.pretrained: this version cannot read weights of other projects yet; "
+            "leave it empty"
         )
     config.lock()
     return config
@@ -168,8 +175,9 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
         ]
         if different:
             raise UserError(
-                f"--workdir: {workdir} holds a run of another configuration ({'; '.join(different)}); "
-                "name another folder, or restore those fields to go on with it"
+                f"--workdir: {workdir} holds a run of another configuration "
+                f"({'; '.join(different)}); name another folder, or restore those fields to go on "
+                "with it"
             )
         return
     if workdir.exists() and (workdir / "checkpoints").exists():

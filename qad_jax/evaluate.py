@@ -72,7 +72,7 @@ def predict(
     batches: list[Frames] = []
     parts: list[npt.NDArray[np.float32]] = []
 
-    def place(batch: Frames) -> tuple[Frames, jax.Array]:
+    def place(batch: Frames) -> tuple[Frames, Any]:
         return batch, parallel.shard(batch.images)
 
     pending: jax.Array | None = None
@@ -122,35 +122,43 @@ def summarise(scores: Scores, *, intervals: bool = True) -> dict[str, Any]:
         bad = int(np.sum(~np.isfinite(scores.score).all(axis=1)))
         raise UserError(f"{bad} of {len(scores.label)} frames have a score that is not a number")
     first, means = metrics.by_video(scores.method, scores.video, scores.score)
-    levels = {
-        "frame": (scores.label, scores.score, scores.identity),
-        "video": (scores.label[first], means, [scores.identity[i] for i in first]),
-    }
-    tables: dict[str, list[dict[str, float | None]]] = {}
-    mean_interval: tuple[float | None, float | None] = (None, None)
-    for level, (labels, values, identities) in levels.items():
-        tables[level] = [metrics.numbers(labels, column) for column in values.T]
-        draws = np.empty((0, values.shape[1]))
-        if intervals and len(np.unique(labels)) == 2:
-            draws = metrics.bootstrap_auc(labels, values, identities)
-        for table, column in zip(tables[level], draws.T, strict=True):
-            table["auc_low"], table["auc_high"] = metrics.interval(column)
-        if level == "frame":
-            mean_interval = metrics.interval(draws.mean(axis=1))
-    mean = {name: _mean([table[name] for table in tables["frame"]]) for name in metrics.NAMES}
-    mean["auc_low"], mean["auc_high"] = mean_interval
+    identities = [scores.identity[i] for i in first]
+    frame, mean = _level(scores.label, scores.score, scores.identity, intervals)
+    video, _ = _level(scores.label[first], means, identities, intervals)
     return {
         "qualities": {
             quality: {
                 "frames": len(scores.label),
                 "videos": len(first),
-                "frame": {name: tables["frame"][i][name] for name in metrics.NAMES},
-                "video": {name: tables["video"][i][name] for name in metrics.NAMES},
+                "frame": frame[i],
+                "video": video[i],
             }
             for i, quality in enumerate(scores.qualities)
         },
         "mean": mean,
     }
+
+
+Numbers = dict[str, float | None]
+
+
+def _level(
+    labels: npt.NDArray[np.int32],
+    scores: npt.NDArray[Any],
+    identities: Sequence[str],
+    intervals: bool,
+) -> tuple[list[Numbers], Numbers]:
+    """The numbers of each column of scores, and their mean over the columns."""
+    each = [metrics.numbers(labels, column) for column in scores.T]
+    mean = {name: _mean([numbers[name] for numbers in each]) for name in each[0]}
+    draws = np.empty((0, scores.shape[1]))
+    if intervals and len(np.unique(labels)) == 2:
+        draws = metrics.bootstrap_auc(labels, scores, identities)
+    columns = [*draws.T, draws.mean(axis=1)]
+    for numbers, column in zip([*each, mean], columns, strict=True):
+        numbers["auc_low"], numbers["auc_high"] = metrics.interval(column)
+    ordered = [{name: numbers[name] for name in metrics.NAMES} for numbers in [*each, mean]]
+    return ordered[:-1], ordered[-1]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -186,10 +194,11 @@ def table(report: dict[str, Any]) -> str:
     def cell(value: float | None) -> str:
         return f"{'n/a' if value is None else f'{100 * value:.1f}':>7}"
 
-    def row(name: str, level: str, numbers: dict[str, float | None], count: str) -> str:
+    def row(name: str, level: str, numbers: Numbers, count: str) -> str:
         low, high = numbers["auc_low"], numbers["auc_high"]
-        known = low is not None and high is not None
-        interval = f"{100 * low:.1f}-{100 * high:.1f}" if known else "n/a"
+        interval = "n/a"
+        if low is not None and high is not None:
+            interval = f"{100 * low:.1f}-{100 * high:.1f}"
         cells = [cell(numbers[key]) for key in metrics.NAMES if not key.startswith("auc_")]
         return f"{name:<8} {level:<6}{count:>7}{cells[0]} {interval:>11}{''.join(cells[1:])}"
 

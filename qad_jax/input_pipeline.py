@@ -78,6 +78,7 @@ class TupleSource:
             )
         skip = {quality: tfds.decode.SkipDecoding() for quality in known}
         self._source = dataset.as_data_source(split, decoders={"image": skip})
+        self._name = f"{dataset.data_dir} {split}"
         self._qualities = tuple(qualities)
         self._size = image_size
         cv2.setNumThreads(1)  # the readers are the threads
@@ -87,11 +88,13 @@ class TupleSource:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         record = self._source[index]
-        images = [self._decode(record["image"][quality]) for quality in self._qualities]
+        images = [self._decode(index, record["image"][quality]) for quality in self._qualities]
         return {**record, "image": np.stack(images)}
 
-    def _decode(self, data: bytes) -> npt.NDArray[np.uint8]:
+    def _decode(self, index: int, data: bytes) -> npt.NDArray[Any]:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if image is None:
+            raise UserError(f"{self._name}: picture of record {index} is damaged; build it again")
         if image.shape[:2] != (self._size, self._size):
             shrinks = min(image.shape[:2]) > self._size
             image = cv2.resize(

@@ -6,9 +6,11 @@ python -m qad_jax.main --config configs/quickstart.py --workdir runs/quickstart 
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -29,19 +31,32 @@ _STEP = flags.DEFINE_integer(
 _DEBUG = flags.DEFINE_boolean("debug", False, "Show the traceback of an error.")
 
 
-def _fail(message: object) -> None:
+def _fail(message: object) -> NoReturn:
     print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
     sys.exit(1)
+
+
+def _explain(message: str) -> str:
+    """The libraries' longer messages, shortened to what helps."""
+    if field := re.search(r'Did you mean "(.+?)" instead of "(.+?)"', message):
+        return f"the configuration has no field {field[2]!r}: did you mean {field[1]!r}?"
+    if field := re.fullmatch(r"\W*'?(\w+)\W*", message):
+        return f"the configuration has no field {field[1]!r}"
+    if file := re.search(r"(\S+)\s+\[Errno \d+\] (.+?): '", message):
+        return f"--config: {file[1]}: {file[2]}"
+    return message
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
     """Parses the flags; a mistake in them is one line, whoever finds it."""
     try:
         rest: list[str] = flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        if _CONFIG.value is not None:
+            _CONFIG.value.to_dict()  # a file that could not be loaded says so only when used
+    except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         if "--debug" in argv:
             raise
-        return _fail(f"command line: {error}") or []
+        _fail(f"command line: {_explain(str(error))}")
     if rest[1:]:
         _fail(f"command line: unexpected {rest[1]!r}; options begin with --")
     return rest

@@ -99,7 +99,7 @@ def optimiser(
       starts when the backbone does, as if it had not been there before.
     """
     schedule = learning_rate(config, planned.steps)
-    options = {
+    options: dict[str, Any] = {
         "gamma": phase.gamma,
         "hsic_weight": config.hsic.weight if configuration.uses_hsic(config) else 0.0,
         "axis_name": parallel.AXIS,

@@ -186,7 +186,7 @@ def make_predict_step(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]
 
     def predict_step(variables: Any, images: jax.Array) -> jax.Array:
         flat = normalise(images.reshape(-1, *images.shape[2:]))
-        logits = model.apply(variables, flat, train=False).logits
-        return jax.nn.softmax(logits, axis=-1)[:, 1].reshape(images.shape[:2])
+        output: Any = model.apply(variables, flat, train=False)
+        return jax.nn.softmax(output.logits, axis=-1)[:, 1].reshape(images.shape[:2])
 
     return predict_step

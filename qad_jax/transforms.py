@@ -204,7 +204,7 @@ def qad_gradient(
 
 
 def coupled_adam(weight_decay: float = 0.0) -> optax.GradientTransformation:
-    """Adam's direction with weight decay as an L2 penalty in the gradient (torch's Adam, not AdamW).
+    """Adam's direction, with weight decay as L2 in the gradient: torch's Adam, not AdamW.
 
     Args:
       weight_decay: Added to the gradient as ``weight_decay * params``, for every leaf.

@@ -1,13 +1,47 @@
-"""Eight virtual devices on one CPU, and a compilation cache that outlives the run."""
+"""Eight virtual devices on one CPU, a compilation cache that outlives the run, shared datasets."""
 
 import os
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Before jax is imported, and inherited by the commands that tests start. Tiny models run for
+# milliseconds and compile for seconds: the compiler's cheapest setting halves the whole suite.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        "--xla_backend_optimization_level=0",
+    ]
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory):
+    """A data.json of 40 / 12 / 14 tuples at three qualities, PNG and JPEG, of different sizes."""
+    from tests.faces import write_manifest
+
+    folder = tmp_path_factory.mktemp("crops")
+    counts = {"train": 40, "val": 12, "test": 14}
+    return write_manifest(folder, counts, suffixes=(".png", ".jpg", ".png"))
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """Where datasets are built, once for all tests."""
+    return tmp_path_factory.mktemp("tfds")
+
+
+@pytest.fixture(scope="session")
+def dataset(manifest, data_dir):
+    """The manifest's dataset, built."""
+    from data_builders import build
+
+    made = build.builder("manifest", data_dir=data_dir, manifest=manifest)
+    build.prepare(made)
+    return made

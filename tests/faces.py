@@ -17,7 +17,7 @@ def astronaut() -> np.ndarray:
 
 
 def crop(seed: int, size: int, label: int, quality: int) -> np.ndarray:
-    """A crop of `size` px; fakes have a coloured patch; the quality is a JPEG's (100: untouched)."""
+    """A crop of `size` px; fakes have a coloured patch; `quality` is a JPEG's, 100: untouched."""
     rng = np.random.default_rng(seed)
     y, x = rng.integers(0, 200 - 96, 2)
     image = cv2.resize(astronaut()[y : y + 96, x : x + 96], (size, size))

@@ -59,8 +59,8 @@ class Manifest(PairedDatasetBuilder):
 
 def _lossless(path: Path) -> tuple[bytes, tuple[int, int]]:
     """The picture as the bytes of a PNG, decoded in full to be sure of it, and its size."""
-    data = path.read_bytes()
     try:
+        data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()  # a truncated file is found here and not in the middle of training
             if picture.format == "PNG" and picture.mode == "RGB":

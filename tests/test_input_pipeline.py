@@ -1,0 +1,107 @@
+"""Batches: right pixels, one flip a tuple, the same order whoever reads, no frame lost."""
+
+import collections
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from data_builders.errors import UserError
+from qad_jax.input_pipeline import TrainBatches, TupleSource, frames
+
+QUALITIES = ("raw", "c23", "c40")
+SIZE = 48
+
+
+@pytest.fixture(scope="module")
+def source(dataset):
+    return TupleSource(dataset, "train", QUALITIES, SIZE)
+
+
+def test_crops_are_resized_once_from_their_own_size(dataset, source):
+    plain = tfds.builder_from_directory(dataset.data_dir).as_data_source("train")
+    sizes = set()
+    for i in range(10):
+        for q, quality in enumerate(QUALITIES):
+            original = plain[i]["image"][quality]
+            sizes.add(original.shape[0])
+            how = cv2.INTER_AREA if original.shape[0] > SIZE else cv2.INTER_CUBIC
+            expected = original
+            if original.shape[0] != SIZE:
+                expected = cv2.resize(original, (SIZE, SIZE), interpolation=how)
+            np.testing.assert_array_equal(source[i]["image"][q], expected)
+    assert min(sizes) < SIZE < max(sizes)
+
+
+def test_only_the_asked_qualities_are_decoded_in_their_order(dataset, source):
+    one = TupleSource(dataset, "train", ("c40", "raw"), SIZE)[3]["image"]
+    np.testing.assert_array_equal(one, source[3]["image"][[2, 0]])
+
+
+def test_batches_are_uint8_and_the_flip_is_shared(source):
+    batch = next(TrainBatches(source, 8, seed=1))
+    assert batch.images.shape == (8, 3, SIZE, SIZE, 3)
+    assert batch.images.dtype == np.uint8
+    assert batch.labels.dtype == np.int32
+    originals = [(source[i]["image"], source[i]["label"]) for i in range(len(source))]
+    flips = set()
+    for images, label in zip(batch.images, batch.labels, strict=True):
+        plain = [y for x, y in originals if np.array_equal(x, images)]
+        mirrored = [y for x, y in originals if np.array_equal(x[:, :, ::-1], images)]
+        assert plain + mirrored == [label]  # all qualities as stored, or all mirrored
+        flips.add(bool(mirrored))
+    assert flips == {True, False}
+
+
+def stream(source, count, **options):
+    return list(itertools.islice(TrainBatches(source, 8, **options), count))
+
+
+def test_the_seed_alone_decides_whatever_the_number_of_readers(source):
+    one, four = (stream(source, 12, seed=3, threads=threads) for threads in (1, 4))
+    for a, b in zip(one, four, strict=True):
+        np.testing.assert_array_equal(a.images, b.images)
+    other = stream(source, 1, seed=4)[0]
+    assert not np.array_equal(one[0].images, other.images)
+
+
+def test_going_on_in_the_middle_is_the_same_stream(source):
+    whole, rest = stream(source, 9, seed=3), stream(source, 4, seed=3, start=5)
+    for a, b in zip(whole[5:], rest, strict=True):
+        np.testing.assert_array_equal(a.images, b.images)
+
+
+def test_each_epoch_has_every_tuple_once_in_another_order(source):
+    def names(batches):
+        # The brightness of the untouched quality tells the 40 tuples apart, flipped or not.
+        return [round(float(x.mean()), 6) for b in batches for x in b.images[:, 0]]
+
+    batches = stream(source, 10, seed=3)
+    first, second = names(batches[:5]), names(batches[5:])
+    assert collections.Counter(first) == collections.Counter(second)
+    assert len(set(first)) == 40
+    assert first != second
+
+
+def test_evaluation_sees_every_record_once_and_pads_the_last_batch(dataset):
+    source = TupleSource(dataset, "test", QUALITIES, SIZE)
+    batches = list(frames(source, 4))
+    assert [len(b.labels) for b in batches] == [4, 4, 4, 2]
+    assert {b.images.shape for b in batches} == {(4, 3, SIZE, SIZE, 3)}
+    assert not batches[-1].images[2:].any()
+    seen = [(v, f) for b in batches for v, f in zip(b.video, b.frame.tolist(), strict=True)]
+    assert len(seen) == len(set(seen)) == 14
+    joined = np.concatenate([b.images[: len(b.labels)] for b in batches])
+    for i in range(14):
+        np.testing.assert_array_equal(joined[i], source[i]["image"])
+
+
+def test_mistakes_are_named(dataset, source):
+    with pytest.raises(UserError, match="has no quality 'c4': did you mean 'c40'"):
+        TupleSource(dataset, "train", ("c4",), SIZE)
+    with pytest.raises(UserError, match="has no holdout split, only train"):
+        TupleSource(dataset, "holdout", QUALITIES, SIZE)
+    with pytest.raises(UserError, match="64 tuples are more than the 40"):
+        TrainBatches(source, 64, seed=0)

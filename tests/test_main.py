@@ -1,0 +1,130 @@
+"""What the command says of mistakes: one line, a status, and nothing written."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.commands import call, tiny
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def arguments(tmp_path, manifest, data_dir, dataset):
+    return tiny("hkrawp_resnet", tmp_path / "run", manifest, data_dir)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--config.learning_rat=1"], "no field 'learning_rat': did you mean 'learning_rate'"),
+        (["--config.model.nam=x"], "no field 'nam': did you mean 'name'"),
+        (["--config.batch_size=many"], "config.batch_size.*many"),
+        (["--bogus"], "bogus"),
+        (["extra"], "unexpected 'extra'"),
+        (["--mode=tset"], "mode"),
+        (["--config.batch_size=12"], "config.batch_size: 12 tuples cannot be shared evenly by 8"),
+        (["--config.batch_size=48"], "config.batch_size: 48 tuples are more than the 40"),
+        (["--config.learning_rate=-1.0"], "config.learning_rate: is -1.0, must be positive"),
+        (["--config.awp.gamma=-1.0"], "config.awp.gamma: is -1.0, must not be negative"),
+        (
+            ["--config.model.name=resnet5"],
+            "config.model.name: unknown 'resnet5': did you mean 'resnet50'",
+        ),
+        (["--config.hsic.estimator=hsci"], "config.hsic.estimator: unknown 'hsci'"),
+        (["--config.model.dtype=float8"], "config.model.dtype: unknown 'float8'"),
+        (["--config.qualities=raw,c41"], "config.qualities: .*no quality 'c41'"),
+        (["--config.qualities=raw,raw"], "config.qualities: .*different names"),
+        (["--config.qualities=raw"], "config.hsic.weight: one quality has no other"),
+        (["--config.hsic.layer_weights=(1.0,)"], "config.hsic.layer_weights: 1 numbers"),
+        (["--config.one_cycle.pct_start=1.5"], "config.one_cycle.pct_start: is 1.5"),
+        (["--config.model.pretrained=weights.pth"], "config.model.pretrained"),
+        (["--config.dataset.name=celeb"], "no builder for dataset 'celeb'"),
+        (["--config.dataset.manifest=/no/data.json"], "/no/data.json: cannot read the manifest"),
+        (["--config.dataset.data_dir=/proc/nowhere"], "/proc/nowhere/.*: cannot write the dataset"),
+        (["--config.zzz=1"], "the configuration has no field 'zzz'"),
+        (
+            ["--config=configs/nothing.py"],
+            "--config: configs/nothing.py: No such file or directory",
+        ),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_written(arguments, tmp_path, extra, message):
+    result = call(*arguments, *extra)
+    assert result.status == 1
+    lines = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.err
+    assert "Traceback" not in result.err
+    assert re.search(message, lines[0]), lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_config_or_workdir():
+    assert "--config: name a configuration file" in call("--workdir=x").err
+    assert "--workdir: name the run's folder" in call("--config=configs/quickstart.py").err
+
+
+def test_a_dataset_that_is_not_built_names_the_command(arguments, tmp_path, manifest):
+    place = tmp_path / "empty"
+    result = call(*arguments, "--mode=evaluate", f"--config.dataset.data_dir={place}")
+    assert result.status == 1
+    expected = f"python -m data_builders.build manifest --data_dir {place} --manifest {manifest}"
+    assert expected in result.err
+    assert not place.exists()
+
+
+def test_evaluating_where_nothing_was_trained(arguments, tmp_path):
+    result = call(*arguments, "--mode=evaluate")
+    assert result.status == 1
+    assert "there are no checkpoints; train first" in result.err
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    assert "holds no whole checkpoint" in call(*arguments, "--mode=evaluate").err
+
+
+def test_the_folder_of_another_configuration_is_left_alone(arguments, tmp_path):
+    (tmp_path / "run").mkdir()
+    config = tmp_path / "run" / "config.json"
+    config.write_text('{"seed": 7, "awp": {"gamma": 1.0}}')
+    result = call(*arguments)
+    assert result.status == 1
+    assert "holds a run of another configuration" in result.err
+    assert "awp.gamma is 1.0 there and 0.002 here" in result.err
+    assert "seed is 7 there and 41 here" in result.err
+    assert config.read_text() == '{"seed": 7, "awp": {"gamma": 1.0}}'
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+def test_a_loss_that_is_no_number_stops_the_run(arguments):
+    result = call(*arguments, "--config.learning_rate=1e30", "--config.head_only_epochs=0")
+    assert result.status == 1
+    assert "training diverged: cross_entropy is nan" in result.err
+    assert "last good checkpoint: " in result.err
+
+
+def test_help_comes_without_jax():
+    """Which modules are loaded decides how long it takes."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "qad_jax.main", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "--workdir" in done.stdout
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.split("\n")}
+    assert "ml_collections" in loaded
+    assert not loaded & {"jax", "flax", "optax", "orbax", "tensorflow_datasets", "grain", "cv2"}
+
+
+def test_the_command_exits_with_one_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "qad_jax.main", "--config=configs/quickstart.py", "--workdr=x"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: command line: ")
+    assert done.stderr.count("\n") == 1

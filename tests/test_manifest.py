@@ -1,0 +1,185 @@
+"""The user's own crops: what is read, what is stored, and what is said of mistakes."""
+
+import io
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from data_builders import build
+from data_builders.errors import UserError
+from data_builders.manifest import reader
+
+
+def records(dataset, split):
+    known = dataset.info.features["image"].keys()
+    skip = {"image": {quality: tfds.decode.SkipDecoding() for quality in known}}
+    return list(dataset.as_data_source(split, decoders=skip))
+
+
+def test_records_are_the_listed_pictures_and_lossless(dataset, manifest):
+    lists = json.loads(manifest.read_text())["test"]
+    got = {(r["video"].decode(), int(r["frame"])): r for r in records(dataset, "test")}
+    assert len(got) == len(lists["labels"]) == 14
+    for i, label in enumerate(lists["labels"]):
+        path = manifest.parent / lists["raw"][i]
+        record = got[str((path.parent).relative_to(manifest.parent)), i]
+        assert record["label"] == label
+        assert record["method"] == (b"manipulated" if label else b"original")
+        assert record["identity"] == record["video"]
+        for quality in ("raw", "c23", "c40"):
+            data = record["image"][quality]
+            assert data.startswith(b"\x89PNG")
+            stored = np.asarray(Image.open(io.BytesIO(data)))
+            listed = Image.open(manifest.parent / lists[quality][i]).convert("RGB")
+            np.testing.assert_array_equal(stored, np.asarray(listed))
+        height, width = np.asarray(Image.open(path)).shape[:2]
+        np.testing.assert_array_equal(record["box"], [0, 0, width, height])
+
+
+def test_any_tfds_user_can_open_it(dataset):
+    source = tfds.builder_from_directory(dataset.data_dir).as_data_source("validation")
+    assert len(source) == 12
+    record = source[0]
+    assert set(record["image"]) == {"raw", "c23", "c40"}
+    assert record["image"]["raw"].dtype == np.uint8
+    assert record["image"]["raw"].ndim == 3
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A fresh manifest of six tuples in one split, and a function that rewrites it."""
+    for i in range(6):
+        for quality in ("best", "worst"):
+            folder = tmp_path / quality
+            folder.mkdir(exist_ok=True)
+            picture = np.full((20, 24, 3), 10 * i, np.uint8)
+            cv2.imwrite(str(folder / f"p{i}.png"), picture)
+    lists = {q: [f"{q}/p{i}.png" for i in range(6)] for q in ("best", "worst")}
+    lists["labels"] = ["real", "fake", 0, 1, "Real", "FAKE"]
+    path = tmp_path / "own.json"
+
+    def rewrite(**changes):
+        path.write_text(json.dumps({"train": {**lists, **changes}}))
+        return path
+
+    return rewrite
+
+
+def test_any_quality_names_and_labels_in_words(small):
+    listing = reader.read(small())
+    assert listing.qualities == ("best", "worst")
+    assert [t.label for t in listing.splits["train"]] == ["real", "fake"] * 3
+
+
+def test_optional_lists_are_honoured(small):
+    listing = reader.read(
+        small(
+            video=["a", "b", "a", "b", "a", "b"], method=["original", "X"] * 3, identity=["i"] * 6
+        )
+    )
+    assert [(t.video, t.method, t.identity) for t in listing.splits["train"]][:2] == [
+        ("a", "original", "i"),
+        ("b", "X", "i"),
+    ]
+    assert [t.frame for t in listing.splits["train"]] == [0, 1, 2, 3, 4, 5]  # of their names
+
+
+def test_a_folder_that_is_no_video_makes_each_picture_one(small):
+    assert len({t.video for t in reader.read(small()).splits["train"]}) == 6
+
+
+def test_frames_that_share_a_number_are_numbered_by_position(small):
+    paths = ["best/p0.png"] * 6
+    listing = reader.read(small(best=paths, video=["v"] * 6, method=["m"] * 6))
+    assert [t.frame for t in listing.splits["train"]] == [0, 1, 2, 3, 4, 5]
+
+
+def test_people_in_two_splits_are_pointed_out(small):
+    path = small()
+    lists = json.loads(path.read_text())["train"] | {"identity": list("abcdef")}
+    path.write_text(json.dumps({"train": lists, "test": lists | {"identity": list("uvwxyf")}}))
+    with pytest.warns(UserWarning, match="1 identities are in more than one split .'f' is in"):
+        reader.read(path)
+
+
+def test_another_content_is_another_dataset(small, tmp_path):
+    first = reader.read(small()).digest()
+    assert reader.read(small()).digest() == first
+    cv2.imwrite(str(tmp_path / "best" / "p0.png"), np.zeros((30, 30, 3), np.uint8))
+    second = reader.read(small()).digest()
+    assert len({first, second, reader.read(small(labels=[1, 0] * 3)).digest()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": [0] * 5}, "train.best has 6 entries, train.labels has 5"),
+        ({"worst": ["worst/p0.png"]}, "train.worst has 1 entries"),
+        ({"labels": [0, 1, 2, 0, 1, 0]}, r"train.labels\[2\] is 2; must be 0, 1, 'real' or 'fake'"),
+        ({"labels": [0, 1, True, 0, 1, 0]}, r"train.labels\[2\] is True"),
+        ({"best": ["gone.png"] * 6}, r"picture .*gone.png does not exist \(and 5 more\)"),
+        ({"best": [1] * 6}, r"train.best\[0\] is 1, not a path"),
+        ({"worst": "all"}, "train.worst is not a list"),
+    ],
+)
+def test_mistakes_are_named(small, changes, message):
+    with pytest.raises(UserError, match=message) as caught:
+        reader.read(small(**changes))
+    assert "own.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "must be an object of splits"),
+        ("{}", "lists no split"),
+        ('{"trian": {"labels": []}}', "unknown split 'trian': did you mean 'train'"),
+        ('{"train": {"raw": []}}', "train has no list 'labels'"),
+        ('{"train": {"labels": []}}', "no pictures at any quality"),
+        (
+            '{"train": {"raw": [], "labels": []}, "val": {"c23": [], "labels": []}}',
+            "val has qualities c23",
+        ),
+    ],
+)
+def test_files_that_are_no_manifest(tmp_path, text, message):
+    path = tmp_path / "data.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        reader.read(path)
+
+
+def test_a_missing_manifest(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere.json: cannot read the manifest"):
+        reader.read(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("damage", ["truncate", "replace"])
+def test_a_damaged_picture_is_named_and_nothing_is_left(manifest, tmp_path, damage):
+    crops = tmp_path / "crops"
+    shutil.copytree(manifest.parent, crops)
+    victim = next(crops.glob("c40/train_*/*.png"))
+    data = victim.read_bytes()
+    victim.write_bytes(data[: len(data) // 2] if damage == "truncate" else b"not a picture")
+    dataset = build.builder("manifest", data_dir=tmp_path / "tfds", manifest=crops / "data.json")
+    with pytest.raises(UserError, match=rf"{victim.name}: not a readable picture"):
+        build.prepare(dataset)
+    assert not (tmp_path / "tfds").exists()
+
+
+def test_the_build_command(manifest, data_dir, dataset, capsys):
+    assert build.main(["manifest", "--manifest", str(manifest), "--data_dir", str(data_dir)]) == 0
+    out = capsys.readouterr().out
+    assert "train: 40 tuples at raw, c23, c40" in out
+    assert dataset.data_dir in out
+    assert build.main(["manifst"]) == 1
+    assert capsys.readouterr().err.startswith("error: there is no builder for dataset 'manifst'")
+    assert build.main(["manifest/x", "--manifest", str(manifest)]) == 1
+    assert "no configuration 'x'" in capsys.readouterr().err
