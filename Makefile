@@ -1,0 +1,29 @@
+# The two commands of the README; each makes .venv where there is none and installs what it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt
+WORKDIR ?= runs/quickstart
+
+.PHONY: quickstart test clean
+
+quickstart: .venv/installed
+	$(BIN)/python -m qad_jax.main --config configs/quickstart.py --workdir $(WORKDIR) \
+		--config.dataset.data_dir=runs/data
+
+test: .venv/installed-test
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv .cache runs
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml requirements.txt
+	@echo "installing (a minute)"
+	$(INSTALL) --editable .
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	$(INSTALL) --editable '.[test]'
+	@touch $@
