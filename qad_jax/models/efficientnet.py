@@ -1,0 +1,205 @@
+"""EfficientNet in the geometry of the PyTorch package ``efficientnet_pytorch``.
+
+That package pads as TensorFlow's 'SAME' would for images of the nominal size (240 px for B1),
+whatever size comes in. Weights trained with it are right only with the same padding, so each
+convolution here takes its padding from the size that its input has for a nominal image.
+
+The parameter tree is the package's with two changes, so that a name can be mapped mechanically:
+
+- The underscore in front of every name is gone and a number joins the name before it:
+  ``_blocks.3._bn1`` is ``blocks_3/bn1``, ``_conv_stem`` is ``conv_stem``, ``_fc`` is ``fc``.
+- The leaves are flax's: a convolution or ``fc`` has ``kernel`` (HWIO or IO, torch's ``weight`` is
+  OIHW or OI; a depthwise kernel is (k, k, 1, C) for torch's (C, 1, k, k)) and ``bias``; batch norm
+  has ``scale`` and ``bias`` in ``params``, ``mean`` and ``var`` in ``batch_stats`` (torch:
+  ``weight``, ``bias``, ``running_mean``, ``running_var``).
+
+References:
+  Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from qad_jax.models.layers import (
+    Conv,
+    ModelOutput,
+    batch_norm,
+    classifier,
+    global_mean,
+    same_padding,
+)
+
+_norm = partial(batch_norm, momentum=0.99, epsilon=1e-3)
+
+
+class Stage(NamedTuple):
+    """A run of equal blocks; the stride is that of the first one.
+
+    Attributes:
+      blocks: Number of blocks.
+      kernel_size: Side of the depthwise windows.
+      stride: Step of the first block.
+      expand: Factor by which a block widens its input.
+      features: Channels of the result.
+    """
+
+    blocks: int
+    kernel_size: int
+    stride: int
+    expand: int
+    features: int
+
+
+_B1_STAGES = (
+    Stage(2, 3, 1, 1, 16),
+    Stage(3, 3, 2, 6, 24),
+    Stage(3, 5, 2, 6, 40),
+    Stage(4, 3, 2, 6, 80),
+    Stage(4, 5, 1, 6, 112),
+    Stage(5, 5, 2, 6, 192),
+    Stage(2, 3, 1, 6, 320),
+)
+
+
+class MBConv(nn.Module):
+    """Inverted bottleneck: widen, depthwise convolution, squeeze-and-excite, project.
+
+    Attributes:
+      features: Channels of the result.
+      expand: Factor by which the input is widened; 1 leaves the convolution for it out.
+      kernel_size: Side of the depthwise windows.
+      stride: Step of the depthwise convolution.
+      padding: Padding of the depthwise convolution.
+      drop_rate: Probability that, in training, a sample goes through the shortcut alone.
+      dtype: Type of the arithmetic.
+      axis_name: Mapped axis of the batch statistics, or None.
+    """
+
+    features: int
+    expand: int
+    kernel_size: int
+    stride: int
+    padding: tuple[int, int]
+    drop_rate: float
+    dtype: Any
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, *, train: bool) -> jax.Array:
+        """Maps (N, H, W, C) to (N, H', W', features)."""
+        conv = partial(Conv, dtype=self.dtype)
+        norm = partial(_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+        channels = inputs.shape[-1]
+        wide = channels * self.expand
+
+        x = inputs
+        if self.expand > 1:
+            x = nn.swish(norm(name="bn0")(conv(wide, name="expand_conv")(x)))
+        x = conv(
+            wide,
+            self.kernel_size,
+            self.stride,
+            padding=self.padding,
+            depthwise=True,
+            name="depthwise_conv",
+        )(x)
+        x = nn.swish(norm(name="bn1")(x))
+
+        squeezed = global_mean(x)[:, None, None, :]
+        # A quarter of the block's input, not of the widened map.
+        squeezed = conv(max(1, channels // 4), use_bias=True, name="se_reduce")(squeezed)
+        squeezed = conv(wide, use_bias=True, name="se_expand")(nn.swish(squeezed))
+        x = nn.sigmoid(squeezed) * x
+
+        x = norm(name="bn2")(conv(self.features, name="project_conv")(x))
+        if self.stride == 1 and channels == self.features:
+            x = nn.Dropout(self.drop_rate, broadcast_dims=(1, 2, 3), deterministic=not train)(x)
+            x = x + inputs
+        return x
+
+
+class EfficientNet(nn.Module):
+    """EfficientNet over normalised NHWC images; the defaults are EfficientNet-B1.
+
+    Attributes:
+      num_classes: Number of logits.
+      dtype: Type of the arithmetic; parameters, statistics, pooled vector and logits are float32.
+      axis_name: Mapped axis over which batch norm takes its statistics; None keeps them local.
+      stages: The runs of blocks.
+      feature_blocks: The four blocks, counted from 0, whose outputs are features.
+      stem_width: Channels after the first convolution.
+      head_width: Channels of the last convolution, which are pooled.
+      nominal_size: Side of the images that the padding is computed for.
+      drop_connect_rate: Stochastic depth: block i of n is dropped at this rate times i / n.
+      dropout_rate: Dropout of the pooled vector.
+    """
+
+    num_classes: int = 2
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    stages: tuple[Stage, ...] = _B1_STAGES
+    feature_blocks: tuple[int, int, int, int] = (4, 7, 15, 22)
+    stem_width: int = 32
+    head_width: int = 1280
+    nominal_size: int = 240
+    drop_connect_rate: float = 0.2
+    dropout_rate: float = 0.2
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> ModelOutput:
+        """Classifies images.
+
+        Args:
+          images: (N, H, W, 3), normalised.
+          train: Whether batch norm uses, and updates, the statistics of this batch (the
+            collection ``batch_stats`` must then be mutable) and whether dropout and stochastic
+            depth act (there must then be a ``dropout`` key).
+
+        Returns:
+          Logits, and as features the four maps, the pooled vector before dropout, the logits.
+        """
+        norm = partial(_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+        size = self.nominal_size
+        x = Conv(
+            self.stem_width,
+            3,
+            2,
+            padding=same_padding(3, 2, size),
+            dtype=self.dtype,
+            name="conv_stem",
+        )(images)
+        x = nn.swish(norm(name="bn0")(x))
+        size = -(-size // 2)
+
+        maps = []
+        total = sum(stage.blocks for stage in self.stages)
+        index = 0
+        for stage in self.stages:
+            for stride in (stage.stride,) + (1,) * (stage.blocks - 1):
+                x = MBConv(
+                    stage.features,
+                    stage.expand,
+                    stage.kernel_size,
+                    stride,
+                    padding=same_padding(stage.kernel_size, stride, size),
+                    drop_rate=self.drop_connect_rate * index / total,
+                    dtype=self.dtype,
+                    axis_name=self.axis_name,
+                    name=f"blocks_{index}",
+                )(x, train=train)
+                size = -(-size // stride)
+                if index in self.feature_blocks:
+                    maps.append(x)
+                index += 1
+
+        x = Conv(self.head_width, dtype=self.dtype, name="conv_head")(x)
+        pooled = global_mean(nn.swish(norm(name="bn1")(x)))
+        x = nn.Dropout(self.dropout_rate, deterministic=not train)(pooled)
+        logits = classifier(self.num_classes, self.head_width)(x)
+        return ModelOutput(logits, (*maps, pooled, logits))

@@ -1,0 +1,229 @@
+"""What both backbones are made of: convolution, batch norm, pooling, and the output they give.
+
+Parameters are float32 and convolution kernels are HWIO under the name ``kernel``; the arithmetic
+is done in the ``dtype`` of the module. Padding is always given in pixels: flax's ``'SAME'`` pads
+differently from torch at every stride of 2, and would make converted weights wrong by a pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from qad_jax.models.depthwise import Padding, depthwise
+
+Init = Callable[..., jax.Array]
+
+
+class ModelOutput(NamedTuple):
+    """What every model returns.
+
+    Attributes:
+      logits: (N, num_classes), float32.
+      features: Six arrays from shallow to deep: four maps (N, H, W, C), the pooled vector (N, C)
+        and the logits (N, num_classes).
+    """
+
+    logits: jax.Array
+    features: tuple[jax.Array, ...]
+
+
+def torch_uniform(fan_in: int) -> Init:
+    """Makes torch's default initializer of linear and convolution layers, biases included.
+
+    Args:
+      fan_in: Number of inputs that one output of the layer sums over.
+
+    Returns:
+      Initializer that draws from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+    """
+    bound = fan_in**-0.5
+
+    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def same_padding(kernel_size: int, stride: int, size: int) -> Padding:
+    """TensorFlow's 'SAME' padding of one axis, for a size that is known beforehand.
+
+    Args:
+      kernel_size: Window length.
+      stride: Step of the window.
+      size: Length of the axis that the padding is computed for.
+
+    Returns:
+      Pixels before and after; the odd one goes after.
+    """
+    total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
+    return total // 2, total - total // 2
+
+
+class Conv(nn.Module):
+    """A convolution with square windows over NHWC maps.
+
+    Attributes:
+      features: Output channels.
+      kernel_size: Side of the window.
+      stride: Step in both directions.
+      padding: Pixels before and after, the same for both axes; None pads ``kernel_size // 2`` on
+        either side.
+      depthwise: One filter per channel; the kernel is then (k, k, 1, features).
+      use_bias: Adds a bias.
+      kernel_init: Initializer of the kernel; None is torch's default, which the bias always has.
+      dtype: Type of the arithmetic and of the result.
+    """
+
+    features: int
+    kernel_size: int = 1
+    stride: int = 1
+    padding: Padding | None = None
+    depthwise: bool = False
+    use_bias: bool = False
+    kernel_init: Init | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Convolves.
+
+        Args:
+          x: (N, H, W, C).
+
+        Returns:
+          (N, H', W', features).
+
+        Raises:
+          ValueError: If a depthwise convolution is asked to change the number of channels.
+        """
+        channels = x.shape[-1]
+        if self.depthwise and channels != self.features:
+            raise ValueError(f"a depthwise convolution of {channels} channels gives {channels}")
+        side = self.kernel_size
+        shape = (side, side, 1 if self.depthwise else channels, self.features)
+        default_init = torch_uniform(side * side * shape[2])
+        kernel = self.param("kernel", self.kernel_init or default_init, shape, jnp.float32)
+        x = x.astype(self.dtype)
+        pad = (side // 2, side // 2) if self.padding is None else self.padding
+
+        if self.depthwise:
+            x = depthwise(x, kernel[:, :, 0], self.stride, pad)
+        elif side == 1 and pad == (0, 0):
+            x = _pointwise(x, kernel[0, 0].astype(self.dtype), self.stride)
+        else:
+            x = lax.conv_general_dilated(
+                x,
+                kernel.astype(self.dtype),
+                window_strides=(self.stride, self.stride),
+                padding=(pad, pad),
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+        if self.use_bias:
+            bias = self.param("bias", default_init, (self.features,), jnp.float32)
+            x = x + bias.astype(self.dtype)
+        return x
+
+
+def _pointwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """A 1x1 convolution as one matrix product.
+
+    XLA's CPU convolution is two to four times slower at this, and so is the kernel gradient of a
+    product of 4-d maps; hence the reshape to a matrix.
+
+    Args:
+      x: (N, H, W, C).
+      kernel: (C, D).
+      stride: Step in both directions.
+
+    Returns:
+      (N, ceil(H / stride), ceil(W / stride), D).
+    """
+    if stride > 1:
+        x = x[:, ::stride, ::stride]
+    flat = x.reshape(-1, x.shape[-1]) @ kernel
+    return flat.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """3x3 max-pooling with stride 2 and one pixel of -inf around, as torch has it.
+
+    Maxima of strided slices, rows then columns: the gradient of ``flax.linen.max_pool`` on CPU
+    takes three to seven times longer. Where values tie, the gradient is shared among them.
+
+    Args:
+      x: (N, H, W, C).
+
+    Returns:
+      (N, ceil(H / 2), ceil(W / 2), C).
+    """
+    rows, columns = (x.shape[1] + 1) // 2, (x.shape[2] + 1) // 2
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+    first, middle, last = (x[:, i : i + 2 * rows - 1 : 2] for i in range(3))
+    x = jnp.maximum(jnp.maximum(first, middle), last)
+    first, middle, last = (x[:, :, i : i + 2 * columns - 1 : 2] for i in range(3))
+    return jnp.maximum(jnp.maximum(first, middle), last)
+
+
+def batch_norm(
+    *,
+    train: bool,
+    momentum: float,
+    epsilon: float,
+    dtype: Any,
+    axis_name: str | None,
+    name: str,
+) -> nn.BatchNorm:
+    """Batch norm over N, H and W, with float32 statistics whatever the ``dtype``.
+
+    Args:
+      train: Whether to use (and store) the statistics of the batch.
+      momentum: Share of the old running statistics that is kept (torch counts the new share).
+      epsilon: Added to the variance.
+      dtype: Type of the result.
+      axis_name: Mapped axis over which the statistics are those of all devices; None keeps them
+        per device.
+      name: Name in the parameter tree.
+
+    Returns:
+      A module of the parent that is being traced.
+    """
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=momentum,
+        epsilon=epsilon,
+        dtype=dtype,
+        axis_name=axis_name,
+        name=name,
+    )
+
+
+def global_mean(x: jax.Array) -> jax.Array:
+    """Averages over the positions of a map, in float32.
+
+    Args:
+      x: (N, H, W, C).
+
+    Returns:
+      (N, C), float32.
+    """
+    return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+
+
+def classifier(num_classes: int, fan_in: int) -> nn.Dense:
+    """The linear head, named ``fc`` in every model and float32 in every dtype.
+
+    Args:
+      num_classes: Number of logits.
+      fan_in: Length of the pooled vector.
+
+    Returns:
+      A module of the parent that is being traced: (N, fan_in) to (N, num_classes).
+    """
+    init = torch_uniform(fan_in)
+    return nn.Dense(num_classes, dtype=jnp.float32, kernel_init=init, bias_init=init, name="fc")
