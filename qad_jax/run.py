@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import jax
@@ -41,6 +42,12 @@ def run(
     folder = Path(workdir).expanduser().absolute()
     config = configuration.check(config)
     if mode == "train":
+        if config.head_only_epochs and not config.model.pretrained:
+            print(
+                "note: config.head_only_epochs trains a head on a backbone that config.model."
+                "pretrained has not filled; without pretrained weights, set it to 0",
+                file=sys.stderr,
+            )
         dataset = open_dataset(config, may_build=True)
         train.train(config, folder, dataset)
         if split not in dataset.info.splits:
