@@ -11,9 +11,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.name = "resnet_small"
     config.image_size = 64
     config.batch_size = 16
-    config.num_epochs = 6
+    config.num_epochs = 4
     config.head_only_epochs = 0  # a random backbone is nothing to build on
     config.learning_rate = 2e-3
     config.one_cycle.pct_start = 0.2
-    config.awp.warmup_epochs = 4
+    config.awp.warmup_epochs = 3
     return config

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from absl import logging
+
 from data_builders.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -112,6 +114,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the command; returns its exit status."""
     args = _parse(argv)
+    logging.set_verbosity(logging.ERROR)  # TFDS tells of every folder it looks at
     try:
         dataset = builder(
             args.name,

@@ -154,6 +154,24 @@ def test_the_effnet_configuration_trains(tmp_path, manifest, data_dir):
     assert report["step"] == 3
 
 
+def test_the_quickstart_configuration_makes_its_own_data(tmp_path):
+    result = call(
+        "--config=configs/quickstart.py",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.dataset.data_dir={tmp_path / 'data'}",
+        "--config.dataset.name=synthetic_faces/tiny",
+        "--config.model.name=resnet_tiny",
+        "--config.image_size=32",
+        "--config.batch_size=8",
+        "--config.num_steps=2",
+    )
+    assert result.status == 0, result.err
+    assert "clip" in result.err  # it was built now, with progress
+    report = json.loads((tmp_path / "run/evaluation/test/metrics.json").read_text())
+    assert report["dataset"] == "synthetic_faces/tiny/1.0.0"
+    assert list(report["qualities"]) == ["raw", "c23", "c40"]
+
+
 def test_the_plan_of_a_training():
     from configs import hkrawp_resnet
 

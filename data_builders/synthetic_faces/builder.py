@@ -1,0 +1,201 @@
+"""`synthetic_faces`: rendered talking heads, real and manipulated, behind real H.264.
+
+Nothing is downloaded. A clip depends on the seed and its own number alone, so the same seed gives
+the same pixels in whatever order, and in however many processes, clips are made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from data_builders import video
+from data_builders.paired import Clip, PairedConfig, PairedDatasetBuilder
+from data_builders.synthetic_faces import manipulate
+from data_builders.synthetic_faces.camera import Camera, sample_camera
+from data_builders.synthetic_faces.face import Map
+from data_builders.synthetic_faces.identity import sample_person
+from data_builders.synthetic_faces.performance import Pose, perform
+from data_builders.synthetic_faces.render import FRAME_SIZE, Model, prepare, render
+
+CRF = {"raw": 0, "c23": 23, "c40": 40}
+REAL = "original"
+
+# What is random about a clip, each from a stream of its own: a real and its fake differ in the
+# manipulation and in the sensor's noise, and in nothing else.
+_PERSON, _PERFORMANCE, _CAMERA, _BOX, _SENSOR, _FLAWS = range(6)
+
+
+@dataclasses.dataclass(eq=False)
+class SyntheticFacesConfig(PairedConfig):
+    """How much is rendered.
+
+    Attributes:
+      identities: Number of people in each split, at least 2: a donor is from the same split.
+      frames: Frames of each video.
+      seed: Another seed gives other people.
+    """
+
+    identities: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    frames: int = 3
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One video to be made.
+
+    Attributes:
+      seed: Of the dataset.
+      frames: How many.
+      method: 'original', or the manipulation.
+      target: Number of the person whose video it is.
+      donor: Number of the person whose face or expression is put in; unused in a real video.
+    """
+
+    seed: int
+    frames: int
+    method: str
+    target: int
+    donor: int
+
+
+class SyntheticFaces(PairedDatasetBuilder):
+    """Rendered talking heads, real and manipulated, at three qualities."""
+
+    BUILDER_CONFIGS: ClassVar[list[SyntheticFacesConfig]] = [
+        SyntheticFacesConfig(
+            name="small",
+            description="What the quickstart learns from: minutes on a processor.",
+            identities={"train": 400, "validation": 24, "test": 80},
+            frames=3,
+        ),
+        SyntheticFacesConfig(
+            name="tiny",
+            description="What the tests read: a second to build.",
+            identities={"train": 4, "validation": 2, "test": 2},
+            frames=2,
+            seed=1,
+        ),
+    ]
+
+    def clip_sources(self) -> Mapping[str, Sequence[Source]]:
+        """A real video of each person, and a fake made of it, methods in turn."""
+        config = self.builder_config
+        sources: dict[str, list[Source]] = {}
+        first = 0
+        for split, count in config.identities.items():
+            people = range(first, first + count)
+            sources[split] = [
+                Source(config.seed, config.frames, method, person, donor)
+                # Each donor gives once, and is of the same split: the next person.
+                for person, donor in zip(people, [*people[1:], people[0]], strict=True)
+                for method in (REAL, manipulate.METHODS[person % len(manipulate.METHODS)])
+            ]
+            first += count
+        return sources
+
+    @staticmethod
+    def read_clip(source: Source) -> Clip:
+        """Renders, manipulates, films, compresses and crops one video."""
+        footage = film(source)
+        take = _take(source.seed, source.target, source.frames)
+        boxes = face_boxes(take.poses, _stream(source.seed, _BOX, source.target))
+        crops = {}
+        for quality, crf in CRF.items():
+            frames = video.decode(video.encode_h264(footage, crf=crf))
+            crops[quality] = [
+                frame[top:bottom, left:right]
+                for frame, (left, top, right, bottom) in zip(frames, boxes, strict=True)
+            ]
+        real = source.method == REAL
+        return Clip(
+            method=source.method,
+            video=f"{source.target:04d}" if real else f"{source.target:04d}_{source.donor:04d}",
+            identity=f"{source.target:04d}",
+            label="real" if real else "fake",
+            frames=range(source.frames),
+            boxes=boxes.astype(np.float32),
+            crops=crops,
+        )
+
+
+def _stream(seed: int, kind: int, person: int, *more: int) -> np.random.Generator:
+    return np.random.default_rng((seed, kind, person, *more))
+
+
+@functools.lru_cache(maxsize=4)  # a donor is the next video's target
+def _model(seed: int, person: int) -> Model:
+    return prepare(sample_person(_stream(seed, _PERSON, person)))
+
+
+class _Take(NamedTuple):
+    """What the camera saw of one person, developed: the real video, and the fake's raw material."""
+
+    poses: list[Pose]
+    camera: Camera
+    pictures: list[Map]
+
+
+@functools.lru_cache(maxsize=2)  # the fake follows the real video that it is made of
+def _take(seed: int, person: int, frames: int) -> _Take:
+    poses = perform(_stream(seed, _PERFORMANCE, person), frames, FRAME_SIZE)
+    camera = sample_camera(_stream(seed, _CAMERA, person))
+    model = _model(seed, person)
+    return _Take(poses, camera, [camera.develop(render(model, pose)) for pose in poses])
+
+
+def film(source: Source) -> list[video.Frame]:
+    """The frames of one video before it is compressed.
+
+    Args:
+      source: Which video.
+
+    Returns:
+      `(FRAME_SIZE, FRAME_SIZE, 3)` uint8 RGB frames.
+    """
+    seed, frames = source.seed, source.frames
+    poses, camera, pictures = _take(seed, source.target, frames)
+    if source.method != REAL:
+        flaws = manipulate.sample_flaws(_stream(seed, _FLAWS, source.target))
+    if source.method == "inner_face_swap":
+        donor = _model(seed, source.donor)
+        pictures = [
+            manipulate.inner_face_swap(picture, pose, donor, camera, flaws)
+            for picture, pose in zip(pictures, poses, strict=True)
+        ]
+    elif source.method == "mouth_reenactment":
+        target = _model(seed, source.target)
+        drivers = perform(_stream(seed, _PERFORMANCE, source.donor), frames, FRAME_SIZE)
+        pictures = [
+            manipulate.mouth_reenactment(picture, pose, target, driver, camera, flaws)
+            for picture, pose, driver in zip(pictures, poses, drivers, strict=True)
+        ]
+    sensor = _stream(seed, _SENSOR, source.target, int(source.method != REAL))
+    return [camera.record(picture, sensor) for picture in pictures]
+
+
+def face_boxes(poses: Sequence[Pose], rng: np.random.Generator) -> np.ndarray:
+    """Square boxes around the face, as a detector gives them: nearly, not quite, in place.
+
+    Args:
+      poses: Where the head is in each frame.
+      rng: Source of the detector's errors.
+
+    Returns:
+      `(frames, 4)` int64 x0, y0, x1, y1 in pixels, all of one size, within the frame.
+    """
+    side = round(1.9 * float(np.mean([pose.scale for pose in poses])) * rng.uniform(0.95, 1.05))
+    boxes = []
+    for pose in poses:
+        x = pose.x + pose.scale * (0.35 * np.sin(pose.yaw) + rng.normal(0, 0.03))
+        y = pose.y + pose.scale * (0.12 + rng.normal(0, 0.03))
+        left, top = (
+            int(np.clip(round(middle - side / 2), 0, FRAME_SIZE - side)) for middle in (x, y)
+        )
+        boxes.append((left, top, left + side, top + side))
+    return np.array(boxes)

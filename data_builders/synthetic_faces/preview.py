@@ -1,0 +1,89 @@
+"""Draws a few tuples of the dataset on a sheet.
+
+python -m data_builders.synthetic_faces.preview --out docs/synthetic_faces.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+import cv2
+from PIL import Image, ImageDraw, ImageFont
+
+from data_builders.paired import Clip
+from data_builders.synthetic_faces import manipulate
+from data_builders.synthetic_faces.builder import REAL, Source, SyntheticFaces
+
+_CELL = 148  # side of a crop on the sheet, pixels
+_GAP, _GROUP_GAP = 4, 22
+_MARGIN, _HEADER, _CAPTION = 14, 26, 24
+_PEOPLE = (0, 20, 17, 1)  # even numbers show the first method, odd ones the second
+_COLOURS = {"real": (28, 110, 60), "fake": (176, 42, 42)}
+
+
+def sheet(people: Sequence[int] = _PEOPLE) -> Image.Image:
+    """Draws each person's real and fake video, one frame at every quality.
+
+    Args:
+      people: Numbers of people in the default configuration, two to a row.
+
+    Returns:
+      The sheet: qualities from left to right, the fake under the real frame it was made of.
+    """
+    first, *_ = pairs = [_pair(person) for person in people]
+    qualities = list(first[0].crops)
+    group = len(qualities) * (_CELL + _GAP) - _GAP
+    block = _HEADER + 2 * (_CELL + _CAPTION)
+    rows = -(-len(pairs) // 2)
+    width = 2 * _MARGIN + 2 * group + _GROUP_GAP
+    picture = Image.new("RGB", (width, _MARGIN + rows * (block + _MARGIN)), "white")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
+    for number, pair in enumerate(pairs):
+        left = _MARGIN + number % 2 * (group + _GROUP_GAP)
+        top = _MARGIN + number // 2 * (block + _MARGIN)
+        for column, quality in enumerate(qualities):
+            middle = left + column * (_CELL + _GAP) + _CELL // 2
+            draw.text((middle, top + _HEADER // 2), quality, "black", font, anchor="mm")
+        for row, clip in enumerate(pair):
+            y = top + _HEADER + row * (_CELL + _CAPTION)
+            for column, quality in enumerate(qualities):
+                size = _CELL, _CELL
+                crop = cv2.resize(clip.crops[quality][0], size, interpolation=cv2.INTER_CUBIC)
+                picture.paste(Image.fromarray(crop), (left + column * (_CELL + _GAP), y))
+            label = clip.label if clip.label == "real" else f"{clip.label}: {clip.method}"
+            draw.text(
+                (left, y + _CELL + _CAPTION // 2 - 2),
+                label,
+                _COLOURS[clip.label],
+                font,
+                anchor="lm",
+            )
+    return picture
+
+
+def _pair(person: int) -> tuple[Clip, Clip]:
+    config = SyntheticFaces.BUILDER_CONFIGS[0]
+    methods = REAL, manipulate.METHODS[person % len(manipulate.METHODS)]
+    real, fake = (
+        SyntheticFaces.read_clip(Source(config.seed, config.frames, method, person, person + 1))
+        for method in methods
+    )
+    return real, fake
+
+
+def main() -> None:
+    """Writes the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="PNG file to write")
+    out = parser.parse_args().out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # 256 colours of the picture's own: a third of the size, and no difference to be seen.
+    picture = sheet().quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
+    picture.save(out, optimize=True)
+    print(f"{out}: {picture.width}x{picture.height}, {out.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

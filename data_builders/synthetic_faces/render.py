@@ -1,0 +1,123 @@
+"""A picture from a person and a pose: head, hair, neck, shoulders and the room behind them.
+
+The head is an ellipsoid. For each pixel the point of it that the viewer sees is found in closed
+form, looked up on the flat `Face`, and lit, all in linear light. Outlines are smooth because
+each shape gives the part of a pixel that it covers; head and hair, where the detail is, are
+computed at twice the resolution besides and averaged.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from data_builders.synthetic_faces import body, face, hair, head
+from data_builders.synthetic_faces.face import Face, Map
+from data_builders.synthetic_faces.identity import Person
+from data_builders.synthetic_faces.performance import Pose
+from data_builders.synthetic_faces.shading import Planes, View
+
+FRAME_SIZE = 144  # pixels; a multiple of the 16 of a macroblock
+_OVERSAMPLING = 2
+_HEAD_REACH = 1.12, 1.25  # head units, sideways and up or down, that are oversampled
+_STRIP = 40  # rows of the head computed at a time: its arrays then stay in the cache
+_LONG_HAIR = 0.5  # hair that ends above is not seen behind the neck
+
+
+class Model(NamedTuple):
+    """A person made ready for rendering: all that is the same in every frame.
+
+    Attributes:
+      person: Who it is.
+      face: Their face without eyes and mouth.
+      strands: Pattern of the hair.
+      room: The room, three linear planes `(FRAME_SIZE, FRAME_SIZE)`.
+      cloth: `(FRAME_SIZE, FRAME_SIZE)` pattern of the clothes.
+    """
+
+    person: Person
+    face: Face
+    strands: Map
+    room: Planes
+    cloth: Map
+
+
+def prepare(person: Person) -> Model:
+    """Paints what does not change during a video."""
+    rng = np.random.default_rng([person.texture_seed, 1])
+    return Model(
+        person=person,
+        face=face.paint_skin(person),
+        strands=hair.strands(rng),
+        room=body.room(person, rng, FRAME_SIZE),
+        cloth=face.noise(rng, (FRAME_SIZE, FRAME_SIZE), 0.8),
+    )
+
+
+def render(model: Model, pose: Pose, *, head_only: bool = False) -> Map:
+    """Renders one frame.
+
+    Args:
+      model: The person, from `prepare`.
+      pose: Where the head is and what the face does.
+      head_only: Leave out hair and body: this is a face to be cut out.
+
+    Returns:
+      `(FRAME_SIZE, FRAME_SIZE, 3)` linear RGB.
+    """
+    picture = [plane.copy() for plane in model.room]
+    if not head_only:
+        _draw_surroundings(picture, model, pose)
+    (left, right), (top, bottom) = (
+        (max(0, int(at - reach * pose.scale)), min(FRAME_SIZE, int(at + reach * pose.scale) + 1))
+        for at, reach in zip((pose.x, pose.y), _HEAD_REACH, strict=True)
+    )
+    size = right - left, bottom - top
+    boxes = [plane[top:bottom, left:right] for plane in picture]
+    fine = [cv2.resize(box, None, fx=_OVERSAMPLING, fy=_OVERSAMPLING) for box in boxes]
+    _draw_head(fine, model, pose, left, top, with_hair=not head_only)
+    for box, plane in zip(boxes, fine, strict=True):
+        box[:] = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+    return cv2.merge(picture)
+
+
+def _draw_surroundings(picture: Planes, model: Model, pose: Pose) -> None:
+    person, light, view = model.person, model.person.light, View(pose)
+    pixels = np.arange(FRAME_SIZE, dtype=np.float32)
+    x, y = _head_units(pose, pixels, pixels)
+    upright = _upright(pose, x, y)
+    if person.hair.amount and person.hair.back > _LONG_HAIR:
+        hair.draw_back(picture, person, model.strands, light, *upright, view)
+    body.draw(picture, person, model.cloth, light, x, y, view)
+    body.draw_ears(picture, person, light, *upright, view)
+
+
+def _draw_head(
+    fine: Planes, model: Model, pose: Pose, left: int, top: int, *, with_hair: bool
+) -> None:
+    """Draws on an oversampled part of the picture whose first pixel is (left, top)."""
+    person, light, view = model.person, model.person.light, View(pose, _OVERSAMPLING)
+    painted = head.surface(face.paint_expression(model.face, person, pose))
+    height, width = fine[0].shape
+    columns = (np.arange(width, dtype=np.float32) + 0.5) / _OVERSAMPLING - 0.5 + left
+    rows = (np.arange(height, dtype=np.float32) + 0.5) / _OVERSAMPLING - 0.5 + top
+    for first in range(0, height, _STRIP):
+        strip = [plane[first : first + _STRIP] for plane in fine]
+        x, y = _upright(pose, *_head_units(pose, columns, rows[first : first + _STRIP]))
+        head.draw(strip, person, painted, light, x, y, view)
+        if with_hair and person.hair.amount:
+            hair.draw(strip, person, model.strands, light, x, y, view)
+
+
+def _head_units(pose: Pose, columns: Map, rows: Map) -> tuple[Map, Map]:
+    """The grid of these columns and rows as distances from the head's centre."""
+    x, y = np.meshgrid((columns + 0.5 - pose.x) / pose.scale, (rows + 0.5 - pose.y) / pose.scale)
+    return x, y
+
+
+def _upright(pose: Pose, x: Map, y: Map) -> tuple[Map, Map]:
+    """Takes the head's tilt out."""
+    cos, sin = float(np.cos(pose.roll)), float(np.sin(pose.roll))
+    return cos * x + sin * y, cos * y - sin * x
