@@ -1,0 +1,305 @@
+"""Where the face is: one square box a frame, found once and used at every quality.
+
+The recipe, whoever finds the face: a square of 1.3 times the larger side about the face's centre,
+shifted into the frame. A model trained on crops of one recipe is nearly blind on those of another,
+so each source can say what its recipe is (`recipe`), to be kept with the dataset.
+
+Boxes are x0, y0, x1, y1 in pixels of the frame; pixel columns x0 to x1 - 1 are inside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from data_builders.errors import UserError, nearest
+from data_builders.mtcnn.weights import VERSION
+from data_builders.tracks import Track, between, choose_track
+
+if TYPE_CHECKING:
+    from data_builders.mtcnn import Detector
+
+Frame: TypeAlias = npt.NDArray[np.uint8]
+Box: TypeAlias = Sequence[float] | npt.NDArray[Any]
+
+SCALE = 1.3
+
+_FAR = 1e6  # pixels: no frame is so large
+
+
+class Source(Protocol):
+    """Where faces come from. Picklable: workers are given one."""
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What tells these crops from others, for the dataset's information: JSON values."""
+
+    def __call__(
+        self,
+        video: str,
+        indices: Sequence[int],
+        frames: Sequence[Frame],
+        *,
+        masks: Sequence[npt.NDArray[Any]] | None = None,
+    ) -> Track | None:
+        """Boxes the face of one clip.
+
+        Args:
+          video: Name of the video, `method/video` as in the records' keys.
+          indices: Number of each frame in the video, ascending.
+          frames: The frames, `(height, width, 3)` uint8 RGB, at the best quality there is.
+          masks: For each frame where it is manipulated, as in `tracks.choose_track`.
+
+        Returns:
+          The boxes to `crop`, integers within the frame; None where there is no face.
+        """
+
+
+def source(name: str, *, path: str | Path = "") -> Source:
+    """Makes a source of faces by name.
+
+    Args:
+      name: 'mtcnn', 'file', or 'none'.
+      path: The file of boxes, for 'file'.
+
+    Raises:
+      UserError: For another name, or a file with a mistake.
+    """
+    if name == "mtcnn":
+        return Detected()
+    if name == "file":
+        if not str(path):
+            raise UserError("the source of faces 'file' needs the path of a file of boxes")
+        return FromFile(str(path))
+    if name == "none":
+        return Whole()
+    raise UserError(
+        f"there is no source of faces {name!r}: {nearest(name, ('mtcnn', 'file', 'none'))}"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Detected:
+    """Faces that MTCNN finds.
+
+    Attributes:
+      min_face: As in `mtcnn.Detector`.
+      max_side: As in `mtcnn.Detector`.
+      scale: Of the square.
+    """
+
+    min_face: float | None = None
+    max_side: int | None = 640
+    scale: float = SCALE
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Detector, its settings, and the square."""
+        return {"faces": f"mtcnn {VERSION}", **dataclasses.asdict(self)}
+
+    def __call__(
+        self,
+        video: str,
+        indices: Sequence[int],
+        frames: Sequence[Frame],
+        *,
+        masks: Sequence[npt.NDArray[Any]] | None = None,
+    ) -> Track | None:
+        """Detects in every frame and follows one face."""
+        del video
+        for mask, frame in () if masks is None else zip(masks, frames, strict=True):
+            if mask.shape != frame.shape[:2]:
+                raise ValueError(f"a mask of {mask.shape} for a frame of {frame.shape[:2]}")
+        detections = _detector(self.min_face, self.max_side).detect(frames)
+        track = choose_track(detections, masks=masks, times=indices)
+        return None if track is None else _squares(track, frames, self.scale)
+
+
+@functools.cache
+def _detector(min_face: float | None, max_side: int | None) -> Detector:
+    """One for each process: it holds the weights on the device."""
+    from data_builders.mtcnn import Detector
+
+    return Detector(min_face=min_face, max_side=max_side)
+
+
+@dataclasses.dataclass(frozen=True)
+class FromFile:
+    """Faces that the user has found.
+
+    The file is JSON, for each video the box of the face in some of its frames, in pixels of the
+    best quality:
+
+        {"original/000": {"0": [312, 96, 420, 240], "30": [318.5, 99, 425, 241]}, ...}
+
+    Boxes are of the face, as a detector gives them: they are made square, and larger by `scale`.
+    Frames between two that are listed get a box in between; a video with no frames, `{}`, is known
+    to show no face.
+
+    Attributes:
+      path: The file.
+      scale: Of the square.
+    """
+
+    path: str
+    scale: float = SCALE
+
+    def __post_init__(self) -> None:
+        _read_boxes(self.path)  # a mistake is reported before the work begins
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Name and digest of the file, and the square."""
+        digest = hashlib.sha256(Path(self.path).read_bytes()).hexdigest()
+        return {"faces": f"file {Path(self.path).name}", "sha256": digest, "scale": self.scale}
+
+    def __call__(
+        self,
+        video: str,
+        indices: Sequence[int],
+        frames: Sequence[Frame],
+        *,
+        masks: Sequence[npt.NDArray[Any]] | None = None,
+    ) -> Track | None:
+        """Looks the video up."""
+        del masks  # whoever made the file has chosen
+        known = _read_boxes(self.path)
+        if video not in known:
+            close = difflib.get_close_matches(video, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {len(known)} others"
+            raise UserError(f"{self.path}: has no video {video!r}; {hint}")
+        boxes = known[video]
+        height, width = frames[0].shape[:2]
+        for frame, (x0, y0, x1, y1) in boxes.items():
+            if not (0 <= (x0 + x1) / 2 <= width and 0 <= (y0 + y1) / 2 <= height):
+                raise UserError(
+                    f"{self.path}: the box of {video!r} frame {frame} has its centre outside the "
+                    f"frame of {width}x{height}; boxes are x0, y0, x1, y1 in its pixels"
+                )
+        if not boxes:
+            return None
+        listed = sorted(boxes)
+        filled = between(indices, listed, np.array([boxes[frame] for frame in listed]))
+        return _squares(Track(filled, np.isin(indices, listed)), frames, self.scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """No search: the pictures are crops of faces already."""
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Nothing is cut."""
+        return {"faces": "none"}
+
+    def __call__(
+        self,
+        video: str,
+        indices: Sequence[int],
+        frames: Sequence[Frame],
+        *,
+        masks: Sequence[npt.NDArray[Any]] | None = None,
+    ) -> Track | None:
+        """Boxes the whole of each frame."""
+        del video, indices, masks
+        boxes = [(0, 0, frame.shape[1], frame.shape[0]) for frame in frames]
+        return Track(np.array(boxes, np.int64).reshape(-1, 4), np.ones(len(frames), bool))
+
+
+def square_box(
+    box: Box, frame_size: tuple[int, int], scale: float = SCALE
+) -> tuple[int, int, int, int]:
+    """The square to cut out around a face.
+
+    Args:
+      box: The face: x0, y0, x1, y1, of any size above nothing.
+      frame_size: `(height, width)` of the frame.
+      scale: Side of the square in larger sides of the box.
+
+    Returns:
+      Integer x0, y0, x1, y1 of a square within the frame: shifted where it would reach out of it,
+      and smaller only where the frame is.
+    """
+    x0, y0, x1, y1 = (float(edge) for edge in box)
+    if not (x0 < x1 and y0 < y1 and all(map(math.isfinite, (x0, y0, x1, y1)))):
+        raise ValueError(f"a box is x0, y0, x1, y1 with x0 < x1 and y0 < y1, got {tuple(box)}")
+    height, width = frame_size
+    side = min(max(1, round(scale * max(x1 - x0, y1 - y0))), height, width)
+    left = min(max(0, round((x0 + x1 - side) / 2)), width - side)
+    top = min(max(0, round((y0 + y1 - side) / 2)), height - side)
+    return left, top, left + side, top + side
+
+
+def crop(frame: Frame, box: Box) -> Frame:
+    """Cuts a box with integer edges out of a frame.
+
+    Args:
+      frame: `(height, width, 3)`.
+      box: x0, y0, x1, y1 within the frame.
+
+    Returns:
+      The pixels, a copy.
+    """
+    x0, y0, x1, y1 = (int(edge) for edge in box)
+    height, width = frame.shape[:2]
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise ValueError(f"box {(x0, y0, x1, y1)} is not within the frame of {width}x{height}")
+    return frame[y0:y1, x0:x1].copy()
+
+
+def _squares(track: Track, frames: Sequence[Frame], scale: float) -> Track:
+    squares = [
+        square_box(box, frame.shape[:2], scale)
+        for box, frame in zip(track.boxes, frames, strict=True)
+    ]
+    return Track(np.array(squares, np.int64), track.found)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_boxes(path: str) -> dict[str, dict[int, tuple[float, ...]]]:
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: the file of boxes cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise UserError(f'{path}: must be an object {{"video": {{"frame": [x0, y0, x1, y1]}}}}')
+    return {video: _checked(path, video, boxes) for video, boxes in content.items()}
+
+
+def _checked(path: str, video: str, boxes: Any) -> dict[int, tuple[float, ...]]:
+    if not isinstance(boxes, dict):
+        raise UserError(
+            f'{path}: {video!r} must be an object {{"frame": [x0, y0, x1, y1]}}, got '
+            f"{json.dumps(boxes)[:40]}"
+        )
+    checked = {}
+    for frame, box in boxes.items():
+        if not (frame.isascii() and frame.isdigit() and len(frame) < 10):
+            raise UserError(
+                f"{path}: {video!r} has a frame {frame!r}; frames are numbers from 0 in the video"
+            )
+        four = isinstance(box, list) and len(box) == 4
+        if not (four and all(type(edge) in (int, float) and abs(edge) < _FAR for edge in box)):
+            raise UserError(
+                f"{path}: the box of {video!r} frame {frame} must be four numbers, x0, y0, x1, y1, "
+                f"got {json.dumps(box)[:60]}"
+            )
+        if not (box[0] < box[2] and box[1] < box[3]):
+            raise UserError(
+                f"{path}: the box of {video!r} frame {frame} is empty: {json.dumps(box)}; it must "
+                "be x0, y0, x1, y1 (not width and height) with x0 < x1 and y0 < y1"
+            )
+        checked[int(frame)] = tuple(box)
+    return checked

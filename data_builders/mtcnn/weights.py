@@ -1,0 +1,90 @@
+"""The weights of the three networks, out of the `mtcnn` wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import joblib  # type: ignore[import-untyped]
+import numpy as np
+import numpy.typing as npt
+
+from data_builders.errors import UserError
+
+VERSION = "1.0.0"  # of the wheel that carries these files
+
+_SHA256 = {
+    "pnet.lz4": "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
+    "rnet.lz4": "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",
+    "onet.lz4": "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
+}
+_INSTALL = f"pip install mtcnn=={VERSION} lz4"
+
+
+class Weights(NamedTuple):
+    """Arrays of each network, layer by layer: kernel, bias, then the PReLU's slope if it has one.
+
+    Attributes:
+      proposal: Of P.
+      refinement: Of R.
+      output: Of O.
+    """
+
+    proposal: list[npt.NDArray[np.float32]]
+    refinement: list[npt.NDArray[np.float32]]
+    output: list[npt.NDArray[np.float32]]
+
+
+def folder() -> Path:
+    """Where the installed wheel keeps its weights.
+
+    The package is not imported: its first line is `import tensorflow`.
+
+    Raises:
+      UserError: The wheel is not installed.
+    """
+    try:
+        wheel = importlib.metadata.distribution("mtcnn")
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(
+            "the weights of the face detector are in the package 'mtcnn', which is not installed: "
+            f"run `{_INSTALL}`, or give the boxes of the faces in a file"
+        ) from None
+    return Path(str(wheel.locate_file("mtcnn/assets/weights")))
+
+
+def load(source: Path | None = None) -> Weights:
+    """Reads the weights, having made sure that they are the expected ones.
+
+    The files are pickles, which can run any code on being read: no byte reaches the unpickler
+    unless the file's digest is the one written here.
+
+    Args:
+      source: Folder of the three files; None for that of the installed wheel.
+
+    Returns:
+      The arrays of the networks.
+
+    Raises:
+      UserError: A file is missing or is not the expected one.
+    """
+    source = folder() if source is None else source
+    networks = []
+    for name, expected in _SHA256.items():
+        path = source / name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be read ({error.strerror}); run `{_INSTALL}`"
+            ) from error
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise UserError(
+                f"{path}: is not the file that mtcnn {VERSION} carries (its sha256 differs), and "
+                f"was not opened; run `{_INSTALL} --force-reinstall`"
+            )
+        networks.append(joblib.load(io.BytesIO(data)))  # these very bytes, not the path again
+    return Weights(*networks)
