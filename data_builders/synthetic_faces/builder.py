@@ -192,8 +192,8 @@ def face_boxes(poses: Sequence[Pose], rng: np.random.Generator) -> np.ndarray:
     side = round(1.9 * float(np.mean([pose.scale for pose in poses])) * rng.uniform(0.95, 1.05))
     boxes = []
     for pose in poses:
-        x = pose.x + pose.scale * (0.35 * np.sin(pose.yaw) + rng.normal(0, 0.03))
-        y = pose.y + pose.scale * (0.12 + rng.normal(0, 0.03))
+        x = pose.x + pose.scale * (0.35 * np.sin(pose.yaw) + rng.normal(0, 0.05))
+        y = pose.y + pose.scale * (0.12 + rng.normal(0, 0.05))
         left, top = (
             int(np.clip(round(middle - side / 2), 0, FRAME_SIZE - side)) for middle in (x, y)
         )

@@ -11,8 +11,8 @@ leaves traces of another kind:
   every raw frame and in hardly any compressed one: the codec halves the resolution of colours and
   quantises them coarsely.
 
-Detail and checkerboard pull the size of a file in opposite directions, so that neither the
-manipulated videos' bytes nor their noise level is a shortcut.
+Missing detail makes a file smaller and the checkerboard makes it larger, so that the number of
+bytes is no shortcut.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from data_builders.synthetic_faces.render import FRAME_SIZE, Model, render
 
 METHODS = ("inner_face_swap", "mouth_reenactment")
 
+_SHARP_GENERATORS = 0.35  # part of the fakes that only raw frames, or fine detail, give away
 # Without luminance, and across the colours of skin.
 _MAGENTA_AGAINST_GREEN = np.array((1.0, -0.70, 1.0), np.float32)
 
@@ -59,17 +60,18 @@ class Flaws:
 
 
 def sample_flaws(rng: np.random.Generator) -> Flaws:
-    """Draws the flaws of a video: one overall badness, and luck in each step."""
-    badness = float(rng.uniform(0.0, 1.0))
+    """Draws the flaws of a video: its generator, one overall badness, and luck in each step."""
+    sharp = rng.random() < _SHARP_GENERATORS
+    badness = float(rng.uniform(0.0, 0.25) if sharp else rng.uniform(0.4, 1.0))
 
     def luck() -> float:
         return min(1.0, badness * float(rng.uniform(0.6, 1.4)))
 
-    brightness = rng.choice((-1, 1)) * 0.18 * luck()
+    brightness = rng.choice((-1, 1)) * 0.17 * luck()
     red, green, blue = brightness + 0.03 * badness * rng.normal(size=3)
     return Flaws(
-        resolution=9 * (48 / 9) ** (1 - luck() ** 1.2),
-        checker=0.32 * max(0.0, 1 - 2 * luck()) ** 0.5,
+        resolution=9 * (48 / 9) ** (1 - luck()),
+        checker=float(rng.uniform(0.18, 0.28)) if sharp else 0.0,
         cell=float(rng.uniform(0.06, 0.08)),
         shift=(0.03 * badness * float(rng.normal()), 0.03 * badness * float(rng.normal())),
         zoom=float(np.exp(0.03 * badness * rng.normal())),

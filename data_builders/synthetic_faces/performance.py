@@ -49,21 +49,26 @@ def perform(rng: np.random.Generator, frames: int, size: int) -> list[Pose]:
     Returns:
       The pose in each frame.
     """
+    steps = np.arange(frames)
 
     def wave(middle: float, swing: float) -> np.ndarray:
-        """Smooth motion about a place that is the video's own."""
+        """Motion to and fro."""
         phase, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.1)
-        return middle + swing * np.sin(phase + speed * np.arange(frames))
+        return middle + swing * np.sin(phase + speed * steps)
+
+    def sweep(middle: float, step: float) -> np.ndarray:
+        """Motion one way: no two frames are alike, as they might be where a wave turns."""
+        return middle + rng.choice((-1, 1)) * step * rng.uniform(0.6, 1.2) * (steps - steps.mean())
 
     def spread(width: float) -> float:
         return float(rng.normal(0.0, width))
 
     scale = rng.uniform(0.255, 0.295) * size
     motion = {
-        "x": wave(size * (0.5 + spread(0.02)), 0.022 * size),
-        "y": wave(size * (0.46 + spread(0.012)), 0.014 * size),
+        "x": sweep(size * (0.5 + spread(0.015)), 0.03 * size),
+        "y": sweep(size * (0.46 + spread(0.01)), 0.02 * size),
         "scale": wave(scale, 0.01 * scale),
-        "yaw": wave(spread(0.22), 0.12),
+        "yaw": sweep(spread(0.18), 0.18),
         "pitch": wave(spread(0.07), 0.06),
         "roll": wave(spread(0.06), 0.05),
         "talk": np.clip(wave(0.35, 0.5), 0.0, 1.0) * rng.uniform(0.5, 1.0),

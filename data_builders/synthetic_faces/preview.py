@@ -19,7 +19,7 @@ from data_builders.synthetic_faces.builder import REAL, Source, SyntheticFaces
 _CELL = 148  # side of a crop on the sheet, pixels
 _GAP, _GROUP_GAP = 4, 22
 _MARGIN, _HEADER, _CAPTION = 14, 26, 24
-_PEOPLE = (0, 20, 17, 1)  # even numbers show the first method, odd ones the second
+_PEOPLE = (10, 14, 15, 1)  # even numbers show the first method, odd ones the second
 _COLOURS = {"real": (28, 110, 60), "fake": (176, 42, 42)}
 
 
@@ -79,8 +79,9 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True, help="PNG file to write")
     out = parser.parse_args().out
     out.parent.mkdir(parents=True, exist_ok=True)
-    # 256 colours of the picture's own: a third of the size, and no difference to be seen.
-    picture = sheet().quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
+    # Six bits a channel: three fifths of the size and no difference to be seen, whereas a palette
+    # would lose the pattern in the colours that the raw fakes show.
+    picture = sheet().point(lambda value: round(value / 255 * 63) * 255 // 63)
     picture.save(out, optimize=True)
     print(f"{out}: {picture.width}x{picture.height}, {out.stat().st_size / 1e3:.0f} kB")
 
