@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,34 @@ def _manager(directory: Path, *, read_only: bool) -> ocp.CheckpointManager:
     )
 
 
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """A checkpoint that cannot be read is the user's to remove, not a traceback."""
+    try:
+        yield
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(
+            f"{folder}: a checkpoint is damaged or not complete; remove its folder to use another"
+        ) from error
+
+
 class Checkpoints:
     """The checkpoints of a run: the newest, and the best by mean validation AUC."""
 
-    def __init__(self, workdir: Path) -> None:
-        """Opens or makes `workdir/checkpoints`."""
+    def __init__(self, workdir: Path, dataset: str) -> None:
+        """Opens or makes `workdir/checkpoints`.
+
+        Args:
+          workdir: The run's folder.
+          dataset: Full name of the dataset: going on with other data is refused.
+
+        Raises:
+          UserError: Where the folder cannot be read.
+        """
         self.directory = workdir / "checkpoints"
-        self._manager = _manager(self.directory, read_only=False)
+        self._dataset = dataset
+        with _readable(self.directory):
+            self._manager = _manager(self.directory, read_only=False)
 
     @property
     def latest(self) -> int | None:
@@ -78,7 +100,7 @@ class Checkpoints:
                 params=ocp.args.StandardSave(state.params),
                 batch_stats=ocp.args.StandardSave(state.batch_stats),
                 opt_state=ocp.args.StandardSave(state.opt_state),
-                data=ocp.args.JsonSave({"batches": step}),
+                data=ocp.args.JsonSave({"dataset": self._dataset, "batches": step}),
                 config=ocp.args.JsonSave(configuration.to_dict(config)),
             ),
             metrics=None if auc is None else {_SCORE: auc},
@@ -89,17 +111,27 @@ class Checkpoints:
 
         Args:
           like: A state of the same shape; only shapes and types are read.
+
+        Raises:
+          UserError: Where the checkpoint cannot be read, or is of a run on other data.
         """
         step = self._manager.latest_step()
         like = parallel.replicated_like(like)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(like.params),
-                batch_stats=ocp.args.StandardRestore(like.batch_stats),
-                opt_state=ocp.args.StandardRestore(like.opt_state),
-            ),
-        )
+        with _readable(self.directory / str(step)):
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardRestore(like.params),
+                    batch_stats=ocp.args.StandardRestore(like.batch_stats),
+                    opt_state=ocp.args.StandardRestore(like.opt_state),
+                    data=ocp.args.JsonRestore(),
+                ),
+            )
+        if restored.data["dataset"] != self._dataset:
+            raise UserError(
+                f"--workdir: {self.directory.parent} holds a run on {restored.data['dataset']}, "
+                f"the dataset here is {self._dataset}; name another folder"
+            )
         return TrainState(
             step=parallel.replicate(jnp.asarray(step, jnp.int32)),
             params=restored.params,
@@ -145,8 +177,9 @@ def restore_step(
         raise UserError(
             f"{directory}: there are no checkpoints; train first, or name another folder"
         )
-    manager = _manager(folder, read_only=True)
-    steps = manager.all_steps()
+    with _readable(folder):
+        manager = _manager(folder, read_only=True)
+        steps = manager.all_steps()
     if not steps:
         raise UserError(f"{folder}: holds no whole checkpoint; train first, or name another folder")
     if step is None:
@@ -154,15 +187,16 @@ def restore_step(
     if step not in steps:
         held = ", ".join(map(str, sorted(steps)))
         raise UserError(f"{folder}: there is no checkpoint of step {step}; there are {held}")
-    saved = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
-    config = configuration.from_dict(saved.config)
-    like = parallel.replicated_like(abstract_variables(config))
-    restored = manager.restore(
-        step,
-        args=ocp.args.Composite(
-            **{name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
-        ),
-    )
+    with _readable(folder / str(step)):
+        saved = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
+        config = configuration.from_dict(saved.config)
+        like = parallel.replicated_like(abstract_variables(config))
+        restored = manager.restore(
+            step,
+            args=ocp.args.Composite(
+                **{name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
+            ),
+        )
     manager.close()
     return {name: restored[name] for name in like}, config, step
 

@@ -28,8 +28,11 @@ _POSITIVE = (
     "learning_rate",
     "hsic.sigma",
     "log_every_steps",
+    "one_cycle.div_factor",
+    "one_cycle.final_div_factor",
 )
 _NOT_NEGATIVE = (
+    "seed",
     "num_steps",
     "weight_decay",
     "head_only_epochs",
@@ -88,10 +91,14 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         raise UserError(f"config.{name}: there is no such field: {nearest(name, known)}")
     for name in known.keys() - given.keys():
         raise UserError(f"config.{name}: is missing; build on configs/common.py")
+    for name, value in given.items():
+        wanted = type(known[name])
+        if not isinstance(value, {float: (int, float), tuple: (tuple, list)}.get(wanted, wanted)):
+            raise UserError(f"config.{name}: is {value!r}, must be of type {wanted.__name__}")
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.qualities = tuple(
-            name.strip() for quality in config.qualities for name in quality.split(",")
+            name.strip() for quality in config.qualities for name in str(quality).split(",")
         )
     fields = dict(_leaves(config.to_dict()))
     for name in _POSITIVE:
@@ -147,11 +154,11 @@ def uses_hsic(config: ml_collections.ConfigDict) -> bool:
     return config.hsic.weight > 0 and any(config.hsic.layer_weights)
 
 
-def claim_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
-    """Makes a folder the run's own, or finds that it is.
+def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Checks that a folder is free, or holds a run of this configuration; writes nothing.
 
     Args:
-      config: The run's configuration; written to `config.json` where there is none.
+      config: The run's configuration.
       workdir: The run's folder.
 
     Raises:
@@ -161,30 +168,43 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
     path = workdir / "config.json"
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir: {workdir} is a file, not a folder")
-    ours = to_dict(config)
-    if path.exists():
-        try:
-            theirs = dict(_leaves(json.loads(path.read_text())))
-        except ValueError as error:
-            raise UserError(f"{path}: not valid JSON ({error}); name another --workdir") from error
-        mine = dict(_leaves(ours))
-        different = [
-            f"{name} is {theirs.get(name)!r} there and {mine.get(name)!r} here"
-            for name in sorted(theirs.keys() | mine.keys())
-            if theirs.get(name) != mine.get(name) and name not in _FREE
-        ]
-        if different:
+    if not path.exists():
+        if (workdir / "checkpoints").exists():
             raise UserError(
-                f"--workdir: {workdir} holds a run of another configuration "
-                f"({'; '.join(different)}); name another folder, or restore those fields to go on "
-                "with it"
+                f"--workdir: {workdir} has checkpoints but no config.json; name another folder"
             )
         return
-    if workdir.exists() and (workdir / "checkpoints").exists():
-        raise UserError(
-            f"--workdir: {workdir} has checkpoints but no config.json; name another folder"
-        )
     try:
-        write_whole(path, json.dumps(ours, indent=2) + "\n")
+        stored = json.loads(path.read_text())
+    except ValueError:
+        stored = None
+    if not isinstance(stored, dict):
+        raise UserError(f"{path}: is not a configuration; name another --workdir")
+    theirs, ours = dict(_leaves(stored)), dict(_leaves(to_dict(config)))
+    different = [
+        f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
+        for name in sorted(theirs.keys() | ours.keys())
+        if theirs.get(name) != ours.get(name) and name not in _FREE
+    ]
+    if different:
+        raise UserError(
+            f"--workdir: {workdir} holds a run of another configuration "
+            f"({'; '.join(different)}); name another folder, or restore those fields to go on with "
+            "it"
+        )
+
+
+def claim_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Makes a folder the run's own: writes `config.json` where there is none.
+
+    Raises:
+      UserError: As `check_workdir`, or where the folder cannot be written.
+    """
+    check_workdir(config, workdir)
+    path = workdir / "config.json"
+    if path.exists():
+        return
+    try:
+        write_whole(path, json.dumps(to_dict(config), indent=2) + "\n")
     except OSError as error:
         raise UserError(f"--workdir: cannot write to {workdir}: {error.strerror}") from error

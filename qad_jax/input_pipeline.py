@@ -87,7 +87,10 @@ class TupleSource:
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self._source[index]
+        try:
+            record = self._source[index]
+        except RuntimeError as error:
+            raise UserError(f"{self._name}: record {index} is damaged; build it again") from error
         images = [self._decode(index, record["image"][quality]) for quality in self._qualities]
         return {**record, "image": np.stack(images)}
 

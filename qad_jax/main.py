@@ -10,6 +10,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags
@@ -36,27 +37,42 @@ def _fail(message: object) -> NoReturn:
     sys.exit(1)
 
 
-def _explain(message: str) -> str:
-    """The libraries' longer messages, shortened to what helps."""
-    if field := re.search(r'Did you mean "(.+?)" instead of "(.+?)"', message):
+def _explain(error: Exception, config: str) -> str:
+    """What to say of a command line or a configuration file that could not be understood."""
+    frames = traceback.extract_tb(error.__traceback__)
+    in_file = config and any(Path(f.filename).name == Path(config).name for f in frames)
+    if in_file or isinstance(error, SyntaxError | ImportError | OSError):
+        return f"--config: {config}: {type(error).__name__}: {error}"
+    if field := re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error)):
         return f"the configuration has no field {field[2]!r}: did you mean {field[1]!r}?"
-    if field := re.fullmatch(r"\W*'?(\w+)\W*", message):
+    if field := re.fullmatch(r"\W*'?(\w+)\W*", str(error)):
         return f"the configuration has no field {field[1]!r}"
-    if file := re.search(r"(\S+)\s+\[Errno \d+\] (.+?): '", message):
-        return f"--config: {file[1]}: {file[2]}"
-    return message
+    return str(error)
+
+
+def _config_of(argv: Sequence[str]) -> str:
+    """The configuration file that a command line names last, '' for none."""
+    config = ""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and name == "config":
+            config = value if equals else following
+    return config
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
     """Parses the flags; a mistake in them is one line, whoever finds it."""
+    config = _config_of(argv)
+    if config and not Path(config).is_file():
+        _fail(f"--config: {config}: there is no such file")
     try:
         rest: list[str] = flags.FLAGS(argv)
         if _CONFIG.value is not None:
             _CONFIG.value.to_dict()  # a file that could not be loaded says so only when used
-    except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    except Exception as error:  # a configuration file may fail in any way
         if "--debug" in argv:
             raise
-        _fail(f"command line: {_explain(str(error))}")
+        _fail(f"command line: {_explain(error, config)}")
     if rest[1:]:
         _fail(f"command line: unexpected {rest[1]!r}; options begin with --")
     return rest
@@ -78,6 +94,10 @@ def _main(argv: Sequence[str]) -> None:
         if _DEBUG.value:
             traceback.print_exc()
         _fail(error)
+    except OSError as error:
+        if _DEBUG.value:
+            traceback.print_exc()
+        _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)

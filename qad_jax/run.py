@@ -11,9 +11,9 @@ import ml_collections
 from absl import logging
 
 from data_builders import build
-from data_builders.errors import UserError
+from data_builders.errors import UserError, nearest
 from data_builders.paired import PairedDatasetBuilder
-from qad_jax import checkpoints, configuration, evaluate, train
+from qad_jax import checkpoints, configuration, evaluate, parallel, train
 from qad_jax.input_pipeline import TupleSource
 
 
@@ -48,6 +48,11 @@ def run(
                 "pretrained has not filled; without pretrained weights, set it to 0",
                 file=sys.stderr,
             )
+        if step is not None:
+            raise UserError("--step: only with --mode evaluate")
+        # Before a dataset is built, which may take long.
+        parallel.check_divides(config.batch_size)
+        configuration.check_workdir(config, folder)
         dataset = open_dataset(config, may_build=True)
         train.train(config, folder, dataset)
         if split not in dataset.info.splits:
@@ -68,8 +73,8 @@ def evaluate_run(
 ) -> str:
     """Evaluates a checkpoint of a run and writes the results into the run's folder.
 
-    The model, its picture size and its qualities are the checkpoint's; the data are the
-    configuration's, so that a model can be tried on any dataset.
+    The model and its picture size are the checkpoint's; the data and their qualities are the
+    configuration's, so that a model can be tried on any dataset and quality.
 
     Args:
       config: The configuration.
@@ -117,6 +122,12 @@ def open_dataset(config: ml_collections.ConfigDict, *, may_build: bool) -> Paire
     dataset = build.builder(
         name, data_dir=where.data_dir, manual_dir=where.manual_dir, manifest=where.manifest
     )
+    for quality in config.qualities:
+        if quality not in dataset.qualities:
+            raise UserError(
+                f"config.qualities: {dataset.info.full_name} has no quality {quality!r}: "
+                f"{nearest(quality, dataset.qualities)}"
+            )
     if dataset.is_prepared():
         return dataset
     if not may_build or "manual_dir" in dataset.NEEDS:

@@ -155,7 +155,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
     planned = schedule.plan(config, len(source))
     configuration.claim_workdir(config, workdir)
 
-    checkpoints = Checkpoints(workdir)
+    checkpoints = Checkpoints(workdir, dataset.info.full_name)
     state = initial_state(config, planned)
     if checkpoints.latest is not None:
         state = checkpoints.restore(state)

@@ -31,7 +31,7 @@ class MetricsWriter:
             steps are about to be logged again.
         """
         self._path = workdir / "metrics.jsonl"
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        lines = self._path.read_text(errors="replace").splitlines() if self._path.exists() else []
         kept = [line for line in lines if _is_logged(line, step)]
         write_whole(self._path, "".join(f"{line}\n" for line in kept))
         self._lines = self._path.open("a", encoding="utf-8")

@@ -43,10 +43,14 @@ def arguments(tmp_path, manifest, data_dir, dataset):
         (["--config.dataset.name=celeb"], "no builder for dataset 'celeb'"),
         (["--config.dataset.manifest=/no/data.json"], "/no/data.json: cannot read the manifest"),
         (["--config.dataset.data_dir=/proc/nowhere"], "/proc/nowhere/.*: cannot write the dataset"),
+        (["--config.seed=-1"], "config.seed: is -1, must not be negative"),
+        (["--config.one_cycle.div_factor=0.0"], "config.one_cycle.div_factor: is 0.0"),
+        (["--config.qualities=23,40"], "config.qualities: .*no quality '23'"),
+        (["--step=3"], "--step: only with --mode evaluate"),
         (["--config.zzz=1"], "the configuration has no field 'zzz'"),
         (
             ["--config=configs/nothing.py"],
-            "--config: configs/nothing.py: No such file or directory",
+            "--config: configs/nothing.py: there is no such file",
         ),
     ],
 )
@@ -93,6 +97,46 @@ def test_the_folder_of_another_configuration_is_left_alone(arguments, tmp_path):
     assert "seed is 7 there and 41 here" in result.err
     assert config.read_text() == '{"seed": 7, "awp": {"gamma": 1.0}}'
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(:", "SyntaxError"),
+        ("import nowhere", "ModuleNotFoundError"),
+        ("def get_config():\n    raise KeyError('boom')", "KeyError: 'boom'"),
+    ],
+)
+def test_a_configuration_file_that_fails(text, message, tmp_path):
+    config = tmp_path / "own.py"
+    config.write_text(text)
+    result = call(f"--config={config}", f"--workdir={tmp_path / 'run'}")
+    assert result.status == 1
+    assert str(config) in result.err
+    assert message in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_a_configuration_of_wrong_types(arguments, tmp_path):
+    config = tmp_path / "own.py"
+    config.write_text(
+        "from configs import common\n"
+        "def get_config():\n"
+        "    config = common.get_config().copy_and_resolve_references()\n"
+        "    with config.ignore_type():\n"
+        "        config.batch_size = '64'\n"
+        "    return config\n"
+    )
+    result = call(f"--config={config}", f"--workdir={tmp_path / 'run'}")
+    assert "config.batch_size: is '64', must be of type int" in result.err
+
+
+def test_nothing_is_built_for_a_command_that_cannot_run(arguments, tmp_path):
+    place = tmp_path / "fresh"
+    (tmp_path / "run").write_text("a file")
+    options = [f"--config.dataset.data_dir={place}"]
+    assert "is a file, not a folder" in call(*arguments, *options).err
+    assert not place.exists()
 
 
 def test_a_loss_that_is_no_number_stops_the_run(arguments):

@@ -125,6 +125,7 @@ def test_another_content_is_another_dataset(small, tmp_path):
         ({"best": ["gone.png"] * 6}, r"picture .*gone.png does not exist \(and 5 more\)"),
         ({"best": [1] * 6}, r"train.best\[0\] is 1, not a path"),
         ({"worst": "all"}, "train.worst is not a list"),
+        ({"labels": [1] * 6}, "all train.labels are 'fake'; both are needed"),
     ],
 )
 def test_mistakes_are_named(small, changes, message):
@@ -172,6 +173,14 @@ def test_a_damaged_picture_is_named_and_nothing_is_left(manifest, tmp_path, dama
     with pytest.raises(UserError, match=rf"{victim.name}: not a readable picture"):
         build.prepare(dataset)
     assert not (tmp_path / "tfds").exists()
+
+
+def test_sixteen_bits_are_refused_and_not_clipped(small, tmp_path):
+    path = small()
+    cv2.imwrite(str(tmp_path / "best" / "p3.png"), np.full((20, 24), 40000, np.uint16))
+    dataset = build.builder("manifest", data_dir=tmp_path / "tfds", manifest=path)
+    with pytest.raises(UserError, match=r"p3.png: not a readable picture .mode I"):
+        build.prepare(dataset)
 
 
 def test_the_build_command(manifest, data_dir, dataset, capsys):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from qad_jax import checkpoints, models, parallel, schedule
 from qad_jax.checkpoints import Checkpoints
 from tests.commands import call, tiny
 from tests.conftest import ROOT
+from tests.faces import write_manifest
 
 STEPS, EPOCH = 15, 5
 
@@ -118,13 +120,47 @@ def test_interrupted_and_started_again_it_ends_with_the_same_bits(
     assert finished.out.splitlines()[:-1] == run[1].out.splitlines()[:-1]
 
 
+def test_going_on_with_other_data_is_refused(run, tmp_path, data_dir):
+    workdir = tmp_path / "copied"
+    shutil.copytree(run[0], workdir)
+    other = write_manifest(tmp_path / "crops", {"train": 40, "val": 12, "test": 14})
+    result = call(*tiny("hkrawp_resnet", workdir, other, data_dir))
+    assert result.status == 1
+    assert "holds a run on manifest/data-" in result.err
+    assert "name another folder" in result.err
+
+
+@pytest.mark.parametrize("damage", ["empty_step", "params", "config"])
+def test_a_damaged_checkpoint_is_named(run, tmp_path, manifest, data_dir, damage):
+    workdir = tmp_path / "damaged"
+    shutil.copytree(run[0], workdir)
+    newest = workdir / "checkpoints" / str(STEPS)
+    arguments = tiny("hkrawp_resnet", workdir, manifest, data_dir)
+    if damage == "empty_step":
+        (workdir / "checkpoints" / "99").mkdir()
+    elif damage == "params":
+        shutil.rmtree(newest / "params")
+        arguments += ["--mode=evaluate", f"--step={STEPS}"]
+    else:
+        next((newest / "config").glob("metadata")).write_text("{")
+        arguments += ["--mode=evaluate", f"--step={STEPS}"]
+    result = call(*arguments)
+    lines = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    assert result.status == 1
+    assert len(lines) == 1
+    assert "damaged or not complete" in lines[0]
+    assert "checkpoints" in lines[0]
+
+
 def test_evaluation_on_other_devices_gives_the_same_scores(run, manifest, data_dir):
     """Three devices, which share no batch of the run evenly; a process of its own."""
     workdir, _ = run
     flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=3")
     subprocess.run(
-        [sys.executable, "-m", "qad_jax.main", "--mode=evaluate", "--split=validation"]
-        + tiny("hkrawp_resnet", workdir, manifest, data_dir),
+        [
+            *(sys.executable, "-m", "qad_jax.main", "--mode=evaluate", "--split=validation"),
+            *tiny("hkrawp_resnet", workdir, manifest, data_dir),
+        ],
         env={**os.environ, "XLA_FLAGS": flags},
         cwd=ROOT,
         check=True,

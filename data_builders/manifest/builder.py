@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from data_builders.errors import UserError
 from data_builders.manifest import reader
@@ -62,10 +62,14 @@ def _lossless(path: Path) -> tuple[bytes, tuple[int, int]]:
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as picture:
+            if picture.mode.startswith("I") or picture.mode == "F":
+                raise ValueError(f"mode {picture.mode}: only 8 bits a channel are read")
             picture.load()  # a truncated file is found here and not in the middle of training
             if picture.format == "PNG" and picture.mode == "RGB":
                 return data, picture.size
             return encode_png(np.asarray(picture.convert("RGB"))), picture.size
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path}: not a readable picture; replace it or unlist it") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{path}: not a readable picture ({error}); replace it or unlist it"

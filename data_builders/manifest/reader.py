@@ -97,6 +97,11 @@ def read(path: str | Path) -> Listing:
         if _SPLITS[key] in splits:
             raise UserError(f"{path}: 'val' and 'validation' are the same split; keep one")
         splits[_SPLITS[key]] = _tuples(path, key, lists, qualities)
+    if not any(splits.values()):
+        raise UserError(f"{path}: lists no picture in any split")
+    found_labels = {item.label for item in splits.get("train", [])}
+    if len(found_labels) == 1:
+        raise UserError(f"{path}: all train.labels are {found_labels.pop()!r}; both are needed")
     _check_exist(path, splits)
     _warn_of_shared_identities(path, content, splits)
     return Listing(qualities, {split: splits[split] for split in splits if splits[split]})
@@ -104,10 +109,10 @@ def read(path: str | Path) -> Listing:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: cannot read the manifest: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise UserError(f"{path}: must be an object of splits (train, val, test), each an object")
