@@ -2,6 +2,8 @@
 
 python -m data_builders.build synthetic_faces
 python -m data_builders.build manifest --manifest data.json --data_dir OUT
+python -m data_builders.build face_forensics/neural_textures --manual_dir DIR --data_dir OUT
+python -m data_builders.build celeb_df_v2 --manual_dir DIR --doctor
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import contextlib
 import importlib
 import io
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 
+#: Exit statuses of the command.
+BUILT, FAILED, BUILT_WITH_GAPS = 0, 1, 3
+
 
 def names() -> list[str]:
     """The datasets that have a builder: each is a folder beside this file."""
@@ -33,7 +39,12 @@ def names() -> list[str]:
 
 
 def builder(
-    name: str, *, data_dir: str | Path = "", manual_dir: str | Path = "", manifest: str | Path = ""
+    name: str,
+    *,
+    data_dir: str | Path = "",
+    manual_dir: str | Path = "",
+    manifest: str | Path = "",
+    **recipe: Any,
 ) -> PairedDatasetBuilder:
     """Makes the builder of a dataset; nothing is read or written yet but the manifest.
 
@@ -43,6 +54,7 @@ def builder(
         `~/tensorflow_datasets`).
       manual_dir: Folder downloaded by hand, for datasets that are made from one.
       manifest: Path of the JSON file, for the dataset 'manifest'.
+      **recipe: For datasets made from videos, see `video_builder.VideoDatasetBuilder`.
 
     Returns:
       The builder. `is_prepared()` tells whether the dataset is built.
@@ -56,17 +68,22 @@ def builder(
     made: type[PairedDatasetBuilder] = importlib.import_module(f"data_builders.{base}").Builder
     given = {"manual_dir": manual_dir, "manifest": manifest}
     needed: dict[str, Any] = {source: given[source] for source in made.NEEDS}
+    if recipe and made.NEEDS != ("manual_dir",):
+        raise UserError(f"dataset {base!r} is not made from videos: no --{next(iter(recipe))}")
     configs = {known.name for known in made.BUILDER_CONFIGS}
     if config and config not in configs:
         raise UserError(
             f"dataset {base!r} has no configuration {config!r}: {nearest(config, configs)}"
         )
     place = str(Path(data_dir).expanduser().absolute()) if str(data_dir) else None
-    return made(data_dir=place, config=config or None, **needed)
+    return made(data_dir=place, config=config or None, **needed, **recipe)
 
 
 def prepare(dataset: PairedDatasetBuilder) -> None:
-    """Builds a dataset unless it is built. Interrupted or failed, it leaves nothing behind.
+    """Builds a dataset unless it is built.
+
+    Interrupted or failed, it leaves nothing behind but clips that are done, from which the next
+    try goes on.
 
     Args:
       dataset: A builder, see `builder`.
@@ -75,6 +92,8 @@ def prepare(dataset: PairedDatasetBuilder) -> None:
       UserError: If something in the source data is wrong.
     """
     import tensorflow_datasets as tfds
+
+    from data_builders.digest import digest
 
     if dataset.is_prepared():
         return
@@ -90,6 +109,11 @@ def prepare(dataset: PairedDatasetBuilder) -> None:
             if isinstance(error, OSError):
                 raise UserError(f"{place}: cannot write the dataset: {error.strerror}") from error
             raise
+    dataset.info.metadata["digest"] = {s: digest(dataset, s) for s in dataset.info.splits}
+    dataset.info.write_to_directory(dataset.data_dir)
+    for leftover in place.parent.glob(f"incomplete.*_{place.name}"):  # of a build that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    dataset.finish()
 
 
 def _remove_empty(folder: Path, down_to: Path) -> None:
@@ -100,7 +124,10 @@ def _remove_empty(folder: Path, down_to: Path) -> None:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m data_builders.build", description="Builds a paired-quality dataset."
+        prog="python -m data_builders.build",
+        description="Builds a paired-quality dataset.",
+        epilog=f"Exit status: {BUILT} built, {FAILED} not built, {BUILT_WITH_GAPS} built, but "
+        "some videos were skipped; they are named.",
     )
     parser.add_argument("name", help=f"DATASET or DATASET/CONFIG; datasets: {', '.join(names())}")
     parser.add_argument(
@@ -108,7 +135,32 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--manual_dir", default="", help="the folder you downloaded")
     parser.add_argument("--manifest", default="", help="data.json, for the dataset 'manifest'")
+    recipe = parser.add_argument_group("datasets made from videos")
+    recipe.add_argument("--doctor", action="store_true", help="look at the folder; build nothing")
+    recipe.add_argument("--qualities", help="raw,c23,c40: raw, cNN (H.264 at CRF NN) or random")
+    recipe.add_argument("--frames_per_video", type=int, help="spread evenly (32)")
+    recipe.add_argument("--faces", help="mtcnn, none (the pictures are crops), or a JSON of boxes")
+    recipe.add_argument("--seed", type=int, help="of quality 'random' (0)")
+    recipe.add_argument("--max_skipped", type=float, help="share of videos that may fail (0.1)")
     return parser.parse_args(argv)
+
+
+def _recipe(args: argparse.Namespace) -> dict[str, Any]:
+    from data_builders import faces
+
+    recipe = {
+        name: getattr(args, name)
+        for name in ("frames_per_video", "seed", "max_skipped")
+        if getattr(args, name) is not None
+    }
+    if args.qualities:
+        recipe["qualities"] = [quality.strip() for quality in args.qualities.split(",")]
+    if args.faces:
+        is_file = args.faces.endswith(".json")
+        recipe["face_source"] = faces.source(
+            "file" if is_file else args.faces, path=args.faces if is_file else ""
+        )
+    return recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,15 +173,34 @@ def main(argv: Sequence[str] | None = None) -> int:
             data_dir=args.data_dir,
             manual_dir=args.manual_dir,
             manifest=args.manifest,
+            **_recipe(args),
         )
+        if args.doctor:
+            from data_builders import doctor
+            from data_builders.video_builder import VideoDatasetBuilder
+
+            if not isinstance(dataset, VideoDatasetBuilder):
+                raise UserError(f"--doctor: {dataset.name} is not made from a folder of videos")
+            print(doctor.expected(dataset))
+            print(doctor.report(dataset))
+            return BUILT
         prepare(dataset)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return FAILED
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror or error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the clips that are done", file=sys.stderr)
+        return 130
     for split, info in dataset.info.splits.items():
         print(f"{split}: {info.num_examples} tuples at {', '.join(dataset.qualities)}")
     print(os.fspath(dataset.data_dir))
-    return 0
+    skipped = (dataset.info.metadata or {}).get("skipped", [])
+    for reason in skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+    return BUILT_WITH_GAPS if skipped else BUILT
 
 
 if __name__ == "__main__":

@@ -14,6 +14,10 @@ class UserError(Exception):
     """
 
 
+class UnusableClipError(UserError):
+    """One clip cannot be used: a build names it, counts it, and goes on without it."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The part of a message that helps after a misspelling.
 

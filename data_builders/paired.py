@@ -8,13 +8,14 @@ dataset is a folder with a builder that names its clips (`clip_sources`) and rea
 from __future__ import annotations
 
 import abc
+import collections
 import contextlib
 import dataclasses
 import functools
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from typing import Any, ClassVar, TypeAlias
 
 import cv2
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow_datasets as tfds
 
+from data_builders.errors import UnusableClipError, UserError
 from data_builders.progress import Progress
 
 LABELS = ("real", "fake")  # the index is the class: 0 real, 1 fake
@@ -113,21 +115,6 @@ class PairedConfig(tfds.core.BuilderConfig):
     qualities: tuple[str, ...] = DEFAULT_QUALITIES
 
 
-def _features(qualities: Sequence[str]) -> tfds.features.FeaturesDict:
-    picture = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
-    return tfds.features.FeaturesDict(
-        {
-            "image": dict.fromkeys(qualities, picture),
-            "label": tfds.features.ClassLabel(names=LABELS),
-            "method": tfds.features.Text(),
-            "video": tfds.features.Text(),
-            "identity": tfds.features.Text(),
-            "frame": np.int32,
-            "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
-        }
-    )
-
-
 class PairedDatasetBuilder(
     tfds.core.GeneratorBasedBuilder,
     skip_registration=True,  # type: ignore[call-arg]
@@ -143,6 +130,8 @@ class PairedDatasetBuilder(
     NEEDS: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, file_format: str = "array_record", **kwargs: Any) -> None:
+        #: Why each clip that could not be used was left out of this build.
+        self.skipped: list[str] = []
         super().__init__(file_format=file_format, **kwargs)
 
     @property
@@ -159,39 +148,96 @@ class PairedDatasetBuilder(
     def read_clip(source: Any) -> Clip:
         """Reads one clip. Runs in a worker process: depends on nothing but `source`."""
 
+    def clip_reader(self) -> Callable[[Any], list[Example] | UnusableClipError]:
+        """What a worker does with a source, picklable: the examples, or why there are none."""
+        return functools.partial(_encoded_examples, self.read_clip)
+
+    def check_skipped(self, clips: int) -> None:
+        """Called after each split, with the number of clips tried so far.
+
+        Raises:
+          UserError: Where too many of them were skipped; here, where any was.
+        """
+        if self.skipped:
+            raise UserError(self.skipped[0])
+
+    def finish(self) -> None:
+        """Called once the dataset is whole; nothing to do here."""
+
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(features=_features(self.qualities))
+        return self._paired_info()
+
+    def _paired_info(self, **metadata: Any) -> tfds.core.DatasetInfo:
+        picture = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
+        features = tfds.features.FeaturesDict(
+            {
+                "image": dict.fromkeys(self.qualities, picture),
+                "label": tfds.features.ClassLabel(names=LABELS),
+                "method": tfds.features.Text(),
+                "video": tfds.features.Text(),
+                "identity": tfds.features.Text(),
+                "frame": np.int32,
+                "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
+            }
+        )
+        return self.dataset_info_from_configs(
+            features=features, metadata=tfds.core.MetadataDict(metadata)
+        )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         del dl_manager  # nothing is downloaded: the data is rendered, or the user's own
         sources = self.clip_sources()
+        self.skipped = []
         progress = Progress(sum(map(len, sources.values())), self.info.full_name, unit="clip")
         return {split: self._generate_examples(clips, progress) for split, clips in sources.items()}
 
     def _generate_examples(self, sources: Sequence[Any], progress: Progress) -> Iterator[Example]:
-        read = functools.partial(_encoded_examples, self.read_clip)
         with _workers(len(sources)) as parallel_map, progress:
-            for examples in parallel_map(read, sources):
+            for examples in parallel_map(self.clip_reader(), sources):
                 progress.advance()
-                yield from examples
+                if isinstance(examples, UnusableClipError):
+                    self.skipped.append(str(examples))
+                else:
+                    yield from examples
+            self.check_skipped(progress.done)
 
 
 def _encoded_examples(read_clip: Callable[[Any], Clip], source: Any) -> list[Example]:
     return list(read_clip(source).examples())
 
 
+def _in_order(
+    pool: Executor, ahead: int, function: Callable[[Any], Any], items: Iterable[Any]
+) -> Iterator[Any]:
+    """As `map`, with a bounded number of results that nobody has taken yet."""
+    waiting: collections.deque[Future[Any]] = collections.deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+    # A face detector may start JAX here: many processes cannot share an accelerator's memory.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+
+
 @contextlib.contextmanager
 def _workers(clips: int) -> Iterator[Callable[..., Iterable[Any]]]:
     """An order-preserving `map` over as many processes as there are cores to run on."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     if clips < _POOL_PAYS_FROM or cores == 1:
         yield map
         return
     # Spawned, not forked: the parent may hold JAX's threads.
     pool: Executor = ProcessPoolExecutor(
-        cores, multiprocessing.get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+        cores, multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     try:
-        yield functools.partial(pool.map, chunksize=4)
+        yield functools.partial(_in_order, pool, 4 * cores)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -45,6 +45,11 @@ class Progress:
         if self._bar is not None:
             self._bar.update(count)
 
+    @property
+    def done(self) -> int:
+        """Units counted so far."""
+        return 0 if self._bar is None else self._bar.n
+
     def show(self, **numbers: float) -> None:
         """Shows numbers behind the rate from the next redrawing on."""
         if self._bar is not None:

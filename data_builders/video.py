@@ -9,24 +9,25 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from fractions import Fraction
+from typing import NamedTuple, TypeAlias
 
 import av
 import numpy as np
 import numpy.typing as npt
 
-from data_builders.errors import UserError
+from data_builders.errors import UnusableClipError
 
 Frame: TypeAlias = npt.NDArray[np.uint8]
 
 _MAX_CRF = 51  # of 8-bit libx264
 
 
-class BrokenVideoError(UserError):
+class BrokenVideoError(UnusableClipError):
     """A video that is no video, or that ends before its own index says it does."""
 
 
-def encode_h264(frames: Iterable[Frame], *, crf: int, fps: int = 25) -> bytes:
+def encode_h264(frames: Iterable[Frame], *, crf: int, fps: int | Fraction = 25) -> bytes:
     """Encodes frames as an MP4 file in memory, always to the same bytes.
 
     Args:
@@ -75,6 +76,43 @@ def encode_h264(frames: Iterable[Frame], *, crf: int, fps: int = 25) -> bytes:
     return file.getvalue()
 
 
+class Facts(NamedTuple):
+    """What a video says of itself: its number of frames, and how many it shows a second."""
+
+    frames: int
+    rate: Fraction
+
+
+def probe(path: str | os.PathLike[str]) -> Facts:
+    """Reads a video's index, or counts its frames where the index does not.
+
+    Args:
+      path: The file.
+
+    Raises:
+      BrokenVideoError: The file is not a video, or has no index: it is not complete.
+      FileNotFoundError: There is no such file.
+    """
+    try:
+        with av.open(os.fspath(path), "r") as file:
+            if not file.streams.video:
+                raise BrokenVideoError(f"{path}: holds no video stream; expected an H.264 video")
+            stream = file.streams.video[0]
+            frames, rate = stream.frames, stream.average_rate or Fraction(25)
+    except FileNotFoundError:
+        raise
+    except av.FFmpegError as error:
+        raise _broken(path, error) from error
+    return Facts(frames or sum(1 for _ in decode(path)), rate)
+
+
+def _broken(name: object, error: av.FFmpegError) -> BrokenVideoError:
+    return BrokenVideoError(
+        f"{name}: cannot be decoded ({error.strerror}): it is damaged or not complete; fetch it "
+        "again"
+    )
+
+
 def _check_size(shape: tuple[int, ...], *, even: bool) -> None:
     if len(shape) != 3 or shape[2] != 3:
         raise ValueError(f"frames must be (height, width, 3), got {shape}")
@@ -109,10 +147,7 @@ def decode(source: bytes | str | os.PathLike[str]) -> Iterator[Frame]:
     except FileNotFoundError:
         raise
     except av.FFmpegError as error:
-        raise BrokenVideoError(
-            f"{name}: cannot be decoded ({error.strerror}): it is damaged or not complete; fetch "
-            "it again"
-        ) from error
+        raise _broken(name, error) from error
 
 
 def _frames(file: av.container.InputContainer, name: object) -> Iterator[Frame]:

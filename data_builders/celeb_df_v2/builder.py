@@ -1,0 +1,99 @@
+"""`celeb_df_v2`: Celeb-DF (v2) as its archive unpacks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from data_builders.errors import UserError
+from data_builders.video_builder import VideoDatasetBuilder
+from data_builders.videos import Layout, VideoFiles
+
+FAKE, YOUTUBE, LIST = "Celeb-synthesis", "YouTube-real", "List_of_testing_videos.txt"
+_LABELS = {"Celeb-real": "real", YOUTUBE: "real", FAKE: "fake"}
+_LISTED_LABELS = {"1": "real", "0": "fake"}  # the other way round than in this project
+# Faces are swapped within circles of people. This draw holds out five people of one circle and one
+# more: validation then has fakes, and few are lost between it and train.
+_DRAW = 7635
+
+
+class CelebDfV2(VideoDatasetBuilder):
+    """Celeb-DF (v2), with the official test list."""
+
+    TREE: ClassVar[str] = (
+        f"Celeb-real/idA_NNNN.mp4\nYouTube-real/NNNNN.mp4\n{FAKE}/idA_idB_NNNN.mp4\n{LIST}\n"
+        "also read: Youtube-real for YouTube-real, and videos/ between a folder and its files"
+    )
+
+    @classmethod
+    def find(cls, root: Path, config: str = "") -> Layout:
+        """Finds all videos. Test is the official list; validation is carved by identity.
+
+        Raises:
+          UserError: No such folder, no real or fake videos, no list, or one that contradicts them.
+        """
+        videos = {key: video for folder in _LABELS for key, video in _videos(root, folder)}
+        if len({video.label for video in videos.values()}) < 2:
+            lacks = "lacks real videos or fakes" if root.is_dir() else "there is no such folder"
+            raise UserError(f"{root}: {lacks}; expected in it:\n{cls.TREE}".replace("\n", " "))
+        listed = dict.fromkeys(_test_list(root / LIST))
+        # A fake shows the face of one person and all else of another.
+        seen = {key: {*key[1].split("_")[:-1]} or {v.identity} for key, v in videos.items()}
+        rest = {person for key, people in seen.items() if key not in listed for person in people}
+        validation = _held_out(rest)
+        splits: dict[str, list[VideoFiles]] = {"train": [], "validation": [], "test": []}
+        for key, video in videos.items():
+            if key in listed:
+                splits["test"].append(video)
+            elif seen[key] <= validation:
+                splits["validation"].append(video)
+            elif not seen[key] & validation:
+                splits["train"].append(video)
+        dropped = len(videos) - sum(map(len, splits.values()))
+        tested = {person for key in listed.keys() & videos.keys() for person in seen[key]}
+        notes = [
+            f"{dropped} fakes of one person in train and one in validation are left out",
+            f"{len(tested & rest)} of the {len(tested)} people in the official test list are in "
+            "train or validation too; those two have nobody in common",
+        ]
+        missing = [f"{folder}/{name}" for folder, name in listed if (folder, name) not in videos]
+        return Layout(splits, missing, [note for note in notes if not note.startswith("0 ")])
+
+
+def _videos(root: Path, folder: str) -> Iterator[tuple[tuple[str, str], VideoFiles]]:
+    """The videos of a folder, each with its folder and name in the official list."""
+    names = dict.fromkeys((folder, folder.replace("YouTube", "Youtube")))
+    parents = [root / name / level for name in names for level in ("", "videos")]
+    paths = {path.stem: path for parent in parents for path in parent.glob("[!.]*.mp4")}
+    for stem, path in sorted(paths.items()):
+        method, name = (FAKE, stem) if folder == FAKE else ("original", f"{folder}_{stem}")
+        identity = name if folder == YOUTUBE else stem.partition("_")[0]
+        yield (folder, stem), VideoFiles(method, name, identity, _LABELS[folder], {"raw": path})
+
+
+def _held_out(people: Iterable[str]) -> set[str]:
+    """A tenth of those with a name, and of YouTube's, of whom each has one video."""
+    held_out: set[str] = set()
+    for youtube in (False, True):
+        group = [person for person in people if person.startswith(YOUTUBE) == youtube]
+        group.sort(key=lambda person: hashlib.sha256(f"{_DRAW}/{person}".encode()).digest())
+        held_out.update(group[: min(max(-(-len(group) // 10), 2), len(group) // 2)])
+    return held_out
+
+
+def _test_list(path: Path) -> Iterator[tuple[str, str]]:
+    """Folder and name of each test video, its label checked against the folder."""
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; it comes with Celeb-DF, as its test set")
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        label, _, name = line.strip().partition(" ")
+        folder = name.partition("/")[0].replace("Youtube", "YouTube")
+        if label and _LISTED_LABELS.get(label) != _LABELS.get(folder, "unknown"):
+            raise UserError(
+                f"{path}: line {number}, {line!r}: must be 1 and a video of Celeb-real or "
+                f"{YOUTUBE}, or 0 and one of {FAKE}; this list says 1 for real"
+            )
+        if label:
+            yield folder, PurePosixPath(name).stem

@@ -1,0 +1,95 @@
+"""What a build would find in a folder, without building: counts, gaps, work, time, space."""
+
+from __future__ import annotations
+
+import collections
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_builders import video, videos
+from data_builders.errors import UnusableClipError
+from data_builders.progress import Progress
+from data_builders.video_builder import VideoDatasetBuilder
+
+# Measured with benchmarks/build_rate.py on one core, 640x480: decoding, detecting in the chosen
+# frames, and encoding qualities that are not on disk. Guides, not promises.
+_DECODE_FPS, _DETECT_FPS, _ENCODE_FPS = 400.0, 22.0, 60.0
+_CROP_MB = 0.15  # a 300 px crop as PNG
+_NAMED = 5  # of a long list, how many are shown
+
+
+def expected(dataset: VideoDatasetBuilder) -> str:
+    """The folder tree that a dataset is made from, in lines for a terminal."""
+    return "\n".join(["expected:", *(f"  {line}" for line in dataset.TREE.splitlines())])
+
+
+def report(dataset: VideoDatasetBuilder) -> str:
+    """Describes what is there, in lines for a terminal.
+
+    Args:
+      dataset: A builder of a dataset that is made from videos.
+
+    Raises:
+      UserError: Where the folder holds nothing of the dataset.
+    """
+    found = dataset.layout()
+    listed = [files for split in found.splits.values() for files in split]
+    lines = [f"{dataset.name} {dataset.part}".rstrip() + f" in {dataset.manual_dir}"]
+    lines += _counts(found)
+    unreadable, frames = _unreadable(listed)
+    lines += _some("unreadable", unreadable) + _some("missing", found.missing)
+    lines += [f"note: {note}" for note in found.notes]
+    absent = collections.Counter(
+        quality for files in listed for quality in dataset.qualities if quality not in files.files
+    )
+    lines += [f"to be re-encoded: {count} videos to {q}" for q, count in absent.items()]
+    usable = len(listed) - len(unreadable)
+    seconds = frames * len(dataset.qualities) / _DECODE_FPS
+    seconds += usable * dataset.recipe.frames_per_video / _DETECT_FPS
+    seconds += frames / max(1, usable) * sum(absent.values()) / _ENCODE_FPS
+    size = usable * dataset.recipe.frames_per_video * len(dataset.qualities) * _CROP_MB / 1e3
+    lines.append(f"about {seconds / 3600:.1f} core-hours and {size:.1f} GB; free: {_free(dataset)}")
+    return "\n".join(lines)
+
+
+def _counts(found: videos.Layout) -> list[str]:
+    qualities = list(
+        dict.fromkeys(q for split in found.splits.values() for files in split for q in files.files)
+    )
+    lines = [f"{'method':<18}{'split':<12}{'videos':>7}" + "".join(f"{q:>7}" for q in qualities)]
+    for split, listed in found.splits.items():
+        for method in sorted({files.method for files in listed}):
+            of_method = [files for files in listed if files.method == method]
+            held = [sum(q in files.files for files in of_method) for q in qualities]
+            lines.append(
+                f"{method:<18}{split:<12}{len(of_method):>7}" + "".join(f"{n:>7}" for n in held)
+            )
+    return lines
+
+
+def _unreadable(listed: Sequence[videos.VideoFiles]) -> tuple[list[str], int]:
+    """Reads the index of every file, not its frames; also returns the frames of all videos."""
+    broken, frames = [], 0
+    with Progress(len(listed), "looking", unit="video") as progress:
+        for files in listed:
+            progress.advance()
+            try:
+                frames += min(video.probe(path).frames for path in files.files.values())
+            except UnusableClipError as error:
+                broken.append(str(error))
+    return broken, frames
+
+
+def _some(title: str, items: Sequence[str]) -> list[str]:
+    if not items:
+        return []
+    more = len(items) - _NAMED
+    shown = [f"  {item}" for item in items[:_NAMED]] + ([f"  and {more} more"] if more > 0 else [])
+    return [f"{title}: {len(items)}", *shown]
+
+
+def _free(dataset: VideoDatasetBuilder) -> str:
+    place = Path(dataset.data_dir)
+    existing = next(parent for parent in place.parents if parent.exists())
+    return f"{shutil.disk_usage(existing).free / 1e9:.0f} GB"

@@ -1,0 +1,5 @@
+"""FaceForensics++: a thousand videos of newsreaders, and five manipulations of each."""
+
+from data_builders.face_forensics.builder import FaceForensics as Builder
+
+__all__ = ["Builder"]

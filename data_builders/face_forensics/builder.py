@@ -1,0 +1,96 @@
+"""`face_forensics`: the folder that FaceForensics++'s download script leaves behind."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from data_builders.errors import UserError
+from data_builders.paired import PairedConfig
+from data_builders.video_builder import VideoDatasetBuilder
+from data_builders.videos import Layout, VideoFiles
+
+ORIGINAL = "original"
+METHODS = {
+    "neural_textures": "NeuralTextures",
+    "deepfakes": "Deepfakes",
+    "face2face": "Face2Face",
+    "face_swap": "FaceSwap",
+    "face_shifter": "FaceShifter",
+}
+_FILES = {"train": "train", "validation": "val", "test": "test"}
+
+
+class FaceForensics(VideoDatasetBuilder):
+    """The originals of FaceForensics++, and the fakes of one method or of all five."""
+
+    BUILDER_CONFIGS: ClassVar[list[PairedConfig]] = [
+        *(PairedConfig(name=n, description=f"Originals and {m}.") for n, m in METHODS.items()),
+        PairedConfig(name="all", description="Originals and all five methods."),
+    ]
+    TREE: ClassVar[str] = (
+        "original_sequences/youtube/{raw or c0,c23,c40}/videos/NNN.mp4\n"
+        "manipulated_sequences/METHOD/{raw or c0,c23,c40}/videos/TTT_SSS.mp4\n"
+        f"METHOD is one of {', '.join(METHODS.values())};\n"
+        "one quality is enough, the others are made of the best one that is there"
+    )
+
+    @classmethod
+    def find(cls, root: Path, config: str) -> Layout:
+        """Finds the videos that the official splits name.
+
+        Raises:
+          UserError: There is no such folder, or no originals in it, or no fakes to go with them.
+        """
+        methods = [ORIGINAL, *(METHODS.values() if config == "all" else [METHODS[config]])]
+        folders = {method: _qualities(root, method) for method in methods}
+        splits: dict[str, list[VideoFiles]] = {split: [] for split in _FILES}
+        missing = []
+        for split, method, name in _official(methods):
+            paths = [(quality, path / f"{name}.mp4") for quality, path in folders[method]]
+            files = {quality: path for quality, path in paths if path.is_file()}
+            label = "real" if method == ORIGINAL else "fake"
+            if files:  # a fake is TARGET_SOURCE: who is seen is the target
+                video = VideoFiles(method, name, name.partition("_")[0], label, files)
+                splits[split].append(video)
+            else:
+                missing.append(f"{method}/{name}")
+        absent = [name for name in methods if missing and not _any(splits, name)]
+        if ORIGINAL in absent or absent == methods[1:]:
+            lacks = f"holds no videos of {' or '.join(absent)}"
+            raise UserError(
+                f"{root}: {lacks if root.is_dir() else 'there is no such folder'}; expected "
+                "original_sequences/youtube/c23/videos/000.mp4 and manipulated_sequences/"
+                f"{methods[1]}/c23/videos/000_003.mp4 in it, c23 or another quality"
+            )
+        return Layout(splits, missing, [f"there are no videos of {name}" for name in absent])
+
+
+def _any(splits: Mapping[str, Sequence[VideoFiles]], method: str) -> bool:
+    return any(video.method == method for videos in splits.values() for video in videos)
+
+
+def _qualities(root: Path, method: str) -> Sequence[tuple[str, Path]]:
+    """The folders of a method's qualities, best first."""
+    real = method == ORIGINAL
+    parent = root / ("original_sequences/youtube" if real else f"manipulated_sequences/{method}")
+    found = [path.name for path in parent.glob("c*") if re.fullmatch(r"c[1-9]\d?", path.name)]
+    # The download script says raw, the compression script c0.
+    names = [("raw", "c0"), ("raw", "raw")]
+    names += [(name, name) for name in sorted(found, key=lambda name: int(name[1:]))]
+    return [(quality, parent / name / "videos") for quality, name in names]
+
+
+def _official(methods: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Split, method and name of every video; of a pair, each is the other's source once."""
+    for split, file in _FILES.items():
+        path = importlib.resources.files(__package__) / "splits" / f"{file}.json"
+        pairs = json.loads(path.read_text(encoding="utf-8"))
+        for method in methods:
+            for a, b in pairs:
+                for name in (a, b) if method == ORIGINAL else (f"{a}_{b}", f"{b}_{a}"):
+                    yield split, method, name

@@ -1,0 +1,82 @@
+"""`ffiw10k`: FFIW10K as its archives unpack."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from data_builders.errors import UserError
+from data_builders.video_builder import VideoDatasetBuilder
+from data_builders.videos import Layout, VideoFiles
+
+RELEASE = "FFIW10K-v1-release"
+
+_METHODS = {"source": ("original", "real"), "target": ("FFIW", "fake")}
+_MASKS = "target_mask"
+_SPLITS = {"train": "train", "validation": "val", "test": "test"}
+
+
+class Ffiw10k(VideoDatasetBuilder):
+    """FFIW10K: several faces in a picture, and masks of those that are swapped."""
+
+    TREE: ClassVar[str] = (
+        f"{RELEASE}/{{source,target,target_mask}}/{{train,val}}/STEM.mp4\n"
+        f"{RELEASE}-test/{{source,target,target_mask}}/STEM.mp4, an archive of its own\n"
+        "a mask may be called STEM_mask.mp4; without one, the largest face is taken"
+    )
+
+    @classmethod
+    def find(cls, root: Path, config: str = "") -> Layout:
+        """Finds all videos of the official splits, and the masks that go with them.
+
+        Raises:
+          UserError: There is no such folder, or no real or no fake video of FFIW10K in it.
+        """
+        del config
+        found = {split: _read(root, folder) for split, folder in _SPLITS.items()}
+        if not all(any(kinds[kind] for kinds in found.values()) for kind in _METHODS):
+            lacks = "holds no pairs of FFIW10K" if root.is_dir() else "there is no such folder"
+            raise UserError(
+                f"{root}: {lacks}; expected {RELEASE}/source/train/STEM.mp4, real, and "
+                f"{RELEASE}/target/train/STEM.mp4, fake, in it"
+            )
+        stems = {
+            split: sorted({*kinds["source"], *kinds["target"]}) for split, kinds in found.items()
+        }
+        splits_of = collections.Counter(stem for split in stems.values() for stem in split)
+        splits: dict[str, list[VideoFiles]] = {split: [] for split in _SPLITS}
+        missing, notes = [], []
+        for split, kinds in found.items():
+            for stem in stems[split]:
+                # The same number in two splits is no sign of the same person.
+                name = stem if splits_of[stem] == 1 else f"{split}_{stem}"
+                for kind, (method, label) in _METHODS.items():
+                    if stem in kinds[kind]:
+                        # The real video is looked at where its twin is manipulated.
+                        files, mask = {"raw": kinds[kind][stem]}, kinds[_MASKS].get(stem)
+                        splits[split].append(VideoFiles(method, name, name, label, files, mask))
+                    else:
+                        missing.append(f"{kind}/{_SPLITS[split]}/{stem}")
+            unmasked = len(set(stems[split]) - set(kinds[_MASKS]))
+            if unmasked:
+                notes.append(f"{split}: {unmasked} pairs have no mask, their largest face is taken")
+            if not stems[split]:
+                notes.append(f"there are no {split} videos")
+        return Layout(splits, missing, notes)
+
+
+def _read(root: Path, split: str) -> Mapping[str, Mapping[str, Path]]:
+    """The files of a split by kind and stem, wherever the archives have been unpacked to."""
+    parents = (root, root / RELEASE, root / f"{RELEASE}-test")
+    kinds: dict[str, dict[str, Path]] = {}
+    for kind in (*_METHODS, _MASKS):
+        folders = [parent / kind / split for parent in parents]
+        if split == "test":
+            folders += [parents[-1] / kind, parents[-1] / kind / "val"]
+        folders += [folder / "videos" for folder in folders]  # as some copies have it
+        paths = [path for folder in folders for path in sorted(folder.glob("[!.]*.mp4"))]
+        suffix = "_mask" if kind == _MASKS else ""
+        kinds[kind] = {path.stem.removesuffix(suffix): path for path in paths}
+    return kinds

@@ -1,0 +1,168 @@
+"""Base of the datasets that are made from video files which the user has downloaded."""
+
+from __future__ import annotations
+
+import abc
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tensorflow_datasets as tfds
+
+from data_builders import faces, staging, videos
+from data_builders.errors import UnusableClipError, UserError
+from data_builders.paired import (
+    DEFAULT_QUALITIES,
+    Clip,
+    Example,
+    PairedConfig,
+    PairedDatasetBuilder,
+)
+from data_builders.videos import Layout, Recipe, VideoSource
+
+
+class VideoDatasetBuilder(
+    PairedDatasetBuilder,
+    skip_registration=True,  # type: ignore[call-arg]
+):
+    """A reader says what is in a folder (`find`); boxes, qualities and resuming are here.
+
+    The default recipe has the plain name of the dataset; another recipe is another configuration,
+    whose name carries a digest of it.
+    """
+
+    NEEDS: ClassVar[tuple[str, ...]] = ("manual_dir",)
+    #: The folder tree that is expected, for people.
+    TREE: ClassVar[str]
+
+    def __init__(
+        self,
+        *,
+        manual_dir: str | Path = "",
+        config: str | None = None,
+        qualities: Sequence[str] = DEFAULT_QUALITIES,
+        frames_per_video: int = 32,
+        face_source: faces.Source | None = None,
+        seed: int = 0,
+        max_skipped: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        """Describes a build; nothing is read yet.
+
+        Args:
+          manual_dir: The folder that was downloaded.
+          config: Which part of the dataset, where it has parts.
+          qualities: What the records hold, best first: 'raw', 'cNN', 'random'. Those not on disk
+            are made from the best that is.
+          frames_per_video: Frames of each video, spread evenly.
+          face_source: Where boxes come from; by default MTCNN.
+          seed: Of quality 'random'.
+          max_skipped: Share of the videos that may be unusable before the build fails.
+          **kwargs: See `tfds.core.DatasetBuilder`.
+
+        Raises:
+          UserError: For an unknown quality or a number out of range.
+        """
+        if frames_per_video < 1:
+            raise UserError(f"--frames_per_video: is {frames_per_video}, must be at least 1")
+        default = Recipe(DEFAULT_QUALITIES)
+        self.recipe = Recipe(
+            videos.check_qualities(qualities),
+            frames_per_video,
+            face_source or default.faces,
+            seed,
+        )
+        self.manual_dir = Path(manual_dir).expanduser().absolute() if str(manual_dir) else None
+        self.max_skipped = max_skipped
+        chosen: str | PairedConfig | None = config
+        self.part = config or (self.BUILDER_CONFIGS[0].name if self.BUILDER_CONFIGS else "")
+        if self.recipe.describe() != default.describe():
+            digest = hashlib.sha256(json.dumps(self.recipe.describe()).encode()).hexdigest()[:8]
+            name = "-".join(filter(None, (self.part, digest)))
+            chosen = PairedConfig(name=name, qualities=self.recipe.qualities)
+        super().__init__(config=chosen, **kwargs)
+        place = Path(self.data_dir)  # TFDS names another one while it builds
+        #: Where finished clips are kept until the build is complete.
+        self.staging = place.parent / f".{place.name}.clips"
+
+    @classmethod
+    @abc.abstractmethod
+    def find(cls, root: Path, config: str) -> Layout:
+        """Says what is in a folder.
+
+        Args:
+          root: The folder that was downloaded.
+          config: Which part of the dataset, '' where it has no parts.
+
+        Raises:
+          UserError: Where it holds nothing of this dataset.
+        """
+
+    @property
+    def qualities(self) -> tuple[str, ...]:
+        """The qualities of the records, best first."""
+        return self.recipe.qualities
+
+    def layout(self) -> Layout:
+        """What is in the folder that was downloaded.
+
+        Raises:
+          UserError: Where none was named, or it holds nothing of this dataset.
+        """
+        if self.manual_dir is None:
+            raise UserError(
+                f"--manual_dir: name the folder of {self.name}; --doctor says what it should hold"
+            )
+        return self.find(self.manual_dir, self.part)
+
+    def clip_sources(self) -> Mapping[str, Sequence[VideoSource]]:
+        """One clip for each video that was found."""
+        found = self.layout()
+        self.info.metadata["notes"] = list(found.notes)
+        self.info.metadata["missing"] = list(found.missing)
+        self.info.metadata["reencoded"] = {
+            quality: sum(quality not in f.files for files in found.splits.values() for f in files)
+            for quality in self.recipe.qualities
+        }
+        return {
+            split: [VideoSource(files, self.recipe) for files in listed]
+            for split, listed in found.splits.items()
+            if listed
+        }
+
+    @staticmethod
+    def read_clip(source: VideoSource) -> Clip:
+        """Reads one video, see `data_builders.videos.read`."""
+        return videos.read(source)
+
+    def clip_reader(self) -> Callable[[Any], list[Example] | UnusableClipError]:
+        """As in the base; each clip is kept once it is done, and a bad one is no error."""
+        return functools.partial(_staged_clip, self.staging)
+
+    def check_skipped(self, clips: int) -> None:
+        """Records what was skipped; fails where it is too much."""
+        self.info.metadata["skipped"] = list(self.skipped)
+        if len(self.skipped) > self.max_skipped * clips:
+            raise UserError(
+                f"{len(self.skipped)} of {clips} videos are unusable, more than --max_skipped "
+                f"{self.max_skipped:g} allows; the first: {self.skipped[0]}"
+            )
+
+    def finish(self) -> None:
+        """The finished clips are in the dataset now."""
+        staging.discard(self.staging)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self._paired_info(recipe=self.recipe.describe())
+
+
+def _staged_clip(folder: Path, source: VideoSource) -> list[Example] | UnusableClipError:
+    files = {q: (str(path), path.stat().st_size) for q, path in source.files.files.items()}
+    name = json.dumps([str(source), files, source.recipe.describe()])
+    try:
+        return staging.staged(folder, name, lambda: list(videos.read(source).examples()))
+    except UnusableClipError as error:
+        return error

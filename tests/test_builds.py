@@ -1,0 +1,241 @@
+"""From official folder trees to datasets: every one of the seven, with what goes wrong in them."""
+
+import collections
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from data_builders import build, video, videos
+from data_builders.errors import UserError
+from data_builders.face_forensics.builder import METHODS
+from tests import trees
+from tests.conftest import ROOT
+
+FRAMES = 4
+
+
+def read(dataset):
+    """All records by split; pictures decoded."""
+    found = {}
+    for split in dataset.info.splits:
+        skip = dict.fromkeys(dataset.qualities, tfds.decode.SkipDecoding())
+        found[split] = [
+            {
+                **{k: v.decode() if isinstance(v, bytes) else v for k, v in record.items()},
+                "image": {
+                    quality: np.asarray(Image.open(io.BytesIO(data)))
+                    for quality, data in record["image"].items()
+                },
+            }
+            for record in dataset.as_data_source(split, decoders={"image": skip})
+        ]
+    return found
+
+
+def make(name, root, data_dir, **recipe):
+    options = {"frames_per_video": FRAMES, "max_skipped": 0.5, **recipe}
+    dataset = build.builder(name, data_dir=data_dir, manual_dir=root, **options)
+    build.prepare(dataset)
+    return dataset
+
+
+def check(found):
+    """What holds of every dataset."""
+    people = collections.defaultdict(set)
+    frames = collections.Counter()
+    clips = collections.defaultdict(list)
+    for split, records in found.items():
+        for record in records:
+            people[record["identity"]].add(split)
+            frames[record["method"], record["video"], int(record["frame"])] += 1
+            clips[record["method"], record["video"]].append(record)
+            assert record["label"] == (record["method"] != "original")
+            x0, y0, x1, y1 = record["box"]
+            shapes = {image.shape for image in record["image"].values()}
+            assert shapes == {(int(y1 - y0), int(x1 - x0), 3)}
+    assert set(frames.values()) == {1}
+    for records in clips.values():
+        qualities = list(records[0]["image"])
+        size = min(r["image"][qualities[0]].shape[0] for r in records)
+        best, worst = (
+            np.stack([r["image"][q][:size, :size].astype(np.float32) for r in records])
+            for q in (qualities[0], qualities[-1])
+        )
+        distance = np.abs(best[:, None] - worst[None]).mean((2, 3, 4))
+        np.testing.assert_array_equal(distance.argmin(0), range(len(records)))
+    return people
+
+
+def names_of(records):
+    return {(record["method"], record["video"]) for record in records}
+
+
+@pytest.fixture(scope="module")
+def face_forensics(tmp_path_factory):
+    root = tmp_path_factory.mktemp("ffpp")
+    return root, trees.face_forensics(root, methods=tuple(METHODS.values()), pairs=(3, 1, 1))
+
+
+@pytest.mark.parametrize("part", METHODS)
+def test_face_forensics(part, face_forensics, tmp_path):
+    root, tree = face_forensics
+    dataset = make(f"face_forensics/{part}", root, tmp_path)
+    found = read(dataset)
+    people = check(found)
+    assert all(len(splits) == 1 for splits in people.values())
+    spoilt = {tree["truncated"], tree["faceless"], tree["absent"]}
+    for split, records in found.items():
+        kinds = tree["splits"][split]
+        listed = {(kind, n) for kind in ("original", METHODS[part]) for n in kinds[kind]}
+        assert names_of(records) == listed - spoilt
+    metadata = dataset.info.metadata
+    if METHODS[part] == tree["truncated"][0]:
+        reasons = " ".join(metadata["skipped"])
+        assert len(metadata["skipped"]) == 2
+        assert f"{tree['truncated'][1]}.mp4: cannot be decoded" in reasons
+        assert f"{tree['faceless'][1]}.mp4: no face was found" in reasons
+        assert "/".join(tree["absent"]) in metadata["missing"]
+        assert metadata["reencoded"]["c40"] == 1
+    else:
+        assert metadata["skipped"] == []
+    shorter = [r for r in found["train"] if (r["method"], r["video"]) == tree["shorter"]]
+    assert sorted(int(r["frame"]) for r in shorter) == [0, 1, 2, 3]  # of the shorter one's four
+    assert not dataset.staging.exists()
+
+
+def test_celeb_df_v2(tmp_path):
+    tree = trees.celeb_df_v2(tmp_path / "celeb")
+    dataset = make("celeb_df_v2", tmp_path / "celeb", tmp_path / "data", frames_per_video=2)
+    found = read(dataset)
+    people = check(found)
+    assert not any({"train", "validation"} <= splits for splits in people.values())
+    reals = {record["video"] for record in found["test"] if record["label"] == 0}
+    fakes = {record["video"] for record in found["test"] if record["label"] == 1}
+    expected = {pair for pair in tree["test"] if pair not in (tree["faceless"], tree["absent"])}
+    assert fakes == {stem for kind, stem in expected if kind == "Celeb-synthesis"}
+    assert reals == {f"{kind}_{stem}" for kind, stem in expected if kind != "Celeb-synthesis"}
+    assert dataset.info.metadata["reencoded"]["c23"] > 10
+    assert any(
+        "truncated" in r or "cannot be decoded" in r for r in dataset.info.metadata["skipped"]
+    )
+
+
+def test_ffiw10k_looks_at_the_masked_face(tmp_path):
+    tree = trees.ffiw10k(tmp_path / "ffiw")
+    dataset = make("ffiw10k", tmp_path / "ffiw", tmp_path / "data", frames_per_video=2)
+    found = read(dataset)
+    people = check(found)
+    assert all(len(splits) == 1 for splits in people.values())
+    left, top, right, bottom = tree["small"]
+    two_faces = [r for r in found["train"] if r["video"] == tree["two_faces"]]
+    assert {r["label"] for r in two_faces} == {0, 1}
+    for record in two_faces:
+        x, y = (record["box"][:2] + record["box"][2:]) / 2
+        assert left < x < right
+        assert top < y < bottom
+    for split, records in found.items():
+        gone = {("FFIW", tree["truncated"]), ("FFIW", tree["absent"])}
+        gone |= {(kind, tree["faceless"]) for kind in ("original", "FFIW")}
+        listed = {(k, stem) for k in ("original", "FFIW") for stem in tree["splits"][split]}
+        assert names_of(records) == listed - gone
+
+
+def test_a_quality_that_is_on_disk_is_the_file_and_not_made_anew(face_forensics, tmp_path):
+    root, tree = face_forensics
+    name = tree["splits"]["test"]["original"][0]
+    dataset = make("face_forensics/face_swap", root, tmp_path, qualities=("c23", "c30", "random"))
+    records = [r for r in read(dataset)["test"] if r["video"] == name]
+    path = trees.face_forensics_path(root, "original", name, "c23")
+    frames = list(video.decode(path))
+    for record in records:
+        x0, y0, x1, y1 = record["box"].astype(int)
+        stored = record["image"]["c23"]
+        np.testing.assert_array_equal(stored, frames[int(record["frame"])][y0:y1, x0:x1])
+    assert "face_swap-" in dataset.data_dir  # another recipe, another folder
+
+
+def test_too_many_bad_videos_fail_the_build(face_forensics, tmp_path):
+    root, _ = face_forensics
+    with pytest.raises(UserError, match=r"2 of 11 videos are unusable, more than --max_skipped 0"):
+        make("face_forensics/neural_textures", root, tmp_path, max_skipped=0.0)
+
+
+def test_killed_and_started_again_it_equals_an_uninterrupted_build(face_forensics, tmp_path):
+    root, _ = face_forensics
+    whole = make("face_forensics/face_shifter", root, tmp_path / "whole")
+    command = [sys.executable, "-m", "data_builders.build", "face_forensics/face_shifter"]
+    command += ["--manual_dir", str(root), "--data_dir", str(tmp_path / "killed")]
+    command += ["--frames_per_video", str(FRAMES), "--max_skipped", "0.5"]
+    started = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "killed").rglob("*.npz"))) < 3:
+        assert started.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    done = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed").rglob("*.npz")}
+    again = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert again.returncode == build.BUILT, again.stderr
+    assert 3 <= len(done) < 12
+    killed = build.builder(
+        "face_forensics/face_shifter",
+        data_dir=tmp_path / "killed",
+        frames_per_video=FRAMES,
+    )
+    resumed = tfds.builder_from_directory(killed.data_dir).info.metadata
+    assert resumed["digest"] == dict(whole.info.metadata["digest"])
+    assert not killed.staging.exists()
+    assert os.listdir(killed.data_path.parent) == ["1.0.0"]
+
+
+def test_the_doctor_looks_and_builds_nothing(face_forensics, tmp_path, capsys):
+    root, tree = face_forensics
+    arguments = ["face_forensics/neural_textures", "--manual_dir", str(root)]
+    arguments += ["--data_dir", str(tmp_path / "data"), "--doctor"]
+    assert build.main(arguments) == build.BUILT
+    out = capsys.readouterr().out
+    assert "unreadable: 1" in out
+    assert f"{tree['truncated'][1]}.mp4" in out
+    assert "missing: " in out
+    assert "to be re-encoded: 1 videos to c40" in out
+    assert not (tmp_path / "data").exists()
+    assert build.main(["celeb_df_v2", "--manual_dir", str(tmp_path / "none"), "--doctor"]) == 1
+    captured = capsys.readouterr()
+    assert "there is no such folder" in captured.err
+    assert "Celeb-synthesis/idA_idB_NNNN.mp4" in captured.out  # the tree that was expected
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--qualities", "raw,c99"], "'c99' is not a quality"),
+        (["--qualities", "raw,raw"], "must be different"),
+        (["--frames_per_video", "0"], "must be at least 1"),
+        (["--faces", "dlib"], "no source of faces 'dlib'"),
+        ([], "--manual_dir: name the folder"),
+    ],
+)
+def test_mistakes_are_one_line(option, message, tmp_path, capsys):
+    assert build.main(["celeb_df_v2", "--data_dir", str(tmp_path / "data"), *option]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1, err
+    assert message in err
+    assert not (tmp_path / "data").exists()
+
+
+def test_frames_are_spread_evenly():
+    assert videos.spread(100, 4) == [12, 37, 62, 87]
+    assert videos.spread(3, 4) == [0, 1, 2]
+    assert len(set(videos.spread(33, 32))) == 32
