@@ -69,6 +69,9 @@ def encode_h264(frames: Iterable[Frame], *, crf: int, fps: int | Fraction = 25) 
                     f"every frame must be uint8 of shape {shape}, got {frame.dtype} {frame.shape}"
                 )
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            if crf:
+                # Left to the encoder, the conversion gives other chroma now and then.
+                picture = picture.reformat(format="yuv420p")
             container.mux(stream.encode(picture))
         if shape is None:
             raise ValueError("a video needs at least one frame")

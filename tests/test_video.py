@@ -1,8 +1,10 @@
 """H.264 in and out."""
 
+import concurrent.futures
 import io
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -123,3 +125,13 @@ def test_what_is_no_video(tmp_path):
         list(video.decode(path))
     with pytest.raises(video.BrokenVideoError, match=r"in memory \(4 bytes\)"):
         list(video.decode(b"none"))
+
+
+def test_the_same_frames_give_the_same_bytes_every_time():
+    """Many times and in several threads: a conversion inside the encoder once did not."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (3, 18, 18, 3), dtype=np.uint8)
+    frames = [cv2.resize(frame, (144, 144), interpolation=cv2.INTER_CUBIC) for frame in small]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        encoded = set(pool.map(lambda _: video.encode_h264(frames, crf=23), range(80)))
+    assert len(encoded) == 1
