@@ -44,6 +44,16 @@ class Frames(NamedTuple):
     frame: npt.NDArray[np.int32]
 
 
+def check_qualities(dataset: PairedDatasetBuilder, qualities: Sequence[str]) -> None:
+    """Raises a `UserError` unless the dataset's records hold, or will hold, all the qualities."""
+    for quality in qualities:
+        if quality not in dataset.qualities:
+            raise UserError(
+                f"config.qualities: {dataset.info.full_name} has no quality {quality!r}: "
+                f"{nearest(quality, dataset.qualities)}"
+            )
+
+
 class TupleSource:
     """Records of one split by index, decoded at the wanted qualities and resized, once.
 
@@ -64,19 +74,13 @@ class TupleSource:
         Raises:
           UserError: Where the dataset has no such split or quality.
         """
-        known = dataset.info.features["image"].keys()
-        for quality in qualities:
-            if quality not in known:
-                raise UserError(
-                    f"config.qualities: {dataset.info.full_name} has no quality {quality!r}: "
-                    f"{nearest(quality, known)}"
-                )
+        check_qualities(dataset, qualities)
         if split not in dataset.info.splits:
             raise UserError(
                 f"{dataset.info.full_name} has no {split} split, only "
                 f"{', '.join(dataset.info.splits)}"
             )
-        skip = {quality: tfds.decode.SkipDecoding() for quality in known}
+        skip = {quality: tfds.decode.SkipDecoding() for quality in dataset.qualities}
         self._source = dataset.as_data_source(split, decoders={"image": skip})
         self._name = f"{dataset.data_dir} {split}"
         self._qualities = tuple(qualities)

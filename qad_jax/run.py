@@ -11,10 +11,10 @@ import ml_collections
 from absl import logging
 
 from data_builders import build
-from data_builders.errors import UserError, nearest
+from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import checkpoints, configuration, evaluate, parallel, train
-from qad_jax.input_pipeline import TupleSource
+from qad_jax.input_pipeline import TupleSource, check_qualities
 
 
 def run(
@@ -122,12 +122,7 @@ def open_dataset(config: ml_collections.ConfigDict, *, may_build: bool) -> Paire
     dataset = build.builder(
         name, data_dir=where.data_dir, manual_dir=where.manual_dir, manifest=where.manifest
     )
-    for quality in config.qualities:
-        if quality not in dataset.qualities:
-            raise UserError(
-                f"config.qualities: {dataset.info.full_name} has no quality {quality!r}: "
-                f"{nearest(quality, dataset.qualities)}"
-            )
+    check_qualities(dataset, config.qualities)
     if dataset.is_prepared():
         return dataset
     if not may_build or "manual_dir" in dataset.NEEDS:
