@@ -4,6 +4,7 @@ python -m data_builders.build synthetic_faces
 python -m data_builders.build manifest --manifest data.json --data_dir OUT
 python -m data_builders.build face_forensics/neural_textures --manual_dir DIR --data_dir OUT
 python -m data_builders.build celeb_df_v2 --manual_dir DIR --doctor
+python -m data_builders.build ffiw10k --manual_dir DIR --beam -- --runner=FlinkRunner ...
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import argparse
 import contextlib
 import importlib
 import io
+import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,7 @@ from absl import logging
 from data_builders.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from data_builders.paired import PairedDatasetBuilder
+    from data_builders.paired import PairedConfig, PairedDatasetBuilder
 
 _HERE = Path(__file__).parent
 
@@ -49,7 +51,8 @@ def builder(
     """Makes the builder of a dataset; nothing is read or written yet but the manifest.
 
     Args:
-      name: A dataset, or 'dataset/config'.
+      name: A dataset, 'dataset/config', or 'dataset/config-digest' for one that is built already
+        by another recipe.
       data_dir: Where built datasets are. Empty: TFDS's place (`$TFDS_DATA_DIR`, or
         `~/tensorflow_datasets`).
       manual_dir: Folder downloaded by hand, for datasets that are made from one.
@@ -71,15 +74,36 @@ def builder(
     if recipe and made.NEEDS != ("manual_dir",):
         raise UserError(f"dataset {base!r} is not made from videos: no --{next(iter(recipe))}")
     configs = {known.name for known in made.BUILDER_CONFIGS}
-    if config and config not in configs:
-        raise UserError(
-            f"dataset {base!r} has no configuration {config!r}: {nearest(config, configs)}"
-        )
     place = str(Path(data_dir).expanduser().absolute()) if str(data_dir) else None
-    return made(data_dir=place, config=config or None, **needed, **recipe)
+    if not config or config in configs:
+        return made(data_dir=place, config=config or None, **needed, **recipe)
+    built = {} if recipe else _other_recipes(made(data_dir=place, **needed))
+    if config in built:
+        return made(data_dir=place, config=built[config], **needed)
+    known = [*configs, *built]
+    raise UserError(
+        f"dataset {base!r} has no configuration {config!r}: "
+        + (nearest(config, known) if known else "it has none, and no other recipe is built")
+    )
 
 
-def prepare(dataset: PairedDatasetBuilder) -> None:
+def _other_recipes(dataset: PairedDatasetBuilder) -> dict[str, PairedConfig]:
+    """The configurations that are built beside a dataset's own, by recipes of their own."""
+    from data_builders.paired import PairedConfig
+
+    if dataset.NEEDS != ("manual_dir",):
+        return {}
+    found = {}
+    folder = next(
+        parent for parent in Path(dataset.data_dir).parents if parent.name == dataset.name
+    )
+    for path in folder.glob(f"*/{dataset.VERSION}/metadata.json"):
+        qualities = json.loads(path.read_text()).get("recipe", {}).get("qualities", ())
+        found[path.parts[-3]] = PairedConfig(name=path.parts[-3], qualities=tuple(qualities))
+    return found
+
+
+def prepare(dataset: PairedDatasetBuilder, *, beam: Sequence[str] | None = None) -> None:
     """Builds a dataset unless it is built.
 
     Interrupted or failed, it leaves nothing behind but clips that are done, from which the next
@@ -87,6 +111,8 @@ def prepare(dataset: PairedDatasetBuilder) -> None:
 
     Args:
       dataset: A builder, see `builder`.
+      beam: Makes the clips in an Apache Beam pipeline, with these pipeline options; none of them:
+        as many processes as there are cores. None: processes of this machine, without Beam.
 
     Raises:
       UserError: If something in the source data is wrong.
@@ -97,13 +123,17 @@ def prepare(dataset: PairedDatasetBuilder) -> None:
 
     if dataset.is_prepared():
         return
+    dataset.beam = beam is not None
+    pipeline = contextlib.nullcontext() if beam is None else _pipeline(dataset)
+    settings = tfds.download.DownloadConfig(beam_options=_beam_options(beam))
     tfds.disable_progress_bar()  # ours knows the total
     place = Path(dataset.data_dir)
     existed = next(parent for parent in place.parents if parent.exists())
     with tempfile.TemporaryDirectory() as downloads:
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads; none here
-                dataset.download_and_prepare(download_dir=downloads)
+            # TFDS speaks of downloads; there are none.
+            with contextlib.redirect_stdout(io.StringIO()), pipeline:
+                dataset.download_and_prepare(download_dir=downloads, download_config=settings)
         except BaseException as error:
             _remove_empty(place.parent, down_to=existed)
             if isinstance(error, OSError):
@@ -116,6 +146,32 @@ def prepare(dataset: PairedDatasetBuilder) -> None:
     dataset.finish()
 
 
+def _beam_options(arguments: Sequence[str] | None) -> Any:
+    if arguments is None:
+        return None
+    try:
+        from data_builders import beam
+    except ImportError as error:
+        raise UserError(
+            f"--beam: Apache Beam is not installed ({error}); pip install 'qad-jax[beam]'"
+        ) from error
+    return beam.options(arguments)
+
+
+@contextlib.contextmanager
+def _pipeline(dataset: PairedDatasetBuilder) -> Iterator[None]:
+    """Shows how far a pipeline is; its failure, which comes as text from a worker, is one line."""
+    from data_builders import beam
+
+    sources = dataset.clip_sources()
+    with beam.watch(dataset.clips_done, sum(map(len, sources.values())), dataset.info.full_name):
+        try:
+            yield
+        except RuntimeError as error:
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            raise UserError(f"--beam: the pipeline failed: {lines[-1].strip()}") from error
+
+
 def _remove_empty(folder: Path, down_to: Path) -> None:
     while folder != down_to and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
@@ -123,8 +179,11 @@ def _remove_empty(folder: Path, down_to: Path) -> None:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    ours = argv[: argv.index("--")] if "--" in argv else argv
     parser = argparse.ArgumentParser(
         prog="python -m data_builders.build",
+        usage="%(prog)s NAME [options] [-- pipeline options of Apache Beam]",
         description="Builds a paired-quality dataset.",
         epilog=f"Exit status: {BUILT} built, {FAILED} not built, {BUILT_WITH_GAPS} built, but "
         "some videos were skipped; they are named.",
@@ -135,6 +194,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--manual_dir", default="", help="the folder you downloaded")
     parser.add_argument("--manifest", default="", help="data.json, for the dataset 'manifest'")
+    parser.add_argument(
+        "--beam",
+        action="store_true",
+        help="as an Apache Beam pipeline: here with a process a core, elsewhere by the options "
+        "after --, such as --runner=FlinkRunner",
+    )
     recipe = parser.add_argument_group("datasets made from videos")
     recipe.add_argument("--doctor", action="store_true", help="look at the folder; build nothing")
     recipe.add_argument("--qualities", help="raw,c23,c40: raw, cNN (H.264 at CRF NN) or random")
@@ -142,7 +207,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     recipe.add_argument("--faces", help="mtcnn, none (the pictures are crops), or a JSON of boxes")
     recipe.add_argument("--seed", type=int, help="of quality 'random' (0)")
     recipe.add_argument("--max_skipped", type=float, help="share of videos that may fail (0.1)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(ours)
+    args.pipeline_options = argv[len(ours) + 1 :]
+    if args.pipeline_options and not args.beam:
+        parser.error(f"{args.pipeline_options[0]}: pipeline options need --beam")
+    return args
 
 
 def _recipe(args: argparse.Namespace) -> dict[str, Any]:
@@ -184,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(doctor.expected(dataset))
             print(doctor.report(dataset))
             return BUILT
-        prepare(dataset)
+        prepare(dataset, beam=args.pipeline_options if args.beam else None)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
@@ -197,6 +266,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for split, info in dataset.info.splits.items():
         print(f"{split}: {info.num_examples} tuples at {', '.join(dataset.qualities)}")
     print(os.fspath(dataset.data_dir))
+    if dataset.NEEDS == ("manual_dir",):
+        name = dataset.info.full_name.rpartition("/")[0]
+        place = f" --config.dataset.data_dir={args.data_dir}" if args.data_dir else ""
+        print(f"to train on it: --config.dataset.name={name}{place}")
     skipped = (dataset.info.metadata or {}).get("skipped", [])
     for reason in skipped:
         print(f"skipped: {reason}", file=sys.stderr)

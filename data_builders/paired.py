@@ -16,6 +16,8 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import cv2
@@ -23,12 +25,16 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow_datasets as tfds
 
+from data_builders import records
 from data_builders.errors import UnusableClipError, UserError
 from data_builders.progress import Progress
 
 LABELS = ("real", "fake")  # the index is the class: 0 real, 1 fake
 DEFAULT_QUALITIES = ("raw", "c23", "c40")
 SPLITS = ("train", "validation", "test")
+
+# The libraries that shape pixels and boxes, stored with each dataset.
+_SHAPING = ("av", "jax", "numpy", "opencv-python-headless", "qad-jax", "tensorflow-datasets")
 
 Image: TypeAlias = npt.NDArray[np.uint8]
 Example: TypeAlias = tuple[str, dict[str, Any]]
@@ -132,6 +138,8 @@ class PairedDatasetBuilder(
     def __init__(self, *, file_format: str = "array_record", **kwargs: Any) -> None:
         #: Why each clip that could not be used was left out of this build.
         self.skipped: list[str] = []
+        #: Whether clips are made by an Apache Beam pipeline; else by processes of this machine.
+        self.beam = False
         super().__init__(file_format=file_format, **kwargs)
 
     @property
@@ -161,6 +169,10 @@ class PairedDatasetBuilder(
         if self.skipped:
             raise UserError(self.skipped[0])
 
+    def clips_done(self) -> int:
+        """How many clips of a build under way are done, where that can be seen; here, never."""
+        return 0
+
     def finish(self) -> None:
         """Called once the dataset is whole; nothing to do here."""
 
@@ -187,9 +199,17 @@ class PairedDatasetBuilder(
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         del dl_manager  # nothing is downloaded: the data is rendered, or the user's own
         sources = self.clip_sources()
+        self.info.metadata["versions"] = {name: version(name) for name in _SHAPING}
         self.skipped = []
+        if self.beam:
+            return self._pipelines(sources)
         progress = Progress(sum(map(len, sources.values())), self.info.full_name, unit="clip")
         return {split: self._generate_examples(clips, progress) for split, clips in sources.items()}
+
+    def _generate_splits(self, *args: Any) -> Sequence[Any]:
+        with records.deterministic():
+            splits: Sequence[Any] = super()._generate_splits(*args)
+        return splits
 
     def _generate_examples(self, sources: Sequence[Any], progress: Progress) -> Iterator[Example]:
         with _workers(len(sources)) as parallel_map, progress:
@@ -200,6 +220,27 @@ class PairedDatasetBuilder(
                 else:
                     yield from examples
             self.check_skipped(progress.done)
+
+    def _pipelines(self, sources: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        from data_builders import beam
+
+        self._clips = {split: len(clips) for split, clips in sources.items()}
+        return {
+            split: beam.Clips(clips, self.clip_reader(), self._report_of(split))
+            for split, clips in sources.items()
+        }
+
+    def _report_of(self, split: str) -> Path:
+        return Path(self.data_path) / f"clips-{split}"
+
+    def _process_pipeline_result(self, pipeline_result: Any) -> None:
+        """Called by TFDS when a Beam pipeline is through, before the dataset is taken for whole."""
+        from data_builders import beam
+
+        del pipeline_result
+        for split in self._clips:
+            self.skipped += beam.left_out(self._report_of(split))
+        self.check_skipped(sum(self._clips.values()))
 
 
 def _encoded_examples(read_clip: Callable[[Any], Clip], source: Any) -> list[Example]:
@@ -219,7 +260,14 @@ def _in_order(
         yield waiting.popleft().result()
 
 
-def _start_worker() -> None:
+def available_cores() -> int:
+    """How many cores this process may run on."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+
+
+def start_worker() -> None:
+    """Called first in a process that reads clips beside others that do."""
     cv2.setNumThreads(1)
     # A face detector may start JAX here: many processes cannot share an accelerator's memory.
     os.environ["JAX_PLATFORMS"] = "cpu"
@@ -228,14 +276,13 @@ def _start_worker() -> None:
 @contextlib.contextmanager
 def _workers(clips: int) -> Iterator[Callable[..., Iterable[Any]]]:
     """An order-preserving `map` over as many processes as there are cores to run on."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    cores = available_cores()
     if clips < _POOL_PAYS_FROM or cores == 1:
         yield map
         return
     # Spawned, not forked: the parent may hold JAX's threads.
     pool: Executor = ProcessPoolExecutor(
-        cores, multiprocessing.get_context("spawn"), initializer=_start_worker
+        cores, multiprocessing.get_context("spawn"), initializer=start_worker
     )
     try:
         yield functools.partial(_in_order, pool, 4 * cores)

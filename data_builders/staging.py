@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def staged(folder: Path, name: str, make: Callable[[], list[Example]]) -> list[E
     if path.exists():
         return _load(path)
     examples = make()
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # workers may be on many machines
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:

@@ -23,6 +23,10 @@ from data_builders.paired import (
 )
 from data_builders.videos import Layout, Recipe, VideoSource
 
+# Of videos that are listed and not there, how many names are stored: of a part of a dataset the
+# rest would be thousands.
+_MISSING_NAMED = 1000
+
 
 class VideoDatasetBuilder(
     PairedDatasetBuilder,
@@ -42,7 +46,7 @@ class VideoDatasetBuilder(
         self,
         *,
         manual_dir: str | Path = "",
-        config: str | None = None,
+        config: str | PairedConfig | None = None,
         qualities: Sequence[str] = DEFAULT_QUALITIES,
         frames_per_video: int = 32,
         face_source: faces.Source | None = None,
@@ -54,7 +58,8 @@ class VideoDatasetBuilder(
 
         Args:
           manual_dir: The folder that was downloaded.
-          config: Which part of the dataset, where it has parts.
+          config: Which part of the dataset, where it has parts; or a configuration of another
+            recipe, to open what has been built by it.
           qualities: What the records hold, best first: 'raw', 'cNN', 'random'. Those not on disk
             are made from the best that is.
           frames_per_video: Frames of each video, spread evenly.
@@ -69,8 +74,9 @@ class VideoDatasetBuilder(
         if frames_per_video < 1:
             raise UserError(f"--frames_per_video: is {frames_per_video}, must be at least 1")
         default = Recipe(DEFAULT_QUALITIES)
+        built = config if isinstance(config, PairedConfig) else None
         self.recipe = Recipe(
-            videos.check_qualities(qualities),
+            videos.check_qualities(built.qualities if built else qualities),
             frames_per_video,
             face_source or default.faces,
             seed,
@@ -78,8 +84,9 @@ class VideoDatasetBuilder(
         self.manual_dir = Path(manual_dir).expanduser().absolute() if str(manual_dir) else None
         self.max_skipped = max_skipped
         chosen: str | PairedConfig | None = config
-        self.part = config or (self.BUILDER_CONFIGS[0].name if self.BUILDER_CONFIGS else "")
-        if self.recipe.describe() != default.describe():
+        name = built.name.rpartition("-")[0] if built else config
+        self.part = name or (self.BUILDER_CONFIGS[0].name if self.BUILDER_CONFIGS else "")
+        if not built and self.recipe.describe() != default.describe():
             digest = hashlib.sha256(json.dumps(self.recipe.describe()).encode()).hexdigest()[:8]
             name = "-".join(filter(None, (self.part, digest)))
             chosen = PairedConfig(name=name, qualities=self.recipe.qualities)
@@ -122,16 +129,24 @@ class VideoDatasetBuilder(
         """One clip for each video that was found."""
         found = self.layout()
         self.info.metadata["notes"] = list(found.notes)
-        self.info.metadata["missing"] = list(found.missing)
+        self.info.metadata["missing"] = list(found.missing[:_MISSING_NAMED])
+        self.info.metadata["missing_count"] = len(found.missing)
         self.info.metadata["reencoded"] = {
             quality: sum(quality not in f.files for files in found.splits.values() for f in files)
             for quality in self.recipe.qualities
         }
-        return {
+        sources = {
             split: [VideoSource(files, self.recipe) for files in listed]
             for split, listed in found.splits.items()
             if listed
         }
+        if videos.RANDOM in self.recipe.qualities:
+            self.info.metadata["random_crf"] = {
+                str(source): videos.crf_of(source, videos.RANDOM)
+                for listed in sources.values()
+                for source in listed
+            }
+        return sources
 
     @staticmethod
     def read_clip(source: VideoSource) -> Clip:
@@ -150,6 +165,10 @@ class VideoDatasetBuilder(
                 f"{len(self.skipped)} of {clips} videos are unusable, more than --max_skipped "
                 f"{self.max_skipped:g} allows; the first: {self.skipped[0]}"
             )
+
+    def clips_done(self) -> int:
+        """The clips that are kept for a build that goes on."""
+        return sum(1 for _ in self.staging.glob("*.npz"))
 
     def finish(self) -> None:
         """The finished clips are in the dataset now."""

@@ -2,6 +2,7 @@
 
 import collections
 import io
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from data_builders import build, video, videos
 from data_builders.errors import UserError
 from data_builders.face_forensics.builder import METHODS
 from tests import trees
+from tests.commands import call
 from tests.conftest import ROOT
 
 FRAMES = 4
@@ -78,10 +80,44 @@ def names_of(records):
     return {(record["method"], record["video"]) for record in records}
 
 
+def train_on(dataset, data_dir, folder):
+    """A training run of two steps, and its evaluation, by the name of what was built."""
+    name = dataset.info.full_name.rpartition("/")[0]
+    result = call(
+        "--config=configs/hkrawp_resnet.py",
+        f"--workdir={folder / 'run'}",
+        f"--config.dataset.name={name}",
+        f"--config.dataset.data_dir={data_dir}",
+        "--config.model.name=resnet_tiny",
+        "--config.image_size=32",
+        "--config.batch_size=8",
+        "--config.num_steps=2",
+        "--config.head_only_epochs=0",
+        "--config.awp.warmup_epochs=0",
+    )
+    assert result.status == 0, result.err
+    metrics = json.loads((folder / "run/evaluation/test/metrics.json").read_text())
+    assert metrics["dataset"] == dataset.info.full_name
+    assert set(metrics["qualities"]) == {"raw", "c23", "c40"}
+
+
 @pytest.fixture(scope="module")
 def face_forensics(tmp_path_factory):
     root = tmp_path_factory.mktemp("ffpp")
     return root, trees.face_forensics(root, methods=tuple(METHODS.values()), pairs=(3, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def whole(face_forensics, tmp_path_factory):
+    """An ordinary build, to which others are compared."""
+    root, _ = face_forensics
+    return make("face_forensics/face_shifter", root, tmp_path_factory.mktemp("whole"))
+
+
+def command_for(root, data_dir):
+    command = [sys.executable, "-m", "data_builders.build", "face_forensics/face_shifter"]
+    command += ["--manual_dir", str(root), "--data_dir", str(data_dir)]
+    return [*command, "--frames_per_video", str(FRAMES), "--max_skipped", "0.5"]
 
 
 @pytest.mark.parametrize("part", METHODS)
@@ -109,6 +145,7 @@ def test_face_forensics(part, face_forensics, tmp_path):
     shorter = [r for r in found["train"] if (r["method"], r["video"]) == tree["shorter"]]
     assert sorted(int(r["frame"]) for r in shorter) == [0, 1, 2, 3]  # of the shorter one's four
     assert not dataset.staging.exists()
+    train_on(dataset, tmp_path, tmp_path)
 
 
 def test_celeb_df_v2(tmp_path):
@@ -126,6 +163,7 @@ def test_celeb_df_v2(tmp_path):
     assert any(
         "truncated" in r or "cannot be decoded" in r for r in dataset.info.metadata["skipped"]
     )
+    train_on(dataset, tmp_path / "data", tmp_path)
 
 
 def test_ffiw10k_looks_at_the_masked_face(tmp_path):
@@ -146,6 +184,7 @@ def test_ffiw10k_looks_at_the_masked_face(tmp_path):
         gone |= {(kind, tree["faceless"]) for kind in ("original", "FFIW")}
         listed = {(k, stem) for k in ("original", "FFIW") for stem in tree["splits"][split]}
         assert names_of(records) == listed - gone
+    train_on(dataset, tmp_path / "data", tmp_path)
 
 
 def test_a_quality_that_is_on_disk_is_the_file_and_not_made_anew(face_forensics, tmp_path):
@@ -168,12 +207,8 @@ def test_too_many_bad_videos_fail_the_build(face_forensics, tmp_path):
         make("face_forensics/neural_textures", root, tmp_path, max_skipped=0.0)
 
 
-def test_killed_and_started_again_it_equals_an_uninterrupted_build(face_forensics, tmp_path):
-    root, _ = face_forensics
-    whole = make("face_forensics/face_shifter", root, tmp_path / "whole")
-    command = [sys.executable, "-m", "data_builders.build", "face_forensics/face_shifter"]
-    command += ["--manual_dir", str(root), "--data_dir", str(tmp_path / "killed")]
-    command += ["--frames_per_video", str(FRAMES), "--max_skipped", "0.5"]
+def test_killed_and_started_again_it_equals_an_uninterrupted_build(face_forensics, whole, tmp_path):
+    command = command_for(face_forensics[0], tmp_path / "killed")
     started = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "killed").rglob("*.npz"))) < 3:
@@ -197,6 +232,55 @@ def test_killed_and_started_again_it_equals_an_uninterrupted_build(face_forensic
     assert resumed["digest"] == dict(whole.info.metadata["digest"])
     assert not killed.staging.exists()
     assert os.listdir(killed.data_path.parent) == ["1.0.0"]
+
+
+def test_a_beam_pipeline_makes_the_same_records(face_forensics, whole, tmp_path):
+    root, _ = face_forensics
+    command = [*command_for(root, tmp_path), "--beam", "--", "--direct_num_workers=2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == build.BUILT, done.stderr
+    assert "clip/s" in done.stderr
+    name = whole.info.full_name.rpartition("/")[0]
+    piped = build.builder(name, data_dir=tmp_path)
+    assert piped.is_prepared()
+    assert dict(piped.info.metadata["digest"]) == dict(whole.info.metadata["digest"])
+    assert piped.info.metadata["recipe"] == whole.info.metadata["recipe"]
+    for split in whole.info.splits:
+        files = [
+            sorted(built.data_path.glob(f"*-{split}.array_record*")) for built in (whole, piped)
+        ]
+        assert [path.name for path in files[0]] == [path.name for path in files[1]]
+        for ours, theirs in zip(*files, strict=True):
+            assert ours.read_bytes() == theirs.read_bytes()
+    assert os.listdir(piped.data_path.parent) == ["1.0.0"]
+    assert not list(piped.data_path.glob("clips-*"))
+
+
+def test_a_beam_pipeline_names_what_it_could_not_use(face_forensics, tmp_path):
+    root, tree = face_forensics
+    command = [*command_for(root, tmp_path), "--beam", "--", "--direct_running_mode=in_memory"]
+    command[3] = "face_forensics/neural_textures"  # has the spoilt videos
+    command[command.index("--max_skipped") + 1] = "0"
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == build.FAILED, done.stderr
+    assert "error: 2 of 19 videos are unusable" in done.stderr
+    assert f"{tree['truncated'][1]}.mp4" in done.stderr
+    assert not list(tmp_path.glob("**/dataset_info.json"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--direct_num_workers=many"], "argument --direct_num_workers: invalid int value"),
+        (["--runner=NoRunner"], "Unexpected pipeline runner: NoRunner"),
+    ],
+)
+def test_bad_pipeline_options_are_one_line(options, message, face_forensics, tmp_path):
+    command = [*command_for(face_forensics[0], tmp_path), "--beam", "--", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == build.FAILED
+    assert f"error: --beam: pipeline options: {message}" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_doctor_looks_and_builds_nothing(face_forensics, tmp_path, capsys):
