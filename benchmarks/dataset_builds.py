@@ -44,9 +44,8 @@ TREES: dict[str, Callable[[Path], Any]] = {
 def main() -> None:
     """Builds each and prints a line."""
     logging.set_verbosity(logging.ERROR)
-    print(
-        f"{'dataset':<32}{'videos':>7}{'tuples':>7}{'source MB':>10}{'MB':>7}{'KB/tuple':>9}{'s':>7}"
-    )
+    titles = ("videos", "tuples", "source MB", "built MB", "KB/tuple", "seconds")
+    print(f"{'dataset':<32}" + "".join(f"{title:>11}" for title in titles))
     with tempfile.TemporaryDirectory() as folder:
         for name, render in TREES.items():
             root, out = Path(folder) / name / "tree", Path(folder) / name / "built"
@@ -60,11 +59,8 @@ def main() -> None:
             tuples = sum(split.num_examples for split in dataset.info.splits.values())
             source = _megabytes(root)
             built = _megabytes(Path(dataset.data_dir))
-            print(
-                f"{name:<32}{videos:>7}{tuples:>7}{source:>10.1f}{built:>7.1f}"
-                f"{1e3 * built / tuples:>9.0f}{seconds:>7.1f}",
-                flush=True,
-            )
+            row = f"{videos:>11}{tuples:>11}{source:>11.1f}{built:>11.1f}"
+            print(f"{name:<32}{row}{1e3 * built / tuples:>11.0f}{seconds:>11.1f}", flush=True)
 
 
 def _megabytes(folder: Path) -> float:
