@@ -201,7 +201,7 @@ def _name(path: Path, state: Mapping[str, Any], name: str | None, hint: str | No
         conversion.EFFICIENTNET_PYTORCH: [f"efficientnet_{size}"],
         conversion.TIMM: [f"timm_efficientnet_{size}", f"tf_efficientnet_{size}"],
     }[found]
-    if hint in names:
+    if hint is not None and conversion.layout_of(create(hint)) == found:
         names = [hint]
     if name is None:
         if len(names) == 1:
