@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import ml_collections
 import safetensors
 import safetensors.numpy
+from absl import logging
 
 from data_builders.errors import UserError
 from qad_jax import checkpoints, configuration
@@ -315,6 +316,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the command; returns its exit status."""
     args = _parse(argv)
+    logging.set_verbosity(logging.ERROR)  # orbax tells of every folder it looks at
     try:
         if args.export:
             print(export(args.source, args.export, args.step))
