@@ -116,6 +116,11 @@ class Checkpoints:
           UserError: Where the checkpoint cannot be read, or is of a run on other data.
         """
         step = self._manager.latest_step()
+        if not (self.directory / str(step) / "opt_state").exists() and step == 0:
+            raise UserError(
+                f"--workdir: {self.directory.parent} holds converted weights, not a training; name "
+                "another folder, and start from their file with config.model.pretrained"
+            )
         like = parallel.replicated_like(like)
         with _readable(self.directory / str(step)):
             restored = self._manager.restore(
@@ -143,6 +148,38 @@ class Checkpoints:
         """Waits for saves under way."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def latest_step(workdir: Path) -> int | None:
+    """The newest whole checkpoint of a run, None where there is none; writes nothing."""
+    folder = workdir / "checkpoints"
+    if not folder.is_dir():
+        return None
+    with _readable(folder):
+        manager = _manager(folder, read_only=True)
+        step: int | None = manager.latest_step()
+        manager.close()
+    return step
+
+
+def save_for_evaluation(
+    workdir: Path, variables: Mapping[str, Any], config: ml_collections.ConfigDict
+) -> None:
+    """Saves variables without a training, as step 0.
+
+    Args:
+      workdir: The folder.
+      variables: `{'params', 'batch_stats'}`.
+      config: Names the model they are for.
+    """
+    manager = _manager(workdir / "checkpoints", read_only=False)
+    items = {name: ocp.args.StandardSave(tree) for name, tree in variables.items()}
+    manager.save(
+        0,
+        args=ocp.args.Composite(**items, config=ocp.args.JsonSave(configuration.to_dict(config))),
+    )
+    manager.wait_until_finished()
+    manager.close()
 
 
 def restore_for_evaluation(

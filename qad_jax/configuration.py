@@ -140,11 +140,6 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
                 f"config.batch_size: {config.batch_size} tuples, but hsic.estimator "
                 f"{config.hsic.estimator!r} needs at least {fewest}"
             )
-    if config.model.pretrained:
-        raise UserError(
-            "config.model.pretrained: this version cannot read weights of other projects yet; "
-            "leave it empty"
-        )
     config.lock()
     return config
 

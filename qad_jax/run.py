@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
@@ -15,6 +16,7 @@ from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import checkpoints, configuration, evaluate, parallel, train
 from qad_jax.input_pipeline import TupleSource, check_qualities
+from qad_jax.models import pretrained
 
 
 def run(
@@ -53,6 +55,9 @@ def run(
         # Before a dataset is built, which may take long.
         parallel.check_divides(config.batch_size)
         configuration.check_workdir(config, folder)
+        if config.model.pretrained and checkpoints.latest_step(folder) is None:
+            imported = pretrained.of_config(config)
+            print(f"{config.model.pretrained}: {imported.summary}", file=sys.stderr)
         dataset = open_dataset(config, may_build=True)
         train.train(config, folder, dataset)
         if split not in dataset.info.splits:
@@ -74,7 +79,8 @@ def evaluate_run(
     """Evaluates a checkpoint of a run and writes the results into the run's folder.
 
     The model and its picture size are the checkpoint's; the data and their qualities are the
-    configuration's, so that a model can be tried on any dataset and quality.
+    configuration's, so that a model can be tried on any dataset and quality. In a folder without
+    checkpoints, the weights of `config.model.pretrained` are evaluated as they are.
 
     Args:
       config: The configuration.
@@ -86,7 +92,10 @@ def evaluate_run(
     Returns:
       The table, and where the files are.
     """
-    variables, trained, step = checkpoints.restore_step(workdir, step)
+    if config.model.pretrained and step is None and checkpoints.latest_step(workdir) is None:
+        variables, trained, step = _imported(config), config, 0
+    else:
+        variables, trained, step = checkpoints.restore_step(workdir, step)
     if trained.model.name != config.model.name:
         raise UserError(
             f"config.model.name: {config.model.name!r}, but the checkpoint in {workdir} is of "
@@ -110,6 +119,21 @@ def evaluate_run(
     folder = workdir / "evaluation" / split
     evaluate.write(folder, scores, report)
     return f"{evaluate.table(report)}\n{folder}"
+
+
+def _imported(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The variables of `config.model.pretrained`, on all devices, if they are those of a detector.
+
+    Raises:
+      UserError: Where they are not.
+    """
+    imported = pretrained.of_config(config)
+    if imported.dropped is not None:
+        raise UserError(
+            f"config.model.pretrained: {config.model.pretrained} has a head of {imported.dropped} "
+            "classes, not of real and fake: train from it before evaluating"
+        )
+    return parallel.replicate(imported.variables)
 
 
 def open_dataset(config: ml_collections.ConfigDict, *, may_build: bool) -> PairedDatasetBuilder:

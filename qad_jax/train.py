@@ -20,19 +20,36 @@ from data_builders.progress import Progress
 from qad_jax import configuration, evaluate, models, parallel, schedule
 from qad_jax.checkpoints import Checkpoints
 from qad_jax.input_pipeline import TrainBatches, TupleSource
+from qad_jax.models import pretrained
 from qad_jax.step import Objective, TrainState, make_predict_step, make_train_step
 from qad_jax.writer import MetricsWriter
 
 
 def initial_state(config: ml_collections.ConfigDict, planned: schedule.Plan) -> TrainState:
-    """Draws the weights of step 0 from the seed, on all devices."""
-    model = models.create(config.model.name)
+    """The state of step 0, on all devices: weights of `config.model.pretrained`, or of the seed."""
+    if config.model.pretrained:
+        variables = pretrained.of_config(config).variables
+        return parallel.replicate(jax.jit(_begin(config, planned))(variables))
+    return parallel.replicate(jax.jit(_drawn(config, planned))())
 
-    @jax.jit
-    def init() -> TrainState:
+
+def _drawn(config: ml_collections.ConfigDict, planned: schedule.Plan) -> Callable[[], TrainState]:
+    model = models.create(config.model.name)
+    begin = _begin(config, planned)
+
+    def drawn() -> TrainState:
         images = jnp.zeros((1, config.image_size, config.image_size, 3))
-        variables = model.init(jax.random.key(config.seed), images, train=False)
-        tx = schedule.optimiser(config, planned, planned.phases[0])
+        return begin(model.init(jax.random.key(config.seed), images, train=False))
+
+    return drawn
+
+
+def _begin(
+    config: ml_collections.ConfigDict, planned: schedule.Plan
+) -> Callable[[Any], TrainState]:
+    tx = schedule.optimiser(config, planned, planned.phases[0])
+
+    def begin(variables: Any) -> TrainState:
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=variables["params"],
@@ -40,7 +57,7 @@ def initial_state(config: ml_collections.ConfigDict, planned: schedule.Plan) -> 
             opt_state=tx.init(variables["params"]),
         )
 
-    return parallel.replicate(init())
+    return begin
 
 
 def train_step_of(
@@ -156,9 +173,10 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
     configuration.claim_workdir(config, workdir)
 
     checkpoints = Checkpoints(workdir, dataset.info.full_name)
-    state = initial_state(config, planned)
-    if checkpoints.latest is not None:
-        state = checkpoints.restore(state)
+    if checkpoints.latest is None:
+        state = initial_state(config, planned)
+    else:  # only the shapes are needed, and no file of pretrained weights
+        state = checkpoints.restore(jax.eval_shape(_drawn(config, planned)))
     start = int(state.step)
     writer = MetricsWriter(workdir, start)
     run = _Run(config, planned, validation, checkpoints, writer)

@@ -39,7 +39,7 @@ def arguments(tmp_path, manifest, data_dir, dataset):
         (["--config.qualities=raw"], "config.hsic.weight: one quality has no other"),
         (["--config.hsic.layer_weights=(1.0,)"], "config.hsic.layer_weights: 1 numbers"),
         (["--config.one_cycle.pct_start=1.5"], "config.one_cycle.pct_start: is 1.5"),
-        (["--config.model.pretrained=weights.pth"], "config.model.pretrained"),
+        (["--config.model.pretrained=no.pth"], "config.model.pretrained: no.pth: cannot be read"),
         (["--config.dataset.name=celeb"], "no builder for dataset 'celeb'"),
         (["--config.dataset.manifest=/no/data.json"], "/no/data.json: cannot read the manifest"),
         (["--config.dataset.data_dir=/proc/nowhere"], "/proc/nowhere/.*: cannot write the dataset"),

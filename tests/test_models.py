@@ -13,13 +13,14 @@ from flax import traverse_util
 from jax import lax
 
 from data_builders.errors import UserError
-from qad_jax.models import NAMES, create
+from qad_jax.models import NAMES, conversion, create
 from qad_jax.models.depthwise import depthwise
 from qad_jax.models.layers import max_pool, same_padding
 from qad_jax.models.resnet import ResNet
 
 DATA = pathlib.Path(__file__).parent / "data"
 TINY = ("resnet_tiny", "efficientnet_tiny")
+TIMM = ("timm_efficientnet_tiny", "tf_efficientnet_tiny")
 
 
 def variables_from_torch(arrays):
@@ -36,6 +37,13 @@ def variables_from_torch(arrays):
     return traverse_util.unflatten_dict(flat)
 
 
+def variables_of(name, arrays):
+    """A whole state dict as variables; timm's names follow no rule that is short."""
+    if name in TIMM:
+        return conversion.to_flax(arrays, name, num_classes=2).variables
+    return variables_from_torch(arrays)
+
+
 def fixture(name):
     """A fixture's arrays as {'state': {NAME: array}, 'images_odd': array, ...}."""
     with np.load(DATA / f"torch_{name}.npz", allow_pickle=False) as file:
@@ -48,7 +56,7 @@ def tiny(name, **fields):
         small_stem = {"stem_width": 4, "stem_kernel": 3, "stem_pool": False}
         sizes = {"stage_sizes": (1, 2, 1, 1), "widths": (4, 4, 6, 8), "bottleneck": False}
         return ResNet(**small_stem, **sizes)
-    if name == "efficientnet_tiny":
+    if name in ("efficientnet_tiny", *TIMM):
         fields = {"dropout_rate": 0.0, "drop_connect_rate": 0.0, **fields}
     return create(name).clone(**fields)
 
@@ -71,7 +79,13 @@ def shapes(name, size=64, **kwargs):
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("resnet50", 23_512_130), ("efficientnet_b1", 6_515_746)]
+    ("name", "count"),
+    [
+        ("resnet50", 23_512_130),
+        ("efficientnet_b1", 6_515_746),
+        ("timm_efficientnet_b1", 6_515_746),
+        ("tf_efficientnet_b1", 6_515_746),
+    ],
 )
 def test_number_of_parameters_is_that_of_torch(name, count):
     variables, _ = shapes(name)
@@ -107,10 +121,10 @@ def test_unknown_name_suggests_the_nearest():
         create("resnet5")
 
 
-@pytest.mark.parametrize("name", ["resnet_tiny", "resnet_basic", "efficientnet_tiny"])
+@pytest.mark.parametrize("name", ["resnet_tiny", "resnet_basic", "efficientnet_tiny", *TIMM])
 def test_eval_equals_torch(name):
     arrays = fixture(name)
-    variables = variables_from_torch(arrays["state"])
+    variables = variables_of(name, arrays["state"])
     for case in sorted(key for key in arrays if key.startswith("eval_")):
         # Padding is static: another nominal size is another geometry with the same weights.
         model = tiny(name, nominal_size=60) if case == "eval_nominal60" else tiny(name)
@@ -130,6 +144,8 @@ def test_eval_equals_torch(name):
         ("resnet_tiny", 1),
         ("resnet_basic", 1),
         ("efficientnet_tiny", 1),
+        ("timm_efficientnet_tiny", 1),
+        ("tf_efficientnet_tiny", 1),
         ("resnet_tiny", 2),
         ("efficientnet_tiny", 2),
     ],
@@ -138,7 +154,7 @@ def test_training_pass_equals_torch(name, devices):
     """Features, gradients and new statistics; on two devices with the batch norm of both."""
     arrays = fixture(name)
     model = tiny(name, axis_name="batch") if devices > 1 else tiny(name)
-    variables = variables_from_torch(arrays["state"])
+    variables = variables_of(name, arrays["state"])
     images = arrays["images_odd"].astype(np.float32) / 64 - 2
     labels = np.array([0, 1])
 
@@ -170,7 +186,8 @@ def test_training_pass_equals_torch(name, devices):
     for i, feature in enumerate(features):
         assert_close(feature, arrays["train"][str(i)], f"feature {i}", 1e-4)
 
-    expected = traverse_util.flatten_dict(variables_from_torch(arrays["grad"])["params"])
+    expected = variables_of(name, arrays["state"] | arrays["grad"])["params"]
+    expected = traverse_util.flatten_dict(expected)
     largest = max(np.abs(g).max() for g in expected.values())
     for path, gradient in traverse_util.flatten_dict(gradients).items():
         np.testing.assert_allclose(
@@ -178,7 +195,7 @@ def test_training_pass_equals_torch(name, devices):
         )
 
     # torch stores the unbiased variance, flax the biased one.
-    share = 0.1 if name.startswith("resnet") else 0.01
+    share = 0.01 if name == "efficientnet_tiny" else 0.1
     after = {}
     for path, value in arrays["train_state"].items():
         after[path] = value
@@ -186,7 +203,8 @@ def test_training_pass_equals_torch(name, devices):
             count = arrays["count"][path.removesuffix(".running_var")]
             old = (1 - share) * arrays["state"][path]
             after[path] = old + (value - old) * (count - 1) / count
-    expected = traverse_util.flatten_dict(variables_from_torch(after)["batch_stats"])
+    expected = variables_of(name, arrays["state"] | after)["batch_stats"]
+    expected = traverse_util.flatten_dict(expected)
     actual = traverse_util.flatten_dict(statistics)
     assert actual.keys() == expected.keys()
     for path, statistic in actual.items():

@@ -29,9 +29,26 @@ from qad_jax.models.efficientnet import EfficientNet, Stage
 from qad_jax.models.layers import ModelOutput
 from qad_jax.models.resnet import ResNet
 
+_efficientnet_tiny = partial(
+    EfficientNet,
+    stages=(
+        Stage(2, 3, 1, 1, 4),
+        Stage(1, 3, 2, 6, 8),
+        Stage(2, 5, 2, 6, 8),
+    ),
+    feature_blocks=(1, 2, 3, 4),
+    stem_width=8,
+    head_width=32,
+)
+# How timm's two differ from efficientnet_pytorch's; their momentum is torch's own.
+_TIMM: dict[str, Any] = {"padding": "symmetric", "momentum": 0.9, "epsilon": 1e-5}
+_TIMM_TF: dict[str, Any] = {"padding": "same", "momentum": 0.9}
+
 _MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet50": ResNet,
-    "efficientnet_b1": EfficientNet,
+    "efficientnet_b1": EfficientNet,  # efficientnet_pytorch's
+    "timm_efficientnet_b1": partial(EfficientNet, **_TIMM),  # timm's efficientnet_b1
+    "tf_efficientnet_b1": partial(EfficientNet, **_TIMM_TF),  # timm's tf_efficientnet_b1
     # From scratch on a CPU, images of 64 to 96 px: ResNet-18 at a quarter of its width, with a stem
     # that halves the image once, not twice. Pairs of 3x3 train faster there than bottlenecks.
     "resnet_small": partial(
@@ -51,17 +68,9 @@ _MODELS: dict[str, Callable[..., nn.Module]] = {
         widths=(4, 4, 6, 8),
         stem_width=8,
     ),
-    "efficientnet_tiny": partial(
-        EfficientNet,
-        stages=(
-            Stage(2, 3, 1, 1, 4),
-            Stage(1, 3, 2, 6, 6),
-            Stage(2, 5, 2, 6, 8),
-        ),
-        feature_blocks=(1, 2, 3, 4),
-        stem_width=8,
-        head_width=32,
-    ),
+    "efficientnet_tiny": _efficientnet_tiny,
+    "timm_efficientnet_tiny": partial(_efficientnet_tiny, **_TIMM),
+    "tf_efficientnet_tiny": partial(_efficientnet_tiny, **_TIMM_TF),
 }
 
 NAMES: tuple[str, ...] = tuple(_MODELS)

@@ -1,10 +1,14 @@
-"""EfficientNet in the geometry of the PyTorch package ``efficientnet_pytorch``.
+"""EfficientNet in the geometries of the PyTorch packages ``efficientnet_pytorch`` and ``timm``.
 
-That package pads as TensorFlow's 'SAME' would for images of the nominal size (240 px for B1),
-whatever size comes in. Weights trained with it are right only with the same padding, so each
-convolution here takes its padding from the size that its input has for a nominal image.
+Weights are right only with the padding that they were trained with, and there are three:
 
-The parameter tree is the package's with two changes, so that a name can be mapped mechanically:
+- ``efficientnet_pytorch`` pads as TensorFlow's 'SAME' would for images of the nominal size (240 px
+  for B1), whatever size comes in.
+- ``timm``'s ``efficientnet_b1`` pads symmetrically; its batch norm has torch's own epsilon.
+- ``timm``'s ``tf_efficientnet_b1`` pads as TensorFlow's 'SAME' does for the size that comes in.
+
+The parameter tree is efficientnet_pytorch's whatever the geometry, with two changes, so that a name
+can be mapped mechanically:
 
 - The underscore in front of every name is gone and a number joins the name before it:
   ``_blocks.3._bn1`` is ``blocks_3/bn1``, ``_conv_stem`` is ``conv_stem``, ``_fc`` is ``fc``.
@@ -19,8 +23,9 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -29,13 +34,12 @@ import jax.numpy as jnp
 from qad_jax.models.layers import (
     Conv,
     ModelOutput,
+    Padding,
     batch_norm,
     classifier,
     global_mean,
     same_padding,
 )
-
-_norm = partial(batch_norm, momentum=0.99, epsilon=1e-3)
 
 
 class Stage(NamedTuple):
@@ -75,26 +79,26 @@ class MBConv(nn.Module):
       expand: Factor by which the input is widened; 1 leaves the convolution for it out.
       kernel_size: Side of the depthwise windows.
       stride: Step of the depthwise convolution.
-      padding: Padding of the depthwise convolution.
+      padding: Padding of the depthwise convolution, as `Conv` has it.
+      norm: Makes a batch norm of a name.
       drop_rate: Probability that, in training, a sample goes through the shortcut alone.
       dtype: Type of the arithmetic.
-      axis_name: Mapped axis of the batch statistics, or None.
     """
 
     features: int
     expand: int
     kernel_size: int
     stride: int
-    padding: tuple[int, int]
+    padding: Padding | Literal["same"] | None
+    norm: Callable[..., nn.BatchNorm]
     drop_rate: float
     dtype: Any
-    axis_name: str | None
 
     @nn.compact
     def __call__(self, inputs: jax.Array, *, train: bool) -> jax.Array:
         """Maps (N, H, W, C) to (N, H', W', features)."""
         conv = partial(Conv, dtype=self.dtype)
-        norm = partial(_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+        norm = partial(self.norm, train=train)
         channels = inputs.shape[-1]
         wide = channels * self.expand
 
@@ -135,7 +139,10 @@ class EfficientNet(nn.Module):
       feature_blocks: The four blocks, counted from 0, whose outputs are features.
       stem_width: Channels after the first convolution.
       head_width: Channels of the last convolution, which are pooled.
-      nominal_size: Side of the images that the padding is computed for.
+      padding: 'nominal' (efficientnet_pytorch), 'symmetric' or 'same' (timm), see above.
+      nominal_size: Side of the images that the nominal padding is computed for.
+      momentum: Share of the old running statistics that batch norm keeps.
+      epsilon: Of batch norm.
       drop_connect_rate: Stochastic depth: block i of n is dropped at this rate times i / n.
       dropout_rate: Dropout of the pooled vector.
     """
@@ -147,7 +154,10 @@ class EfficientNet(nn.Module):
     feature_blocks: tuple[int, int, int, int] = (4, 7, 15, 22)
     stem_width: int = 32
     head_width: int = 1280
+    padding: Literal["nominal", "symmetric", "same"] = "nominal"
     nominal_size: int = 240
+    momentum: float = 0.99
+    epsilon: float = 1e-3
     drop_connect_rate: float = 0.2
     dropout_rate: float = 0.2
 
@@ -164,17 +174,23 @@ class EfficientNet(nn.Module):
         Returns:
           Logits, and as features the four maps, the pooled vector before dropout, the logits.
         """
-        norm = partial(_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+        norm = partial(
+            batch_norm,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
         size = self.nominal_size
         x = Conv(
             self.stem_width,
             3,
             2,
-            padding=same_padding(3, 2, size),
+            padding=self._padding(3, 2, size),
             dtype=self.dtype,
             name="conv_stem",
         )(images)
-        x = nn.swish(norm(name="bn0")(x))
+        x = nn.swish(norm(train=train, name="bn0")(x))
         size = -(-size // 2)
 
         maps = []
@@ -187,10 +203,10 @@ class EfficientNet(nn.Module):
                     stage.expand,
                     stage.kernel_size,
                     stride,
-                    padding=same_padding(stage.kernel_size, stride, size),
+                    padding=self._padding(stage.kernel_size, stride, size),
+                    norm=norm,
                     drop_rate=self.drop_connect_rate * index / total,
                     dtype=self.dtype,
-                    axis_name=self.axis_name,
                     name=f"blocks_{index}",
                 )(x, train=train)
                 size = -(-size // stride)
@@ -199,7 +215,15 @@ class EfficientNet(nn.Module):
                 index += 1
 
         x = Conv(self.head_width, dtype=self.dtype, name="conv_head")(x)
-        pooled = global_mean(nn.swish(norm(name="bn1")(x)))
+        pooled = global_mean(nn.swish(norm(train=train, name="bn1")(x)))
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(pooled)
         logits = classifier(self.num_classes, self.head_width)(x)
         return ModelOutput(logits, (*maps, pooled, logits))
+
+    def _padding(
+        self, kernel_size: int, stride: int, size: int
+    ) -> Padding | Literal["same"] | None:
+        """Padding of a convolution whose input has this size for a nominal image."""
+        if self.padding == "nominal":
+            return same_padding(kernel_size, stride, size)
+        return None if self.padding == "symmetric" else "same"

@@ -1,14 +1,15 @@
 """What both backbones are made of: convolution, batch norm, pooling, and the output they give.
 
 Parameters are float32 and convolution kernels are HWIO under the name ``kernel``; the arithmetic
-is done in the ``dtype`` of the module. Padding is always given in pixels: flax's ``'SAME'`` pads
-differently from torch at every stride of 2, and would make converted weights wrong by a pixel.
+is done in the ``dtype`` of the module. Each model says how it pads: TensorFlow's ``'SAME'`` (which
+is flax's) differs from torch's symmetric padding at every stride of 2, and the wrong one of the two
+would make converted weights wrong by a pixel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -51,7 +52,7 @@ def torch_uniform(fan_in: int) -> Init:
 
 
 def same_padding(kernel_size: int, stride: int, size: int) -> Padding:
-    """TensorFlow's 'SAME' padding of one axis, for a size that is known beforehand.
+    """TensorFlow's 'SAME' padding of one axis.
 
     Args:
       kernel_size: Window length.
@@ -73,7 +74,7 @@ class Conv(nn.Module):
       kernel_size: Side of the window.
       stride: Step in both directions.
       padding: Pixels before and after, the same for both axes; None pads ``kernel_size // 2`` on
-        either side.
+        either side; 'same' pads each axis as TensorFlow would for the map that comes in.
       depthwise: One filter per channel; the kernel is then (k, k, 1, features).
       use_bias: Adds a bias.
       kernel_init: Initializer of the kernel; None is torch's default, which the bias always has.
@@ -83,7 +84,7 @@ class Conv(nn.Module):
     features: int
     kernel_size: int = 1
     stride: int = 1
-    padding: Padding | None = None
+    padding: Padding | Literal["same"] | None = None
     depthwise: bool = False
     use_bias: bool = False
     kernel_init: Init | None = None
@@ -110,7 +111,12 @@ class Conv(nn.Module):
         default_init = torch_uniform(side * side * shape[2])
         kernel = self.param("kernel", self.kernel_init or default_init, shape, jnp.float32)
         x = x.astype(self.dtype)
-        pad = (side // 2, side // 2) if self.padding is None else self.padding
+        if self.padding == "same":
+            height, width = (same_padding(side, self.stride, size) for size in x.shape[1:3])
+            x = jnp.pad(x, ((0, 0), height, width, (0, 0)))
+            pad = (0, 0)
+        else:
+            pad = (side // 2, side // 2) if self.padding is None else self.padding
 
         if self.depthwise:
             x = depthwise(x, kernel[:, :, 0], self.stride, pad)
