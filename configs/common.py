@@ -17,6 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.data_dir = ""  # where built datasets are; empty: $TFDS_DATA_DIR or TFDS's own
     config.dataset.manual_dir = ""  # the folder that was downloaded by hand
     config.dataset.manifest = ""  # data.json, for dataset.name = "manifest"
+    config.dataset.in_memory = False  # keep decoded tuples: for datasets smaller than the memory
 
     config.qualities = ("raw", "c23", "c40")  # trained on and evaluated
     config.image_size = 224  # px; each crop is resized once, to a square of this side

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,30 @@ def _readable(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def _steps(folder: Path) -> list[int]:
+    """Steps of the checkpoints that are whole: a half-written one has not got its name yet."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
+
+
+@contextlib.contextmanager
+def _saving(folder: Path) -> Iterator[None]:
+    """A disk that is full or gone is the user's to mend; the message says what is safe."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        # tensorstore's errors are ValueErrors that name the system's error by its number.
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None)
+        if reason is None:
+            raise
+        steps = _steps(folder)
+        safe = f"the newest whole one is step {steps[-1]}" if steps else "there is no whole one"
+        raise UserError(
+            f"{folder}: cannot save a checkpoint: {reason}; {safe}; mend that, and the same "
+            "command goes on from there"
+        ) from error
+
+
 class Checkpoints:
     """The checkpoints of a run: the newest, and the best by mean validation AUC."""
 
@@ -76,7 +102,8 @@ class Checkpoints:
     @property
     def latest(self) -> int | None:
         """The newest whole checkpoint's step; half-written ones do not count."""
-        return self._manager.latest_step()
+        steps = _steps(self.directory)
+        return steps[-1] if steps else None
 
     def save(
         self,
@@ -93,18 +120,22 @@ class Checkpoints:
           config: The run's configuration: a checkpoint can be used without anything beside it.
           step: Steps taken, which is also the position in the stream of training batches.
           auc: Mean validation AUC, where it has just been measured.
+
+        Raises:
+          UserError: Where this or the save before it fails, for instance because the disk is full.
         """
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),
-                batch_stats=ocp.args.StandardSave(state.batch_stats),
-                opt_state=ocp.args.StandardSave(state.opt_state),
-                data=ocp.args.JsonSave({"dataset": self._dataset, "batches": step}),
-                config=ocp.args.JsonSave(configuration.to_dict(config)),
-            ),
-            metrics=None if auc is None else {_SCORE: auc},
-        )
+        with _saving(self.directory):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardSave(state.params),
+                    batch_stats=ocp.args.StandardSave(state.batch_stats),
+                    opt_state=ocp.args.StandardSave(state.opt_state),
+                    data=ocp.args.JsonSave({"dataset": self._dataset, "batches": step}),
+                    config=ocp.args.JsonSave(configuration.to_dict(config)),
+                ),
+                metrics=None if auc is None else {_SCORE: auc},
+            )
 
     def restore(self, like: TrainState) -> TrainState:
         """Restores the newest checkpoint onto this process's devices.
@@ -115,7 +146,7 @@ class Checkpoints:
         Raises:
           UserError: Where the checkpoint cannot be read, or is of a run on other data.
         """
-        step = self._manager.latest_step()
+        step = self.latest
         if not (self.directory / str(step) / "opt_state").exists() and step == 0:
             raise UserError(
                 f"--workdir: {self.directory.parent} holds converted weights, not a training; name "
@@ -145,9 +176,14 @@ class Checkpoints:
         )
 
     def close(self) -> None:
-        """Waits for saves under way."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits for saves under way.
+
+        Raises:
+          UserError: Where one of them failed.
+        """
+        with _saving(self.directory):
+            self._manager.wait_until_finished()
+            self._manager.close()
 
 
 def latest_step(workdir: Path) -> int | None:

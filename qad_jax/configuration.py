@@ -17,6 +17,7 @@ _FREE = {
     "dataset.data_dir",
     "dataset.manual_dir",
     "dataset.manifest",
+    "dataset.in_memory",
     "log_every_steps",
     "checkpoint_every_steps",
 }

@@ -61,7 +61,13 @@ class TupleSource:
     """
 
     def __init__(
-        self, dataset: PairedDatasetBuilder, split: str, qualities: Sequence[str], image_size: int
+        self,
+        dataset: PairedDatasetBuilder,
+        split: str,
+        qualities: Sequence[str],
+        image_size: int,
+        *,
+        in_memory: bool = False,
     ) -> None:
         """Opens a split.
 
@@ -70,6 +76,7 @@ class TupleSource:
           split: 'train', 'validation' or 'test'.
           qualities: Which qualities to decode; others in the record cost nothing.
           image_size: Side of the square that each crop is resized to, in pixels.
+          in_memory: Keep what has been decoded: `Q * image_size^2 * 3` bytes a record.
 
         Raises:
           UserError: Where the dataset has no such split or quality.
@@ -85,12 +92,20 @@ class TupleSource:
         self._name = f"{dataset.data_dir} {split}"
         self._qualities = tuple(qualities)
         self._size = image_size
+        self._kept: dict[int, dict[str, Any]] | None = {} if in_memory else None
         cv2.setNumThreads(1)  # the readers are the threads
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if self._kept is None:
+            return self._read(index)
+        if index not in self._kept:  # two threads may both decode it: the same bits
+            self._kept[index] = self._read(index)
+        return self._kept[index]
+
+    def _read(self, index: int) -> dict[str, Any]:
         try:
             record = self._source[index]
         except RuntimeError as error:

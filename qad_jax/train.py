@@ -165,10 +165,15 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
         is no longer a number.
     """
     parallel.check_divides(config.batch_size)
-    source = TupleSource(dataset, "train", config.qualities, config.image_size)
-    validation = None
-    if "validation" in dataset.info.splits:
-        validation = TupleSource(dataset, "validation", config.qualities, config.image_size)
+    open_split = functools.partial(
+        TupleSource,
+        dataset,
+        qualities=config.qualities,
+        image_size=config.image_size,
+        in_memory=config.dataset.in_memory,
+    )
+    source = open_split("train")
+    validation = open_split("validation") if "validation" in dataset.info.splits else None
     planned = schedule.plan(config, len(source))
     configuration.claim_workdir(config, workdir)
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+
+from data_builders.errors import UserError
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -35,22 +41,43 @@ class MetricsWriter:
         kept = [line for line in lines if _is_logged(line, step)]
         write_whole(self._path, "".join(f"{line}\n" for line in kept))
         self._lines = self._path.open("a", encoding="utf-8")
-        self._tensorboard = SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=step + 1, flush_secs=30
-        )
+        folder = workdir / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        # tensorboardX's SummaryWriter writes in a thread that dies silently where the disk is
+        # full, and is then waited for without end.
+        self._events = EventsWriter(str(folder / "events"), f".{os.getpid()}.{step}")
+        # TensorBoard forgets what earlier files say of this step and of later ones.
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._event(step + 1, session_log=start)
 
     def write(self, step: int, split: str, numbers: Mapping[str, Any]) -> None:
-        """Logs numbers of a split at a step; None stands for 'not defined'."""
-        self._lines.write(json.dumps({"step": step, "split": split, **numbers}) + "\n")
-        self._lines.flush()
-        for name, value in numbers.items():
-            if value is not None:
-                self._tensorboard.add_scalar(f"{split}/{name}", value, step)
+        """Logs numbers of a split at a step; None stands for 'not defined'.
+
+        Raises:
+          UserError: Where they cannot be written, for instance because the disk is full.
+        """
+        defined = {f"{split}/{name}": v for name, v in numbers.items() if v is not None}
+        try:
+            self._lines.write(json.dumps({"step": step, "split": split, **numbers}) + "\n")
+            self._lines.flush()
+            for name, value in defined.items():
+                self._event(step, summary=summary.scalar(name, value))
+            self._events.flush()
+        except OSError as error:
+            raise UserError(
+                f"{self._path.parent}: cannot write the logs: {error.strerror}; the same command "
+                "then goes on from the last checkpoint"
+            ) from error
+
+    def _event(self, step: int, **what: Any) -> None:
+        self._events.write_event(event_pb2.Event(step=step, wall_time=time.time(), **what))
 
     def close(self) -> None:
-        """Flushes and closes the logs."""
-        self._lines.close()
-        self._tensorboard.close()
+        """Closes the logs, in which nothing is left to be written."""
+        with contextlib.suppress(OSError):  # a full disk has been told of
+            self._lines.close()
+        with contextlib.suppress(OSError):
+            self._events.close()
 
 
 def _is_logged(line: str, step: int) -> bool:

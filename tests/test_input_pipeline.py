@@ -98,6 +98,15 @@ def test_evaluation_sees_every_record_once_and_pads_the_last_batch(dataset):
         np.testing.assert_array_equal(joined[i], source[i]["image"])
 
 
+def test_kept_in_memory_it_is_the_same_stream_and_decodes_once(dataset, source, monkeypatch):
+    kept = TupleSource(dataset, "train", QUALITIES, SIZE, in_memory=True)
+    for a, b in zip(stream(source, 7, seed=3), stream(kept, 7, seed=3), strict=True):
+        np.testing.assert_array_equal(a.images, b.images)  # beyond an epoch
+    read = [kept[i] for i in range(len(kept))]
+    monkeypatch.setattr(cv2, "imdecode", None)
+    assert all(kept[i] is record for i, record in enumerate(read))
+
+
 def test_mistakes_are_named(dataset, source):
     with pytest.raises(UserError, match="has no quality 'c4': did you mean 'c40'"):
         TupleSource(dataset, "train", ("c4",), SIZE)

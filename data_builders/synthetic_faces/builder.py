@@ -14,7 +14,12 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from data_builders import video
-from data_builders.paired import Clip, PairedConfig, PairedDatasetBuilder
+from data_builders.paired import (
+    DEFAULT_QUALITIES,
+    Clip,
+    PairedConfig,
+    PairedDatasetBuilder,
+)
 from data_builders.synthetic_faces import manipulate
 from data_builders.synthetic_faces.camera import Camera, sample_camera
 from data_builders.synthetic_faces.face import Map
@@ -22,7 +27,7 @@ from data_builders.synthetic_faces.identity import sample_person
 from data_builders.synthetic_faces.performance import Pose, perform
 from data_builders.synthetic_faces.render import FRAME_SIZE, Model, prepare, render
 
-CRF = {"raw": 0, "c23": 23, "c40": 40}
+CRF = {"raw": 0, "c23": 23, "c30": 30, "c40": 40, "c45": 45}
 REAL = "original"
 
 # What is random about a clip, each from a stream of its own: a real and its fake differ in the
@@ -55,6 +60,7 @@ class Source:
       method: 'original', or the manipulation.
       target: Number of the person whose video it is.
       donor: Number of the person whose face or expression is put in; unused in a real video.
+      qualities: At which it is wanted, of `CRF`.
     """
 
     seed: int
@@ -62,10 +68,11 @@ class Source:
     method: str
     target: int
     donor: int
+    qualities: tuple[str, ...] = DEFAULT_QUALITIES
 
 
 class SyntheticFaces(PairedDatasetBuilder):
-    """Rendered talking heads, real and manipulated, at three qualities."""
+    """Rendered talking heads, real and manipulated, at several qualities."""
 
     BUILDER_CONFIGS: ClassVar[list[SyntheticFacesConfig]] = [
         SyntheticFacesConfig(
@@ -73,6 +80,13 @@ class SyntheticFaces(PairedDatasetBuilder):
             description="What the quickstart learns from: minutes on a processor.",
             identities={"train": 400, "validation": 24, "test": 80},
             frames=3,
+        ),
+        SyntheticFacesConfig(
+            name="sweep",
+            description="For benchmarks: also at qualities that nobody trains on.",
+            identities={"train": 400, "validation": 120, "test": 240},
+            frames=2,
+            qualities=tuple(CRF),
         ),
         SyntheticFacesConfig(
             name="tiny",
@@ -91,7 +105,7 @@ class SyntheticFaces(PairedDatasetBuilder):
         for split, count in config.identities.items():
             people = range(first, first + count)
             sources[split] = [
-                Source(config.seed, config.frames, method, person, donor)
+                Source(config.seed, config.frames, method, person, donor, config.qualities)
                 # Each donor gives once, and is of the same split: the next person.
                 for person, donor in zip(people, [*people[1:], people[0]], strict=True)
                 for method in (REAL, manipulate.METHODS[person % len(manipulate.METHODS)])
@@ -106,8 +120,8 @@ class SyntheticFaces(PairedDatasetBuilder):
         take = _take(source.seed, source.target, source.frames)
         boxes = face_boxes(take.poses, _stream(source.seed, _BOX, source.target))
         crops = {}
-        for quality, crf in CRF.items():
-            frames = video.decode(video.encode_h264(footage, crf=crf))
+        for quality in source.qualities:
+            frames = video.decode(video.encode_h264(footage, crf=CRF[quality]))
             crops[quality] = [
                 frame[top:bottom, left:right]
                 for frame, (left, top, right, bottom) in zip(frames, boxes, strict=True)

@@ -1,0 +1,95 @@
+"""A disk that takes no more: one line, and what was whole stays whole."""
+
+import contextlib
+import json
+import resource
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import masked_crc32c
+
+from configs import common
+from data_builders.errors import UserError
+from qad_jax.checkpoints import Checkpoints
+from qad_jax.step import TrainState
+from qad_jax.writer import MetricsWriter
+
+
+@contextlib.contextmanager
+def no_file_larger_than(size):
+    """The kernel refuses to write on, as a full disk does, and needs no privilege for it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def state(step):
+    noise = {"w": jax.random.normal(jax.random.key(step), (100_000,))}
+    return TrainState(jnp.asarray(step), noise, {"m": noise["w"][:3]}, {"v": noise["w"][:5]})
+
+
+def test_the_newest_whole_checkpoint_is_named_and_intact(tmp_path):
+    checkpoints = Checkpoints(tmp_path, "data")
+    checkpoints.save(state(1), common.get_config(), step=1)
+    checkpoints._manager.wait_until_finished()
+
+    def save():
+        checkpoints.save(state(2), common.get_config(), step=2)
+        checkpoints.close()  # saving is asynchronous: it fails here or there
+
+    message = "cannot save a checkpoint: File too large; the newest whole one is step 1; "
+    with no_file_larger_than(50_000), pytest.raises(UserError, match=message):
+        save()
+    again = Checkpoints(tmp_path, "data")
+    assert again.latest == 1
+    restored = again.restore(state(0))
+    np.testing.assert_array_equal(restored.params["w"], state(1).params["w"])
+    again.save(state(2), common.get_config(), step=2)
+    again.close()
+    assert again.latest == 2
+
+
+def test_logs_that_cannot_be_written_stop_the_run(tmp_path):
+    writer = MetricsWriter(tmp_path, 0)
+    writer.write(1, "train", {"loss": 0.5})
+
+    def write():
+        for step in range(2, 20):
+            writer.write(step, "train", {"loss": 0.5})
+
+    message = "cannot write the logs: File too large"
+    with no_file_larger_than(200), pytest.raises(UserError, match=message):
+        write()
+    writer.close()
+    again = MetricsWriter(tmp_path, 1)
+    again.close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"step": 1, "split": "train", "loss": 0.5}]
+
+
+def events(path):
+    """Reads TensorBoard's record format: length, its checksum, the event, its checksum."""
+    data = path.read_bytes()
+    while data:
+        length = int.from_bytes(data[:8], "little")
+        assert int.from_bytes(data[8:12], "little") == masked_crc32c(data[:8])
+        yield event_pb2.Event.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
+
+
+def test_tensorboard_has_the_numbers_and_forgets_what_is_logged_again(tmp_path):
+    writer = MetricsWriter(tmp_path, 7)
+    writer.write(8, "validation", {"auc": 0.75, "raw/auc": None})
+    writer.close()
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    first, start, number = events(path)
+    assert first.file_version
+    assert (start.step, start.session_log.status) == (8, event_pb2.SessionLog.START)
+    (value,) = number.summary.value
+    assert (number.step, value.tag, value.simple_value) == (8, "validation/auc", 0.75)
