@@ -1,0 +1,143 @@
+"""Evaluating a checkpoint of a run: scores, what validation chose, numbers, files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from data_builders.errors import UserError
+from data_builders.paired import PairedDatasetBuilder
+from qad_jax import calibration, checkpoints, evaluate, protocol, train
+from qad_jax.calibration import Calibration
+from qad_jax.input_pipeline import TupleSource
+from qad_jax.scores import Scores
+
+
+class Model(NamedTuple):
+    """A checkpoint, ready to score.
+
+    Attributes:
+      config: The configuration it was trained with.
+      step: Of the checkpoint.
+      dataset: Full name of the dataset it was trained on.
+      variables: `{'params', 'batch_stats'}` on all devices.
+      predict: See `train.predict_step_of`.
+    """
+
+    config: ml_collections.ConfigDict
+    step: int
+    dataset: str
+    variables: Any
+    predict: Any
+
+    @classmethod
+    def restore(cls, workdir: Path, step: int | None = None) -> Model:
+        """Restores a checkpoint; by default the best on validation."""
+        variables, config, step = checkpoints.restore_step(workdir, step)
+        trained_on = checkpoints.dataset_of(workdir, step)
+        return cls(config, step, trained_on, variables, train.predict_step_of(config))
+
+    def score(self, source: TupleSource, *, batch_size: int, label: str) -> Scores:
+        """Scores every record of a split at the qualities that its source decodes."""
+        return evaluate.predict(
+            self.predict,
+            self.variables,
+            source,
+            qualities=source.qualities,
+            batch_size=batch_size,
+            label=label,
+        )
+
+
+def evaluate_run(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    dataset: PairedDatasetBuilder,
+    *,
+    split: str,
+    step: int | None = None,
+) -> str:
+    """Evaluates a checkpoint of a run and writes the results into the run's folder.
+
+    The model and its picture size are the checkpoint's; the data and their qualities are the
+    configuration's, so that a model can be tried on any dataset and quality.
+
+    Args:
+      config: The configuration.
+      workdir: The run's folder.
+      dataset: A builder whose dataset is built.
+      split: Its split.
+      step: Which checkpoint; None: the best on validation.
+
+    Returns:
+      The table, the sentence on the weakest quality, and where the files are.
+    """
+    model = Model.restore(workdir, step)
+    if model.config.model.name != config.model.name:
+        raise UserError(
+            f"config.model.name: {config.model.name!r}, but the checkpoint in {workdir} is of "
+            f"{model.config.model.name!r}"
+        )
+    source = TupleSource(dataset, split, config.qualities, model.config.image_size)
+    scores = model.score(source, batch_size=config.batch_size, label=split)
+    chosen, origin = _calibrate(model, config, workdir, dataset, scores if split == _VAL else None)
+    report = {
+        "dataset": dataset.info.full_name,
+        "split": split,
+        "step": model.step,
+        **protocol.summarise(scores, chosen=chosen),
+        "threshold_rule": origin,
+    }
+    folder = workdir / "evaluation" / _folder_of(dataset.info.full_name, model.dataset) / split
+    protocol.write(folder, scores, report)
+    return f"{protocol.table(report)}\n{protocol.headline(report)}\n{folder}"
+
+
+_VAL = "validation"
+
+
+def _folder_of(dataset: str, trained_on: str) -> str:
+    """Results on another dataset than the run's own lie apart from its own."""
+    return "" if dataset == trained_on else re.sub(r"[^\w.-]+", "-", dataset)
+
+
+def _calibrate(
+    model: Model,
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    dataset: PairedDatasetBuilder,
+    validation: Scores | None,
+) -> tuple[Calibration | None, str]:
+    """What validation chose for this checkpoint, and the rule in words.
+
+    Thresholds and temperatures are part of the detector: on another dataset they are those that
+    were chosen on the validation split of its own.
+    """
+    path = workdir / "calibration.json"
+    stored = calibration.read(path, step=model.step)
+    own = dataset.info.full_name == model.dataset
+    known = stored.qualities if stored else {}
+    if own and (validation is not None or not set(config.qualities) <= set(known)):
+        if _VAL not in dataset.info.splits:
+            return None, f"0.5: {dataset.info.full_name} has no validation split to choose one on"
+        if validation is None:
+            source = TupleSource(dataset, _VAL, config.qualities, model.config.image_size)
+            validation = model.score(source, batch_size=config.batch_size, label=_VAL)
+        fitted = calibration.fit(validation, dataset=model.dataset, step=model.step)
+        # What another call found of other qualities stays.
+        stored = fitted._replace(qualities={**known, **fitted.qualities})
+        calibration.write(path, stored)
+    if stored is None:
+        return None, (
+            f"0.5: nothing was chosen on validation yet; evaluate on {model.dataset} first"
+        )
+    rule = f"{calibration.RULE} ({stored.dataset})"
+    missing = [
+        name
+        for name in config.qualities
+        if name not in stored.qualities or stored.qualities[name].threshold is None
+    ]
+    return stored, f"{rule}; 0.5 for {', '.join(missing)}" if missing else rule
