@@ -6,13 +6,16 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import ml_collections
 
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
-from qad_jax import calibration, checkpoints, evaluate, protocol, train
+from qad_jax import calibration, checkpoints, configuration, evaluate, protocol, train
 from qad_jax.calibration import Calibration
 from qad_jax.input_pipeline import TupleSource
+from qad_jax.report import provenance
+from qad_jax.report import write as write_report
 from qad_jax.scores import Scores
 
 
@@ -93,7 +96,22 @@ def evaluate_run(
     }
     folder = workdir / "evaluation" / _folder_of(dataset.info.full_name, model.dataset) / split
     protocol.write(folder, scores, report)
-    return f"{protocol.table(report)}\n{protocol.headline(report)}\n{folder}"
+    page = write_report(
+        folder,
+        report,
+        scores,
+        provenance=provenance.describe(
+            model=f"{model.config.model.name}, {model.config.model.dtype}",
+            checkpoint=f"step {model.step} of {workdir.name}, trained on {model.dataset}",
+            dataset=dataset.info.full_name,
+            digest=(dataset.info.metadata or {}).get("digest", {}).get(split),
+            threshold=origin,
+            devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            configuration=configuration.to_dict(model.config),
+        ),
+        pictures=lambda row: source[row]["image"],
+    )
+    return "\n".join([protocol.table(report), str(folder), protocol.headline(report), str(page)])
 
 
 _VAL = "validation"
