@@ -274,6 +274,20 @@ def restore_step(
     return {name: restored[name] for name in like}, config, step
 
 
+def dataset_of(directory: str | Path, step: int) -> str | None:
+    """Full name of the dataset that a checkpoint was trained on; None where it does not say."""
+    folder = Path(directory).expanduser().absolute()
+    folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+    if not (folder / str(step) / "data").is_dir():
+        return None  # converted weights
+    with _readable(folder / str(step)):
+        manager = _manager(folder, read_only=True)
+        saved = manager.restore(step, args=ocp.args.Composite(data=ocp.args.JsonRestore()))
+        manager.close()
+    name = saved.data.get("dataset")
+    return None if name is None else str(name)
+
+
 def abstract_variables(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Shapes and types of a configuration's variables, without computing any."""
     model = models.create(config.model.name)

@@ -90,7 +90,7 @@ class TupleSource:
         skip = {quality: tfds.decode.SkipDecoding() for quality in dataset.qualities}
         self._source = dataset.as_data_source(split, decoders={"image": skip})
         self._name = f"{dataset.data_dir} {split}"
-        self._qualities = tuple(qualities)
+        self.qualities = tuple(qualities)
         self._size = image_size
         self._kept: dict[int, dict[str, Any]] | None = {} if in_memory else None
         cv2.setNumThreads(1)  # the readers are the threads
@@ -110,7 +110,7 @@ class TupleSource:
             record = self._source[index]
         except RuntimeError as error:
             raise UserError(f"{self._name}: record {index} is damaged; build it again") from error
-        images = [self._decode(index, record["image"][quality]) for quality in self._qualities]
+        images = [self._decode(index, record["image"][quality]) for quality in self.qualities]
         return {**record, "image": np.stack(images)}
 
     def _decode(self, index: int, data: bytes) -> npt.NDArray[Any]:

@@ -1,134 +1,244 @@
-"""The numbers of a detector, from labels and scores, at frame and at video level."""
+"""The numbers of a detector, from labels and scores: one sort, then any weighting of the items.
+
+A number of the sample and the same number of a bootstrap draw come out of the same code: a draw is
+a weighting of the items, and the sample is the weighting by ones.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-#: What is computed for each quality and level, in the order it is reported.
+#: What is computed for each quality and level, in the order it is reported. Each has an interval,
+#: under its name with `_low` and `_high` behind.
 NAMES = (
     "auc",
-    "auc_low",
-    "auc_high",
-    "accuracy",
     "average_precision",
     "eer",
     "tpr_at_fpr_1",
+    "tpr_at_fpr_01",
+    "accuracy",
     "fpr",
+    "accuracy_at_threshold",
+    "fpr_at_threshold",
 )
 
-#: A frame or video counts as fake from this probability on.
+#: A frame or video counts as fake from this probability on, where nothing better is known.
 THRESHOLD = 0.5
 
-_REPLICATES = 1000
-# Elements of one block of the bootstrap: bounds its memory to some 100 MB.
-_BLOCK = 4_000_000
+_RANKED = NAMES[:5]
+_TINY = np.finfo(np.float64).tiny
 
 
-def numbers(labels: npt.ArrayLike, scores: npt.ArrayLike) -> dict[str, float | None]:
-    """Computes all numbers but the interval.
+class Ranking:
+    """One score of the items, sorted once, whose numbers are then wanted under many weightings.
+
+    A weighting gives each *cluster* of items one weight; items of a cluster share it.
+    """
+
+    def __init__(
+        self,
+        labels: npt.ArrayLike,
+        scores: npt.ArrayLike,
+        member: npt.ArrayLike | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        """Sorts.
+
+        Args:
+          labels: `(n,)` 0 real, 1 fake.
+          scores: `(n,)` larger is more likely fake; finite.
+          member: `(n,)` cluster of each item, 0 to c - 1; all of one cluster if not given.
+          threshold: Of 'accuracy_at_threshold' and 'fpr_at_threshold'; `THRESHOLD` if not given.
+        """
+        fake = np.asarray(labels) == 1
+        score = np.asarray(scores, np.float64)
+        cluster = np.zeros(len(score), np.intp) if member is None else np.asarray(member, np.intp)
+        order = np.argsort(-score, kind="stable")
+        self._reals, self._fakes = (order[keep[order]] for keep in (~fake, fake))
+        reals, fakes = score[self._reals], score[self._fakes]
+        distinct = np.unique(score)[::-1]
+        # How many reals and fakes score at least each distinct score; first: none does.
+        self._real_ends, self._fake_ends = (
+            np.r_[0, np.searchsorted(-side, -distinct, side="right")] for side in (reals, fakes)
+        )
+        # For each fake: how many reals score more, how many at least as much; how many fakes do.
+        self._above = np.searchsorted(-reals, -fakes, side="left")
+        self._level = np.searchsorted(-reals, -fakes, side="right")
+        self._equals = np.searchsorted(-fakes, -fakes, side="right")
+        # Most scores have no equal: then half of the gathering below can be left out.
+        self._real_ties = bool((self._above != self._level).any())
+        self._fake_ties = bool((np.diff(self._equals) == 0).any())
+        self._reals, self._fakes = cluster[self._reals], cluster[self._fakes]
+        clusters = int(cluster.max(initial=0)) + 1
+        self._totals = _per_cluster(cluster, np.ones(len(score)), clusters)
+        self._real_totals = _per_cluster(cluster, ~fake, clusters)
+        self._hits, self._alarms = [], []
+        for limit in (THRESHOLD, THRESHOLD if threshold is None else threshold):
+            flagged = score >= limit
+            self._hits.append(_per_cluster(cluster, flagged == fake, clusters))
+            self._alarms.append(_per_cluster(cluster, flagged & ~fake, clusters))
+
+    def numbers(self, weights: Array) -> dict[str, Array]:
+        """All of `NAMES` under each of r weightings.
+
+        Args:
+          weights: `(r, c)` weights of the clusters, not negative.
+
+        Returns:
+          `(r,)` for each name; NaN where a weighting leaves one class only.
+        """
+        with np.errstate(invalid="ignore", divide="ignore"):
+            result = self._ranked(weights)
+            total, reals = weights @ self._totals, weights @ self._real_totals
+            for i, suffix in enumerate(("", "_at_threshold")):
+                result[f"accuracy{suffix}"] = weights @ self._hits[i] / total
+                result[f"fpr{suffix}"] = weights @ self._alarms[i] / reals
+        return {name: result[name] for name in NAMES}
+
+    def _ranked(self, weights: Array) -> dict[str, Array]:
+        rows = np.arange(len(weights))
+        if not len(self._fakes) or not len(self._reals):
+            return {name: np.full(len(weights), np.nan) for name in _RANKED}
+        fake = np.take(weights, self._fakes, axis=1)
+        false = _cumulative(np.take(weights, self._reals, axis=1))
+        true = _cumulative(fake)
+        positives, negatives = true[:, -1], false[:, -1]
+        level = np.take(false, self._level, axis=1)
+        above = np.take(false, self._above, axis=1) if self._real_ties else level
+        lost = np.einsum("rn,rn->r", fake, level) + np.einsum("rn,rn->r", fake, above)
+        found = np.take(true, self._equals, axis=1) if self._fake_ties else true[:, 1:]
+        flagged = found + level
+        np.maximum(flagged, _TINY, out=flagged)  # nothing flagged: no fake of weight there either
+        precision = np.divide(found, flagged, out=flagged)
+        average_precision = np.einsum("rn,rn->r", fake, precision) / positives
+
+        def fpr(step: npt.NDArray[np.intp]) -> Array:
+            return np.asarray(false[rows, self._real_ends[step]] / negatives)
+
+        def tpr(step: npt.NDArray[np.intp]) -> Array:
+            return np.asarray(true[rows, self._fake_ends[step]] / positives)
+
+        last, count = len(self._real_ends) - 1, len(weights)
+        before = _last(lambda u: fpr(u) + tpr(u) < 1, last, count)
+        after = np.minimum(before + 1, last)
+        gap = fpr(before) + tpr(before) - 1
+        share = -gap / (fpr(after) + tpr(after) - 1 - gap)
+        result = {
+            "auc": 1 - lost / (2 * positives * negatives),
+            "average_precision": average_precision,
+            "eer": fpr(before) + share * (fpr(after) - fpr(before)),
+        }
+        result["tpr_at_fpr_1"] = tpr(_last(lambda u: fpr(u) <= 0.01, last, count))
+        result["tpr_at_fpr_01"] = tpr(_last(lambda u: fpr(u) <= 0.001, last, count))
+        undefined = (positives == 0) | (negatives == 0)
+        return {name: np.where(undefined, np.nan, value) for name, value in result.items()}
+
+
+def _per_cluster(cluster: npt.NDArray[np.intp], values: npt.ArrayLike, clusters: int) -> Array:
+    return np.asarray(np.bincount(cluster, np.asarray(values, np.float64), clusters), np.float64)
+
+
+def _cumulative(values: Array) -> Array:
+    """`(r, n)` to `(r, n + 1)`: sums of the first 0, 1, ... n of each row."""
+    sums = np.empty((len(values), values.shape[1] + 1))
+    sums[:, 0] = 0
+    np.cumsum(values, axis=1, out=sums[:, 1:])
+    return sums
+
+
+def _last(
+    holds: Callable[[npt.NDArray[np.intp]], npt.NDArray[np.bool_]], last: int, rows: int
+) -> npt.NDArray[np.intp]:
+    """For each row the last of 0 ... `last` for which something holds that holds up to there."""
+    low, high = np.zeros(rows, np.intp), np.full(rows, last, np.intp)
+    while (low < high).any():
+        middle = (low + high + 1) // 2
+        good = holds(middle)
+        low, high = np.where(good, middle, low), np.where(good, high, middle - 1)
+    return low
+
+
+def numbers(
+    labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float | None = None
+) -> dict[str, float | None]:
+    """Computes all of `NAMES` for one score.
 
     Args:
       labels: `(n,)` 0 real, 1 fake.
       scores: `(n,)` probability of fake.
+      threshold: A threshold chosen elsewhere; `THRESHOLD` if not given.
 
     Returns:
-      `NAMES` without 'auc_low' and 'auc_high'. 'eer' is the rate at which false positives and
-      false negatives are equally frequent (interpolated), 'tpr_at_fpr_1' the share of fakes found
-      at the loosest threshold that wrongs at most 1 % of reals, 'fpr' the share of reals at or
-      above `THRESHOLD`. What one class alone cannot define is None.
+      'auc' is Mann-Whitney's statistic, ties counted half. 'average_precision' the mean over the
+      fakes of the precision at the score of each. 'eer' the rate at which false positives and
+      false negatives are equally frequent (linear between the points of the ROC curve).
+      'tpr_at_fpr_1' and 'tpr_at_fpr_01' the share of fakes found at the loosest threshold that
+      wrongs at most 1 % and 0.1 % of reals. 'accuracy' and 'fpr', the share of reals flagged, are
+      at `THRESHOLD`; with '_at_threshold' at the threshold given. What is not defined is None, see
+      `why_undefined`.
     """
-    from sklearn import metrics  # late: its import takes seconds, and training rarely evaluates
-
-    y, s = np.asarray(labels, np.int64), np.asarray(scores, np.float64)
-    flagged = s >= THRESHOLD
-    result: dict[str, float | None] = dict.fromkeys(
-        (name for name in NAMES if name not in ("auc_low", "auc_high")), None
-    )
-    if len(y):
-        result["accuracy"] = float(np.mean(flagged == y))
-    if (y == 0).any():
-        result["fpr"] = float(np.mean(flagged[y == 0]))
-    if len(np.unique(y)) == 2:
-        false, true, _ = metrics.roc_curve(y, s)
-        result["auc"] = float(metrics.roc_auc_score(y, s))
-        result["average_precision"] = float(metrics.average_precision_score(y, s))
-        result["eer"] = float(np.interp(0.0, false + true - 1, false))
-        result["tpr_at_fpr_1"] = float(true[false <= 0.01].max())
-    return result
+    reason = why_undefined(labels, scores)
+    if ALL in reason:
+        return dict.fromkeys(NAMES, None)
+    found = Ranking(labels, scores, threshold=threshold).numbers(np.ones((1, 1)))
+    return {name: float(v[0]) if np.isfinite(v[0]) else None for name, v in found.items()}
 
 
-def bootstrap_auc(
-    labels: npt.ArrayLike,
-    scores: npt.ArrayLike,
-    clusters: Sequence[str],
-    *,
-    replicates: int = _REPLICATES,
-    seed: int = 0,
-) -> Array:
-    """AUC of samples of the population, drawn by cluster.
+#: Key of `why_undefined` where nothing at all is defined.
+ALL = "all"
 
-    Frames of a video, and videos of a person, are not independent: a bootstrap over frames gives
-    intervals that are far too narrow. Whole identities are drawn instead, with replacement. The
-    same draws are used for all columns, so that differences between them can be judged too.
 
-    Args:
-      labels: `(n,)` 0 real, 1 fake.
-      scores: `(n, k)`: k scores of the same items, a column each.
-      clusters: n names of clusters.
-      replicates: Number of draws.
-      seed: Of the draws.
+def why_undefined(labels: npt.ArrayLike, scores: npt.ArrayLike) -> dict[str, str]:
+    """Says which numbers labels and scores do not define, and why; empty where they define all."""
+    y, s = np.asarray(labels), np.asarray(scores, np.float64)
+    if not len(y):
+        return {ALL: "there are no items"}
+    bad = int(np.sum(~np.isfinite(s)))
+    if bad:
+        return {ALL: f"{bad} of {len(s)} scores are not numbers"}
+    if (y == 1).all():
+        reason = f"one class only: all {len(y)} are fake"
+        return dict.fromkeys((*_RANKED, "fpr", "fpr_at_threshold"), reason)
+    if (y == 0).all():
+        return dict.fromkeys(_RANKED, f"one class only: all {len(y)} are real")
+    return {}
+
+
+def roc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Array, Array, Array]:
+    """The ROC curve: `(false positive rates, true positive rates, thresholds)`, all its corners.
+
+    The first point is (0, 0) at threshold infinity. Both classes must be there.
+    """
+    y, s = np.asarray(labels) == 1, np.asarray(scores, np.float64)
+    distinct = np.unique(s)[::-1]
+    rates = [
+        np.r_[0, np.searchsorted(-np.sort(side)[::-1], -distinct, side="right") / len(side)]
+        for side in (s[~y], s[y])
+    ]
+    return rates[0], rates[1], np.r_[np.inf, distinct]
+
+
+def equal_error_threshold(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float | None:
+    """The threshold at which false positives and false negatives are nearest to equally frequent.
+
+    It lies midway between two neighbouring scores, so that it is no score of the sample itself.
 
     Returns:
-      `(replicates, k)`; NaN where a draw holds one class only.
+      The threshold, or None where labels and scores do not define it.
     """
-    y = np.asarray(labels) == 1
-    columns = np.asarray(scores, np.float64)
-    names, member = np.unique(np.asarray(clusters), return_inverse=True)
-    drawn = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=replicates
-    )
-    sorted_columns = [_Sorted(y, column) for column in columns.T]
-    result = np.empty((replicates, columns.shape[1]))
-    block = max(1, _BLOCK // max(1, len(y)))
-    for start in range(0, replicates, block):
-        weights = drawn[start : start + block, member].astype(np.float64)
-        for column, ranking in enumerate(sorted_columns):
-            result[start : start + block, column] = ranking.weighted_auc(weights)
-    return result
-
-
-class _Sorted:
-    """One score, sorted once, whose AUC is then wanted under many weightings of the items."""
-
-    def __init__(self, positive: npt.NDArray[np.bool_], score: Array) -> None:
-        self._order = np.argsort(score, kind="stable")
-        self._positive = positive[self._order]
-        ranked = score[self._order]
-        self._ties = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-
-    def weighted_auc(self, weights: Array) -> Array:
-        """Mann-Whitney's statistic, ties counted half, for each row of `(r, n)` weights."""
-        weights = weights[:, self._order]
-        fake = np.add.reduceat(weights * self._positive, self._ties, axis=1)
-        real = np.add.reduceat(weights * ~self._positive, self._ties, axis=1)
-        below = np.cumsum(real, axis=1) - real
-        pairs = fake.sum(axis=1) * real.sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.sum(fake * (below + 0.5 * real), axis=1) / pairs
-
-
-def interval(replicates: Array) -> tuple[float | None, float | None]:
-    """The 2.5th and 97.5th percentile of one column of `bootstrap_auc`; None where undefined."""
-    known = replicates[np.isfinite(replicates)]
-    if not len(known):
-        return None, None
-    low, high = np.percentile(known, [2.5, 97.5])
-    return float(low), float(high)
+    if why_undefined(labels, scores):
+        return None
+    false, true, thresholds = roc(labels, scores)
+    best = int(np.argmin(np.abs(false + true - 1)))
+    if best == 0:  # all scores are equal: half of the errors is as good as it gets
+        return float(thresholds[1])
+    below = thresholds[best + 1] if best + 1 < len(thresholds) else thresholds[best]
+    return float((thresholds[best] + below) / 2)
 
 
 def by_video(
@@ -150,6 +260,5 @@ def by_video(
         [keys.setdefault(key, len(keys)) for key in zip(method, video, strict=True)], np.int64
     )
     _, first, counts = np.unique(member, return_index=True, return_counts=True)
-    sums = np.zeros((len(keys), values.shape[1]))
-    np.add.at(sums, member, values)
+    sums = np.stack([np.bincount(member, column, len(keys)) for column in values.T], axis=1)
     return first, sums / counts[:, None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 import ml_collections
@@ -14,8 +13,8 @@ from absl import logging
 from data_builders import build
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
-from qad_jax import checkpoints, configuration, evaluate, parallel, train
-from qad_jax.input_pipeline import TupleSource, check_qualities
+from qad_jax import checkpoints, configuration, evaluation, parallel, train
+from qad_jax.input_pipeline import check_qualities
 from qad_jax.models import pretrained
 
 
@@ -65,75 +64,7 @@ def run(
             return
     else:
         dataset = open_dataset(config, may_build=False)
-    print(evaluate_run(config, folder, dataset, split=split, step=step))
-
-
-def evaluate_run(
-    config: ml_collections.ConfigDict,
-    workdir: Path,
-    dataset: PairedDatasetBuilder,
-    *,
-    split: str,
-    step: int | None = None,
-) -> str:
-    """Evaluates a checkpoint of a run and writes the results into the run's folder.
-
-    The model and its picture size are the checkpoint's; the data and their qualities are the
-    configuration's, so that a model can be tried on any dataset and quality. In a folder without
-    checkpoints, the weights of `config.model.pretrained` are evaluated as they are.
-
-    Args:
-      config: The configuration.
-      workdir: The run's folder.
-      dataset: A builder whose dataset is built.
-      split: Its split.
-      step: Which checkpoint; None: the best on validation.
-
-    Returns:
-      The table, and where the files are.
-    """
-    if config.model.pretrained and step is None and checkpoints.latest_step(workdir) is None:
-        variables, trained, step = _imported(config), config, 0
-    else:
-        variables, trained, step = checkpoints.restore_step(workdir, step)
-    if trained.model.name != config.model.name:
-        raise UserError(
-            f"config.model.name: {config.model.name!r}, but the checkpoint in {workdir} is of "
-            f"{trained.model.name!r}"
-        )
-    source = TupleSource(dataset, split, config.qualities, trained.image_size)
-    scores = evaluate.predict(
-        train.predict_step_of(trained),
-        variables,
-        source,
-        qualities=config.qualities,
-        batch_size=config.batch_size,
-        label=split,
-    )
-    report = {
-        "dataset": dataset.info.full_name,
-        "split": split,
-        "step": step,
-        **evaluate.summarise(scores),
-    }
-    folder = workdir / "evaluation" / split
-    evaluate.write(folder, scores, report)
-    return f"{evaluate.table(report)}\n{folder}"
-
-
-def _imported(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """The variables of `config.model.pretrained`, on all devices, if they are those of a detector.
-
-    Raises:
-      UserError: Where they are not.
-    """
-    imported = pretrained.of_config(config)
-    if imported.dropped is not None:
-        raise UserError(
-            f"config.model.pretrained: {config.model.pretrained} has a head of {imported.dropped} "
-            "classes, not of real and fake: train from it before evaluating"
-        )
-    return parallel.replicate(imported.variables)
+    print(evaluation.evaluate_run(config, folder, dataset, split=split, step=step))
 
 
 def open_dataset(config: ml_collections.ConfigDict, *, may_build: bool) -> PairedDatasetBuilder:

@@ -17,7 +17,7 @@ import numpy as np
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
 from data_builders.progress import Progress
-from qad_jax import configuration, evaluate, models, parallel, schedule
+from qad_jax import configuration, evaluate, models, parallel, protocol, schedule
 from qad_jax.checkpoints import Checkpoints
 from qad_jax.input_pipeline import TrainBatches, TupleSource
 from qad_jax.models import pretrained
@@ -145,7 +145,7 @@ class _Run:
             batch_size=self.config.batch_size,
             label="validation",
         )
-        report = evaluate.summarise(scores, intervals=False)
+        report = protocol.summarise(scores, intervals=False)
         numbers = {f"{q}/auc": entry["frame"]["auc"] for q, entry in report["qualities"].items()}
         mean: float | None = report["mean"]["auc"]
         self.writer.write(int(state.step), "validation", {**numbers, "auc": mean})

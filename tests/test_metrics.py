@@ -1,11 +1,11 @@
-"""Metrics against numbers worked by hand, brute force and scipy."""
+"""Metrics against numbers worked by hand, brute force, scipy and scikit-learn."""
 
 import numpy as np
 import pytest
 import scipy.stats
+import sklearn.metrics
 
-from qad_jax import evaluate, metrics
-from qad_jax.evaluate import Scores
+from qad_jax import metrics
 
 
 def brute_auc(labels, scores, weights=None):
@@ -20,151 +20,137 @@ def brute_auc(labels, scores, weights=None):
     return won / total if total else np.nan
 
 
+def sample(seed, decimals, n=300, share=0.5):
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(n) < share).astype(int)
+    return labels, np.round(1 / (1 + np.exp(-rng.normal(size=n) - labels)), decimals)
+
+
 def test_a_table_worked_by_hand():
     labels = [0, 0, 0, 0, 1, 1, 1, 1]
     scores = [0.1, 0.2, 0.4, 0.7, 0.3, 0.6, 0.8, 0.9]
-    got = metrics.numbers(labels, scores)
+    got = metrics.numbers(labels, scores, threshold=0.65)
     assert got["auc"] == pytest.approx(13 / 16)
     assert got["accuracy"] == pytest.approx(6 / 8)
     assert got["fpr"] == pytest.approx(1 / 4)
+    assert got["accuracy_at_threshold"] == pytest.approx(5 / 8)
+    assert got["fpr_at_threshold"] == pytest.approx(1 / 4)
     assert got["tpr_at_fpr_1"] == pytest.approx(2 / 4)  # above 0.7: no real is wronged
     assert got["eer"] == pytest.approx(1 / 4)  # from 0.6 on: one real of four, one fake of four
     # precisions at the ranks of the fakes: 1/1, 2/2, 3/4, 4/6
     assert got["average_precision"] == pytest.approx((1 + 1 + 3 / 4 + 4 / 6) / 4)
 
 
-@pytest.mark.parametrize("decimals", [1, 6])  # one decimal: full of ties
-def test_auc_is_mann_whitneys_statistic(decimals):
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 60)
-    scores = np.round(rng.normal(size=60) + labels, decimals)
+@pytest.mark.parametrize("share", [0.5, 0.02, 0.97])
+@pytest.mark.parametrize("decimals", [0, 1, 2, 12])  # none and one decimal: full of ties
+def test_every_number_against_scikit_learn_and_scipy(decimals, share):
+    labels, scores = sample(7, decimals, share=share)
+    got = metrics.numbers(labels, scores, threshold=0.7)
+    false, true, _ = sklearn.metrics.roc_curve(labels, scores, drop_intermediate=False)
     u = scipy.stats.mannwhitneyu(scores[labels == 1], scores[labels == 0]).statistic
-    expected = u / (labels.sum() * (1 - labels).sum())
-    assert metrics.numbers(labels, scores)["auc"] == pytest.approx(expected)
+    expected = {
+        "auc": sklearn.metrics.roc_auc_score(labels, scores),
+        "average_precision": sklearn.metrics.average_precision_score(labels, scores),
+        "eer": np.interp(0, false + true - 1, false),
+        "tpr_at_fpr_1": true[false <= 0.01].max(),
+        "tpr_at_fpr_01": true[false <= 0.001].max(),
+    }
+    for suffix, threshold in (("", 0.5), ("_at_threshold", 0.7)):
+        said = (scores >= threshold).astype(int)
+        tn, fp, _, _ = sklearn.metrics.confusion_matrix(labels, said, labels=[0, 1]).ravel()
+        expected[f"accuracy{suffix}"] = sklearn.metrics.accuracy_score(labels, said)
+        expected[f"fpr{suffix}"] = fp / (fp + tn)
+    assert list(got) == list(metrics.NAMES)
+    assert got == pytest.approx(expected)
+    assert got["auc"] == pytest.approx(u / (labels.sum() * (1 - labels).sum()))
+
+
+@pytest.mark.parametrize(
+    ("scores", "auc", "eer"),
+    [
+        ([0.5] * 6, 0.5, 0.5),  # knows nothing
+        ([0, 0, 0, 1, 1, 1], 1.0, 0.0),
+        ([1, 1, 1, 0, 0, 0], 0.0, 1.0),
+    ],
+)
+def test_degenerate_scores(scores, auc, eer):
+    got = metrics.numbers([0, 0, 0, 1, 1, 1], scores)
+    assert (got["auc"], got["eer"]) == (auc, eer)
+
+
+def test_rates_at_a_limit_that_is_met_exactly():
+    """One real of a hundred, and of a thousand, may be wronged."""
+    for reals, name in ((100, "tpr_at_fpr_1"), (1000, "tpr_at_fpr_01")):
+        labels = [0] * reals + [1] * 4
+        scores = [0.9, 0.8, *[0.1] * (reals - 2), 0.95, 0.85, 0.7, 0.05]
+        assert metrics.numbers(labels, scores)[name] == 0.5
 
 
 @pytest.mark.parametrize(("label", "fpr"), [(0, 0.5), (1, None)])
-def test_what_one_class_does_not_define_is_none(label, fpr):
+def test_what_one_class_does_not_define_is_none_and_the_reason_is_said(label, fpr):
     got = metrics.numbers([label] * 4, [0.1, 0.2, 0.8, 0.9])
     assert got["accuracy"] == 0.5
     assert got["fpr"] == fpr
-    assert {name for name, value in got.items() if value is None} >= {
-        "auc",
-        "eer",
-        "average_precision",
-        "tpr_at_fpr_1",
+    undefined = {name for name, value in got.items() if value is None}
+    reasons = metrics.why_undefined([label] * 4, [0.1, 0.2, 0.8, 0.9])
+    assert undefined == set(reasons)
+    assert undefined >= {"auc", "eer", "average_precision", "tpr_at_fpr_1", "tpr_at_fpr_01"}
+    assert set(reasons.values()) == {f"one class only: all 4 are {('real', 'fake')[label]}"}
+
+
+def test_scores_that_are_no_numbers():
+    assert metrics.why_undefined([0, 1, 1], [0.1, np.nan, np.inf]) == {
+        metrics.ALL: "2 of 3 scores are not numbers"
     }
+    assert set(metrics.numbers([0, 1, 1], [0.1, np.nan, np.inf]).values()) == {None}
+    assert set(metrics.numbers([], []).values()) == {None}
 
 
-def test_bootstrap_draws_whole_clusters():
-    rng = np.random.default_rng(1)
-    clusters = [f"id{i // 4}" for i in range(32)]
-    labels = np.arange(32) // 2 % 2
-    scores = np.round(rng.normal(size=(32, 2)) + labels[:, None], 1)
-    got = metrics.bootstrap_auc(labels, scores, clusters, replicates=20, seed=5)
-    drawn = np.random.default_rng(5).multinomial(8, np.full(8, 1 / 8), size=20)
-    order = {name: i for i, name in enumerate(sorted(set(clusters)))}
-    weights = drawn[:, [order[c] for c in clusters]]
-    for replicate in range(20):
-        for column in range(2):
-            expected = brute_auc(labels, scores[:, column], weights[replicate])
-            assert got[replicate, column] == pytest.approx(expected)
+@pytest.mark.parametrize("decimals", [1, 12])
+def test_a_weighting_counts_items_as_often(decimals):
+    """Weights 0, 1, 2, ... against the sample with its items left out and repeated."""
+    labels, scores = sample(1, decimals, n=40)
+    member = np.arange(40) // 4
+    weights = np.random.default_rng(2).integers(0, 3, (5, 10)).astype(float)
+    got = metrics.Ranking(labels, scores, member, 0.6).numbers(weights)
+    for row, weight in enumerate(weights):
+        rows = np.repeat(np.arange(40), weight[member].astype(int))
+        expected = metrics.numbers(labels[rows], scores[rows], 0.6)
+        assert {name: values[row] for name, values in got.items()} == pytest.approx(expected)
+        assert got["auc"][row] == pytest.approx(brute_auc(labels, scores, weight[member]))
 
 
-def test_blocks_of_the_bootstrap_make_no_difference(monkeypatch):
-    rng = np.random.default_rng(2)
-    labels, scores = rng.integers(0, 2, 40), rng.normal(size=(40, 1))
-    clusters = [str(i % 9) for i in range(40)]
-    whole = metrics.bootstrap_auc(labels, scores, clusters, replicates=50)
-    monkeypatch.setattr(metrics, "_BLOCK", 120)
-    np.testing.assert_array_equal(
-        metrics.bootstrap_auc(labels, scores, clusters, replicates=50), whole
+def test_a_weighting_that_leaves_one_class():
+    got = metrics.Ranking([0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]).numbers(np.eye(2))
+    assert np.isnan(got["auc"]).all()
+    assert np.isnan(got["eer"]).all()
+    np.testing.assert_array_equal(got["accuracy"], [1, 0])
+    np.testing.assert_array_equal(got["fpr"], [0, np.nan])
+
+
+@pytest.mark.parametrize("decimals", [1, 12])
+def test_the_roc_curve_against_scikit_learn(decimals):
+    labels, scores = sample(3, decimals)
+    expected = sklearn.metrics.roc_curve(labels, scores, drop_intermediate=False)
+    for got, wanted in zip(metrics.roc(labels, scores), expected, strict=True):
+        np.testing.assert_allclose(got, wanted)
+
+
+def test_the_threshold_of_equal_errors():
+    labels = [0, 0, 0, 0, 1, 1, 1, 1]
+    scores = [0.1, 0.2, 0.4, 0.7, 0.3, 0.6, 0.8, 0.9]
+    threshold = metrics.equal_error_threshold(labels, scores)
+    assert threshold == pytest.approx((0.6 + 0.4) / 2)  # one real and one fake are mistaken
+    flagged = np.asarray(scores) >= threshold
+    assert flagged[:4].mean() == (~flagged[4:]).mean() == 0.25
+    assert metrics.equal_error_threshold([0, 1], [0.2, 0.8]) == 0.5
+    assert metrics.equal_error_threshold([1, 1], [0.2, 0.8]) is None
+    assert metrics.equal_error_threshold([0, 1], [0.3, 0.3]) == 0.3
+
+
+def test_videos_are_means_of_their_frames_by_method_and_name():
+    first, means = metrics.by_video(
+        ["a", "a", "b", "a", "b"], ["1", "1", "1", "2", "1"], [[0.0], [1.0], [0.2], [0.5], [0.4]]
     )
-
-
-def test_the_interval_covers_where_frames_are_clustered():
-    """Simulated people, each with an offset of their own: 95 % intervals hold the true AUC."""
-    true = scipy.stats.norm.cdf(1 / np.sqrt(2 * (1 + 1)))
-    rng = np.random.default_rng(3)
-    people, frames = 60, 10
-    held = {"identity": 0, "frame": 0}
-    for trial in range(60):
-        labels = np.repeat(np.arange(people) % 2, frames)
-        scores = labels + np.repeat(rng.normal(size=people), frames) + rng.normal(size=len(labels))
-        names = [str(i) for i in range(len(labels))]
-        for kind, clusters in [
-            ("identity", [str(i // frames) for i in range(len(labels))]),
-            ("frame", names),
-        ]:
-            draws = metrics.bootstrap_auc(
-                labels, scores[:, None], clusters, replicates=200, seed=trial
-            )
-            low, high = metrics.interval(draws[:, 0])
-            held[kind] += low <= true <= high
-    assert held["identity"] >= 51  # 57 expected of 60
-    assert held["frame"] <= 42  # the naive bootstrap is far too sure
-
-
-def make_scores():
-    """Two methods that use the same names of videos; three frames a video."""
-    rng = np.random.default_rng(4)
-    rows = [
-        (label, method, video, f"person_{video}", frame)
-        for label, method in [(0, "original"), (1, "Deepfakes"), (1, "FaceSwap")]
-        for video in ("001", "002", "003")
-        for frame in range(3)
-    ]
-    labels, method, video, identity, frame = (list(column) for column in zip(*rows, strict=True))
-    score = np.clip(rng.normal(0.4, 0.2, (27, 2)) + 0.2 * np.array(labels)[:, None], 0, 1)
-    return Scores(
-        ("raw", "c40"),
-        np.array(labels),
-        method,
-        video,
-        identity,
-        np.array(frame),
-        score.astype(np.float32),
-    )
-
-
-def test_equal_names_of_videos_under_two_methods_stay_apart():
-    scores = make_scores()
-    report = evaluate.summarise(scores)
-    entry = report["qualities"]["raw"]
-    assert entry["frames"] == 27
-    assert entry["videos"] == 9
-    means = scores.score[:, 0].reshape(9, 3).mean(1)
-    assert entry["video"]["auc"] == pytest.approx(brute_auc([0] * 3 + [1] * 6, means))
-    assert entry["frame"]["auc"] == pytest.approx(brute_auc(scores.label, scores.score[:, 0]))
-
-
-def test_the_mean_is_over_qualities_and_its_interval_of_the_mean():
-    scores = make_scores()
-    report = evaluate.summarise(scores)
-    frames = [report["qualities"][q]["frame"] for q in ("raw", "c40")]
-    assert report["mean"]["auc"] == pytest.approx((frames[0]["auc"] + frames[1]["auc"]) / 2)
-    draws = metrics.bootstrap_auc(scores.label, scores.score, scores.identity)
-    low, high = np.percentile(draws.mean(axis=1), [2.5, 97.5])
-    assert (report["mean"]["auc_low"], report["mean"]["auc_high"]) == pytest.approx((low, high))
-    assert list(report["mean"]) == list(metrics.NAMES)
-
-
-def test_a_split_of_one_class_gives_the_rest_of_the_report():
-    scores = make_scores()
-    report = evaluate.summarise(scores._replace(label=np.ones(27, int)))
-    assert report["mean"]["auc"] is None
-    assert report["mean"]["accuracy"] is not None
-    assert "n/a" in evaluate.table({"dataset": "d", "split": "test", "step": 1, **report})
-
-
-def test_files_hold_every_frame_at_every_quality(tmp_path):
-    scores = make_scores()
-    report = {"dataset": "d", "split": "test", "step": 1, **evaluate.summarise(scores)}
-    evaluate.write(tmp_path, scores, report)
-    lines = (tmp_path / "scores.csv").read_text().splitlines()
-    assert lines[0] == "method,video,identity,frame,quality,label,score"
-    assert len(lines) == 1 + 27 * 2
-    assert len(set(lines)) == len(lines)
-    first = lines[1].split(",")
-    assert first[:6] == ["original", "001", "person_001", "0", "raw", "0"]
-    assert np.float32(first[6]) == scores.score[0, 0]
+    np.testing.assert_array_equal(first, [0, 2, 3])
+    np.testing.assert_allclose(means[:, 0], [0.5, 0.3, 0.5])

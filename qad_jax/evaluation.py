@@ -1,0 +1,186 @@
+"""Evaluating a checkpoint of a run: scores, what validation chose, numbers, files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+
+from data_builders.errors import UserError
+from data_builders.paired import PairedDatasetBuilder
+from qad_jax import calibration, checkpoints, configuration, evaluate, parallel, protocol, train
+from qad_jax.calibration import Calibration
+from qad_jax.input_pipeline import TupleSource
+from qad_jax.models import pretrained
+from qad_jax.report import provenance
+from qad_jax.report import write as write_report
+from qad_jax.scores import Scores
+
+
+class Model(NamedTuple):
+    """A checkpoint, ready to score.
+
+    Attributes:
+      config: The configuration it was trained with.
+      step: Of the checkpoint.
+      dataset: Full name of the dataset it was trained on; of weights from elsewhere nobody knows
+        it, and they count as of the dataset that they are evaluated on.
+      variables: `{'params', 'batch_stats'}` on all devices.
+      predict: See `train.predict_step_of`.
+    """
+
+    config: ml_collections.ConfigDict
+    step: int
+    dataset: str
+    variables: Any
+    predict: Any
+
+    @classmethod
+    def restore(cls, workdir: Path, dataset: str, step: int | None = None) -> Model:
+        """Restores a checkpoint; by default the best on validation."""
+        variables, config, step = checkpoints.restore_step(workdir, step)
+        trained_on = checkpoints.dataset_of(workdir, step) or dataset
+        return cls(config, step, trained_on, variables, train.predict_step_of(config))
+
+    @classmethod
+    def imported(cls, config: ml_collections.ConfigDict, dataset: str) -> Model:
+        """The weights of `config.model.pretrained` as they are.
+
+        Raises:
+          UserError: Where they are not those of a detector.
+        """
+        imported = pretrained.of_config(config)
+        if imported.dropped is not None:
+            raise UserError(
+                f"config.model.pretrained: {config.model.pretrained} has a head of "
+                f"{imported.dropped} classes, not of real and fake: train from it before evaluating"
+            )
+        variables = parallel.replicate(imported.variables)
+        return cls(config, 0, dataset, variables, train.predict_step_of(config))
+
+    def score(self, source: TupleSource, *, batch_size: int, label: str) -> Scores:
+        """Scores every record of a split at the qualities that its source decodes."""
+        return evaluate.predict(
+            self.predict,
+            self.variables,
+            source,
+            qualities=source.qualities,
+            batch_size=batch_size,
+            label=label,
+        )
+
+
+def evaluate_run(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    dataset: PairedDatasetBuilder,
+    *,
+    split: str,
+    step: int | None = None,
+) -> str:
+    """Evaluates a checkpoint of a run and writes the results into the run's folder.
+
+    The model and its picture size are the checkpoint's; the data and their qualities are the
+    configuration's, so that a model can be tried on any dataset and quality. In a folder without
+    checkpoints, the weights of `config.model.pretrained` are evaluated as they are.
+
+    Args:
+      config: The configuration.
+      workdir: The run's folder.
+      dataset: A builder whose dataset is built.
+      split: Its split.
+      step: Which checkpoint; None: the best on validation.
+
+    Returns:
+      The table, the sentence on the weakest quality, and where the files are.
+    """
+    name = dataset.info.full_name
+    if config.model.pretrained and step is None and checkpoints.latest_step(workdir) is None:
+        model = Model.imported(config, name)
+    else:
+        model = Model.restore(workdir, name, step)
+    if model.config.model.name != config.model.name:
+        raise UserError(
+            f"config.model.name: {config.model.name!r}, but the checkpoint in {workdir} is of "
+            f"{model.config.model.name!r}"
+        )
+    source = TupleSource(dataset, split, config.qualities, model.config.image_size)
+    scores = model.score(source, batch_size=config.batch_size, label=split)
+    chosen, origin = _calibrate(model, config, workdir, dataset, scores if split == _VAL else None)
+    report = {
+        "dataset": dataset.info.full_name,
+        "split": split,
+        "step": model.step,
+        **protocol.summarise(scores, chosen=chosen),
+        "threshold_rule": origin,
+    }
+    folder = workdir / "evaluation" / _folder_of(dataset.info.full_name, model.dataset) / split
+    protocol.write(folder, scores, report)
+    page = write_report(
+        folder,
+        report,
+        scores,
+        provenance=provenance.describe(
+            model=f"{model.config.model.name}, {model.config.model.dtype}",
+            checkpoint=f"step {model.step} of {workdir.name}, trained on {model.dataset}",
+            dataset=dataset.info.full_name,
+            digest=(dataset.info.metadata or {}).get("digest", {}).get(split),
+            threshold=origin,
+            devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            configuration=configuration.to_dict(model.config),
+        ),
+        pictures=lambda row: source[row]["image"],
+    )
+    return "\n".join([protocol.table(report), str(folder), protocol.headline(report), str(page)])
+
+
+_VAL = "validation"
+
+
+def _folder_of(dataset: str, trained_on: str) -> str:
+    """Results on another dataset than the run's own lie apart from its own."""
+    return "" if dataset == trained_on else re.sub(r"[^\w.-]+", "-", dataset)
+
+
+def _calibrate(
+    model: Model,
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    dataset: PairedDatasetBuilder,
+    validation: Scores | None,
+) -> tuple[Calibration | None, str]:
+    """What validation chose for this checkpoint, and the rule in words.
+
+    Thresholds and temperatures are part of the detector: on another dataset they are those that
+    were chosen on the validation split of its own.
+    """
+    path = workdir / "calibration.json"
+    stored = calibration.read(path, step=model.step)
+    own = dataset.info.full_name == model.dataset
+    if stored and own and stored.dataset != model.dataset:
+        stored = None
+    known = stored.qualities if stored else {}
+    if own and (validation is not None or not set(config.qualities) <= set(known)):
+        if _VAL not in dataset.info.splits:
+            return None, f"0.5: {dataset.info.full_name} has no validation split to choose one on"
+        if validation is None:
+            source = TupleSource(dataset, _VAL, config.qualities, model.config.image_size)
+            validation = model.score(source, batch_size=config.batch_size, label=_VAL)
+        fitted = calibration.fit(validation, dataset=model.dataset, step=model.step)
+        # What another call found of other qualities stays.
+        stored = fitted._replace(qualities={**known, **fitted.qualities})
+        calibration.write(path, stored)
+    if stored is None:
+        return None, (
+            f"0.5: nothing was chosen on validation yet; evaluate on {model.dataset} first"
+        )
+    rule = f"{calibration.RULE} ({stored.dataset})"
+    missing = [
+        name
+        for name in config.qualities
+        if name not in stored.qualities or stored.qualities[name].threshold is None
+    ]
+    return stored, f"{rule}; 0.5 for {', '.join(missing)}" if missing else rule

@@ -1,0 +1,81 @@
+"""Temperatures that are known beforehand, errors worked by hand, what is stored."""
+
+import numpy as np
+import pytest
+
+from qad_jax import calibration
+from qad_jax.scores import Scores
+
+
+def drawn(temperature, n=40_000, seed=0):
+    """Labels drawn from the truth, and probabilities whose logits are `temperature` times it."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=n) * 2
+    labels = (rng.random(n) < 1 / (1 + np.exp(-logits))).astype(int)
+    return labels, 1 / (1 + np.exp(-temperature * logits))
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+def test_the_temperature_that_made_the_scores_is_found(temperature):
+    labels, probabilities = drawn(temperature)
+    fitted = calibration.fit_temperature(labels, probabilities)
+    assert fitted == pytest.approx(temperature, rel=0.04)
+    before = calibration.expected_calibration_error(labels, probabilities)
+    after = calibration.expected_calibration_error(
+        labels, calibration.scaled(probabilities, fitted)
+    )
+    assert after < 0.012
+    assert before > 0.05 or temperature == 1.0
+
+
+def test_it_is_the_minimum_of_the_likelihood_on_a_grid():
+    labels, probabilities = drawn(2.5, n=300, seed=1)
+
+    def loss(temperature):
+        p = calibration.scaled(probabilities, temperature)
+        return -np.mean(np.log(np.where(labels == 1, p, 1 - p)))
+
+    grid = np.exp(np.linspace(np.log(0.5), np.log(20), 4000))
+    best = grid[np.argmin([loss(temperature) for temperature in grid])]
+    assert calibration.fit_temperature(labels, probabilities) == pytest.approx(best, rel=0.003)
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities"),
+    [([1, 1], [0.2, 0.8]), ([0, 1], [np.nan, 0.5]), ([0, 1], [-3.0, 4.0])],
+)
+def test_what_defines_no_temperature(labels, probabilities):
+    assert calibration.fit_temperature(labels, probabilities) is None
+
+
+def test_scores_that_are_all_right_end_at_the_bound():
+    fitted = calibration.fit_temperature([0, 0, 1, 1], [0.2, 0.3, 0.7, 0.8])
+    assert fitted == pytest.approx(0.01, rel=0.01)
+    assert np.isfinite(calibration.scaled([0.0, 0.3, 1.0], fitted)).all()
+
+
+def test_the_error_worked_by_hand():
+    labels, probabilities = [0, 1, 1, 1], [0.1, 0.2, 0.6, 1.0]
+    # two bins: {0.1, 0.2} with half fakes, {0.6, 1.0} with fakes alone
+    bars = calibration.reliability(labels, probabilities, bins=2)
+    np.testing.assert_allclose(bars.confidence, [0.15, 0.8])
+    np.testing.assert_allclose(bars.frequency, [0.5, 1.0])
+    got = calibration.expected_calibration_error(labels, probabilities, bins=2)
+    assert got == pytest.approx((2 * 0.35 + 2 * 0.2) / 4)
+
+
+def test_what_is_chosen_is_stored_for_its_checkpoint(tmp_path):
+    rng = np.random.default_rng(4)
+    label = np.repeat([0, 1, 0, 1], 5).astype(np.int32)
+    video = [str(i // 5) for i in range(20)]
+    score = np.clip(rng.normal(0.4, 0.2, (20, 2)) + 0.2 * label[:, None], 0.01, 0.99)
+    scores = Scores(("raw", "c40"), label, ["m"] * 20, video, video, np.arange(20), score)
+    chosen = calibration.fit(scores, dataset="d/1.0.0", step=7)
+    assert chosen.qualities["c40"].threshold != chosen.qualities["c40"].video_threshold
+    path = tmp_path / "calibration.json"
+    calibration.write(path, chosen)
+    assert calibration.read(path, step=7) == chosen
+    assert calibration.read(path, step=8) is None
+    path.write_text('{"step": 7, "dataset": "d", "qualities": {"raw": 1}}')
+    assert calibration.read(path, step=7) is None
+    assert calibration.read(tmp_path / "none.json", step=7) is None

@@ -1,0 +1,211 @@
+"""What is computed from the scores of a split, what is said of it, and the files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data_builders.errors import UserError
+from qad_jax import calibration, intervals, metrics, protocol, scores
+from qad_jax.calibration import Calibration
+from qad_jax.scores import Scores
+from tests.test_metrics import brute_auc
+
+
+def make_scores(people=3):
+    """Two methods that use the same names of videos; three frames a video."""
+    rng = np.random.default_rng(4)
+    rows = [
+        (label, method, f"{video:03}", f"person_{video:03}", frame)
+        for label, method in [(0, "original"), (1, "Deepfakes"), (1, "FaceSwap")]
+        for video in range(1, people + 1)
+        for frame in range(3)
+    ]
+    labels, method, video, identity, frame = (list(column) for column in zip(*rows, strict=True))
+    spread = np.array([0.2, 0.4])
+    score = rng.normal(0.4, spread, (len(rows), 2)) + 0.2 * np.array(labels)[:, None]
+    return Scores(
+        ("raw", "c40"),
+        np.array(labels),
+        method,
+        video,
+        identity,
+        np.array(frame),
+        np.clip(score, 0, 1).astype(np.float32),
+    )
+
+
+def complete(made, **more):
+    head = {"dataset": "d", "split": "test", "step": 1}
+    return {**head, **protocol.summarise(made), "threshold_rule": "0.5", **more}
+
+
+def test_equal_names_of_videos_under_two_methods_stay_apart():
+    made = make_scores()
+    report = protocol.summarise(made)
+    entry = report["qualities"]["raw"]
+    assert entry["frames"] == 27
+    assert entry["videos"] == 9
+    means = made.score[:, 0].reshape(9, 3).mean(1)
+    assert entry["video"]["auc"] == pytest.approx(brute_auc([0] * 3 + [1] * 6, means))
+    assert entry["frame"]["auc"] == pytest.approx(brute_auc(made.label, made.score[:, 0]))
+
+
+def test_each_method_is_set_against_all_reals():
+    made = make_scores()
+    methods = protocol.summarise(made)["methods"]
+    assert list(methods) == ["Deepfakes", "FaceSwap"]
+    rows = np.r_[0:9, 18:27]
+    entry = methods["FaceSwap"]["c40"]
+    assert (entry["frames"], entry["videos"]) == (18, 6)
+    assert entry["frame"]["auc"] == pytest.approx(brute_auc(made.label[rows], made.score[rows, 1]))
+    single = made.take(rows)
+    assert protocol.summarise(single)["methods"] == {}
+
+
+def test_the_mean_is_over_qualities_and_its_interval_of_the_mean():
+    made = make_scores(12)
+    report = protocol.summarise(made)
+    frames = [report["qualities"][q]["frame"] for q in ("raw", "c40")]
+    draws = intervals.bootstrap(made.label, made.score, made.identity)
+    for name in metrics.NAMES:
+        assert report["mean"][name] == pytest.approx((frames[0][name] + frames[1][name]) / 2)
+        low, high = np.percentile(draws[name].mean(axis=1), [2.5, 97.5])
+        ends = (report["mean"][f"{name}_low"], report["mean"][f"{name}_high"])
+        assert ends == pytest.approx((low, high))
+    assert list(report["mean"]) == list(protocol.FIELDS)
+
+
+def test_the_drop_is_paired():
+    made = make_scores(12)
+    drop = protocol.summarise(made)["drop"]
+    assert (drop["from"], drop["to"]) == ("raw", "c40")
+    raw, c40 = (brute_auc(made.label, column) for column in made.score.T)
+    assert drop["frame"]["difference"] == pytest.approx(raw - c40)
+    draws = intervals.bootstrap(made.label, made.score, made.identity)["auc"]
+    expected = np.percentile(draws[:, 0] - draws[:, 1], [2.5, 97.5])
+    assert (drop["frame"]["low"], drop["frame"]["high"]) == pytest.approx(tuple(expected))
+    text = protocol.headline(complete(made))
+    assert f"weakest quality is c40: frame AUC {100 * c40:.1f} %" in text
+    assert f"{100 * (raw - c40):.1f} points below raw" in text
+
+
+def test_thresholds_of_validation_are_used_at_their_quality_and_level():
+    made = make_scores()
+    chosen = Calibration("d", 1, {"c40": calibration.Quality(2.0, 0.7, 0.6)})
+    report = protocol.summarise(made, chosen=chosen)
+    for level, threshold, values, labels in [
+        ("frame", 0.7, made.score[:, 1], made.label),
+        ("video", 0.6, made.score[:, 1].reshape(9, 3).mean(1), made.label[::3]),
+    ]:
+        numbers = report["qualities"]["c40"][level]
+        assert numbers["threshold"] == threshold
+        assert numbers["fpr_at_threshold"] == pytest.approx(
+            np.mean(values[labels == 0] >= threshold)
+        )
+        assert numbers["accuracy"] == pytest.approx(np.mean((values >= 0.5) == labels))
+    assert report["qualities"]["raw"]["frame"]["threshold"] == 0.5
+    assert report["qualities"]["c40"]["calibration"]["temperature"] == 2.0
+    assert report["qualities"]["c40"]["calibration"]["ece_after"] is not None
+    assert report["qualities"]["raw"]["calibration"]["ece_after"] is None
+
+
+def test_a_split_of_one_class_gives_the_rest_of_the_report():
+    made = make_scores()
+    report = complete(made._replace(label=np.ones(27, int)))
+    assert report["mean"]["auc"] is None
+    assert report["mean"]["accuracy"] is not None
+    assert report["drop"] is None
+    assert "one class only: all 27 are fake" in protocol.table(report)
+    assert protocol.headline(report).startswith("AUC is not defined: one class only")
+    json.dumps(report, allow_nan=False)
+
+
+def test_a_quality_with_scores_that_are_no_numbers_leaves_the_others():
+    made = make_scores()
+    made.score[:2, 1] = np.nan
+    report = complete(made)
+    assert report["qualities"]["c40"]["frame"]["auc"] is None
+    reason = {metrics.ALL: "2 of 27 scores are not numbers"}
+    assert report["qualities"]["c40"]["frame"]["undefined"] == reason
+    assert report["qualities"]["raw"]["frame"]["auc_low"] is not None
+    assert report["mean"]["auc"] == report["qualities"]["raw"]["frame"]["auc"]
+    assert "not defined at c40: 2 of 27 scores are not numbers" in protocol.table(report)
+    assert "no other quality" in protocol.headline(report)
+    json.dumps(report, allow_nan=False)
+
+
+def test_one_identity_gives_numbers_and_no_interval():
+    made = make_scores()
+    report = complete(made._replace(identity=["one"] * 27))
+    numbers = report["qualities"]["raw"]["frame"]
+    assert numbers["auc"] is not None
+    assert numbers["auc_low"] is None
+    assert numbers["undefined"] == {"intervals": "one identity only"}
+    assert "no interval: one identity only" in protocol.headline(report)
+
+
+def test_files_hold_every_frame_at_every_quality_and_are_read_again(tmp_path):
+    made = make_scores()
+    protocol.write(tmp_path, made, complete(made))
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    assert lines[0] == "method,video,identity,frame,quality,label,score"
+    assert len(lines) == 1 + 27 * 2
+    assert len(set(lines)) == len(lines)
+    first = lines[1].split(",")
+    assert first[:6] == ["original", "001", "person_001", "0", "raw", "0"]
+    again = scores.read(tmp_path / "scores.csv")
+    np.testing.assert_array_equal(again.score.astype(np.float32), made.score)
+    np.testing.assert_array_equal(again.label, made.label)
+    for field in ("qualities", "method", "video", "identity"):
+        assert getattr(again, field) == getattr(made, field)
+
+
+def test_the_scores_of_another_tool(tmp_path):
+    path = tmp_path / "other.csv"
+    path.write_text(
+        "\ufeffVideo_ID,frame_id,manipulation,target,prob\n"
+        '001,0,original,real,0.25\n"a,b",1,FaceSwap,fake,0.75\n001,0,FaceSwap,1,nan\n'
+    )
+    got = scores.read(path)
+    assert got.qualities == ("all",)
+    assert got.method == ["original", "FaceSwap", "FaceSwap"]
+    assert got.video == got.identity == ["001", "a,b", "001"]
+    np.testing.assert_array_equal(got.label, [0, 1, 1])
+    np.testing.assert_array_equal(got.score[:, 0], [0.25, 0.75, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no column 'method'"),
+        ("method,video,frame,label\n", "has no column 'score' .or prob"),
+        ("method,video,frame,label,score,prob\n", "more than one column could be 'score'"),
+        ("method,video,frame,label,score\n", "holds no scores"),
+        ("method,video,frame,label,score\na,b,0,1,0.5\na,b,1,1\n", "row 3: 4 values, .* has 5"),
+        ("method,video,frame,label,score\na,b,0,2,0.5\n", "row 2: label is '2'; must be 0 or"),
+        ("method,video,frame,label,score\na,b,x,1,0.5\n", "row 2: frame is 'x' and score '0.5'"),
+        ("method,video,frame,label,score\na,b,0,1,high\n", "row 2: frame is '0' and score 'high'"),
+        ("method,video,frame,label,score\na,b,0,1,1\na,b,0,1,1\n", "row 3: a/b .* there twice"),
+        ("method,video,frame,label,score\na,b,0,1,1\na,b,0,0,1\n", "row 3: .* another label"),
+        (
+            "method,video,frame,label,score,quality\na,b,0,1,1,raw\na,b,1,1,1,c40\n",
+            "a/b frame 0 has no score at c40",
+        ),
+        ('method,video,frame,label,score\n"a\x00', "cannot read the scores|5"),
+    ],
+)
+def test_mistakes_in_a_file_of_scores_name_the_row(tmp_path, text, message):
+    path = tmp_path / "scores.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        scores.read(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match="No such file"):
+        scores.read(tmp_path / "none.csv")
+    (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot read the scores"):
+        scores.read(tmp_path / "bytes.csv")
