@@ -82,7 +82,7 @@ def common(a: Scores, b: Scores) -> tuple[Scores, Scores, dict[str, Any]]:
     if not qualities:
         raise UserError(
             f"A and B have no quality in common: A has {', '.join(a.qualities)}, "
-            f"B {', '.join(b.qualities)}"
+            f"B {', '.join(b.qualities)}; a column 'quality' says of which one a score is"
         )
     of_a, of_b = np.array(rows, np.intp).T
     left_out = {
@@ -127,7 +127,7 @@ def compare(a: Scores, b: Scores) -> dict[str, Any]:
       UserError: See `common`.
     """
     a, b, left_out = common(a, b)
-    # A file without identities has a finer one for each video, and the coarser ones are right.
+    # A file without identities counts each video for a person: the coarser ones are right.
     owner = "B" if len(set(b.identity)) < len(set(a.identity)) else "A"
     identity = b.identity if owner == "B" else a.identity
     a, b = a._replace(identity=identity), b._replace(identity=identity)
@@ -204,6 +204,7 @@ def _clips(videos: Scores, quality: str) -> list[dict[str, Any]]:
             )
         )
         for i in np.argsort(-np.abs(apart), kind="stable")[:CLIPS]
+        if apart[i] != 0
     ]
 
 
@@ -234,7 +235,9 @@ def table(found: Mapping[str, Any]) -> str:
         *reasons,
         "DeLong's interval and p take frames (videos) for independent, which those of one person",
         "are not: where the interval over identities is wider, it is the one to believe.",
-        "Clips on which A and B differ most, by mean score:",
+        "Clips on which A and B differ most, by mean score:"
+        if found["clips"]
+        else "No clip differs.",
     ]
     for clip in found["clips"]:
         truth = "fake" if clip["label"] else "real"

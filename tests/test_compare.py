@@ -95,8 +95,11 @@ def test_a_file_without_identities_takes_those_of_the_other():
 
 def test_identical_scores_do_not_differ():
     a = make_scores()
+    found = compare.compare(a, a)
+    assert found["clips"] == []
+    assert "No clip differs." in compare.table({"a": "a", "b": "a", **found})
     for level in ("frame", "video"):
-        got = compare.compare(a, a)["qualities"]["c40"][level]
+        got = found["qualities"]["c40"][level]
         assert (got["difference"], got["delong_p"]) == (0, 1)
         assert (got["identity_low"], got["identity_high"]) == (0, 0)
 
