@@ -253,8 +253,9 @@ def table(report: Mapping[str, Any]) -> str:
             + "".join(cells)
         )
 
+    step = "" if report["step"] is None else f", step {report['step']}"
     lines = [
-        f"{report['dataset']} {report['split']}, step {report['step']}",
+        f"{report['dataset']} {report['split']}{step}",
         f"{'quality':<{wide}} {'level':<6}{'n':>7}{'AUC':>7} {'95 %':>11}"
         + "".join(f"{TITLES[name]:>{width}}" for name, width in heads.items()),
     ]

@@ -76,7 +76,13 @@ class Scores(NamedTuple):
 
 
 def to_csv(scores: Scores) -> str:
-    """The text of `scores.csv`: a line for each frame and quality."""
+    """The text of `scores.csv`: a line for each frame and quality.
+
+    The contract with other tools: UTF-8, commas, lines that end in a line feed; a header with the
+    names of `COLUMNS` in their order; label 0 real, 1 fake; score the probability of fake, with
+    all its digits, 'nan' where there is none; names quoted where they hold a comma, a quote or a
+    line's end.
+    """
     lines = io.StringIO()
     rows = csv.writer(lines, lineterminator="\n")
     rows.writerow(COLUMNS)

@@ -1,0 +1,128 @@
+"""The matrix of many runs on many datasets."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qad_jax import matrix, protocol
+from tests.test_protocol import make_scores
+
+
+def store(folder, dataset, made, step=5, split="test"):
+    report = {"dataset": dataset, "split": split, "step": step, **protocol.summarise(made)}
+    protocol.write(folder, made, {**report, "threshold_rule": "0.5"})
+    return report
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two runs on two datasets, each trained on another, and the scores of another tool."""
+    made = make_scores(6)
+    worse = made._replace(score=1 - made.score)
+    places = {
+        ("a", "first/1.0.0", True): tmp_path / "a/evaluation/test",
+        ("a", "second/1.0.0", False): tmp_path / "a/evaluation/second-1.0.0/test",
+        ("b", "second/1.0.0", True): tmp_path / "b/evaluation/test",
+        ("theirs", "first/1.0.0", None): tmp_path / "theirs",
+    }
+    kinds = (made, worse, made.of(("c40",)), made.of(("raw",))._replace(qualities=("all",)))
+    return {
+        key: store(place, key[1], scores, None if key[2] is None else 5)
+        for (key, place), scores in zip(places.items(), kinds, strict=True)
+    }
+
+
+def test_every_run_dataset_and_quality_has_its_numbers(tmp_path, runs, capsys):
+    store(tmp_path / "a/evaluation/validation", "first/1.0.0", make_scores(), split="validation")
+    out = tmp_path / "out"
+    folders = [str(tmp_path / name) for name in ("a", "b", "theirs")]
+    assert matrix.main([*folders, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    rows = json.loads((out / "matrix.json").read_text())["rows"]
+    assert [(r["run"], r["dataset"], r["own"], r["quality"]) for r in rows] == [
+        (*key, quality) for key, report in runs.items() for quality in report["qualities"]
+    ]
+    for row in rows:
+        entry = runs[row["run"], row["dataset"], row["own"]]["qualities"][row["quality"]]
+        for level in ("frame", "video"):
+            assert row[f"{level}s"] == entry[f"{level}s"]
+            for end in ("auc", "auc_low", "auc_high"):
+                assert row[f"{level}_{end}"] == entry[level][end]
+    with (out / "matrix.csv").open(newline="") as lines:
+        again = list(csv.DictReader(lines))
+    assert [float(r["video_auc"]) for r in again] == [r["video_auc"] for r in rows]
+    first = runs["a", "first/1.0.0", True]["qualities"]["raw"]["frame"]
+    head, line, *_ = printed.splitlines()
+    assert head.split() == ["run", "dataset", "level", "raw", "c40", "all"]
+    assert line.split()[:5] == ["a", "first/1.0.0", "*", "frame", f"{100 * first['auc']:.1f}"]
+    assert line.split()[-1] == "-"
+    assert "* the dataset that the run was trained on" in printed
+
+    runs_, columns, values = matrix.grid(rows, "frame")
+    assert runs_ == ["a", "b", "theirs"]
+    assert columns == [
+        ("first/1.0.0", "raw"),
+        ("first/1.0.0", "c40"),
+        ("first/1.0.0", "all"),
+        ("second/1.0.0", "raw"),
+        ("second/1.0.0", "c40"),
+    ]
+    assert values[0, 0] == first["auc"]
+    np.testing.assert_array_equal(np.isnan(values).sum(1), [1, 4, 4])
+    picture = np.asarray(Image.open(out / "matrix.png").convert("RGB"))
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100  # a scale of colours
+
+
+def test_better_is_brighter():
+    def shade(auc):
+        row = dict.fromkeys(matrix.FIELDS, auc) | {"run": "r", "dataset": "d", "quality": "q"}
+        content = matrix.picture([row | {"own": None}])
+        picture = np.asarray(Image.open(io.BytesIO(content)).convert("L"), float)
+        height, width = picture.shape
+        return np.median(picture[height // 10 : height // 3, width // 3 : width // 2])
+
+    assert shade(0.95) > shade(0.75) > shade(0.55)
+
+
+def test_what_is_not_defined_is_said(tmp_path):
+    one = make_scores()._replace(label=np.ones(27, int))
+    store(tmp_path / "a/evaluation/test", "d", one)
+    rows = matrix.collect([tmp_path / "a"], "test")
+    assert matrix.table(rows).count("n/a") == 4
+    assert matrix.picture(rows).startswith(b"\x89PNG")
+
+
+def test_weights_from_elsewhere_are_not_said_to_be_trained_here(tmp_path):
+    store(tmp_path / "a/evaluation/test", "d", make_scores(), step=0)
+    assert {row["own"] for row in matrix.collect([tmp_path / "a"], "test")} == {None}
+
+
+def test_folders_of_one_name_are_told_apart(tmp_path):
+    folders = [tmp_path / "x" / "run", tmp_path / "y" / "run"]
+    for folder in folders:
+        store(folder / "evaluation/test", "d", make_scores())
+    names = list(dict.fromkeys(row["run"] for row in matrix.collect(folders, "test")))
+    assert names == [str(folder) for folder in folders]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"step": 1, "dataset": 1, "split": 1}'])
+def test_mistakes_are_one_line(tmp_path, capsys, content):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "metrics.json").write_text(content)
+    store(tmp_path / "good", "d", make_scores())
+    bad, good = str(tmp_path / "bad"), str(tmp_path / "good")
+    for arguments, message in [
+        ([bad], "bad/metrics.json: is not the result of an evaluation"),
+        ([str(tmp_path / "none")], "none: holds no results of the split 'test'"),
+        ([good, good], "named twice"),
+        ([], "required: DIR"),
+    ]:
+        assert matrix.main([*arguments, "--out", str(tmp_path / "out")]) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert message in error
+    assert not (tmp_path / "out").exists()
