@@ -73,26 +73,36 @@ def _seconds(work: Callable[[], object]) -> float:
 def measure(rounds: int) -> None:
     """Prints pictures a second of both, in turns, and what other storage would bring."""
     cv2.setNumThreads(1)
-    threads = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:
         source = _dataset(Path(folder))
         paths = sorted(Path(folder).glob("*.png"))
         files = [np.frombuffer(path.read_bytes(), np.uint8) for path in paths]
+        _compare(source, files, rounds)
+    _storage(files[:: len(files) // 48])
+
+
+def _compare(source: TupleSource, files: list[np.ndarray], rounds: int) -> None:
+    threads = os.cpu_count() or 1
     pictures = BATCH * BATCHES * len(QUALITIES)
     jobs = [files[number % len(files)] for number in range(pictures)]
-    batches = TrainBatches(source, BATCH, seed=0, threads=threads)
     pool = ThreadPoolExecutor(threads)
 
     def bare() -> None:
         for _ in pool.map(lambda data: cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), jobs):
             pass
 
-    def read() -> None:
+    def read(batches: TrainBatches) -> None:
         for _ in range(BATCHES):
             next(batches)
 
-    read()  # fills what is read ahead
-    pairs = [(_seconds(read), _seconds(bare)) for _ in range(rounds)]
+    pairs = []
+    for _ in range(rounds):
+        decoding = _seconds(bare)
+        # A new reader each time: one that waits has batches read ahead, outside the time, and one
+        # that is left alone would read beside the decoding.
+        batches = TrainBatches(source, BATCH, seed=0, threads=threads)
+        pairs.append((_seconds(lambda b=batches: read(b)), decoding))
+        del batches
     ratios = [decode / pipeline for pipeline, decode in pairs]
     print(f"\ninput: {CROP} px PNG, {threads} threads, {len(QUALITIES)} pictures a tuple\n")
     print("| | pictures/s |\n|---|---|")
@@ -102,7 +112,6 @@ def measure(rounds: int) -> None:
         f"\npipeline / bare: {statistics.median(ratios):.2f} "
         f"({min(ratios):.2f} to {max(ratios):.2f})"
     )
-    _storage(files[:: len(files) // 48])
 
 
 def _storage(files: list[np.ndarray]) -> None:

@@ -88,7 +88,7 @@ class Twin:
 
 def has_torch(python: str) -> bool:
     """Whether an interpreter has what the twin imports."""
-    code = "import torch, torchvision, efficientnet_pytorch"
+    code = "import torch, efficientnet_pytorch"
     return subprocess.run([python, "-c", code], stderr=subprocess.DEVNULL).returncode == 0
 
 

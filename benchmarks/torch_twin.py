@@ -1,7 +1,7 @@
 """The QAD training step written plainly in PyTorch, as the other side of `speed.py`.
 
-Runs in a process of its own, under an interpreter that has torch, torchvision and
-efficientnet_pytorch. Reads one JSON object a line from standard input and answers with one:
+Runs in a process of its own, under an interpreter that has torch and efficientnet_pytorch. Reads
+one JSON object a line from standard input and answers with one:
 
 - ``{"do": "open", "file", "model", "dtype", "compile"}``: takes weights, pictures and labels from
   an npz file; answers with the two losses of the batch, without dropout.
@@ -22,12 +22,57 @@ from typing import Any
 import efficientnet_pytorch
 import numpy as np
 import torch
-import torchvision
 from torch import nn
 from torch.nn import functional
 
 # The values of configs/common.py, handed over in the npz file.
 Settings = dict[str, Any]
+
+
+class Bottleneck(nn.Module):
+    """torchvision's block, by its names."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = None
+        if stride > 1 or channels != 4 * width:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (N, C, H, W) to (N, 4 width, H', W')."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        return self.relu(self.bn3(self.conv3(x)) + shortcut)
+
+
+class ResNet50(nn.Module):
+    """torchvision's, by its names: a torchvision that does not fit its torch cannot be imported."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        channels = 64
+        for number, (blocks, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512))):
+            stage = []
+            for index in range(blocks):
+                stage.append(Bottleneck(channels, width, 2 if number and not index else 1))
+                channels = 4 * width
+            self.add_module(f"layer{number + 1}", nn.Sequential(*stage))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(channels, 2)
 
 
 class Features(nn.Module):
@@ -36,7 +81,7 @@ class Features(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         if name == "resnet50":
-            self.net = torchvision.models.resnet50(num_classes=2)
+            self.net = ResNet50()
         else:
             self.net = efficientnet_pytorch.EfficientNet.from_name("efficientnet-b1", num_classes=2)
         self.name = name
