@@ -40,6 +40,17 @@ def test_only_the_asked_qualities_are_decoded_in_their_order(dataset, source):
     np.testing.assert_array_equal(one, source[3]["image"][[2, 0]])
 
 
+def test_one_quality_costs_one_decoding(dataset, monkeypatch):
+    decoded = []
+    decode = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda data, how: decoded.append(1) or decode(data, how))
+    one, three = (TupleSource(dataset, "test", q, SIZE) for q in (("c23",), QUALITIES))
+    list(frames(one, 4))
+    assert len(decoded) == len(one) == 14
+    three[0]
+    assert len(decoded) == len(one) + len(QUALITIES)
+
+
 def test_batches_are_uint8_and_the_flip_is_shared(source):
     batch = next(TrainBatches(source, 8, seed=1))
     assert batch.images.shape == (8, 3, SIZE, SIZE, 3)

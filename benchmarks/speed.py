@@ -1,0 +1,309 @@
+"""How fast is training, against the same step written plainly in PyTorch?
+
+Prints markdown tables of ratios, each measured side by side: in every round each side runs once,
+so that whatever else the machine does falls on both. A number is the median over the rounds, with
+the smallest and the largest. Ratios are torch's time over ours: above 1, this package is faster.
+
+    python benchmarks/speed.py                                   # everything, torch in this python
+    python benchmarks/speed.py --torch_python ../torch/bin/python --rows step --models resnet50
+
+The twin (`torch_twin.py`) gets our weights and must find the same losses before it is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import input_rate
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import common
+from qad_jax import models, parallel, transforms
+from qad_jax.models import conversion
+from qad_jax.step import (
+    Batch,
+    Objective,
+    TrainState,
+    losses,
+    make_predict_step,
+    make_train_step,
+    normalise,
+)
+
+SIZES = {"resnet50": 224, "efficientnet_b1": 240}
+QUALITIES = 3
+# Loss of the twin against ours, relative: rounding through fifty layers of each type.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
+CONFIG = common.get_config()
+
+
+class Twin:
+    """The torch side, in a process of its own."""
+
+    def __init__(self, python: str) -> None:
+        script = Path(__file__).with_name("torch_twin.py")
+        self._process = subprocess.Popen(
+            [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Sends a request and waits for the answer.
+
+        Raises:
+          RuntimeError: If the process has ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the torch twin has ended; its error is above")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def seconds(self, what: str) -> float:
+        """Time of one run."""
+        return float(self.ask(do="time", what=what, steps=1)["seconds"])
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def has_torch(python: str) -> bool:
+    """Whether an interpreter has what the twin imports."""
+    code = "import torch, efficientnet_pytorch"
+    return subprocess.run([python, "-c", code], stderr=subprocess.DEVNULL).returncode == 0
+
+
+class Ours:
+    """One model, its batch and its compiled steps."""
+
+    def __init__(self, name: str, dtype: str, tuples: int) -> None:
+        self.name = name
+        self.model = models.create(name, dtype=jnp.dtype(dtype), axis_name=parallel.AXIS)
+        rng = np.random.default_rng(0)
+        side = SIZES[name]
+        shape = (tuples, QUALITIES, side, side, 3)
+        self.batch = Batch(
+            rng.integers(0, 256, shape, np.uint8), rng.integers(0, 2, tuples).astype(np.int32)
+        )
+        plain = models.create(name)
+        self.variables = jax.jit(
+            lambda: plain.init(jax.random.key(0), jnp.zeros((1, side, side, 3)), train=False)
+        )()
+        self._runs: dict[str, Callable[[], Any]] = {}
+
+    def hand_over(self, file: Path) -> None:
+        """Writes weights, batch and settings for the twin."""
+        mean, std = _constants()
+        settings = {
+            "learning_rate": CONFIG.learning_rate,
+            "weight_decay": CONFIG.weight_decay,
+            "gamma": CONFIG.awp.gamma,
+            "hsic_weight": CONFIG.hsic.weight,
+            "sigma": CONFIG.hsic.sigma,
+            "layer_weights": list(CONFIG.hsic.layer_weights),
+            "mean": mean.tolist(),
+            "std": std.tolist(),
+        }
+        state = conversion.to_torch(self.variables, self.name)
+        np.savez(file, settings=json.dumps(settings), **self.batch._asdict(), **state)
+
+    def _objective(self, hsic: bool, model: Any = None, axis: str | None = parallel.AXIS) -> Any:
+        weights = tuple(CONFIG.hsic.layer_weights)
+        return Objective(
+            model or self.model,
+            layer_weights=weights if hsic else (0.0,) * len(weights),
+            sigma=CONFIG.hsic.sigma,
+            axis_name=axis,
+        )
+
+    def losses(self) -> list[float]:
+        """Cross-entropy and HSIC without dropout and stochastic depth."""
+        model = self.model.clone(axis_name=None)
+        if self.name == "efficientnet_b1":
+            model = model.clone(dropout_rate=0.0, drop_connect_rate=0.0)
+        objective = self._objective(True, model, None)
+        found = jax.jit(lambda v, b: losses(objective, v["params"], v["batch_stats"], b, _key())[0])
+        return [float(value) for value in found(self.variables, self.batch)]
+
+    def _train(self, hsic: bool, gamma: float) -> Callable[[], Any]:
+        tx = transforms.qad(
+            CONFIG.learning_rate,
+            gamma=gamma,
+            hsic_weight=CONFIG.hsic.weight,
+            weight_decay=CONFIG.weight_decay,
+            axis_name=parallel.AXIS,
+        )
+        step = parallel.pmap_train(make_train_step(self._objective(hsic), tx, CONFIG.seed))
+        params, stats = (
+            jax.tree.map(jnp.copy, self.variables[part]) for part in ("params", "batch_stats")
+        )
+        state = parallel.replicate(
+            TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(params))
+        )
+
+        def run() -> Any:
+            nonlocal state
+            state, metrics = step(state, parallel.shard(self.batch))
+            return metrics
+
+        return run
+
+    def _forward(self) -> Callable[[], Any]:
+        step = parallel.pmap_predict(make_predict_step(self.model.clone(axis_name=None)))
+        variables = parallel.replicate(self.variables)
+        return lambda: step(variables, parallel.shard(self.batch.images))
+
+    def seconds(self, what: str) -> float:
+        """Time of one run of 'forward', 'plain', 'step' or 'awp'; the first compiles."""
+        if what not in self._runs:
+            self._runs[what] = {
+                "forward": self._forward,
+                "plain": lambda: self._train(False, 0.0),
+                "step": lambda: self._train(True, 0.0),
+                "awp": lambda: self._train(True, CONFIG.awp.gamma),
+            }[what]()
+        begin = time.perf_counter()
+        jax.block_until_ready(self._runs[what]())
+        return time.perf_counter() - begin
+
+
+def _key() -> jax.Array:
+    return jax.random.key(CONFIG.seed)
+
+
+def _constants() -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of `normalise`, found by calling it, in units of white."""
+    black, white = (np.asarray(normalise(np.full(3, v, np.uint8)), np.float64) for v in (0, 255))
+    std = 1 / (white - black)
+    return -black * std, std
+
+
+def cell(values: Sequence[float], digits: int = 2) -> str:
+    """Median and range."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def compare(options: argparse.Namespace, name: str, dtype: str, twin: Twin | None) -> None:
+    """Prints the rows of one model and type.
+
+    Raises:
+      RuntimeError: If the twin does not find our losses.
+    """
+    ours = Ours(name, dtype, options.tuples)
+    whats = [what for what in ("forward", "plain", "step", "awp") if what in options.whats]
+    note = ""
+    if twin is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "state.npz"
+            ours.hand_over(file)
+            answer = twin.ask(
+                do="open", file=str(file), model=name, dtype=dtype, compile=options.compile
+            )
+        expected, found = ours.losses(), answer["losses"]
+        if not np.allclose(found, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]):
+            raise RuntimeError(f"{name} {dtype}: losses {found} in torch, {expected} here")
+        note = f"; losses {expected} here, {found} in torch {answer['version']}"
+    print(f"\n{name}, {dtype}, {options.tuples} x {QUALITIES} pictures{note}\n")
+    mine: dict[str, list[float]] = {what: [] for what in whats}
+    theirs: dict[str, list[float]] = {what: [] for what in whats}
+    for number in range(options.rounds + 1):
+        for what in whats:
+            a = ours.seconds(what)
+            b = twin.seconds(what) if twin is not None else float("nan")
+            if number:  # the first round compiles, on either side
+                mine[what].append(a)
+                theirs[what].append(b)
+    print("| what | here, s | torch, s | torch / here |\n|---|---|---|---|")
+    for what in whats:
+        rates = [b / a for a, b in zip(mine[what], theirs[what], strict=True)]
+        known = twin is not None
+        print(
+            f"| {what} | {cell(mine[what])} | {cell(theirs[what]) if known else 'not measured'} | "
+            f"{cell(rates) if known else 'not measured: no torch'} |"
+        )
+    for top, bottom in (("step", "plain"), ("awp", "step")):
+        if top in mine and bottom in mine:
+            rates = [a / b for a, b in zip(mine[top], mine[bottom], strict=True)]
+            print(f"\n{top} / {bottom}, here: {cell(rates, 3)}")
+    sys.stdout.flush()
+
+
+def start_up(name: str, tuples: int) -> None:
+    """Prints compile and first-step time of the step, without and with the persistent cache."""
+    code = (
+        "import sys, time; sys.path[:0] = sys.argv[1:3]; import speed; "
+        f"ours = speed.Ours({name!r}, 'float32', {tuples}); "
+        "print(ours.seconds('step'), ours.seconds('step'))"
+    )
+    here = Path(__file__).resolve().parent
+    print(f"\n{name}: the first step, compiling or reading the cache, and the second\n")
+    print("| cache | first step, s | second step, s | whole process, s |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
+        for state in ("cold", "warm"):
+            begin = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-c", code, str(here), str(here.parent)],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            first, second = (float(word) for word in done.stdout.split())
+            whole = time.perf_counter() - begin
+            print(f"| {state} | {first:.1f} | {second:.2f} | {whole:.1f} |", flush=True)
+
+
+def main() -> None:
+    """Measures what was asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    rows = ("forward", "plain", "step", "awp", "input", "startup")
+    parser.add_argument("--rows", nargs="+", choices=rows, default=rows)
+    parser.add_argument("--models", nargs="+", choices=tuple(SIZES), default=tuple(SIZES))
+    parser.add_argument("--dtypes", nargs="+", choices=tuple(TOLERANCE), default=tuple(TOLERANCE))
+    parser.add_argument("--tuples", type=int, default=4, help="in a batch (4)")
+    parser.add_argument("--rounds", type=int, default=3, help="besides a first, not counted (3)")
+    parser.add_argument("--torch_python", default=sys.executable, help="an interpreter with torch")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the twin")
+    options = parser.parse_args()
+    options.whats = [row for row in options.rows if row not in ("input", "startup")]
+    device = jax.devices()[0].device_kind
+    print(f"{device}, {os.cpu_count()} cores, {platform.machine()}; jax {jax.__version__}")
+    if options.whats:
+        twin = Twin(options.torch_python) if has_torch(options.torch_python) else None
+        for name in options.models:
+            for dtype in options.dtypes:
+                compare(options, name, dtype, twin)
+        if twin is not None:
+            twin.close()
+    if "input" in options.rows:
+        input_rate.measure(options.rounds)
+    if "startup" in options.rows:
+        for name in options.models:
+            start_up(name, options.tuples)
+
+
+if __name__ == "__main__":
+    main()
