@@ -212,15 +212,15 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
     writer = MetricsWriter(workdir, start)
     run = _Run(config, planned, validation, checkpoints, writer, untimed=len(pending))
     batches = TrainBatches(source, config.batch_size, seed=config.seed, start=start)
-    try:
-        with (
-            Progress(planned.steps, "training", unit="step", initial=start) as progress,
-            preemption.Watch() as sigterm,
-        ):
-            _loop(run, state, parallel.prefetch(batches), progress, sigterm, pending)
-    finally:
-        checkpoints.close()
-        writer.close()
+    with preemption.Watch() as sigterm:  # a second SIGTERM does not cut the save short
+        try:
+            with Progress(planned.steps, "training", unit="step", initial=start) as progress:
+                step = _loop(run, state, parallel.prefetch(batches), progress, sigterm, pending)
+        finally:
+            checkpoints.close()
+            writer.close()
+        if sigterm.asked:
+            raise preemption.Preempted(step)
 
 
 def _loop(
@@ -230,7 +230,8 @@ def _loop(
     progress: Progress,
     sigterm: preemption.Watch,
     pending: list[dict[str, float]],
-) -> None:
+) -> int:
+    """Trains up to the last step, or to SIGTERM; returns the step, which is being saved."""
     config, planned = run.config, run.planned
     step = int(state.step)
     # JSON has doubles; the mean over the interval is one of the float32 numbers that they were.
@@ -261,4 +262,5 @@ def _loop(
             if sigterm.asked:
                 if not (epoch_ends or saves):
                     run.save_between(state, step, interval)
-                raise preemption.Preempted(step)
+                return step
+    return step
