@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from data_builders.errors import UserError
-from qad_jax import configuration, models, parallel
+from qad_jax import configuration, models, parallel, resumption
 from qad_jax.step import TrainState
 
 _SCORE = "auc"
@@ -84,18 +84,19 @@ def _saving(folder: Path) -> Iterator[None]:
 class Checkpoints:
     """The checkpoints of a run: the newest, and the best by mean validation AUC."""
 
-    def __init__(self, workdir: Path, dataset: str) -> None:
+    def __init__(self, workdir: Path, circumstances: Mapping[str, Any]) -> None:
         """Opens or makes `workdir/checkpoints`.
 
         Args:
           workdir: The run's folder.
-          dataset: Full name of the dataset: going on with other data is refused.
+          circumstances: See `resumption.circumstances`; stored in the item `data`, and compared
+            with it on going on.
 
         Raises:
           UserError: Where the folder cannot be read.
         """
         self.directory = workdir / "checkpoints"
-        self._dataset = dataset
+        self._circumstances = dict(circumstances)
         with _readable(self.directory):
             self._manager = _manager(self.directory, read_only=False)
 
@@ -112,6 +113,7 @@ class Checkpoints:
         *,
         step: int,
         auc: float | None = None,
+        pending: Sequence[Mapping[str, float]] = (),
     ) -> None:
         """Saves in the background; the state may be donated right after.
 
@@ -120,6 +122,7 @@ class Checkpoints:
           config: The run's configuration: a checkpoint can be used without anything beside it.
           step: Steps taken, which is also the position in the stream of training batches.
           auc: Mean validation AUC, where it has just been measured.
+          pending: Metrics of the steps that are not logged yet: a mean over them is still to come.
 
         Raises:
           UserError: Where this or the save before it fails, for instance because the disk is full.
@@ -131,17 +134,22 @@ class Checkpoints:
                     params=ocp.args.StandardSave(state.params),
                     batch_stats=ocp.args.StandardSave(state.batch_stats),
                     opt_state=ocp.args.StandardSave(state.opt_state),
-                    data=ocp.args.JsonSave({"dataset": self._dataset, "batches": step}),
+                    data=ocp.args.JsonSave(
+                        {**self._circumstances, "batches": step, "pending": list(pending)}
+                    ),
                     config=ocp.args.JsonSave(configuration.to_dict(config)),
                 ),
                 metrics=None if auc is None else {_SCORE: auc},
             )
 
-    def restore(self, like: TrainState) -> TrainState:
+    def restore(self, like: TrainState) -> tuple[TrainState, list[dict[str, float]]]:
         """Restores the newest checkpoint onto this process's devices.
 
         Args:
           like: A state of the same shape; only shapes and types are read.
+
+        Returns:
+          The state, and the `pending` that it was saved with.
 
         Raises:
           UserError: Where the checkpoint cannot be read, or is of a run on other data.
@@ -163,17 +171,14 @@ class Checkpoints:
                     data=ocp.args.JsonRestore(),
                 ),
             )
-        if restored.data["dataset"] != self._dataset:
-            raise UserError(
-                f"--workdir: {self.directory.parent} holds a run on {restored.data['dataset']}, "
-                f"the dataset here is {self._dataset}; name another folder"
-            )
-        return TrainState(
+        resumption.check(restored.data, self._circumstances, self.directory.parent)
+        state = TrainState(
             step=parallel.replicate(jnp.asarray(step, jnp.int32)),
             params=restored.params,
             batch_stats=restored.batch_stats,
             opt_state=restored.opt_state,
         )
+        return state, restored.data.get("pending", [])
 
     def close(self) -> None:
         """Waits for saves under way.

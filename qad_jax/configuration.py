@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,32 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
             f"({'; '.join(different)}); name another folder, or restore those fields to go on with "
             "it"
         )
+
+
+def check_writable(workdir: Path) -> None:
+    """Checks that a run's folder can be made or written into; leaves nothing behind.
+
+    Permissions alone do not say it: a disk may be full or read-only. So something is written, to
+    a file without a name.
+
+    Args:
+      workdir: The run's folder, which need not exist.
+
+    Raises:
+      UserError: Naming the folder that cannot be written.
+    """
+    try:
+        there = next(folder for folder in (workdir, *workdir.parents) if folder.exists())
+        kept = [workdir / name for name in ("checkpoints", "tensorboard")]
+        for folder in (there, *(folder for folder in kept if folder.exists())):
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                probe.write(b"x")
+                probe.flush()
+    except OSError as error:
+        raise UserError(
+            f"--workdir: cannot write to {workdir}: {error.strerror}; name another folder, or "
+            "mend that"
+        ) from error
 
 
 def claim_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:

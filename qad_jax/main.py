@@ -17,6 +17,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from data_builders.errors import UserError
+from qad_jax import preemption
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file; --config.FIELD=VALUE changes a field.", lock_config=True
@@ -98,6 +99,9 @@ def _main(argv: Sequence[str]) -> None:
         if _DEBUG.value:
             traceback.print_exc()
         _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
+    except preemption.Preempted as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(preemption.EXIT_STATUS)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)

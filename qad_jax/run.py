@@ -54,6 +54,7 @@ def run(
         # Before a dataset is built, which may take long.
         parallel.check_divides(config.batch_size)
         configuration.check_workdir(config, folder)
+        configuration.check_writable(folder)
         if config.model.pretrained and checkpoints.latest_step(folder) is None:
             imported = pretrained.of_config(config)
             print(f"{config.model.pretrained}: {imported.summary}", file=sys.stderr)

@@ -17,7 +17,16 @@ import numpy as np
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
 from data_builders.progress import Progress
-from qad_jax import configuration, evaluate, models, parallel, protocol, schedule
+from qad_jax import (
+    configuration,
+    evaluate,
+    models,
+    parallel,
+    preemption,
+    protocol,
+    resumption,
+    schedule,
+)
 from qad_jax.checkpoints import Checkpoints
 from qad_jax.input_pipeline import TrainBatches, TupleSource
 from qad_jax.models import pretrained
@@ -98,6 +107,7 @@ class _Run:
     checkpoints: Checkpoints
     writer: MetricsWriter
     clock: float = dataclasses.field(default_factory=time.monotonic)
+    untimed: int = 0  # steps of the interval that were taken before the clock was started
 
     @functools.cached_property
     def _predict(self) -> Callable[..., Any]:
@@ -107,8 +117,10 @@ class _Run:
     def _learning_rate(self) -> Callable[[int], Any]:
         return schedule.learning_rate(self.config, self.planned.steps)
 
-    def log(self, step: int, interval: list[dict[str, jax.Array]]) -> dict[str, float]:
-        """Fetches the interval's metrics, the loop's only wait for the devices, and logs means."""
+    def fetch(
+        self, step: int, interval: list[dict[str, Any]]
+    ) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        """Fetches the interval's metrics, the loop's only wait for the devices, and their means."""
         fetched = jax.device_get(interval)
         means = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}
         for name, value in means.items():
@@ -120,18 +132,30 @@ class _Run:
                     f"{'none' if good is None else f'step {good}'}; try a lower "
                     "config.learning_rate"
                 )
+        return fetched, means
+
+    def log(self, step: int, interval: list[dict[str, Any]]) -> dict[str, float]:
+        """Logs means of the interval's metrics."""
+        _, means = self.fetch(step, interval)
         now = time.monotonic()
+        timed = len(interval) - self.untimed
         self.writer.write(
             step,
             "train",
             {
                 **means,
                 "learning_rate": float(self._learning_rate(step - 1)),
-                "tuples_per_second": len(interval) * self.config.batch_size / (now - self.clock),
+                "tuples_per_second": timed * self.config.batch_size / (now - self.clock),
             },
         )
-        self.clock = now
+        self.clock, self.untimed = now, 0
         return means
+
+    def save_between(self, state: TrainState, step: int, interval: list[dict[str, Any]]) -> None:
+        """Saves in the middle of an interval, with its metrics: its mean will be over all of it."""
+        fetched = self.fetch(step, interval)[0] if interval else []
+        pending = [{name: float(value) for name, value in each.items()} for each in fetched]
+        self.checkpoints.save(state, self.config, step=step, pending=pending)
 
     def validate(self, state: TrainState) -> float | None:
         """Mean frame AUC over the qualities of the validation split, where there is one."""
@@ -163,6 +187,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
     Raises:
       UserError: If data and configuration do not fit, the folder is another run's, or the loss
         is no longer a number.
+      Preempted: On SIGTERM, when all that was done is saved.
     """
     parallel.check_divides(config.batch_size)
     open_split = functools.partial(
@@ -177,27 +202,42 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
     planned = schedule.plan(config, len(source))
     configuration.claim_workdir(config, workdir)
 
-    checkpoints = Checkpoints(workdir, dataset.info.full_name)
+    checkpoints = Checkpoints(workdir, resumption.circumstances(dataset))
+    pending: list[dict[str, float]] = []
     if checkpoints.latest is None:
         state = initial_state(config, planned)
     else:  # only the shapes are needed, and no file of pretrained weights
-        state = checkpoints.restore(jax.eval_shape(_drawn(config, planned)))
+        state, pending = checkpoints.restore(jax.eval_shape(_drawn(config, planned)))
     start = int(state.step)
     writer = MetricsWriter(workdir, start)
-    run = _Run(config, planned, validation, checkpoints, writer)
+    run = _Run(config, planned, validation, checkpoints, writer, untimed=len(pending))
     batches = TrainBatches(source, config.batch_size, seed=config.seed, start=start)
-    try:
-        with Progress(planned.steps, "training", unit="step", initial=start) as progress:
-            _loop(run, state, parallel.prefetch(batches), progress)
-    finally:
-        checkpoints.close()
-        writer.close()
+    with preemption.Watch() as sigterm:  # a second SIGTERM does not cut the save short
+        try:
+            with Progress(planned.steps, "training", unit="step", initial=start) as progress:
+                step = _loop(run, state, parallel.prefetch(batches), progress, sigterm, pending)
+        finally:
+            checkpoints.close()
+            writer.close()
+        if sigterm.asked:
+            raise preemption.Preempted(step)
 
 
-def _loop(run: _Run, state: TrainState, batches: Any, progress: Progress) -> None:
+def _loop(
+    run: _Run,
+    state: TrainState,
+    batches: Any,
+    progress: Progress,
+    sigterm: preemption.Watch,
+    pending: list[dict[str, float]],
+) -> int:
+    """Trains up to the last step, or to SIGTERM; returns the step, which is being saved."""
     config, planned = run.config, run.planned
     step = int(state.step)
-    interval: list[dict[str, jax.Array]] = []
+    # JSON has doubles; the mean over the interval is one of the float32 numbers that they were.
+    interval: list[dict[str, Any]] = [
+        {name: np.float32(value) for name, value in each.items()} for each in pending
+    ]
     for phase in planned.phases:
         if step >= phase.stop:
             continue
@@ -219,3 +259,8 @@ def _loop(run: _Run, state: TrainState, batches: Any, progress: Progress) -> Non
                 auc = run.validate(state) if epoch_ends else None
                 run.checkpoints.save(state, config, step=step, auc=auc)
                 run.clock = time.monotonic()
+            if sigterm.asked:
+                if not (epoch_ends or saves):
+                    run.save_between(state, step, interval)
+                return step
+    return step

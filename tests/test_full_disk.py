@@ -35,7 +35,7 @@ def state(step):
 
 
 def test_the_newest_whole_checkpoint_is_named_and_intact(tmp_path):
-    checkpoints = Checkpoints(tmp_path, "data")
+    checkpoints = Checkpoints(tmp_path, {"dataset": "data"})
     checkpoints.save(state(1), common.get_config(), step=1)
     checkpoints._manager.wait_until_finished()
 
@@ -46,9 +46,9 @@ def test_the_newest_whole_checkpoint_is_named_and_intact(tmp_path):
     message = "cannot save a checkpoint: File too large; the newest whole one is step 1; "
     with no_file_larger_than(50_000), pytest.raises(UserError, match=message):
         save()
-    again = Checkpoints(tmp_path, "data")
+    again = Checkpoints(tmp_path, {"dataset": "data"})
     assert again.latest == 1
-    restored = again.restore(state(0))
+    restored, _ = again.restore(state(0))
     np.testing.assert_array_equal(restored.params["w"], state(1).params["w"])
     again.save(state(2), common.get_config(), step=2)
     again.close()

@@ -8,18 +8,33 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("qad-jax", "jax", "flax", "numpy", "opencv-python-headless", "tensorflow-datasets")
+_PACKAGES = (
+    "qad-jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "grain",
+    "numpy",
+    "opencv-python-headless",
+    "tensorflow-datasets",
+)
+
+
+def packages() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    found = {"Python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+            continue
+    return found
 
 
 def versions() -> str:
-    """Python and the packages that numbers depend on."""
-    found = [f"Python {platform.python_version()}"]
-    for package in _PACKAGES:
-        try:
-            found.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:  # run from a source tree that is not installed
-            continue
-    return ", ".join(found)
+    """The same in one line."""
+    return ", ".join(f"{package} {version}" for package, version in packages().items())
 
 
 def commit() -> str:

@@ -1,0 +1,237 @@
+"""Stopped at any instant and started again, a training ends as one that was never stopped."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from data_builders.errors import UserError
+from data_builders.progress import Progress
+from qad_jax import preemption, resumption
+from tests.commands import call, tiny
+from tests.conftest import ROOT
+
+EPOCHS, EPOCH = 6, 5
+STEPS = EPOCHS * EPOCH
+DEADLINE_S = 240
+
+
+def arguments(workdir, manifest, data_dir):
+    return [
+        *tiny("hkrawp_resnet", workdir, manifest, data_dir),
+        f"--config.num_epochs={EPOCHS}",
+        "--config.log_every_steps=4",
+        "--config.checkpoint_every_steps=2",
+        "--config.head_only_epochs=0",
+        "--config.awp.warmup_epochs=1",
+        "--config.qualities=raw,c40",
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, manifest, data_dir):
+    """The folder of a run that was never stopped."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    result = call(*arguments(workdir, manifest, data_dir))
+    assert result.status == 0, result.err
+    return workdir
+
+
+def rows(workdir):
+    """All that was logged, in its order, without the one number that is of time."""
+    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "tuples_per_second"} for row in found]
+
+
+def saved(workdir):
+    """The last checkpoint."""
+    folder = workdir / "checkpoints" / str(STEPS)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sharding info not provided")  # on the same devices
+        trees = {
+            name: ocp.PyTreeCheckpointer().restore(folder / name)
+            for name in ("params", "batch_stats", "opt_state")
+        }
+    return trees, json.loads((folder / "data" / "metadata").read_text())
+
+
+def assert_the_same(whole, resumed):
+    assert rows(resumed) == rows(whole)
+    (trees, data), (trees_again, data_again) = saved(whole), saved(resumed)
+    jax.tree.map(np.testing.assert_array_equal, trees, trees_again)
+    assert data_again == data
+    steps = [{p.name for p in (w / "checkpoints").iterdir()} for w in (whole, resumed)]
+    assert steps[0] == steps[1]  # also the best, and nothing half-written
+    scores = [(w / "evaluation/test/scores.csv").read_text() for w in (whole, resumed)]
+    assert scores[0] == scores[1]
+    assert len(list(csv.reader(scores[0].splitlines()))) == 1 + 14 * 3
+
+
+def newest(workdir):
+    steps = [p.name for p in (workdir / "checkpoints").glob("*") if p.name.isdecimal()]
+    return max(map(int, steps), default=0)
+
+
+def half_written(workdir):
+    return list((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
+
+
+def wait(process, reached):
+    end = time.monotonic() + DEADLINE_S
+    while not reached():
+        assert process.poll() is None, "it ended before it was stopped"
+        assert time.monotonic() < end, "it does not get on"
+        time.sleep(0.0005)
+
+
+def test_killed_at_any_instant_it_ends_with_the_same_bits(whole, tmp_path, manifest, data_dir):
+    workdir = tmp_path / "killed"
+    command = [sys.executable, "-m", "qad_jax.main", *arguments(workdir, manifest, data_dir)]
+    rng = random.Random(2)
+    kills_while_saving = 0
+    for moment in ("saving", "any", "terminate", "saving", "any", "saving"):
+        start = newest(workdir)
+        with (tmp_path / "err").open("w") as err:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=err)
+            try:
+                wait(process, lambda start=start: newest(workdir) > start)
+                if moment == "saving":
+                    wait(process, lambda: half_written(workdir))
+                elif moment == "any":
+                    time.sleep(rng.uniform(0, 0.1))
+                process.send_signal(signal.SIGTERM if moment == "terminate" else signal.SIGKILL)
+                status = process.wait(DEADLINE_S)
+            finally:
+                process.kill()
+                process.wait()
+        if moment == "terminate":
+            assert status == preemption.EXIT_STATUS == 143
+            message = f"SIGTERM: stopped and saved at step {newest(workdir)}; the same command"
+            assert message in (tmp_path / "err").read_text()
+        else:
+            assert status == -signal.SIGKILL
+            kills_while_saving += bool(half_written(workdir))
+        assert start < newest(workdir) < STEPS
+    assert kills_while_saving
+
+    subprocess.run(command, cwd=ROOT, check=True, timeout=DEADLINE_S, capture_output=True)
+    assert_the_same(whole, workdir)
+
+
+def test_sigterm_between_two_lines_of_the_log(whole, tmp_path, manifest, data_dir, monkeypatch):
+    workdir = tmp_path / "terminated"
+    before = signal.getsignal(signal.SIGTERM)
+    advance = Progress.advance
+
+    def advance_and_terminate(self, count=1):
+        advance(self, count)
+        if self.done == 7:  # saved and logged at 6, to be logged at 8
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Progress, "advance", advance_and_terminate)
+    stopped = call(*arguments(workdir, manifest, data_dir))
+    assert stopped.status == 143
+    last = stopped.err.splitlines()[-1]
+    assert last == "SIGTERM: stopped and saved at step 7; the same command goes on from there"
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert newest(workdir) == 7
+    assert rows(workdir)[-1]["step"] == 6
+    monkeypatch.undo()
+
+    finished = call(*arguments(workdir, manifest, data_dir))
+    assert finished.status == 0, finished.err
+    assert "note: step 7" not in finished.err  # nothing was changed
+    assert_the_same(whole, workdir)
+
+
+def test_sigterm_is_left_alone_outside_of_the_main_thread():
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def watch():
+        with preemption.Watch() as sigterm:
+            seen.extend([sigterm.asked, signal.getsignal(signal.SIGTERM)])
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    thread.join()
+    assert seen == [False, before]
+
+
+THERE = {
+    "dataset": "faces/1.0.0",
+    "digest": {"train": "ab", "test": "cd"},
+    "versions": {"jax": "0.9.0", "grain": "0.2.18"},
+    "commit": "1234",
+    "devices": "8 x H200",
+    "batches": 30,
+}
+
+
+def test_other_code_libraries_and_devices_are_named_in_one_line(tmp_path, capsys):
+    here = {
+        **THERE,
+        "versions": {"jax": "0.10.2", "grain": "0.2.18", "optax": "0.2.8"},
+        "commit": "5678",
+        "devices": "4 x H200",
+    }
+    resumption.check(THERE, here, tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "note: step 30 was saved with jax 0.9.0, now 0.10.2; commit 1234, now 5678; "
+        "devices 8 x H200, now 4 x H200: what follows may differ in the last bits from an "
+        "uninterrupted run"
+    )
+    resumption.check(THERE, THERE, tmp_path)
+    resumption.check({"dataset": "faces/1.0.0", "batches": 30}, here, tmp_path)  # of before
+    assert not capsys.readouterr().err
+
+
+def test_other_records_are_refused(tmp_path):
+    here = {**THERE, "digest": {"train": "ab", "test": "ce", "validation": "ef"}}
+    with pytest.raises(UserError, match=r"holds a run on faces/1.0.0 with .*\(digest of test\)"):
+        resumption.check(THERE, here, tmp_path)
+    resumption.check(THERE, {**THERE, "digest": {}}, tmp_path)
+
+
+def test_circumstances_have_the_digest_and_are_json(dataset):
+    found = resumption.circumstances(dataset)
+    assert found["digest"] == dataset.info.metadata["digest"]
+    assert set(found["digest"]) == {"train", "validation", "test"}
+    assert found["devices"] == "8 x cpu"
+    assert found["versions"]["jax"] == jax.__version__
+    assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize("workdir", ["/proc/nowhere/run", "/proc/nowhere"])
+def test_a_folder_that_cannot_be_written_is_named_before_a_dataset_is_built(
+    workdir, tmp_path, manifest
+):
+    data_dir = tmp_path / "tfds"
+    result = call(*arguments(workdir, manifest, data_dir))
+    assert result.status == 1
+    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: --workdir: cannot write to {workdir}: ")
+    assert not data_dir.exists()
+
+
+def test_the_folder_is_probed_without_a_trace(tmp_path):
+    from qad_jax import configuration
+
+    workdir = tmp_path / "a" / "b"
+    configuration.check_writable(workdir)
+    assert list(tmp_path.iterdir()) == []
+    workdir.mkdir(parents=True)
+    configuration.check_writable(workdir)
+    assert list(workdir.iterdir()) == []
