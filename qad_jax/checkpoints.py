@@ -94,6 +94,7 @@ class Checkpoints:
           step: Steps taken, which is also the position in the stream of training batches.
           auc: Mean validation AUC, where it has just been measured.
         """
+        state = parallel.as_saved(state)
         self._manager.save(
             step,
             args=ocp.args.Composite(

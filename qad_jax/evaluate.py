@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders.errors import UserError
-from data_builders.progress import Progress
-from qad_jax import metrics, parallel
+from qad_jax import hosts, metrics, parallel
+from qad_jax.hosts import Progress
 from qad_jax.input_pipeline import Frames, TupleSource, frames
 from qad_jax.writer import write_whole
 
@@ -54,7 +55,8 @@ def predict(
     """Scores every record of a split, on all devices.
 
     The last batch is filled up so that every batch has one shape, and what was filled in is cut
-    off again: no frame is dropped, none is counted twice.
+    off again: no frame is dropped, none is counted twice. Each process reads its own rows of every
+    batch, and every process gets all scores.
 
     Args:
       step: From `parallel.pmap_predict`.
@@ -77,15 +79,17 @@ def predict(
 
     pending: jax.Array | None = None
     with Progress(len(source), label, unit="frame") as progress:
-        for batch, images in parallel.prefetch(frames(source, batch_size), place):
+        read = frames(source, batch_size, rows=parallel.rows(batch_size))
+        for batch, images in parallel.prefetch(read, place):
             # Results are fetched one batch late, while the next one is computed.
             newer = step(variables, images)
             if pending is not None:
                 parts.append(jax.device_get(pending))
             pending = newer
             batches.append(batch._replace(images=np.empty(0, np.uint8)))
-            progress.advance(len(batch.labels))
+            progress.advance(min(batch_size, len(source) - progress.done))
     parts.append(jax.device_get(pending))
+    batches = _of_all_processes(batches)
     columns = len(qualities)
     return Scores(
         tuple(qualities),
@@ -101,6 +105,31 @@ def predict(
             ]
         ),
     )
+
+
+def _of_all_processes(batches: list[Frames]) -> list[Frames]:
+    """Puts together what each process knows of its rows of each batch."""
+    if jax.process_count() == 1:
+        return batches
+    told = hosts.gather(
+        [(b.labels.tolist(), b.method, b.video, b.identity, b.frame.tolist()) for b in batches]
+    )
+    joined = []
+    for parts in zip(*told, strict=True):
+        label, method, video, identity, frame = (
+            list(itertools.chain(*lists)) for lists in zip(*parts, strict=True)
+        )
+        joined.append(
+            Frames(
+                np.empty(0, np.uint8),
+                np.asarray(label, np.int32),
+                method,
+                video,
+                identity,
+                np.asarray(frame, np.int32),
+            )
+        )
+    return joined
 
 
 def summarise(scores: Scores, *, intervals: bool = True) -> dict[str, Any]:

@@ -16,9 +16,9 @@ import numpy as np
 
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
-from data_builders.progress import Progress
-from qad_jax import configuration, evaluate, models, parallel, schedule
+from qad_jax import configuration, evaluate, hosts, models, parallel, schedule
 from qad_jax.checkpoints import Checkpoints
+from qad_jax.hosts import Progress
 from qad_jax.input_pipeline import TrainBatches, TupleSource
 from qad_jax.models import pretrained
 from qad_jax.step import Objective, TrainState, make_predict_step, make_train_step
@@ -170,7 +170,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
     if "validation" in dataset.info.splits:
         validation = TupleSource(dataset, "validation", config.qualities, config.image_size)
     planned = schedule.plan(config, len(source))
-    configuration.claim_workdir(config, workdir)
+    with hosts.first_then_others("claim"):
+        configuration.claim_workdir(config, workdir)
 
     checkpoints = Checkpoints(workdir, dataset.info.full_name)
     if checkpoints.latest is None:
@@ -178,9 +179,10 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
     else:  # only the shapes are needed, and no file of pretrained weights
         state = checkpoints.restore(jax.eval_shape(_drawn(config, planned)))
     start = int(state.step)
-    writer = MetricsWriter(workdir, start)
+    writer = hosts.metrics_writer(workdir, start)
     run = _Run(config, planned, validation, checkpoints, writer)
-    batches = TrainBatches(source, config.batch_size, seed=config.seed, start=start)
+    rows = parallel.rows(config.batch_size)
+    batches = TrainBatches(source, config.batch_size, seed=config.seed, start=start, rows=rows)
     try:
         with Progress(planned.steps, "training", unit="step", initial=start) as progress:
             _loop(run, state, parallel.prefetch(batches), progress)
