@@ -37,19 +37,21 @@ def rows(batch_size: int) -> slice:
     return slice(jax.process_index() * own, (jax.process_index() + 1) * own)
 
 
-def check_divides(batch_size: int) -> None:
-    """Raises a `UserError` unless the devices share the batch evenly."""
+def check_divides(batch_size: int, parts: int = 1) -> None:
+    """Raises a `UserError` unless the devices share each of the batch's parts evenly."""
     devices = device_count()
     if devices != jax.local_device_count() * jax.process_count():
         raise UserError(
             f"{jax.local_device_count()} devices in process {jax.process_index()} of "
             f"{jax.process_count()}, {devices} in all: give every process the same number"
         )
-    if batch_size % devices:
-        near = max(devices, round(batch_size / devices) * devices)
+    unit = devices * parts
+    if batch_size % unit:
+        near = max(unit, round(batch_size / unit) * unit)
+        times = f" in {parts} parts (config.accumulate_steps)" if parts > 1 else ""
         raise UserError(
-            f"config.batch_size: {batch_size} tuples cannot be shared evenly by {devices} devices; "
-            f"{near} can"
+            f"config.batch_size: {batch_size} tuples cannot be shared evenly by {devices} devices"
+            f"{times}; {near} can"
         )
 
 

@@ -75,7 +75,7 @@ def _run(
         if step is not None:
             raise UserError("--step: only with --mode evaluate")
         # Before a dataset is built, which may take long.
-        parallel.check_divides(config.batch_size)
+        parallel.check_divides(config.batch_size, config.accumulate_steps)
         configuration.check_workdir(config, folder)
         if config.model.pretrained and checkpoints.latest_step(folder) is None:
             imported = pretrained.of_config(config)

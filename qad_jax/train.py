@@ -66,7 +66,10 @@ def train_step_of(
     """Compiles, on its first call, the step of a phase over all devices."""
     objective = Objective(
         models.create(
-            config.model.name, dtype=jnp.dtype(config.model.dtype), axis_name=parallel.AXIS
+            config.model.name,
+            dtype=jnp.dtype(config.model.dtype),
+            axis_name=parallel.AXIS,
+            remat=config.remat,
         ),
         layer_weights=(
             tuple(config.hsic.layer_weights)
@@ -79,7 +82,7 @@ def train_step_of(
         head_only=phase.head_only,
     )
     tx = schedule.optimiser(config, planned, phase)
-    return parallel.pmap_train(make_train_step(objective, tx, config.seed))
+    return parallel.pmap_train(make_train_step(objective, tx, config.seed, config.accumulate_steps))
 
 
 def predict_step_of(config: ml_collections.ConfigDict) -> Callable[..., Any]:
@@ -164,7 +167,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
       UserError: If data and configuration do not fit, the folder is another run's, or the loss
         is no longer a number.
     """
-    parallel.check_divides(config.batch_size)
+    parallel.check_divides(config.batch_size, config.accumulate_steps)
     source = TupleSource(dataset, "train", config.qualities, config.image_size)
     validation = None
     if "validation" in dataset.info.splits:
