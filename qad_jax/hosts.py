@@ -39,13 +39,13 @@ class Place(NamedTuple):
     Attributes:
       coordinator: Where process 0 listens; '' where that is not known.
       processes: How many there are.
-      index: Which one this is.
+      rank: Which one this is.
       devices: Which of the machine's devices it takes; None: all it sees.
     """
 
     coordinator: str
     processes: int
-    index: int
+    rank: int
     devices: list[int] | None
 
 
@@ -70,7 +70,7 @@ def connect(
     place = Place(
         coordinator or (found.coordinator if found else ""),
         processes if processes is not None else found.processes if found else 1,
-        index if index is not None else found.index if found else -1,
+        index if index is not None else found.rank if found else -1,
         found.devices if found else None,
     )
     if not found and (coordinator, processes, index) == (None, None, None):
@@ -78,7 +78,7 @@ def connect(
     for flag, missing in [
         ("--coordinator", not place.coordinator),
         ("--num_processes", not found and processes is None),
-        ("--process_id", place.index < 0),
+        ("--process_id", place.rank < 0),
     ]:
         if missing:
             raise UserError(
@@ -87,9 +87,9 @@ def connect(
             )
     if not re.fullmatch(r".+:\d+", place.coordinator):
         raise UserError(f"--coordinator: {place.coordinator!r} is not HOST:PORT")
-    if not 0 <= place.index < place.processes:
+    if not 0 <= place.rank < place.processes:
         raise UserError(
-            f"--process_id: {place.index} of {place.processes} processes; they count from 0"
+            f"--process_id: {place.rank} of {place.processes} processes; they count from 0"
         )
     if place.processes == 1:
         return
@@ -98,7 +98,7 @@ def connect(
 
 def _join(place: Place) -> None:
     print(
-        f"process {place.index} of {place.processes}: waiting at {place.coordinator}",
+        f"process {place.rank} of {place.processes}: waiting at {place.coordinator}",
         file=sys.stderr,
     )
     message = (
@@ -118,7 +118,7 @@ def _join(place: Place) -> None:
         jax.distributed.initialize(
             place.coordinator,
             place.processes,
-            place.index,
+            place.rank,
             place.devices,
             cluster_detection_method="deactivate",
             initialization_timeout=2 * CONNECT_S + 60,
