@@ -23,6 +23,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.image_size = 224  # px; each crop is resized once, to a square of this side
 
     config.batch_size = 64  # tuples, over all devices; each tuple is one image a quality
+    config.accumulate_steps = 1  # parts of a batch, one in memory at a time; see docs/training.md
+    config.remat = False  # blocks are computed again in the backward pass: less memory, more time
     config.num_epochs = 32
     config.num_steps = 0  # where positive, the length of training, whatever num_epochs says
     config.head_only_epochs = 3  # the backbone stands still, statistics included

@@ -127,6 +127,7 @@ class Checkpoints:
         Raises:
           UserError: Where this or the save before it fails, for instance because the disk is full.
         """
+        state = parallel.as_saved(state)
         with _saving(self.directory):
             self._manager.save(
                 step,

@@ -26,6 +26,7 @@ _DTYPES = ("float32", "bfloat16")
 _POSITIVE = (
     "image_size",
     "batch_size",
+    "accumulate_steps",
     "num_epochs",
     "learning_rate",
     "hsic.sigma",
@@ -137,10 +138,13 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
                 "two or more config.qualities"
             )
         fewest = ESTIMATORS[config.hsic.estimator]
-        if config.batch_size < fewest:
+        if config.batch_size < fewest * config.accumulate_steps:
+            parts = ""
+            if config.accumulate_steps > 1:
+                parts = f" in {config.accumulate_steps} parts (config.accumulate_steps)"
             raise UserError(
-                f"config.batch_size: {config.batch_size} tuples, but hsic.estimator "
-                f"{config.hsic.estimator!r} needs at least {fewest}"
+                f"config.batch_size: {config.batch_size} tuples{parts}, but hsic.estimator "
+                f"{config.hsic.estimator!r} needs at least {fewest} at a time"
             )
     config.lock()
     return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,8 +10,8 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from data_builders.progress import Progress
-from qad_jax import parallel
+from qad_jax import hosts, parallel
+from qad_jax.hosts import Progress
 from qad_jax.input_pipeline import Frames, TupleSource, frames
 from qad_jax.scores import Scores
 
@@ -27,7 +28,8 @@ def predict(
     """Scores every record of a split, on all devices.
 
     The last batch is filled up so that every batch has one shape, and what was filled in is cut
-    off again: no frame is dropped, none is counted twice.
+    off again: no frame is dropped, none is counted twice. Each process reads its own rows of every
+    batch, and every process gets all scores.
 
     Args:
       step: From `parallel.pmap_predict`.
@@ -50,15 +52,17 @@ def predict(
 
     pending: jax.Array | None = None
     with Progress(len(source), label, unit="frame") as progress:
-        for batch, images in parallel.prefetch(frames(source, batch_size), place):
+        read = frames(source, batch_size, rows=parallel.rows(batch_size))
+        for batch, images in parallel.prefetch(read, place):
             # Results are fetched one batch late, while the next one is computed.
             newer = step(variables, images)
             if pending is not None:
                 parts.append(jax.device_get(pending))
             pending = newer
             batches.append(batch._replace(images=np.empty(0, np.uint8)))
-            progress.advance(len(batch.labels))
+            progress.advance(min(batch_size, len(source) - progress.done))
     parts.append(jax.device_get(pending))
+    batches = _of_all_processes(batches)
     columns = len(qualities)
     return Scores(
         tuple(qualities),
@@ -74,3 +78,28 @@ def predict(
             ]
         ),
     )
+
+
+def _of_all_processes(batches: list[Frames]) -> list[Frames]:
+    """Puts together what each process knows of its rows of each batch."""
+    if jax.process_count() == 1:
+        return batches
+    told = hosts.gather(
+        [(b.labels.tolist(), b.method, b.video, b.identity, b.frame.tolist()) for b in batches]
+    )
+    joined = []
+    for parts in zip(*told, strict=True):
+        label, method, video, identity, frame = (
+            list(itertools.chain(*lists)) for lists in zip(*parts, strict=True)
+        )
+        joined.append(
+            Frames(
+                np.empty(0, np.uint8),
+                np.asarray(label, np.int32),
+                method,
+                video,
+                identity,
+                np.asarray(frame, np.int32),
+            )
+        )
+    return joined

@@ -11,7 +11,16 @@ import ml_collections
 
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
-from qad_jax import calibration, checkpoints, configuration, evaluate, parallel, protocol, train
+from qad_jax import (
+    calibration,
+    checkpoints,
+    configuration,
+    evaluate,
+    hosts,
+    parallel,
+    protocol,
+    train,
+)
 from qad_jax.calibration import Calibration
 from qad_jax.input_pipeline import TupleSource
 from qad_jax.models import pretrained
@@ -118,22 +127,24 @@ def evaluate_run(
         "threshold_rule": origin,
     }
     folder = workdir / "evaluation" / _folder_of(dataset.info.full_name, model.dataset) / split
-    protocol.write(folder, scores, report)
-    page = write_report(
-        folder,
-        report,
-        scores,
-        provenance=provenance.describe(
-            model=f"{model.config.model.name}, {model.config.model.dtype}",
-            checkpoint=f"step {model.step} of {workdir.name}, trained on {model.dataset}",
-            dataset=dataset.info.full_name,
-            digest=(dataset.info.metadata or {}).get("digest", {}).get(split),
-            threshold=origin,
-            devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-            configuration=configuration.to_dict(model.config),
-        ),
-        pictures=lambda row: source[row]["image"],
-    )
+    page = folder / "report.html"
+    if hosts.is_first():
+        protocol.write(folder, scores, report)
+        page = write_report(
+            folder,
+            report,
+            scores,
+            provenance=provenance.describe(
+                model=f"{model.config.model.name}, {model.config.model.dtype}",
+                checkpoint=f"step {model.step} of {workdir.name}, trained on {model.dataset}",
+                dataset=dataset.info.full_name,
+                digest=(dataset.info.metadata or {}).get("digest", {}).get(split),
+                threshold=origin,
+                devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+                configuration=configuration.to_dict(model.config),
+            ),
+            pictures=lambda row: source[row]["image"],
+        )
     return "\n".join([protocol.table(report), str(folder), protocol.headline(report), str(page)])
 
 
@@ -158,7 +169,9 @@ def _calibrate(
     were chosen on the validation split of its own.
     """
     path = workdir / "calibration.json"
+    # The first process is about to write there: what all go by is what it has read before.
     stored = calibration.read(path, step=model.step)
+    stored = stored if hosts.gather(stored is not None)[0] else None
     own = dataset.info.full_name == model.dataset
     if stored and own and stored.dataset != model.dataset:
         stored = None
@@ -172,7 +185,8 @@ def _calibrate(
         fitted = calibration.fit(validation, dataset=model.dataset, step=model.step)
         # What another call found of other qualities stays.
         stored = fitted._replace(qualities={**known, **fitted.qualities})
-        calibration.write(path, stored)
+        if hosts.is_first():
+            calibration.write(path, stored)
     if stored is None:
         return None, (
             f"0.5: nothing was chosen on validation yet; evaluate on {model.dataset} first"

@@ -95,6 +95,11 @@ class TupleSource:
         self._kept: dict[int, dict[str, Any]] | None = {} if in_memory else None
         cv2.setNumThreads(1)  # the readers are the threads
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a record's pictures: `(Q, H, W, 3)`."""
+        return (len(self.qualities), self._size, self._size, 3)
+
     def __len__(self) -> int:
         return len(self._source)
 
@@ -137,6 +142,24 @@ class _SharedFlip(grain.transforms.RandomMap):
         return {"images": images, "labels": np.int32(element["label"])}
 
 
+class _Rows(grain.MapDataset):
+    """The same rows of every batch, in the order of the batches; the others are never read."""
+
+    def __init__(self, parent: grain.MapDataset, batch_size: int, rows: slice) -> None:
+        super().__init__(parent)
+        self._batch_size, self._first, self._own = batch_size, rows.start, rows.stop - rows.start
+
+    def __len__(self) -> int:
+        return len(self._parent) // self._batch_size * self._own
+
+    def __getitem__(self, index: int) -> Any:
+        epoch, index = divmod(index, len(self))
+        batch, row = divmod(index, self._own)
+        return self._parent[
+            epoch * len(self._parent) + batch * self._batch_size + self._first + row
+        ]
+
+
 class TrainBatches(Iterator[Batch]):
     """Endless shuffled training batches; each epoch drops its own incomplete last batch."""
 
@@ -147,6 +170,7 @@ class TrainBatches(Iterator[Batch]):
         *,
         seed: int,
         start: int = 0,
+        rows: slice | None = None,
         threads: int | None = None,
     ) -> None:
         """Starts reading.
@@ -154,6 +178,7 @@ class TrainBatches(Iterator[Batch]):
         Args:
           source: The training split.
           batch_size: Tuples in a batch.
+          rows: Which of them to read, by default all: see `qad_jax.parallel.rows`.
           seed: Of the order and the mirroring.
           start: Number of batches that are past: the stream begins behind them.
           threads: Number of readers, by default as many as there are cores. Changes nothing but
@@ -167,14 +192,9 @@ class TrainBatches(Iterator[Batch]):
                 f"config.batch_size: {batch_size} tuples are more than the {len(source)} of the "
                 "train split"
             )
-        dataset = (
-            grain.MapDataset.source(source)
-            .seed(seed)
-            .shuffle()
-            .random_map(_SharedFlip())
-            .batch(batch_size, drop_remainder=True)
-            .repeat()
-        )
+        dataset = grain.MapDataset.source(source).seed(seed).shuffle().random_map(_SharedFlip())
+        rows = rows or slice(0, batch_size)
+        dataset = _Rows(dataset, batch_size, rows).batch(rows.stop - rows.start).repeat()
         self._iterator = iter(dataset.to_iter_dataset(_read_options(threads)))
         self._iterator.set_state({"next_index": start})
 
@@ -182,21 +202,32 @@ class TrainBatches(Iterator[Batch]):
         return Batch(**next(self._iterator))
 
 
-def frames(source: TupleSource, batch_size: int, threads: int | None = None) -> Iterator[Frames]:
+def frames(
+    source: TupleSource,
+    batch_size: int,
+    *,
+    rows: slice | None = None,
+    threads: int | None = None,
+) -> Iterator[Frames]:
     """All records of a split in their order, each once, in batches of equal shape.
 
     Args:
       source: The split.
       batch_size: Records in a batch; the last batch is filled up with zeros.
+      rows: Which records of each batch to read, by default all. The number of batches is that of
+        the whole split, so the last one may hold nothing but zeros.
       threads: Number of readers, by default as many as there are cores.
 
     Yields:
       Batches; `len(batch.labels)` says how many of its images are records.
     """
-    dataset = grain.MapDataset.source(source).batch(batch_size, drop_remainder=False)
+    rows = rows or slice(0, batch_size)
+    own = rows.stop - rows.start
+    chosen = [i for i in range(len(source)) if rows.start <= i % batch_size < rows.stop]
+    dataset = grain.MapDataset.source(chosen).map(source.__getitem__).batch(own)
     for records in dataset.to_iter_dataset(_read_options(threads)):
         images = records["image"]
-        spare = batch_size - len(images)
+        spare = own - len(images)
         yield Frames(
             images=np.pad(images, [(0, spare), *[(0, 0)] * 4]) if spare else images,
             labels=records["label"].astype(np.int32),
@@ -205,6 +236,9 @@ def frames(source: TupleSource, batch_size: int, threads: int | None = None) -> 
             identity=_text(records["identity"]),
             frame=records["frame"].astype(np.int32),
         )
+    if -(-len(chosen) // own) < -(-len(source) // batch_size):
+        nothing = np.empty(0, np.int32)
+        yield Frames(np.zeros((own, *source.shape), np.uint8), nothing, [], [], [], nothing)
 
 
 def _text(values: npt.NDArray[Any]) -> list[str]:

@@ -30,6 +30,11 @@ _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Wh
 _STEP = flags.DEFINE_integer(
     "step", None, "Checkpoint to evaluate; by default the best on validation."
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, where several processes train together."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
 _DEBUG = flags.DEFINE_boolean("debug", False, "Show the traceback of an error.")
 
 
@@ -89,7 +94,14 @@ def _main(argv: Sequence[str]) -> None:
         from qad_jax import run  # here, so that --help need not wait for jax
 
         run.run(
-            _CONFIG.value, _WORKDIR.value, mode=_MODE.value, split=_SPLIT.value, step=_STEP.value
+            _CONFIG.value,
+            _WORKDIR.value,
+            mode=_MODE.value,
+            split=_SPLIT.value,
+            step=_STEP.value,
+            coordinator=_COORDINATOR.value,
+            num_processes=_NUM_PROCESSES.value,
+            process_id=_PROCESS_ID.value,
         )
     except UserError as error:
         if _DEBUG.value:

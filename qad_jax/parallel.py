@@ -1,7 +1,8 @@
 """Devices: where arrays live, and `pmap` over all of them.
 
 State and variables are one replicated array a leaf, which looks the same from outside on any
-number of devices; batches are cut along their first axis.
+number of devices; batches are cut along their first axis. Each process holds its own copy of the
+state and its own rows of the batch; `pmap` maps over the devices of all processes, in their order.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_builders.errors import UserError
@@ -25,18 +27,31 @@ _IN_FLIGHT = 2
 
 
 def device_count() -> int:
-    """Number of devices of this process."""
-    return jax.local_device_count()
+    """Number of devices, those of other processes included."""
+    return jax.device_count()
 
 
-def check_divides(batch_size: int) -> None:
-    """Raises a `UserError` unless the devices share the batch evenly."""
+def rows(batch_size: int) -> slice:
+    """Which rows of every batch, of a size that the devices share evenly, are this process's."""
+    own = batch_size // jax.process_count()
+    return slice(jax.process_index() * own, (jax.process_index() + 1) * own)
+
+
+def check_divides(batch_size: int, parts: int = 1) -> None:
+    """Raises a `UserError` unless the devices share each of the batch's parts evenly."""
     devices = device_count()
-    if batch_size % devices:
-        near = max(devices, round(batch_size / devices) * devices)
+    if devices != jax.local_device_count() * jax.process_count():
         raise UserError(
-            f"config.batch_size: {batch_size} tuples cannot be shared evenly by {devices} devices; "
-            f"{near} can"
+            f"{jax.local_device_count()} devices in process {jax.process_index()} of "
+            f"{jax.process_count()}, {devices} in all: give every process the same number"
+        )
+    unit = devices * parts
+    if batch_size % unit:
+        near = max(unit, round(batch_size / unit) * unit)
+        times = f" in {parts} parts (config.accumulate_steps)" if parts > 1 else ""
+        raise UserError(
+            f"config.batch_size: {batch_size} tuples cannot be shared evenly by {devices} devices"
+            f"{times}; {near} can"
         )
 
 
@@ -45,8 +60,18 @@ def _sharding(*axes: str) -> NamedSharding:
 
 
 def replicate(tree: T) -> T:
-    """Places a pytree on all devices. Donated buffers must be placed so before the first step."""
+    """Places a pytree on all devices. Donated buffers must be placed so before the first step.
+
+    With several processes, each brings the same values.
+    """
     return jax.device_put(tree, _sharding())
+
+
+def as_saved(tree: T) -> T:
+    """A replicated pytree as checkpoints take it: one array over the devices of all processes."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(ocp.utils.fully_replicated_host_local_array_to_global_array, tree)
 
 
 def replicated_like(tree: T) -> T:
@@ -59,9 +84,9 @@ def replicated_like(tree: T) -> T:
 def shard(tree: T) -> T:
     """Cuts every leaf along its first axis, a part to each device: `(n, ...)` to `(d, n/d, ...)`.
 
-    The copies are asynchronous.
+    The n rows and the d devices are this process's. The copies are asynchronous.
     """
-    devices = device_count()
+    devices = jax.local_device_count()
     return jax.tree.map(
         lambda leaf: jax.device_put(
             leaf.reshape(devices, len(leaf) // devices, *leaf.shape[1:]), _sharding(AXIS)
@@ -92,5 +117,12 @@ def pmap_train(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pmap_predict(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Maps a predict step over the devices: replicated variables, `(d, n, ...)` pictures."""
-    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0))
+    """Maps a predict step over the devices: replicated variables, `(d, n, ...)` pictures.
+
+    The result, small beside the pictures, is gathered: every process has that of all devices.
+    """
+
+    def gathered(variables: Any, images: jax.Array) -> Any:
+        return jax.lax.all_gather(step(variables, images), AXIS)
+
+    return jax.pmap(gathered, axis_name=AXIS, in_axes=(None, 0), out_axes=None)

@@ -13,7 +13,7 @@ from absl import logging
 from data_builders import build
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
-from qad_jax import checkpoints, configuration, evaluation, parallel, train
+from qad_jax import checkpoints, configuration, evaluation, hosts, parallel, preemption, train
 from qad_jax.input_pipeline import check_qualities
 from qad_jax.models import pretrained
 
@@ -25,8 +25,11 @@ def run(
     mode: str = "train",
     split: str = "test",
     step: int | None = None,
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
 ) -> None:
-    """Does one job.
+    """Does one job, together with other processes where there are any.
 
     Args:
       config: The configuration.
@@ -34,17 +37,38 @@ def run(
       mode: 'train' (and then evaluate the best checkpoint) or 'evaluate'.
       split: What to evaluate on.
       step: Checkpoint to evaluate; None: the best on validation.
+      coordinator: See `hosts.connect`, like the next two.
+      num_processes: How many processes.
+      process_id: Which one this is.
 
     Raises:
       UserError: For anything the user can mend.
     """
     logging.set_verbosity(logging.ERROR)  # the libraries tell of every folder they look at
     _cache_compilations()
+    hosts.connect(coordinator, num_processes, process_id)
+    try:
+        _run(config, workdir, mode=mode, split=split, step=step)
+    except preemption.Preempted:  # all of them leave together
+        raise
+    except BaseException as error:
+        hosts.abandon(error)
+        if hosts.lost_another(error):
+            raise UserError(
+                "another process has ended, its own message says why; start all of them again "
+                f"to go on from the last checkpoint ({str(error).splitlines()[0]})"
+            ) from error
+        raise
+
+
+def _run(
+    config: ml_collections.ConfigDict, workdir: str, *, mode: str, split: str, step: int | None
+) -> None:
     folder = Path(workdir).expanduser().absolute()
     config = configuration.check(config)
     if mode == "train":
         if config.head_only_epochs and not config.model.pretrained:
-            print(
+            hosts.say(
                 "note: config.head_only_epochs trains a head on a backbone that config.model."
                 "pretrained has not filled; without pretrained weights, set it to 0",
                 file=sys.stderr,
@@ -52,20 +76,21 @@ def run(
         if step is not None:
             raise UserError("--step: only with --mode evaluate")
         # Before a dataset is built, which may take long.
-        parallel.check_divides(config.batch_size)
+        parallel.check_divides(config.batch_size, config.accumulate_steps)
         configuration.check_workdir(config, folder)
         configuration.check_writable(folder)
         if config.model.pretrained and checkpoints.latest_step(folder) is None:
             imported = pretrained.of_config(config)
-            print(f"{config.model.pretrained}: {imported.summary}", file=sys.stderr)
-        dataset = open_dataset(config, may_build=True)
+            hosts.say(f"{config.model.pretrained}: {imported.summary}", file=sys.stderr)
+        with hosts.first_then_others("dataset"):
+            dataset = open_dataset(config, may_build=True)
         train.train(config, folder, dataset)
         if split not in dataset.info.splits:
-            print(f"{dataset.info.full_name} has no {split} split: trained, not evaluated")
+            hosts.say(f"{dataset.info.full_name} has no {split} split: trained, not evaluated")
             return
     else:
         dataset = open_dataset(config, may_build=False)
-    print(evaluation.evaluate_run(config, folder, dataset, split=split, step=step))
+    hosts.say(evaluation.evaluate_run(config, folder, dataset, split=split, step=step))
 
 
 def open_dataset(config: ml_collections.ConfigDict, *, may_build: bool) -> PairedDatasetBuilder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -119,8 +120,34 @@ def losses(
     return (cross_entropy, hsic), (logits, changed["batch_stats"])
 
 
+def _over_microbatches(
+    objective: Objective, params: Any, batch_stats: Any, batch: Batch, key: jax.Array, count: int
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any]]:
+    """`losses` of a batch, one part of it after the other: what they return, averaged.
+
+    The backward pass goes through the parts again, so that only one at a time is in memory; its
+    price is one forward pass more.
+    """
+    parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def of_part(params: Any, part: Batch, key: jax.Array) -> Any:
+        return losses(objective, params, batch_stats, part, key)
+
+    _, (values, (logits, stats)) = jax.lax.scan(
+        lambda _, part: (None, of_part(params, *part)),
+        None,
+        (parts, jax.random.split(key, count)),
+    )
+    values, stats = jax.tree.map(lambda x: jnp.mean(x, axis=0), (values, stats))
+    return values, (logits.reshape(-1, *logits.shape[2:]), stats)
+
+
 def make_train_step(
-    objective: Objective, tx: optax.GradientTransformationExtraArgs, seed: int
+    objective: Objective,
+    tx: optax.GradientTransformationExtraArgs,
+    seed: int,
+    accumulate: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Builds the training step of one device.
 
@@ -129,6 +156,11 @@ def make_train_step(
       tx: An optimiser that takes the pullback of (cross-entropy, HSIC), such as
         `qad_jax.transforms.qad`.
       seed: Seed of dropout and stochastic depth.
+      accumulate: Into how many parts each device's batch is cut, to have one in memory at a time.
+        Cross-entropy and its gradient are those of the whole batch wherever batch norm does not
+        use the batch's statistics. Where it does, they are those of the part, and the running
+        statistics move by the mean over the parts. HSIC is the mean of that of each part, over
+        all devices.
 
     Returns:
       A pure function `(state, batch) -> (state, metrics)`. The running statistics are those of
@@ -147,7 +179,8 @@ def make_train_step(
 
         def at(params: Any) -> Any:
             # The same key at the clean and at the perturbed weights: one function is ascended.
-            return losses(objective, params, state.batch_stats, batch, key)
+            given = objective, params, state.batch_stats, batch, key
+            return losses(*given) if accumulate == 1 else _over_microbatches(*given, accumulate)
 
         values, pullback, (logits, batch_stats) = jax.vjp(at, state.params, has_aux=True)
         updates, opt_state = tx.update(

@@ -16,10 +16,10 @@ import numpy as np
 
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
-from data_builders.progress import Progress
 from qad_jax import (
     configuration,
     evaluate,
+    hosts,
     models,
     parallel,
     preemption,
@@ -28,6 +28,7 @@ from qad_jax import (
     schedule,
 )
 from qad_jax.checkpoints import Checkpoints
+from qad_jax.hosts import Progress
 from qad_jax.input_pipeline import TrainBatches, TupleSource
 from qad_jax.models import pretrained
 from qad_jax.step import Objective, TrainState, make_predict_step, make_train_step
@@ -75,7 +76,10 @@ def train_step_of(
     """Compiles, on its first call, the step of a phase over all devices."""
     objective = Objective(
         models.create(
-            config.model.name, dtype=jnp.dtype(config.model.dtype), axis_name=parallel.AXIS
+            config.model.name,
+            dtype=jnp.dtype(config.model.dtype),
+            axis_name=parallel.AXIS,
+            remat=config.remat,
         ),
         layer_weights=(
             tuple(config.hsic.layer_weights)
@@ -88,7 +92,7 @@ def train_step_of(
         head_only=phase.head_only,
     )
     tx = schedule.optimiser(config, planned, phase)
-    return parallel.pmap_train(make_train_step(objective, tx, config.seed))
+    return parallel.pmap_train(make_train_step(objective, tx, config.seed, config.accumulate_steps))
 
 
 def predict_step_of(config: ml_collections.ConfigDict) -> Callable[..., Any]:
@@ -189,7 +193,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
         is no longer a number.
       Preempted: On SIGTERM, when all that was done is saved.
     """
-    parallel.check_divides(config.batch_size)
+    parallel.check_divides(config.batch_size, config.accumulate_steps)
     open_split = functools.partial(
         TupleSource,
         dataset,
@@ -200,7 +204,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
     source = open_split("train")
     validation = open_split("validation") if "validation" in dataset.info.splits else None
     planned = schedule.plan(config, len(source))
-    configuration.claim_workdir(config, workdir)
+    with hosts.first_then_others("claim"):
+        configuration.claim_workdir(config, workdir)
 
     checkpoints = Checkpoints(workdir, resumption.circumstances(dataset))
     pending: list[dict[str, float]] = []
@@ -209,9 +214,10 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
     else:  # only the shapes are needed, and no file of pretrained weights
         state, pending = checkpoints.restore(jax.eval_shape(_drawn(config, planned)))
     start = int(state.step)
-    writer = MetricsWriter(workdir, start)
+    writer = hosts.metrics_writer(workdir, start)
     run = _Run(config, planned, validation, checkpoints, writer, untimed=len(pending))
-    batches = TrainBatches(source, config.batch_size, seed=config.seed, start=start)
+    rows = parallel.rows(config.batch_size)
+    batches = TrainBatches(source, config.batch_size, seed=config.seed, start=start, rows=rows)
     with preemption.Watch() as sigterm:  # a second SIGTERM does not cut the save short
         try:
             with Progress(planned.steps, "training", unit="step", initial=start) as progress:
@@ -219,7 +225,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
         finally:
             checkpoints.close()
             writer.close()
-        if sigterm.asked:
+        if hosts.any_of_all(sigterm.asked):
             raise preemption.Preempted(step)
 
 
@@ -251,7 +257,8 @@ def _loop(
             last = step == planned.steps
             epoch_ends = step % planned.epoch_steps == 0 or last
             saves = config.checkpoint_every_steps and step % config.checkpoint_every_steps == 0
-            if step % config.log_every_steps == 0 or epoch_ends or saves:
+            logs = step % config.log_every_steps == 0 or epoch_ends or saves
+            if logs:
                 means = run.log(step, interval)
                 progress.show(loss=means["cross_entropy"], hsic=means["hsic"])
                 interval = []
@@ -259,7 +266,8 @@ def _loop(
                 auc = run.validate(state) if epoch_ends else None
                 run.checkpoints.save(state, config, step=step, auc=auc)
                 run.clock = time.monotonic()
-            if sigterm.asked:
+            # Several processes have to agree, which would be a wait in each step.
+            if (logs or hosts.alone()) and hosts.any_of_all(sigterm.asked):
                 if not (epoch_ends or saves):
                     run.save_between(state, step, interval)
                 return step

@@ -1,5 +1,7 @@
 """The training step: one batch over any number of devices, its cost, its phases."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +9,19 @@ import optax
 import pytest
 
 from qad_jax import models, transforms
+from qad_jax.models.efficientnet import EfficientNet, Stage
+from qad_jax.models.resnet import ResNet
 from qad_jax.step import HEAD, Batch, Objective, TrainState, losses, make_train_step, normalise
 from tests.test_losses import reference
 
 PAIRS = [(0, 1), (0, 2), (1, 2)]
 LAYERS = (0.1, 0.25, 0.5, 0.0, 0.0, 0.0)
 SIZE, TUPLES, QUALITIES = 32, 16, 3
+
+
+def leaves_close(got, expected, tolerance=1e-5):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=tolerance * max(1.0, np.abs(b).max()))
 
 
 def make_batch(tuples=TUPLES, size=SIZE):
@@ -173,3 +182,117 @@ def test_hsic_costs_three_percent_at_most_and_awp_doubles():
     assert plain > 192 * 3 * 7e9  # 192 pictures, three passes, about 8 GFLOP each
     assert 1.0 < hsic / plain <= 1.03
     assert both / hsic == pytest.approx(2.0, abs=0.02)
+
+
+def accumulated(objective, tx, state, batch, count):
+    new, metrics = jax.jit(make_train_step(objective, tx, 0, count))(state, batch)
+    moved = jax.tree.map(jnp.subtract, state.params, new.params)
+    return jax.device_get((moved, new.batch_stats, metrics))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.01])
+def test_accumulation_is_exact_where_batch_norm_uses_running_statistics(gamma):
+    """Only the head learns: cross-entropy, its gradient and AWP's are those of the whole batch."""
+    model = models.create("resnet_tiny")
+    tx = optax.chain(
+        transforms.qad_gradient(gamma=gamma, hsic_weight=0.0), optax.sgd(1.0, momentum=0.5)
+    )
+    state, batch = make_state(model, tx), make_batch()
+    objective = Objective(model, (0.0,) * 6, head_only=True)
+    whole = accumulated(objective, tx, state, batch, 1)
+    for count in (2, 4):
+        leaves_close(accumulated(objective, tx, state, batch, count), whole, 1e-6)
+    assert np.abs(whole[0][HEAD]["kernel"]).max() > 1e-3
+
+
+def test_accumulation_in_training_is_the_mean_over_the_parts():
+    """Gradient, losses and running statistics against four steps on the parts, averaged by hand."""
+    step_of_part, state = gradient_step("resnet_tiny", None, 0.0)
+    batch = make_batch()
+    objective = Objective(models.create("resnet_tiny"), LAYERS)
+    tx = optax.chain(transforms.qad_gradient(gamma=0.0, hsic_weight=0.1), optax.sgd(1.0))
+    found = accumulated(objective, tx, state, batch, 4)
+    part_step, parts = jax.jit(step_of_part), []
+    for i in range(4):
+        new, metrics = part_step(state, jax.tree.map(lambda x, i=i: x[4 * i : 4 * i + 4], batch))
+        moved = jax.tree.map(jnp.subtract, state.params, new.params)
+        parts.append(jax.device_get((moved, new.batch_stats, metrics)))
+    expected = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0, dtype=np.float64), *parts)
+    leaves_close(found, expected, 1e-4)
+    assert abs(expected[2]["hsic"]) > 0.01
+
+
+def test_parts_over_devices_are_those_of_the_global_batch():
+    """Two devices, two parts: part k is the k-th half of each device's batch."""
+    tx = optax.chain(
+        transforms.qad_gradient(gamma=0.0, hsic_weight=0.1, axis_name="batch"), optax.sgd(1.0)
+    )
+    objective = Objective(
+        models.create("resnet_tiny", axis_name="batch"), LAYERS, axis_name="batch"
+    )
+    state, batch = make_state(models.create("resnet_tiny"), tx), make_batch()
+    placed = jax.tree.map(lambda x: x.reshape(2, -1, *x.shape[1:]), batch)
+    mapped = jax.pmap(
+        make_train_step(objective, tx, 0, 2),
+        axis_name="batch",
+        in_axes=(None, 0),
+        out_axes=(None, None),
+        devices=jax.local_devices()[:2],
+    )
+    new, metrics = mapped(state, placed)
+    order = np.r_[0:4, 8:12, 4:8, 12:16]
+    alone = Objective(models.create("resnet_tiny"), LAYERS)
+    tx = optax.chain(transforms.qad_gradient(gamma=0.0, hsic_weight=0.1), optax.sgd(1.0))
+    shuffled = jax.tree.map(lambda x: x[order], batch)
+    expected = accumulated(alone, tx, make_state(alone.model, tx), shuffled, 2)
+    moved = jax.tree.map(jnp.subtract, state.params, new.params)
+    leaves_close(jax.device_get((moved, new.batch_stats, metrics)), expected, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet", "efficientnet"])
+def test_rematerialisation_changes_nothing_but_memory(name):
+    """Losses, gradients and running statistics; stochastic depth draws the same twice."""
+    narrow = {
+        "resnet": partial(ResNet, stage_sizes=(1, 1, 1, 1), widths=(2, 2, 2, 2), stem_width=4),
+        "efficientnet": partial(
+            EfficientNet,
+            stages=(Stage(2, 3, 1, 1, 4), Stage(2, 3, 2, 2, 4)),
+            feature_blocks=(0, 1, 2, 3),
+            stem_width=4,
+            head_width=8,
+        ),
+    }[name]
+    state, batch, results = make_state(narrow(), optax.identity()), make_batch(8), []
+    for remat in (False, True):
+        objective = Objective(narrow(remat=remat), LAYERS)
+
+        def function(params, objective=objective):
+            values, (_, stats) = losses(
+                objective, params, state.batch_stats, batch, jax.random.key(3)
+            )
+            return values[0] - values[1], stats
+
+        gradient = jax.value_and_grad(function, has_aux=True)
+        results.append(jax.device_get(jax.jit(gradient)(state.params)))
+        kept = str(jax.make_jaxpr(gradient)(state.params))
+        assert ("remat" in kept) == remat
+    leaves_close(results[1], results[0], 1e-5)
+
+
+def test_bfloat16_is_of_the_arithmetic_alone():
+    """Parameters, their update, statistics, both losses and the logits stay float32."""
+    model = models.create("resnet_tiny", dtype=jnp.bfloat16)
+    tx = transforms.qad(1e-3, gamma=0.002, hsic_weight=0.1)
+    state = jax.eval_shape(lambda: make_state(model, tx))
+    batch = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, make_batch(8)))
+    new, metrics = jax.eval_shape(make_train_step(Objective(model, LAYERS), tx, 0, 2), state, batch)
+    kept = new.params, new.batch_stats, new.opt_state, metrics
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(kept)}
+    assert kinds == {jnp.dtype("float32"), jnp.dtype("int32")}  # and the optimiser's counts
+    given = state.params, state.batch_stats, batch, jax.random.key(0)
+    values, (logits, _) = jax.eval_shape(lambda *x: losses(Objective(model, LAYERS), *x), *given)
+    assert {leaf.dtype for leaf in (*values, logits)} == {jnp.dtype("float32")}
+    traced = str(jax.make_jaxpr(lambda *x: losses(Objective(model, LAYERS), *x))(*given))
+    convolutions = [line for line in traced.splitlines() if "= conv_general_dilated" in line]
+    assert convolutions
+    assert all("bf16" in line.partition("=")[0] for line in convolutions)

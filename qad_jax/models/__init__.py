@@ -83,6 +83,7 @@ def create(
     num_classes: int = 2,
     dtype: Any = jnp.float32,
     axis_name: str | None = None,
+    remat: bool = False,
 ) -> nn.Module:
     """Makes a backbone with its classification head.
 
@@ -93,6 +94,8 @@ def create(
         vector and the logits are float32 in either case.
       axis_name: Mapped axis over which batch norm takes its statistics; None keeps them per
         device.
+      remat: Whether the backward pass computes each block again instead of keeping what happened
+        inside it.
 
     Returns:
       A module whose ``apply(variables, images, train=...)`` gives a ``ModelOutput``. The head is
@@ -103,4 +106,4 @@ def create(
     """
     if name not in _MODELS:
         raise UserError(f"no model is called {name!r}: {nearest(name, NAMES)}")
-    return _MODELS[name](num_classes=num_classes, dtype=dtype, axis_name=axis_name)
+    return _MODELS[name](num_classes=num_classes, dtype=dtype, axis_name=axis_name, remat=remat)

@@ -38,6 +38,7 @@ from qad_jax.models.layers import (
     batch_norm,
     classifier,
     global_mean,
+    run_block,
     same_padding,
 )
 
@@ -135,6 +136,7 @@ class EfficientNet(nn.Module):
       num_classes: Number of logits.
       dtype: Type of the arithmetic; parameters, statistics, pooled vector and logits are float32.
       axis_name: Mapped axis over which batch norm takes its statistics; None keeps them local.
+      remat: Whether the backward pass computes the blocks again, to keep less in memory.
       stages: The runs of blocks.
       feature_blocks: The four blocks, counted from 0, whose outputs are features.
       stem_width: Channels after the first convolution.
@@ -150,6 +152,7 @@ class EfficientNet(nn.Module):
     num_classes: int = 2
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
     stages: tuple[Stage, ...] = _B1_STAGES
     feature_blocks: tuple[int, int, int, int] = (4, 7, 15, 22)
     stem_width: int = 32
@@ -198,7 +201,7 @@ class EfficientNet(nn.Module):
         index = 0
         for stage in self.stages:
             for stride in (stage.stride,) + (1,) * (stage.blocks - 1):
-                x = MBConv(
+                block = MBConv(
                     stage.features,
                     stage.expand,
                     stage.kernel_size,
@@ -208,7 +211,8 @@ class EfficientNet(nn.Module):
                     drop_rate=self.drop_connect_rate * index / total,
                     dtype=self.dtype,
                     name=f"blocks_{index}",
-                )(x, train=train)
+                )
+                x = run_block(block, x, train=train, remat=self.remat)
                 size = -(-size // stride)
                 if index in self.feature_blocks:
                     maps.append(x)

@@ -209,6 +209,28 @@ def batch_norm(
     )
 
 
+def run_block(block: nn.Module, x: jax.Array, *, train: bool, remat: bool) -> jax.Array:
+    """Calls a block of a model, whose input is all that the backward pass keeps of it if `remat`.
+
+    What happens inside the block is then computed again in the backward pass: activations for time.
+
+    Args:
+      block: A module of the parent that is being traced.
+      x: Its input.
+      train: Passed on.
+      remat: Whether to.
+
+    Returns:
+      The block's output, the same in either case.
+    """
+
+    def run(block: nn.Module, x: jax.Array) -> jax.Array:
+        output: jax.Array = block(x, train=train)
+        return output
+
+    return (nn.remat(run) if remat else run)(block, x)
+
+
 def global_mean(x: jax.Array) -> jax.Array:
     """Averages over the positions of a map, in float32.
 

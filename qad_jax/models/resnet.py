@@ -27,6 +27,7 @@ from qad_jax.models.layers import (
     classifier,
     global_mean,
     max_pool,
+    run_block,
 )
 
 # Plain normal, as torch draws it: flax's own he_normal is truncated and looks at the fan-in.
@@ -81,6 +82,7 @@ class ResNet(nn.Module):
       num_classes: Number of logits.
       dtype: Type of the arithmetic; parameters, statistics, pooled vector and logits are float32.
       axis_name: Mapped axis over which batch norm takes its statistics; None keeps them local.
+      remat: Whether the backward pass computes the blocks again, to keep less in memory.
       stage_sizes: Blocks in each of the four stages; all but the first stage begin with stride 2.
       widths: Channels inside the blocks of each stage.
       bottleneck: Bottleneck blocks, which give four times their width, or pairs of 3x3.
@@ -93,6 +95,7 @@ class ResNet(nn.Module):
     num_classes: int = 2
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
     stage_sizes: tuple[int, int, int, int] = (3, 4, 6, 3)
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
     bottleneck: bool = True
@@ -129,7 +132,7 @@ class ResNet(nn.Module):
         maps = []
         for stage, (blocks, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
             for block in range(blocks):
-                x = ResidualBlock(
+                residual = ResidualBlock(
                     width,
                     width * 4 if self.bottleneck else width,
                     stride=2 if stage > 0 and block == 0 else 1,
@@ -137,7 +140,8 @@ class ResNet(nn.Module):
                     dtype=self.dtype,
                     axis_name=self.axis_name,
                     name=f"layer{stage + 1}_{block}",
-                )(x, train=train)
+                )
+                x = run_block(residual, x, train=train, remat=self.remat)
             maps.append(x)
 
         pooled = global_mean(x)

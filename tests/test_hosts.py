@@ -1,0 +1,253 @@
+"""Two processes against one: the same training, and each reads what the other has saved."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from data_builders.errors import UserError
+from qad_jax import hosts
+from qad_jax.input_pipeline import TrainBatches, TupleSource, frames
+from tests.commands import call, tiny
+from tests.conftest import ROOT
+
+STEPS, LIMIT_S = 20, 240
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        return server.getsockname()[1]
+
+
+def start(processes, devices, arguments):
+    """Starts the command once for each process; one process needs no coordinator."""
+    flags = re.sub(r"device_count=\d+", f"device_count={devices}", os.environ["XLA_FLAGS"])
+    together = [f"--coordinator=localhost:{free_port()}", f"--num_processes={processes}"]
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "qad_jax.main", *arguments),
+                *([*together, f"--process_id={index}"] if processes > 1 else []),
+            ],
+            env={**os.environ, "XLA_FLAGS": flags},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(processes)
+    ]
+
+
+def finish(started, limit=LIMIT_S):
+    """Waits for all; none outlives the limit."""
+    until = time.monotonic() + limit
+    try:
+        outputs = [one.communicate(timeout=max(1, until - time.monotonic())) for one in started]
+    finally:
+        for one in started:
+            one.kill()
+    return [(one.returncode, out, err) for one, (out, err) in zip(started, outputs, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def arguments(manifest, data_dir, dataset):
+    """20 steps of 10 an epoch, HSIC and AWP on all the time."""
+
+    def of(workdir):
+        return [
+            *tiny("hkrawp_resnet", workdir, manifest, data_dir),
+            f"--config.num_steps={STEPS}",
+            "--config.head_only_epochs=0",
+            "--config.awp.warmup_epochs=0",
+            "--config.batch_size=4",
+            "--config.log_every_steps=1",
+            "--config.checkpoint_every_steps=0",
+        ]
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, arguments):
+    """The folders of the runs of one process and of two, and what the two printed."""
+    folder = tmp_path_factory.mktemp("hosts")
+    one, two = folder / "one", folder / "two"
+    results = {}
+    for workdir, processes, devices in ((one, 1, 4), (two, 2, 2)):
+        results[workdir] = finish(start(processes, devices, arguments(workdir)))
+        for status, _, err in results[workdir]:
+            assert status == 0, err
+    return one, two, results[two]
+
+
+def logged(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_train_as_one(runs):
+    one, two, _ = runs
+    lines = {folder: logged(folder) for folder in (one, two)}
+    assert [line["step"] for line in lines[one] if line["split"] == "train"] == [
+        *range(1, STEPS + 1)
+    ]
+    for a, b in zip(lines[one], lines[two], strict=True):
+        assert (a["step"], a["split"]) == (b["step"], b["split"])
+        for name in a.keys() - {"step", "split", "tuples_per_second"}:
+            assert b[name] == pytest.approx(a[name], abs=1e-5), (a["step"], name)
+    assert all(abs(line["hsic"]) > 1e-3 for line in lines[one] if line["split"] == "train")
+
+
+def test_only_the_first_process_speaks_and_writes(runs):
+    _, two, ((_, out, err), (_, other_out, other_err)) = runs
+    assert "mean" in out
+    assert "training: 20/20" in err
+    assert [line for line in other_out.splitlines() if "Gloo" not in line] == []
+    assert "training" not in other_err
+    assert len(list((two / "tensorboard").glob("events*"))) == 1
+    assert len(logged(two)) == STEPS + 2  # a validation an epoch
+
+
+def test_scores_are_the_same_and_in_the_order_of_the_records(runs):
+    one, two, _ = runs
+    there, here = (
+        (folder / "evaluation/test/scores.csv").read_text().splitlines() for folder in (one, two)
+    )
+    assert len(there) == 1 + 14 * 3
+    for a, b in zip(there[1:], here[1:], strict=True):
+        assert a.rpartition(",")[0] == b.rpartition(",")[0]
+        assert float(b.rpartition(",")[2]) == pytest.approx(float(a.rpartition(",")[2]), abs=1e-4)
+
+
+def test_each_evaluates_what_the_other_has_saved(runs, arguments, tmp_path):
+    """On another split than either has evaluated; bit for bit the same weights."""
+    one, two, _ = runs
+    for folder, processes, devices in ((one, 2, 2), (two, 1, 4)):
+        own, copy = (tmp_path / f"{folder.name}{n}" for n in "ab")
+        for target in (own, copy):
+            shutil.copytree(folder, target)
+        more = ["--mode=evaluate", "--split=validation", "--config.batch_size=5"]
+        for status, _, err in finish(start(processes, devices, [*arguments(copy), *more])):
+            assert status == 0, err
+        assert call(*arguments(own), *more).status == 0  # eight devices, in this process
+        expected, found = (
+            json.loads((f / "evaluation/validation/metrics.json").read_text()) for f in (own, copy)
+        )
+        assert found == expected
+
+
+def test_a_process_that_dies_ends_the_other(arguments, tmp_path):
+    started = start(2, 2, arguments(tmp_path / "run"))
+    until = time.monotonic() + LIMIT_S
+    while not (tmp_path / "run/config.json").exists():
+        assert time.monotonic() < until
+        assert started[0].poll() is None, started[0].communicate()
+        time.sleep(0.2)
+    started[1].send_signal(signal.SIGKILL)
+    (status, _, err), _ = finish(started, hosts.HEARTBEAT_S + 30)
+    assert status == 1
+    assert err.splitlines()[-1].startswith("error: another process"), err
+
+
+def test_rows_of_all_processes_are_the_batch(dataset):
+    source = TupleSource(dataset, "train", ("raw", "c40"), 16)
+    whole = TrainBatches(source, 12, seed=3, start=2)
+    parts = [TrainBatches(source, 12, seed=3, start=2, rows=slice(i, i + 4)) for i in (0, 4, 8)]
+    for _ in range(5):  # over the end of an epoch of three
+        expected, found = next(whole), [next(part) for part in parts]
+        np.testing.assert_array_equal(expected.images, np.concatenate([b.images for b in found]))
+        np.testing.assert_array_equal(expected.labels, np.concatenate([b.labels for b in found]))
+
+
+def test_every_process_evaluates_as_many_batches(dataset):
+    """14 records in batches of 12: the last process's part of the second batch is empty."""
+    source = TupleSource(dataset, "test", ("raw", "c40"), 16)
+    whole = list(frames(source, 12))
+    parts = [list(frames(source, 12, rows=slice(i, i + 4))) for i in (0, 4, 8)]
+    assert [len(part) for part in parts] == [2, 2, 2]
+    for b, batch in enumerate(whole):
+        images = np.concatenate([part[b].images for part in parts])
+        np.testing.assert_array_equal(images, batch.images)
+        assert [n for part in parts for n in part[b].video] == batch.video
+        assert [n for part in parts for n in part[b].frame] == list(batch.frame)
+
+
+SLURM = {
+    "SLURM_JOB_ID": "5000",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_PROCID": "2",
+    "SLURM_LOCALID": "1",
+    "SLURM_STEP_NODELIST": "gpu[07-09,12],other3",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+}
+OPEN_MPI = {
+    "OMPI_COMM_WORLD_SIZE": "3",
+    "OMPI_COMM_WORLD_RANK": "1",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "1",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+    "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1,10.148.0.1:34911",
+}
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({}, None),
+        ({**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, None),
+        (SLURM, ("gpu07:62344", 4, 2, [1])),
+        ({**SLURM, "CUDA_VISIBLE_DEVICES": "3"}, ("gpu07:62344", 4, 2, None)),
+        ({**SLURM, "SLURM_STEP_TASKS_PER_NODE": "1(x4)"}, ("gpu07:62344", 4, 2, None)),
+        ({**SLURM, "SLURM_STEP_NODELIST": "a-1,b[2-3]"}, ("a-1:62344", 4, 2, [1])),
+        (OPEN_MPI, ("10.96.0.1:62624", 3, 1, None)),
+        (
+            {**OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE": "3", "OMPI_MCA_orte_hnp_uri": ""},
+            ("", 3, 1, [0]),
+        ),
+    ],
+)
+def test_what_clusters_say(env, expected):
+    assert hosts._cluster(env) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("localhost:1", None, None), "--num_processes: several processes need"),
+        (("localhost:1", 2, None), "--process_id: several processes need"),
+        ((None, 2, 0), "--coordinator: several processes need"),
+        (("localhost", 2, 0), "--coordinator: 'localhost' is not HOST:PORT"),
+        (("localhost:1", 2, 2), "--process_id: 2 of 2 processes"),
+    ],
+)
+def test_flags_that_do_not_fit(given, message):
+    with pytest.raises(UserError, match=message):
+        hosts.connect(*given)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_nobody_there_is_one_line(index):
+    code = (
+        "from qad_jax import hosts\n"
+        "hosts.CONNECT_S = 2\n"
+        f"hosts.connect('localhost:{free_port()}', 2, {index})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: --coordinator: not all of 2 processes")
+    assert "stack trace" not in done.stderr
