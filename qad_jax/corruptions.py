@@ -52,7 +52,7 @@ def resize(image: Image, factor: float, rng: np.random.Generator) -> Image:
     return _uint8(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
-def _uint8(image: npt.NDArray[Any]) -> Image:
+def _uint8(image: Any) -> Image:
     return np.asarray(image, np.uint8)
 
 

@@ -11,7 +11,16 @@ import ml_collections
 
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
-from qad_jax import calibration, checkpoints, configuration, evaluate, parallel, protocol, train
+from qad_jax import (
+    calibration,
+    checkpoints,
+    configuration,
+    evaluate,
+    parallel,
+    protocol,
+    robustness,
+    train,
+)
 from qad_jax.calibration import Calibration
 from qad_jax.input_pipeline import TupleSource
 from qad_jax.models import pretrained
@@ -80,6 +89,8 @@ def evaluate_run(
     *,
     split: str,
     step: int | None = None,
+    with_robustness: bool = False,
+    against: Path | None = None,
 ) -> str:
     """Evaluates a checkpoint of a run and writes the results into the run's folder.
 
@@ -93,6 +104,8 @@ def evaluate_run(
       dataset: A builder whose dataset is built.
       split: Its split.
       step: Which checkpoint; None: the best on validation.
+      with_robustness: Whether to evaluate the best quality under corruptions, too.
+      against: Folder of a second run to measure the robustness of.
 
     Returns:
       The table, the sentence on the weakest quality, and where the files are.
@@ -119,6 +132,16 @@ def evaluate_run(
     }
     folder = workdir / "evaluation" / _folder_of(dataset.info.full_name, model.dataset) / split
     protocol.write(folder, scores, report)
+    if with_robustness:
+        runs = [(workdir.name, model, scores)]
+        if against is not None:
+            other = Model.restore(against, name)
+            source_of_other = TupleSource(dataset, split, config.qualities, other.config.image_size)
+            scored = other.score(source_of_other, batch_size=config.batch_size, label=against.name)
+            called = str(against) if against.name == workdir.name else against.name
+            runs.append((called, other, scored))
+        measured = robustness.measure(dataset, split, runs, batch_size=config.batch_size)
+        robustness.write(folder, measured)
     page = write_report(
         folder,
         report,
@@ -133,6 +156,7 @@ def evaluate_run(
             configuration=configuration.to_dict(model.config),
         ),
         pictures=lambda row: source[row]["image"],
+        robustness=robustness.read(folder, step=model.step),
     )
     return "\n".join([protocol.table(report), str(folder), protocol.headline(report), str(page)])
 

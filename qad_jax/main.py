@@ -29,6 +29,12 @@ _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Wh
 _STEP = flags.DEFINE_integer(
     "step", None, "Checkpoint to evaluate; by default the best on validation."
 )
+_ROBUSTNESS = flags.DEFINE_boolean(
+    "robustness", False, "Evaluate the best quality under JPEG, blur, noise and resizing, too."
+)
+_AGAINST = flags.DEFINE_string(
+    "against", None, "A second run's folder, whose robustness is drawn beside this one's."
+)
 _DEBUG = flags.DEFINE_boolean("debug", False, "Show the traceback of an error.")
 
 
@@ -88,7 +94,13 @@ def _main(argv: Sequence[str]) -> None:
         from qad_jax import run  # here, so that --help need not wait for jax
 
         run.run(
-            _CONFIG.value, _WORKDIR.value, mode=_MODE.value, split=_SPLIT.value, step=_STEP.value
+            _CONFIG.value,
+            _WORKDIR.value,
+            mode=_MODE.value,
+            split=_SPLIT.value,
+            step=_STEP.value,
+            robustness=_ROBUSTNESS.value,
+            against=_AGAINST.value,
         )
     except UserError as error:
         if _DEBUG.value:

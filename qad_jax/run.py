@@ -25,6 +25,8 @@ def run(
     mode: str = "train",
     split: str = "test",
     step: int | None = None,
+    robustness: bool = False,
+    against: str | None = None,
 ) -> None:
     """Does one job.
 
@@ -34,6 +36,8 @@ def run(
       mode: 'train' (and then evaluate the best checkpoint) or 'evaluate'.
       split: What to evaluate on.
       step: Checkpoint to evaluate; None: the best on validation.
+      robustness: Evaluate under corruptions, too.
+      against: Folder of a second run whose robustness is measured beside it.
 
     Raises:
       UserError: For anything the user can mend.
@@ -42,6 +46,8 @@ def run(
     _cache_compilations()
     folder = Path(workdir).expanduser().absolute()
     config = configuration.check(config)
+    if against is not None and not robustness:
+        raise UserError("--against: only with --robustness")
     if mode == "train":
         if config.head_only_epochs and not config.model.pretrained:
             print(
@@ -49,8 +55,9 @@ def run(
                 "pretrained has not filled; without pretrained weights, set it to 0",
                 file=sys.stderr,
             )
-        if step is not None:
-            raise UserError("--step: only with --mode evaluate")
+        for flag, given in (("step", step is not None), ("robustness", robustness)):
+            if given:
+                raise UserError(f"--{flag}: only with --mode evaluate")
         # Before a dataset is built, which may take long.
         parallel.check_divides(config.batch_size)
         configuration.check_workdir(config, folder)
@@ -64,7 +71,17 @@ def run(
             return
     else:
         dataset = open_dataset(config, may_build=False)
-    print(evaluation.evaluate_run(config, folder, dataset, split=split, step=step))
+    print(
+        evaluation.evaluate_run(
+            config,
+            folder,
+            dataset,
+            split=split,
+            step=step,
+            with_robustness=robustness,
+            against=None if against is None else Path(against).expanduser().absolute(),
+        )
+    )
 
 
 def open_dataset(config: ml_collections.ConfigDict, *, may_build: bool) -> PairedDatasetBuilder:

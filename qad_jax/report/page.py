@@ -58,6 +58,7 @@ def render(
     figures: Mapping[str, Sequence[Figure]],
     hardest: Sequence[Clip],
     provenance: Mapping[str, Any],
+    notes: Mapping[str, str] | None = None,
 ) -> str:
     """Renders the page.
 
@@ -66,6 +67,7 @@ def render(
       figures: Title of a section: its figures.
       hardest: The clips that were judged worst.
       provenance: What made the scores.
+      notes: Title of a section: what it says in words.
 
     Returns:
       The page. Every name in it is escaped: names of videos are strangers' text.
@@ -85,7 +87,10 @@ def render(
     ]
     for section, drawn in figures.items():
         if drawn:
-            parts += [f"<h2>{_text(section)}</h2>", '<div class="figures">']
+            parts.append(f"<h2>{_text(section)}</h2>")
+            if notes and section in notes:
+                parts.append(f"<p>{_text(notes[section])}</p>")
+            parts.append('<div class="figures">')
             parts += [_figure(one) for one in drawn]
             parts.append("</div>")
     parts += _hardest(hardest)
