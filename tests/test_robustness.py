@@ -12,7 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.metrics import roc_auc_score
 
-from qad_jax import checkpoints, models, robustness
+from qad_jax import checkpoints, models, protocol, robustness
 from qad_jax.corruptions import CORRUPTIONS
 from qad_jax.robustness import CorruptedSource
 from qad_jax.step import normalise
@@ -133,6 +133,15 @@ def test_the_report_draws_both_and_says_what_costs_most(folders, measured):
         assert (folder / "figures" / f"robustness_{name}.png").exists()
 
 
+def test_the_folder_has_a_model_card(folders, measured):
+    text = (folders[0] / "MODEL_CARD.md").read_text()
+    report = json.loads((folders[0] / "evaluation/test/metrics.json").read_text())
+    assert protocol.headline(report) in text
+    assert robustness.headline(measured) in text
+    assert "Trained on: not known" in text  # nothing was: the weights came from elsewhere
+    assert '"image_size": 32' in text
+
+
 def test_the_worst_is_named():
     def points(*values):
         return [{"strength": i, "frame": {"auc": v}} for i, v in enumerate(values)]
@@ -153,7 +162,8 @@ def test_results_on_other_data_lie_apart_and_leave_the_own(
 ):
     own = folders[0] / "evaluation/test"
     before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
-    calibration = (folders[0] / "calibration.json").read_bytes()
+    shared = [folders[0] / name for name in ("calibration.json", "MODEL_CARD.md")]
+    before.update({path: path.read_bytes() for path in shared})
     monkeypatch.setattr(checkpoints, "dataset_of", lambda *_: "elsewhere/all/1.0.0")
     result = call(*evaluating(folders[0], manifest, data_dir))
     assert result.status == 0, result.err
@@ -165,7 +175,6 @@ def test_results_on_other_data_lie_apart_and_leave_the_own(
     }
     assert not (apart / "robustness.json").exists()
     assert {path: path.read_bytes() for path in before} == before
-    assert (folders[0] / "calibration.json").read_bytes() == calibration
 
 
 @pytest.mark.parametrize(
