@@ -14,6 +14,7 @@ CONFIG = {
     "model": {"name": "resnet_tiny", "dtype": "float32", "pretrained": "a/b/start.pth"},
     "image_size": 32,
     "qualities": ["raw"],
+    "dataset": {"name": "d", "data_dir": "/home/someone/data"},
 }
 
 
@@ -47,7 +48,8 @@ def test_every_number_is_there_with_its_interval(dataset):
                 expected = f"{100 * found[name]:.1f} ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})"
                 assert cell.removesuffix(" |") == expected
     assert protocol.headline(report) in numbers
-    assert json.loads(section(text, "Configuration").strip().strip("`").removeprefix("json"))
+    stored = json.loads(section(text, "Configuration").strip().strip("`").removeprefix("json"))
+    assert stored["image_size"] == 32
 
 
 def test_what_it_is_for_and_where_it_ends(dataset):
@@ -62,6 +64,8 @@ def test_what_it_is_for_and_where_it_ends(dataset):
     assert "resnet\\_tiny, 32 px" in model
     assert "Trained on: d/1.0.0" in model
     assert "Started from: start.pth" in model
+    assert "/home/someone" not in text
+    assert "a/b" not in text
     imported, _ = rendered(dataset, trained_on=None)
     assert "Trained on: not known" in imported
 
