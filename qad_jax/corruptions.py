@@ -76,6 +76,6 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "blur": Corruption("Gaussian blur, standard deviation in px", (0.5, 1, 1.5, 2, 3, 4), blur),
     "noise": Corruption("Gaussian noise, standard deviation of 255", (2, 5, 10, 15, 25, 40), noise),
     "resize": Corruption(
-        "resized down and up, factor of the side", (1.25, 1.5, 2, 3, 4, 6), resize
+        "resizing down and up, factor of the side", (1.25, 1.5, 2, 3, 4, 6), resize
     ),
 }

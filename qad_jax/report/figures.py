@@ -168,6 +168,14 @@ def reliability(scores: Scores, temperatures: Mapping[str, float | None]) -> lis
 def robustness(measured: Mapping[str, Any]) -> list[Figure]:
     """Frame AUC over the strength of each corruption, a curve for each run."""
     made = []
+    every = [
+        value
+        for run in measured["runs"]
+        for points in run["curves"].values()
+        for point in (run["clean"], *points)
+        for value in point["frame"].values()
+        if value is not None
+    ]
     for name, title in TITLES.items():
         runs = [(i, run) for i, run in enumerate(measured["runs"]) if run["curves"].get(name)]
         with _axes(title, "frame AUC") as axes:
@@ -188,6 +196,8 @@ def robustness(measured: Mapping[str, Any]) -> list[Figure]:
                 continue
             if name in FALLING:
                 axes.invert_xaxis()
+            # One scale for all: what costs more is to look so.
+            axes.set_ylim(min(every) - 0.01, max(every) + 0.01)
             axes.legend(loc="lower left")
             what = TITLES[name].partition(",")[0]
             made.append(_finished(axes, f"robustness_{name}", f"AUC under {what}"))

@@ -25,10 +25,10 @@ h1 { font-size: 1.5rem; line-height: 1.25; margin: 0.2rem 0; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 0.6rem; border-bottom: 1px solid var(--line); }
 .headline { font-size: 1.2rem; border-left: 4px solid var(--mark); padding-left: 0.8rem; }
 .soft, figcaption, caption { color: var(--soft); font-size: 0.9rem; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; } .wide + .wide { margin-top: 1.4rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.92rem;
   white-space: nowrap; }
-caption { text-align: left; white-space: normal; }
+caption { text-align: left; white-space: normal; max-width: calc(100vw - 3.4rem); }
 th, td { padding: 0.25rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
 tbody tr:nth-child(even) { background: var(--band); }
