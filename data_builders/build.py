@@ -202,7 +202,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     recipe = parser.add_argument_group("datasets made from videos")
     recipe.add_argument("--doctor", action="store_true", help="look at the folder; build nothing")
-    recipe.add_argument("--qualities", help="raw,c23,c40: raw, cNN (H.264 at CRF NN) or random")
+    recipe.add_argument(
+        "--qualities", help="raw,c23,c40: raw, cNN (H.264 at CRF NN), random or messenger"
+    )
     recipe.add_argument("--frames_per_video", type=int, help="spread evenly (32)")
     recipe.add_argument("--faces", help="mtcnn, none (the pictures are crops), or a JSON of boxes")
     recipe.add_argument("--seed", type=int, help="of quality 'random' (0)")

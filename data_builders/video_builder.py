@@ -60,8 +60,8 @@ class VideoDatasetBuilder(
           manual_dir: The folder that was downloaded.
           config: Which part of the dataset, where it has parts; or a configuration of another
             recipe, to open what has been built by it.
-          qualities: What the records hold, best first: 'raw', 'cNN', 'random'. Those not on disk
-            are made from the best that is.
+          qualities: What the records hold, best first: 'raw', 'cNN', 'random', 'messenger'. Those
+            not on disk are made from the best that is.
           frames_per_video: Frames of each video, spread evenly.
           face_source: Where boxes come from; by default MTCNN.
           seed: Of quality 'random'.

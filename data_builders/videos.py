@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +21,10 @@ from data_builders.paired import Clip, Image
 #: A CRF drawn for each video, from the seed: a quality no detector can have learned by heart.
 RANDOM = "random"
 _RANDOM_CRF = (18, 45)
+#: What is left after a messenger has shrunk and compressed a video, and another has done so again.
+MESSENGER = "messenger"
+_MESSENGER_SIDE = 480  # px, the shorter side at most
+_MESSENGER_CRFS = (28, 32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,13 +112,14 @@ def check_qualities(qualities: Sequence[str]) -> tuple[str, ...]:
     """Returns the qualities as a tuple.
 
     Raises:
-      UserError: Where one is not 'raw', 'cNN' with a CRF from 1 to 51, or 'random', or is repeated.
+      UserError: Where one is not 'raw', 'cNN' with a CRF from 1 to 51, 'random' or 'messenger', or
+        is repeated.
     """
     for quality in qualities:
-        if quality not in ("raw", RANDOM) and not _crf_of(quality):
+        if quality not in ("raw", RANDOM, MESSENGER) and not _crf_of(quality):
             raise UserError(
-                f"--qualities: {quality!r} is not a quality; raw, random, or c and a CRF from 1 to "
-                "51, such as c23"
+                f"--qualities: {quality!r} is not a quality; raw, random, messenger, or c and a "
+                "CRF from 1 to 51, such as c23"
             )
     if len(set(qualities)) < len(qualities) or not qualities:
         raise UserError(f"--qualities: {', '.join(qualities)} must be different, at least one")
@@ -163,6 +169,8 @@ def read(source: VideoSource) -> Clip:
             frames: Sequence[Image] = best
         elif quality in on_disk:
             frames = list(_pick(video.decode(on_disk[quality]), indices, on_disk[quality]))
+        elif quality == MESSENGER:
+            frames = _sent_on(files.best, indices)
         else:
             frames = _reencoded(files.best, crf_of(source, quality), indices)
         crops[quality] = [faces.crop(f, box) for f, box in zip(frames, boxes, strict=True)]
@@ -210,6 +218,28 @@ def _reencoded(path: Path, crf: int, indices: Sequence[int]) -> list[Image]:
     rate: Fraction = video.probe(path).rate
     data = video.encode_h264(_even(video.decode(path)), crf=crf, fps=rate)
     return list(_pick(video.decode(data), indices, path))
+
+
+def _sent_on(path: Path, indices: Sequence[int]) -> list[Image]:
+    """Frames of a video made smaller and compressed twice, on the source's pixels again.
+
+    The boxes are of the source: a picture that was made smaller is enlarged to its size.
+    """
+    rate: Fraction = video.probe(path).rate
+    height, width = next(video.decode(path)).shape[:2]
+    shorter = min(height, width)
+    frames = video.decode(path)
+    if shorter > _MESSENGER_SIDE:
+        scale = _MESSENGER_SIDE / shorter
+        small = (2 * round(width * scale / 2), 2 * round(height * scale / 2))
+        frames = (cv2.resize(f, small, interpolation=cv2.INTER_AREA) for f in frames)
+    data = video.encode_h264(_even(frames), crf=_MESSENGER_CRFS[0], fps=rate)
+    data = video.encode_h264(video.decode(data), crf=_MESSENGER_CRFS[1], fps=rate)
+    received = list(_pick(video.decode(data), indices, path))
+    if shorter <= _MESSENGER_SIDE:
+        return received
+    enlarged = (cv2.resize(f, (width, height), interpolation=cv2.INTER_CUBIC) for f in received)
+    return [np.asarray(frame, np.uint8) for frame in enlarged]
 
 
 def _even(frames: Iterator[Image]) -> Iterator[npt.NDArray[np.uint8]]:

@@ -19,14 +19,16 @@ from qad_jax import (
     hosts,
     parallel,
     protocol,
+    robustness,
     train,
 )
 from qad_jax.calibration import Calibration
 from qad_jax.input_pipeline import TupleSource
 from qad_jax.models import pretrained
-from qad_jax.report import provenance
+from qad_jax.report import card, provenance
 from qad_jax.report import write as write_report
 from qad_jax.scores import Scores
+from qad_jax.writer import write_whole
 
 
 class Model(NamedTuple):
@@ -89,6 +91,8 @@ def evaluate_run(
     *,
     split: str,
     step: int | None = None,
+    with_robustness: bool = False,
+    against: Path | None = None,
 ) -> str:
     """Evaluates a checkpoint of a run and writes the results into the run's folder.
 
@@ -102,6 +106,8 @@ def evaluate_run(
       dataset: A builder whose dataset is built.
       split: Its split.
       step: Which checkpoint; None: the best on validation.
+      with_robustness: Whether to evaluate the best quality under corruptions, too.
+      against: Folder of a second run to measure the robustness of.
 
     Returns:
       The table, the sentence on the weakest quality, and where the files are.
@@ -120,31 +126,58 @@ def evaluate_run(
     scores = model.score(source, batch_size=config.batch_size, label=split)
     chosen, origin = _calibrate(model, config, workdir, dataset, scores if split == _VAL else None)
     report = {
-        "dataset": dataset.info.full_name,
+        "dataset": name,
         "split": split,
         "step": model.step,
         **protocol.summarise(scores, chosen=chosen),
         "threshold_rule": origin,
     }
-    folder = workdir / "evaluation" / _folder_of(dataset.info.full_name, model.dataset) / split
+    folder = workdir / "evaluation" / _folder_of(name, model.dataset) / split
+    if with_robustness:
+        runs = [(workdir.name, model, scores)]
+        if against is not None:
+            other = Model.restore(against, name)
+            source_of_other = TupleSource(dataset, split, config.qualities, other.config.image_size)
+            scored = other.score(source_of_other, batch_size=config.batch_size, label=against.name)
+            called = str(against) if against.name == workdir.name else against.name
+            runs.append((called, other, scored))
+        curves = robustness.measure(dataset, split, runs, batch_size=config.batch_size)
+        if hosts.is_first():
+            robustness.write(folder, curves)
     page = folder / "report.html"
-    if hosts.is_first():
-        protocol.write(folder, scores, report)
-        page = write_report(
-            folder,
+    if not hosts.is_first():
+        return str(page)
+    protocol.write(folder, scores, report)
+    measured = robustness.read(folder, step=model.step)
+    facts = provenance.describe(
+        model=f"{model.config.model.name}, {model.config.model.dtype}",
+        checkpoint=f"step {model.step} of {workdir.name}, trained on {model.dataset}",
+        dataset=name,
+        digest=(dataset.info.metadata or {}).get("digest", {}).get(split),
+        threshold=origin,
+        devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        configuration=configuration.to_dict(model.config),
+    )
+    page = write_report(
+        folder,
+        report,
+        scores,
+        provenance=facts,
+        pictures=lambda row: source[row]["image"],
+        robustness=measured,
+    )
+    if split == "test" and name == model.dataset:
+        fakes = zip(scores.method, scores.label, strict=True)
+        written = card.render(
             report,
-            scores,
-            provenance=provenance.describe(
-                model=f"{model.config.model.name}, {model.config.model.dtype}",
-                checkpoint=f"step {model.step} of {workdir.name}, trained on {model.dataset}",
-                dataset=dataset.info.full_name,
-                digest=(dataset.info.metadata or {}).get("digest", {}).get(split),
-                threshold=origin,
-                devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-                configuration=configuration.to_dict(model.config),
-            ),
-            pictures=lambda row: source[row]["image"],
+            dataset=dataset,
+            trained_on=model.dataset if model.step else None,  # step 0: from elsewhere
+            methods=sorted({method for method, label in fakes if label}),
+            config=configuration.to_dict(model.config),
+            provenance=facts,
+            measured=measured,
         )
+        write_whole(workdir / "MODEL_CARD.md", written)
     return "\n".join([protocol.table(report), str(folder), protocol.headline(report), str(page)])
 
 

@@ -7,7 +7,7 @@ how many threads read: shuffling and batching come before reading ahead.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -115,21 +115,26 @@ class TupleSource:
             record = self._source[index]
         except RuntimeError as error:
             raise UserError(f"{self._name}: record {index} is damaged; build it again") from error
-        images = [self._decode(index, record["image"][quality]) for quality in self.qualities]
-        return {**record, "image": np.stack(images)}
+        return {**record, "image": np.stack(self._pictures(index, record["image"]))}
+
+    def _pictures(self, index: int, stored: Mapping[str, bytes]) -> list[npt.NDArray[Any]]:
+        return [self._resized(self._decode(index, stored[name])) for name in self.qualities]
 
     def _decode(self, index: int, data: bytes) -> npt.NDArray[Any]:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         if image is None:
             raise UserError(f"{self._name}: picture of record {index} is damaged; build it again")
-        if image.shape[:2] != (self._size, self._size):
-            shrinks = min(image.shape[:2]) > self._size
-            image = cv2.resize(
-                image,
-                (self._size, self._size),
-                interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
-            )
         return image
+
+    def _resized(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if image.shape[:2] == (self._size, self._size):
+            return image
+        shrinks = min(image.shape[:2]) > self._size
+        return cv2.resize(
+            image,
+            (self._size, self._size),
+            interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
+        )
 
 
 class _SharedFlip(grain.transforms.RandomMap):

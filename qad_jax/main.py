@@ -35,6 +35,12 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
+_ROBUSTNESS = flags.DEFINE_boolean(
+    "robustness", False, "Evaluate the best quality under JPEG, blur, noise and resizing, too."
+)
+_AGAINST = flags.DEFINE_string(
+    "against", None, "A second run's folder, whose robustness is drawn beside this one's."
+)
 _DEBUG = flags.DEFINE_boolean("debug", False, "Show the traceback of an error.")
 
 
@@ -102,6 +108,8 @@ def _main(argv: Sequence[str]) -> None:
             coordinator=_COORDINATOR.value,
             num_processes=_NUM_PROCESSES.value,
             process_id=_PROCESS_ID.value,
+            robustness=_ROBUSTNESS.value,
+            against=_AGAINST.value,
         )
     except UserError as error:
         if _DEBUG.value:

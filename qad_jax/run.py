@@ -28,6 +28,8 @@ def run(
     coordinator: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
+    robustness: bool = False,
+    against: str | None = None,
 ) -> None:
     """Does one job, together with other processes where there are any.
 
@@ -40,6 +42,8 @@ def run(
       coordinator: See `hosts.connect`, like the next two.
       num_processes: How many processes.
       process_id: Which one this is.
+      robustness: Evaluate under corruptions, too.
+      against: Folder of a second run whose robustness is measured beside it.
 
     Raises:
       UserError: For anything the user can mend.
@@ -48,7 +52,15 @@ def run(
     _cache_compilations()
     hosts.connect(coordinator, num_processes, process_id)
     try:
-        _run(config, workdir, mode=mode, split=split, step=step)
+        _run(
+            config,
+            workdir,
+            mode=mode,
+            split=split,
+            step=step,
+            robustness=robustness,
+            against=against,
+        )
     except preemption.Preempted:  # all of them leave together
         raise
     except BaseException as error:
@@ -62,10 +74,19 @@ def run(
 
 
 def _run(
-    config: ml_collections.ConfigDict, workdir: str, *, mode: str, split: str, step: int | None
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    *,
+    mode: str,
+    split: str,
+    step: int | None,
+    robustness: bool,
+    against: str | None,
 ) -> None:
     folder = Path(workdir).expanduser().absolute()
     config = configuration.check(config)
+    if against is not None and not robustness:
+        raise UserError("--against: only with --robustness")
     if mode == "train":
         if config.head_only_epochs and not config.model.pretrained:
             hosts.say(
@@ -73,8 +94,9 @@ def _run(
                 "pretrained has not filled; without pretrained weights, set it to 0",
                 file=sys.stderr,
             )
-        if step is not None:
-            raise UserError("--step: only with --mode evaluate")
+        for flag, given in (("step", step is not None), ("robustness", robustness)):
+            if given:
+                raise UserError(f"--{flag}: only with --mode evaluate")
         # Before a dataset is built, which may take long.
         parallel.check_divides(config.batch_size, config.accumulate_steps)
         configuration.check_workdir(config, folder)
@@ -90,7 +112,17 @@ def _run(
             return
     else:
         dataset = open_dataset(config, may_build=False)
-    hosts.say(evaluation.evaluate_run(config, folder, dataset, split=split, step=step))
+    hosts.say(
+        evaluation.evaluate_run(
+            config,
+            folder,
+            dataset,
+            split=split,
+            step=step,
+            with_robustness=robustness,
+            against=None if against is None else Path(against).expanduser().absolute(),
+        )
+    )
 
 
 def open_dataset(config: ml_collections.ConfigDict, *, may_build: bool) -> PairedDatasetBuilder:

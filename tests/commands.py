@@ -23,8 +23,8 @@ def call(*arguments: object) -> Result:
     """Runs `python -m qad_jax.main` with arguments, without the start of a process."""
     out, err, status = io.StringIO(), io.StringIO(), 0
     flags.FLAGS.unparse_flags()
-    hosts = ("coordinator", "num_processes", "process_id")
-    for name in ("config", "workdir", "mode", "split", "step", "debug", *hosts):
+    own = ("config", "workdir", "mode", "split", "step", "robustness", "against", "debug")
+    for name in (*own, "coordinator", "num_processes", "process_id"):
         flags.FLAGS[name].unparse()
     for name in [name for name in flags.FLAGS if name.startswith("config.")]:
         delattr(flags.FLAGS, name)  # made while parsing, one for each field that is overridden

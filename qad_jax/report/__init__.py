@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qad_jax import metrics
+from qad_jax import robustness as robustness_of
 from qad_jax.report import figures, hardest, page
 from qad_jax.scores import Scores
 from qad_jax.writer import write_whole
@@ -24,6 +25,7 @@ def write(
     *,
     provenance: Mapping[str, Any],
     pictures: Callable[[int], npt.NDArray[np.uint8]] | None = None,
+    robustness: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes `report.html`, `figures/*.png` and `metrics.csv`.
 
@@ -33,6 +35,7 @@ def write(
       scores: Of the frames.
       provenance: What made the scores.
       pictures: Row of `scores` to the `(k, H, W, 3)` crops of the frame, where there are any.
+      robustness: What `robustness.json` holds, where it was measured.
 
     Returns:
       The page.
@@ -46,6 +49,7 @@ def write(
             for level, part in (("frame", scores), ("video", scores.videos()))
             if (figure := figures.roc(part, level))
         ],
+        "Robustness": figures.robustness(robustness) if robustness else [],
         "Scores": figures.histograms(scores, thresholds),
         "Reliability": figures.reliability(scores, temperatures),
     }
@@ -54,7 +58,11 @@ def write(
     write_whole(folder / "metrics.csv", _rows(report))
     path = folder / "report.html"
     clips = hardest.choose(scores, pictures)
-    write_whole(path, page.render(report, figures=drawn, hardest=clips, provenance=provenance))
+    notes = {"Robustness": robustness_of.headline(robustness)} if robustness else {}
+    write_whole(
+        path,
+        page.render(report, figures=drawn, notes=notes, hardest=clips, provenance=provenance),
+    )
     return path
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qad_jax import calibration, metrics
+from qad_jax.robustness import FALLING, TITLES
 from qad_jax.scores import Scores
 
 # Stands for "the page's text colour" until the SVG is written; in a PNG it is nearly black.
@@ -161,4 +162,43 @@ def reliability(scores: Scores, temperatures: Mapping[str, float | None]) -> lis
                 axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
                 axes.legend(loc="upper left")
                 made.append(_finished(axes, f"reliability_{when}", f"Reliability, {title}"))
+    return made
+
+
+def robustness(measured: Mapping[str, Any]) -> list[Figure]:
+    """Frame AUC over the strength of each corruption, a curve for each run."""
+    made = []
+    every = [
+        value
+        for run in measured["runs"]
+        for points in run["curves"].values()
+        for point in (run["clean"], *points)
+        for value in point["frame"].values()
+        if value is not None
+    ]
+    for name, title in TITLES.items():
+        runs = [(i, run) for i, run in enumerate(measured["runs"]) if run["curves"].get(name)]
+        with _axes(title, "frame AUC") as axes:
+            for i, run in runs:
+                points = [p for p in run["curves"][name] if p["frame"]["auc"] is not None]
+                x = [point["strength"] for point in points]
+                style = {**_style(i), "marker": "os^Dvx*"[i % 7], "markersize": 3.5}
+                label = f"{run['name']}, step {run['step']}"
+                axes.plot(x, [p["frame"]["auc"] for p in points], label=label, **style)
+                known = [p for p in points if p["frame"]["auc_low"] is not None]
+                ends = [[p["frame"][end] for p in known] for end in ("auc_low", "auc_high")]
+                strengths = [p["strength"] for p in known]
+                axes.fill_between(strengths, *ends, color=_COLOURS[i % 7], alpha=0.15, linewidth=0)
+                clean = run["clean"]["frame"]["auc"]
+                if clean is not None:
+                    axes.axhline(clean, color=_COLOURS[i % 7], alpha=0.6, linewidth=0.7)
+            if not axes.lines:
+                continue
+            if name in FALLING:
+                axes.invert_xaxis()
+            # One scale for all: what costs more is to look so.
+            axes.set_ylim(min(every) - 0.01, max(every) + 0.01)
+            axes.legend(loc="lower left")
+            what = TITLES[name].partition(",")[0]
+            made.append(_finished(axes, f"robustness_{name}", f"AUC under {what}"))
     return made

@@ -25,10 +25,10 @@ h1 { font-size: 1.5rem; line-height: 1.25; margin: 0.2rem 0; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 0.6rem; border-bottom: 1px solid var(--line); }
 .headline { font-size: 1.2rem; border-left: 4px solid var(--mark); padding-left: 0.8rem; }
 .soft, figcaption, caption { color: var(--soft); font-size: 0.9rem; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; } .wide + .wide { margin-top: 1.4rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.92rem;
   white-space: nowrap; }
-caption { text-align: left; white-space: normal; }
+caption { text-align: left; white-space: normal; max-width: calc(100vw - 3.4rem); }
 th, td { padding: 0.25rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
 tbody tr:nth-child(even) { background: var(--band); }
@@ -58,6 +58,7 @@ def render(
     figures: Mapping[str, Sequence[Figure]],
     hardest: Sequence[Clip],
     provenance: Mapping[str, Any],
+    notes: Mapping[str, str] | None = None,
 ) -> str:
     """Renders the page.
 
@@ -66,6 +67,7 @@ def render(
       figures: Title of a section: its figures.
       hardest: The clips that were judged worst.
       provenance: What made the scores.
+      notes: Title of a section: what it says in words.
 
     Returns:
       The page. Every name in it is escaped: names of videos are strangers' text.
@@ -85,7 +87,10 @@ def render(
     ]
     for section, drawn in figures.items():
         if drawn:
-            parts += [f"<h2>{_text(section)}</h2>", '<div class="figures">']
+            parts.append(f"<h2>{_text(section)}</h2>")
+            if notes and section in notes:
+                parts.append(f"<p>{_text(notes[section])}</p>")
+            parts.append('<div class="figures">')
             parts += [_figure(one) for one in drawn]
             parts.append("</div>")
     parts += _hardest(hardest)

@@ -1,0 +1,119 @@
+"""How fast a split is scored, as a share of the rate of its parts.
+
+Writes PNG crops of rendered noise as a dataset in memory, and times three things in turn, again and
+again, so that all of them see the same machine: `evaluate.predict`; decoding and resizing alone, by
+the same reading threads; the forward pass alone, on a batch that is on the devices already. On
+accelerators the slower part hides the other, and the bound is the slower one; on processors both
+want the same cores, and the bound is one after the other. Prints pictures a second of each and the
+rate of scoring as a share of the bound.
+
+    python benchmarks/evaluation_rate.py [--model resnet50] [--image_size 224] [--crop 320]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import jax
+import numpy as np
+
+from data_builders.paired import encode_png
+from qad_jax import evaluate, parallel
+from qad_jax.input_pipeline import TupleSource, frames
+from qad_jax.models import create
+from qad_jax.step import make_predict_step
+
+QUALITIES = ("raw", "c23", "c40")
+
+
+class Rendered(TupleSource):
+    """Records whose pictures are made here; what happens to them is the pipeline's."""
+
+    def __init__(self, records: int, crop: int, image_size: int) -> None:
+        """Makes a few pictures, which the records share."""
+        rng = np.random.default_rng(0)
+        smooth = [cv2.GaussianBlur(p, (0, 0), 2) for p in _noise(rng, 8, crop)]
+        pictures = [encode_png(picture) for picture in smooth]
+        facts = {"label": 0, "method": "m", "video": "v", "identity": "i", "frame": 0}
+        self._source = [
+            {**facts, "image": {q: pictures[(i + j) % 8] for j, q in enumerate(QUALITIES)}}
+            for i in range(records)
+        ]
+        self._name, self._size, self._kept = "rendered", image_size, None
+        self.qualities = QUALITIES
+        cv2.setNumThreads(1)
+
+
+def _noise(rng: np.random.Generator, count: int, side: int) -> np.ndarray:
+    return rng.integers(0, 256, (count, side, side, 3), np.uint8)
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """How long a call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="resnet50")
+    parser.add_argument("--image_size", type=int, default=224)
+    parser.add_argument("--crop", type=int, default=320, help="side of the stored crops, px")
+    parser.add_argument("--records", type=int, default=64)
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--dtype", default="float32")
+    args = parser.parse_args()
+
+    model = create(args.model, dtype=args.dtype)
+    shape = (1, args.image_size, args.image_size, 3)
+    init = jax.jit(lambda key: model.init(key, np.zeros(shape, np.float32), train=False))
+    variables = parallel.replicate(dict(init(jax.random.key(0))))
+    step = parallel.pmap_predict(make_predict_step(model))
+    source = Rendered(args.records, args.crop, args.image_size)
+    batch_size = -(-args.batch_size // parallel.device_count()) * parallel.device_count()
+    batch = parallel.shard(next(frames(source, batch_size)).images)
+    batches = -(-args.records // batch_size)
+
+    def forward() -> None:
+        made = [step(variables, batch) for _ in range(batches)]
+        jax.block_until_ready(made)
+
+    def decode() -> None:
+        for _ in frames(source, batch_size):
+            pass
+
+    def score() -> None:
+        evaluate.predict(
+            step, variables, source, qualities=QUALITIES, batch_size=batch_size, label="scoring"
+        )
+
+    forward()  # compiles
+    score()
+    overlaps = jax.default_backend() != "cpu"
+    times = [[seconds(work) for work in (forward, decode, score)] for _ in range(args.repeats)]
+    pictures = args.records * len(QUALITIES)
+    forward_time, decode_time, score_time = (
+        statistics.median(column) for column in zip(*times, strict=True)
+    )
+    shares = [(max(f, d) if overlaps else f + d) / s for f, d, s in times]
+    print(f"{parallel.device_count()} x {jax.devices()[0].device_kind}, {args.model}")
+    print(f"forward {pictures / forward_time:8.0f} pictures a second")
+    print(f"decode  {pictures / decode_time:8.0f}")
+    print(f"score   {pictures / score_time:8.0f}")
+    bound = "the slower of the two" if overlaps else "one after the other"
+    print(
+        f"share of {bound}: {statistics.median(shares):.2f} "
+        f"(median of {args.repeats}, {min(shares):.2f} to {max(shares):.2f})"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Quality 'messenger': smaller, compressed twice, and on the source's pixels again."""
+
+import cv2
+import numpy as np
+import pytest
+
+from data_builders import faces, video, videos
+from data_builders.errors import UserError
+
+FRAMES = 5
+
+
+def film(path, height, width):
+    """Smooth shapes and fine texture that move, without loss."""
+    rng = np.random.default_rng(1)
+    wall = cv2.GaussianBlur(rng.integers(0, 256, (height, width + 40, 3), np.uint8), (0, 0), 1.5)
+    wall = np.clip(40 + 1.5 * wall.astype(int), 0, 255).astype(np.uint8)
+    cv2.circle(wall, (width // 2, height // 2), height // 4, (30, 60, 200), -1)
+    frames = [wall[:, 4 * i : 4 * i + width] for i in range(FRAMES)]
+    path.write_bytes(video.encode_h264(frames, crf=0))
+    return frames
+
+
+def clip_of(path, qualities):
+    files = videos.VideoFiles("original", "000", "000", "real", {"raw": path})
+    recipe = videos.Recipe(qualities, FRAMES, faces.Whole())
+    return videos.read(videos.VideoSource(files, recipe))
+
+
+def error(a, b):
+    return np.mean((a.astype(float) - b.astype(float)) ** 2)
+
+
+def test_a_large_video_is_shrunk_compressed_twice_and_lies_where_it_lay(tmp_path):
+    frames = film(tmp_path / "v.mp4", 600, 800)
+    crops = clip_of(tmp_path / "v.mp4", ("raw", "c32", "messenger")).crops
+    small = [cv2.resize(f, (640, 480), interpolation=cv2.INTER_AREA) for f in frames]
+    once = list(video.decode(video.encode_h264(small, crf=28)))
+    twice = list(video.decode(video.encode_h264(once, crf=32)))
+    for i, (raw, plain, sent) in enumerate(
+        zip(crops["raw"], crops["c32"], crops["messenger"], strict=True)
+    ):
+        assert sent.shape == raw.shape == (600, 800, 3)
+        enlarged = cv2.resize(twice[i], (800, 600), interpolation=cv2.INTER_CUBIC)
+        np.testing.assert_array_equal(sent, enlarged)
+        assert error(raw, sent) > error(raw, plain)  # worse than its last pass alone
+        shift, _ = cv2.phaseCorrelate(*(x.mean(-1) for x in (raw, sent)))
+        assert np.abs(shift).max() < 0.2  # px
+
+
+def test_a_small_video_of_odd_sides_keeps_its_size(tmp_path):
+    frames = film(tmp_path / "v.mp4", 121, 161)
+    crops = clip_of(tmp_path / "v.mp4", ("raw", "c32", "messenger")).crops
+    for frame, raw, plain, sent in zip(
+        frames, crops["raw"], crops["c32"], crops["messenger"], strict=True
+    ):
+        assert error(raw, frame) == 0
+        assert sent.shape == plain.shape
+        assert error(raw, sent[: raw.shape[0], : raw.shape[1]]) > 0
+
+
+def test_it_is_one_of_the_qualities_that_can_be_asked_for():
+    assert videos.check_qualities(["raw", "c28", "messenger"]) == ("raw", "c28", "messenger")
+    with pytest.raises(UserError, match="'telegraph' is not a quality; raw, random, messenger"):
+        videos.check_qualities(["raw", "telegraph"])

@@ -1,0 +1,191 @@
+"""Evaluation of checkpoints end to end, without training: corruptions, a second run, other data."""
+
+import csv
+import functools
+import json
+import re
+
+import cv2
+import jax
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from sklearn.metrics import roc_auc_score
+
+from qad_jax import checkpoints, models, protocol, robustness
+from qad_jax.corruptions import CORRUPTIONS
+from qad_jax.robustness import CorruptedSource
+from qad_jax.step import normalise
+from tests.commands import call, tiny
+
+SIZE = 32
+QUALITIES = ("raw", "c23", "c40")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, manifest, data_dir, dataset):
+    """Two folders with the checkpoints of random networks, evaluated one against the other."""
+    from configs import common
+
+    config = common.get_config().copy_and_resolve_references()
+    config.model.name, config.image_size = "resnet_tiny", SIZE
+    made = []
+    init = jax.jit(functools.partial(models.create("resnet_tiny").init, train=False))
+    for seed, name in enumerate(("mine", "theirs")):
+        variables = init(jax.random.key(seed), np.zeros((1, SIZE, SIZE, 3), np.float32))
+        made.append(tmp_path_factory.mktemp("runs") / name)
+        checkpoints.save_for_evaluation(made[-1], dict(variables), config)
+    arguments = evaluating(made[0], manifest, data_dir)
+    result = call(*arguments, "--robustness", f"--against={made[1]}")
+    assert result.status == 0, result.err
+    return made
+
+
+def evaluating(workdir, manifest, data_dir):
+    return [*tiny("hkrawp_resnet", workdir, manifest, data_dir), "--mode=evaluate"]
+
+
+@pytest.fixture(scope="module")
+def measured(folders):
+    return json.loads((folders[0] / "evaluation/test/robustness.json").read_text())
+
+
+def test_the_stored_crop_is_corrupted_before_it_is_resized(dataset):
+    plain = tfds.builder_from_directory(dataset.data_dir).as_data_source("test")
+    source = CorruptedSource(dataset, "test", "raw", SIZE)
+    assert len(source.qualities) == sum(len(one.strengths) for one in CORRUPTIONS.values())
+    column = source.qualities.index("jpeg 10")
+    for i in range(4):
+        original = plain[i]["image"]["raw"]
+        assert original.shape[:2] != (SIZE, SIZE)
+        settings = (cv2.IMWRITE_JPEG_QUALITY, 10)
+        lossy = cv2.imdecode(cv2.imencode(".jpg", original[..., ::-1], settings)[1], 1)[..., ::-1]
+        shrinks = min(original.shape[:2]) > SIZE
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+        expected = cv2.resize(lossy, (SIZE, SIZE), interpolation=how)
+        np.testing.assert_array_equal(source[i]["image"][column], expected)
+
+
+def test_noise_is_the_record_s_own_and_the_same_again(dataset):
+    source, other = (CorruptedSource(dataset, "test", "raw", SIZE) for _ in range(2))
+    column = source.qualities.index("noise 40")
+    clean = source.qualities.index("jpeg 95")
+    noises = []
+    for i in (2, 1):
+        image = source[i]["image"]
+        np.testing.assert_array_equal(image, other[i]["image"])
+        noises.append((image[column].astype(float) - image[clean]).ravel())
+    assert abs(np.corrcoef(noises)[0, 1]) < 0.5
+    assert min(noise.std() for noise in noises) > 5
+
+
+def scores_of(folder, source, column):
+    variables, config = checkpoints.restore_for_evaluation(folder)
+    images = np.stack([source[i]["image"][column] for i in range(len(source))])
+    apply = jax.jit(functools.partial(models.create(config.model.name).apply, train=False))
+    output = apply(jax.device_get(variables), normalise(images))
+    return np.asarray(output.logits[:, 1] - output.logits[:, 0])
+
+
+def test_a_point_of_each_run_is_the_auc_of_its_network(folders, measured, dataset):
+    source = CorruptedSource(dataset, "test", "raw", SIZE)
+    labels = [source[i]["label"] for i in range(len(source))]
+    for folder, run in zip(folders, measured["runs"], strict=True):
+        points = {p["strength"]: p["frame"] for p in run["curves"]["blur"]}
+        expected = roc_auc_score(
+            labels, scores_of(folder, source, source.qualities.index("blur 4"))
+        )
+        assert points[4]["auc"] == pytest.approx(expected, abs=1e-6)
+        assert points[4]["auc_low"] <= points[4]["auc"] <= points[4]["auc_high"]
+
+
+def test_curves_are_stored_for_both_runs(folders, measured):
+    assert measured["quality"] == "raw"
+    assert [run["name"] for run in measured["runs"]] == ["mine", "theirs"]
+    report = json.loads((folders[0] / "evaluation/test/metrics.json").read_text())
+    for run in measured["runs"]:
+        assert set(run["curves"]) == {*CORRUPTIONS, "h264"}
+        for name, one in CORRUPTIONS.items():
+            assert [p["strength"] for p in run["curves"][name]] == list(one.strengths)
+    mine = measured["runs"][0]
+    for quality, point in zip(QUALITIES, [mine["clean"], *mine["curves"]["h264"]], strict=True):
+        for level in ("frame", "video"):
+            for end in ("auc", "auc_low", "auc_high"):
+                expected = report["qualities"][quality][level][end]
+                assert point[level][end] == pytest.approx(expected, abs=1e-12)
+    assert [p["strength"] for p in mine["curves"]["h264"]] == [23, 40]
+    assert not (folders[1] / "evaluation").exists()
+    with (folders[0] / "evaluation/test/robustness.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * (sum(len(c.strengths) for c in CORRUPTIONS.values()) + 2)
+    assert float(rows[0]["auc"]) == mine["curves"]["jpeg"][0]["frame"]["auc"]
+
+
+def test_the_report_draws_both_and_says_what_costs_most(folders, measured):
+    folder = folders[0] / "evaluation/test"
+    text = (folder / "report.html").read_text()
+    assert robustness.headline(measured) in text
+    for name in robustness.TITLES:
+        drawn = text[text.index(f'<figure id="robustness_{name}"') :]
+        drawn = drawn[: drawn.index("</figure>")]
+        assert ">mine, step 0<" in drawn
+        assert ">theirs, step 0<" in drawn
+        assert (folder / "figures" / f"robustness_{name}.png").exists()
+
+
+def test_the_folder_has_a_model_card(folders, measured):
+    text = (folders[0] / "MODEL_CARD.md").read_text()
+    report = json.loads((folders[0] / "evaluation/test/metrics.json").read_text())
+    assert protocol.headline(report) in text
+    assert robustness.headline(measured) in text
+    assert "Trained on: not known" in text  # nothing was: the weights came from elsewhere
+    assert '"image_size": 32' in text
+
+
+def test_the_worst_is_named():
+    def points(*values):
+        return [{"strength": i, "frame": {"auc": v}} for i, v in enumerate(values)]
+
+    run = {
+        "clean": {"frame": {"auc": 0.9}},
+        "curves": {"jpeg": points(0.9, 0.8), "blur": points(0.7, None), "h264": points(0.1)},
+    }
+    text = robustness.headline({"quality": "raw", "runs": [run]})
+    assert "blur (Gaussian blur, standard deviation in px: 0) costs most" in text
+    assert "frame AUC 70.0 %, 20.0 points below 90.0 %" in text
+    run["clean"]["frame"]["auc"] = None
+    assert "not defined" in robustness.headline({"quality": "raw", "runs": [run]})
+
+
+def test_results_on_other_data_lie_apart_and_leave_the_own(
+    folders, manifest, data_dir, monkeypatch
+):
+    own = folders[0] / "evaluation/test"
+    before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
+    shared = [folders[0] / name for name in ("calibration.json", "MODEL_CARD.md")]
+    before.update({path: path.read_bytes() for path in shared})
+    monkeypatch.setattr(checkpoints, "dataset_of", lambda *_: "elsewhere/all/1.0.0")
+    result = call(*evaluating(folders[0], manifest, data_dir))
+    assert result.status == 0, result.err
+    report = json.loads((own / "metrics.json").read_text())
+    slug = re.sub(r"[^\w.-]+", "-", report["dataset"])
+    apart = folders[0] / "evaluation" / slug / "test"
+    assert {"metrics.json", "scores.csv", "report.html", "metrics.csv"} <= {
+        path.name for path in apart.iterdir()
+    }
+    assert not (apart / "robustness.json").exists()
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--robustness"], "--robustness: only with --mode evaluate"),
+        (["--mode=evaluate", "--against=x"], "--against: only with --robustness"),
+        (["--mode=evaluate", "--robustness", "--against=/no/run"], "/no/run: there are no check"),
+    ],
+)
+def test_flags_that_do_not_fit(extra, message, folders, manifest, data_dir):
+    result = call(*tiny("hkrawp_resnet", folders[0], manifest, data_dir), *extra)
+    assert result.status == 1
+    assert message in result.err
