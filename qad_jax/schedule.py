@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from data_builders.errors import UserError
@@ -74,14 +76,39 @@ def plan(config: ml_collections.ConfigDict, tuples: int) -> Plan:
 
 
 def learning_rate(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
-    """One cosine cycle: up to the peak, and down below where it began."""
-    return optax.cosine_onecycle_schedule(
-        steps,
-        config.learning_rate,
-        config.one_cycle.pct_start,
-        config.one_cycle.div_factor,
-        config.one_cycle.final_div_factor,
-    )
+    r"""One cosine cycle, as torch's ``OneCycleLR``: up to the peak, down to below the start.
+
+    With :math:`r = \mathrm{pct\_start} \cdot \mathrm{steps} - 1`, the step of the peak, the rate
+    goes from peak / div_factor at step 0 to the peak at step r, and on to
+    peak / div_factor / final_div_factor at step steps - 1, the last, each way along half a cosine.
+    A rise shorter than a step is left out: the run begins at, or just behind, the peak.
+
+    Args:
+      config: The configuration.
+      steps: Length of the run.
+
+    Returns:
+      The rate as a function of the number of steps taken: in float32 of an array, for the device;
+      in float64 of a number, without one.
+    """
+    peak, cycle = config.learning_rate, config.one_cycle
+    initial = peak / cycle.div_factor
+    final = initial / cycle.final_div_factor
+    top = cycle.pct_start * steps - 1
+
+    def schedule(step: Any) -> Any:
+        xp = jnp if isinstance(step, jax.Array) else np
+
+        def anneal(start: float, stop: float, left: Any) -> Any:
+            # (1 - cos x) / 2 of what is left, as a square: the sum has no digits near its end.
+            return stop + (start - stop) * xp.sin(0.5 * np.pi * left) ** 2
+
+        falling = anneal(peak, final, xp.maximum(steps - 1 - step, 0) / (steps - 1 - top))
+        if top <= 0:
+            return falling
+        return xp.where(step <= top, anneal(initial, peak, (top - step) / top), falling)
+
+    return schedule
 
 
 def optimiser(
