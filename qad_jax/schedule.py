@@ -14,7 +14,7 @@ import optax
 
 from data_builders.errors import UserError
 from qad_jax import configuration, parallel, transforms
-from qad_jax.step import HEAD
+from qad_jax.step import GRADIENT_NORM, HEAD
 
 
 class Phase(NamedTuple):
@@ -122,29 +122,46 @@ def optimiser(
       phase: The phase it is for: decides about the second pass while compiling, not while running.
 
     Returns:
-      `qad_jax.transforms.qad`; where training begins with head-only epochs, the backbone's Adam
-      starts when the backbone does, as if it had not been there before.
+      `qad_jax.transforms.qad`, which notes the norm of the gradient that Adam is given; where
+      training begins with head-only epochs, the backbone's Adam starts when the backbone does, as
+      if it had not been there before.
     """
-    schedule = learning_rate(config, planned.steps)
-    options: dict[str, Any] = {
-        "gamma": phase.gamma,
-        "hsic_weight": config.hsic.weight if configuration.uses_hsic(config) else 0.0,
-        "axis_name": parallel.AXIS,
-    }
-    if not config.head_only_epochs:
-        return transforms.qad(schedule, weight_decay=config.weight_decay, **options)
     head_steps = config.head_only_epochs * planned.epoch_steps
-    adam = transforms.coupled_adam(config.weight_decay)
-    return optax.chain(
-        transforms.qad_gradient(**options),
-        optax.partition(
+    adam = direction = transforms.coupled_adam(config.weight_decay)
+    if config.head_only_epochs:
+        direction = optax.partition(
             {
                 "head": adam,
                 "backbone": optax.conditionally_mask(adam, lambda step: step >= head_steps),
             },
             _parts,
+        )
+    return optax.chain(
+        transforms.qad_gradient(
+            gamma=phase.gamma,
+            hsic_weight=hsic_weight(config, planned),
+            axis_name=parallel.AXIS,
         ),
-        optax.scale_by_learning_rate(schedule),
+        optax.snapshot(GRADIENT_NORM, optax.tree.norm),
+        direction,
+        optax.scale_by_learning_rate(learning_rate(config, planned.steps)),
+    )
+
+
+def hsic_weight(config: ml_collections.ConfigDict, planned: Plan) -> optax.ScalarOrSchedule:
+    """The weight of HSIC: a number, or where it warms up a function of the number of steps taken.
+
+    It rises linearly over `hsic.warmup_epochs` from 0, once the backbone moves: until then HSIC
+    says nothing that a weight could follow.
+    """
+    weight: float = config.hsic.weight if configuration.uses_hsic(config) else 0.0
+    if not weight or not config.hsic.warmup_epochs:
+        return weight
+    return optax.linear_schedule(
+        0.0,
+        weight,
+        transition_steps=config.hsic.warmup_epochs * planned.epoch_steps,
+        transition_begin=config.head_only_epochs * planned.epoch_steps,
     )
 
 

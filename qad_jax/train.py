@@ -55,6 +55,7 @@ def _begin(
             params=variables["params"],
             batch_stats=variables["batch_stats"],
             opt_state=tx.init(variables["params"]),
+            average=jax.tree.map(jnp.copy, variables["params"]) if config.ema_decay else None,
         )
 
     return begin
@@ -77,6 +78,7 @@ def train_step_of(
         estimator=config.hsic.estimator,
         axis_name=parallel.AXIS,
         head_only=phase.head_only,
+        ema_decay=config.ema_decay,
     )
     tx = schedule.optimiser(config, planned, phase)
     return parallel.pmap_train(make_train_step(objective, tx, config.seed))
@@ -139,7 +141,7 @@ class _Run:
             return None
         scores = evaluate.predict(
             self._predict,
-            {"params": state.params, "batch_stats": state.batch_stats},
+            state.variables(),
             self.validation,
             qualities=self.config.qualities,
             batch_size=self.config.batch_size,
@@ -180,7 +182,9 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
     start = int(state.step)
     writer = MetricsWriter(workdir, start)
     run = _Run(config, planned, validation, checkpoints, writer)
-    batches = TrainBatches(source, config.batch_size, seed=config.seed, start=start)
+    batches = TrainBatches(
+        source, config.batch_size, seed=config.seed, sampling=config.sampling, start=start
+    )
     try:
         with Progress(planned.steps, "training", unit="step", initial=start) as progress:
             _loop(run, state, parallel.prefetch(batches), progress)

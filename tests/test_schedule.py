@@ -48,11 +48,11 @@ def test_adam_with_coupled_decay_under_the_cycle_is_torchs():
     for gradient, expected in zip(TORCH["adam/gradients"], TORCH["adam/weights"], strict=True):
         updates, state = update(gradient, state, weights)
         weights = optax.apply_updates(weights, updates)
-        np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-5)
     # Decoupled decay (AdamW) would end elsewhere.
     apart = optax.adamw(schedule.learning_rate(cycle(0.3, peak=0.05), 20), weight_decay=0.1)
     other, state = TORCH["adam/start"], apart.init(TORCH["adam/start"])
     for gradient in TORCH["adam/gradients"]:
         updates, state = apart.update(gradient, state, other)
         other = optax.apply_updates(other, updates)
-    assert np.abs(other - expected).max() > 1e-3
+    assert np.abs(other - expected).max() > 1e-3  # a hundred times as far
