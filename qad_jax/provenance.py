@@ -50,6 +50,8 @@ def record_start(workdir: Path, dataset: PairedDatasetBuilder, step: int) -> Non
     Raises:
       UserError: Where the file cannot be written.
     """
+    if jax.process_index():
+        return  # one process writes for all
     path = workdir / FILE
     known = {
         "dataset": dataset.info.full_name,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import math
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,11 @@ import numpy as np
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
 from data_builders.progress import Progress
-from qad_jax import configuration, evaluate, models, parallel, schedule
+from qad_jax import configuration, evaluate, models, parallel, provenance, schedule, stopping
 from qad_jax.checkpoints import Checkpoints
 from qad_jax.input_pipeline import TrainBatches, TupleSource
 from qad_jax.models import pretrained
-from qad_jax.step import Objective, TrainState, make_predict_step, make_train_step
+from qad_jax.step import Batch, Objective, TrainState, make_predict_step, make_train_step
 from qad_jax.writer import MetricsWriter
 
 
@@ -99,6 +102,7 @@ class _Run:
     validation: TupleSource | None
     checkpoints: Checkpoints
     writer: MetricsWriter
+    history: list[stopping.Validation]
     clock: float = dataclasses.field(default_factory=time.monotonic)
 
     @functools.cached_property
@@ -113,15 +117,7 @@ class _Run:
         """Fetches the interval's metrics, the loop's only wait for the devices, and logs means."""
         fetched = jax.device_get(interval)
         means = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}
-        for name, value in means.items():
-            if not np.isfinite(value):
-                good = self.checkpoints.latest
-                raise UserError(
-                    f"training diverged: {name} is {value} within {len(interval)} steps before "
-                    f"step {step}; last good checkpoint: "
-                    f"{'none' if good is None else f'step {good}'}; try a lower "
-                    "config.learning_rate"
-                )
+        self._check_finite(step - len(fetched), fetched)
         now = time.monotonic()
         self.writer.write(
             step,
@@ -134,6 +130,25 @@ class _Run:
         )
         self.clock = now
         return means
+
+    def _check_finite(self, step: int, fetched: list[dict[str, Any]]) -> None:
+        """Raises a `UserError` that names the first step after `step` with a NaN or an Inf."""
+        for number, metrics in enumerate(fetched, start=step + 1):
+            bad = [f"{name} is {v}" for name, v in metrics.items() if not math.isfinite(v)]
+            if bad:
+                good = self.checkpoints.latest
+                raise UserError(
+                    f"training diverged: {', '.join(bad)} at step {number}; last good checkpoint: "
+                    f"{'none' if good is None else f'step {good}'}; try a lower "
+                    "config.learning_rate"
+                )
+
+    def stops_early(self) -> bool:
+        """Whether patience is at its end, which it says in a line."""
+        reason = stopping.reason_to_stop(self.history, self.config.early_stop_patience)
+        if reason is not None:
+            print(reason, file=sys.stderr)
+        return reason is not None
 
     def validate(self, state: TrainState) -> float | None:
         """Mean frame AUC over the qualities of the validation split, where there is one."""
@@ -150,7 +165,9 @@ class _Run:
         report = evaluate.summarise(scores, intervals=False)
         numbers = {f"{q}/auc": entry["frame"]["auc"] for q, entry in report["qualities"].items()}
         mean: float | None = report["mean"]["auc"]
-        self.writer.write(int(state.step), "validation", {**numbers, "auc": mean})
+        step = int(state.step)
+        self.writer.write(step, "validation", {**numbers, "auc": mean})
+        self.history.append(stopping.Validation(step, mean))
         return mean
 
 
@@ -180,12 +197,18 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
     else:  # only the shapes are needed, and no file of pretrained weights
         state = checkpoints.restore(jax.eval_shape(_drawn(config, planned)))
     start = int(state.step)
+    provenance.record_start(workdir, dataset, start)
     writer = MetricsWriter(workdir, start)
-    run = _Run(config, planned, validation, checkpoints, writer)
-    batches = TrainBatches(
+    history = stopping.validations(workdir, start)
+    run = _Run(config, planned, validation, checkpoints, writer, history)
+    batches: Iterator[Batch] = TrainBatches(
         source, config.batch_size, seed=config.seed, sampling=config.sampling, start=start
     )
     try:
+        if not start:
+            first = next(batches)
+            writer.write_tuples(0, np.asarray(first.images))
+            batches = itertools.chain([first], batches)
         with Progress(planned.steps, "training", unit="step", initial=start) as progress:
             _loop(run, state, parallel.prefetch(batches), progress)
     finally:
@@ -197,6 +220,8 @@ def _loop(run: _Run, state: TrainState, batches: Any, progress: Progress) -> Non
     config, planned = run.config, run.planned
     step = int(state.step)
     interval: list[dict[str, jax.Array]] = []
+    if step < planned.steps and run.stops_early():  # and was started again
+        return
     for phase in planned.phases:
         if step >= phase.stop:
             continue
@@ -218,3 +243,5 @@ def _loop(run: _Run, state: TrainState, batches: Any, progress: Progress) -> Non
                 auc = run.validate(state) if epoch_ends else None
                 run.checkpoints.save(state, config, step=step, auc=auc)
                 run.clock = time.monotonic()
+                if epoch_ends and not last and run.stops_early():
+                    return

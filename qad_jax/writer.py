@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from tensorboardX import SummaryWriter
+
+# Tuples on the sheet of what the network is fed.
+_SHEET_ROWS = 8
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -46,6 +51,17 @@ class MetricsWriter:
         for name, value in numbers.items():
             if value is not None:
                 self._tensorboard.add_scalar(f"{split}/{name}", value, step)
+
+    def write_tuples(self, step: int, images: npt.NDArray[np.uint8]) -> None:
+        """Shows TensorBoard what the network is fed: a row for each tuple, a column a quality.
+
+        Args:
+          step: The step they are for.
+          images: `(m, Q, H, W, 3)` uint8, RGB; the first few tuples are shown.
+        """
+        rows, qualities, height, width, _ = images[:_SHEET_ROWS].shape
+        sheet = images[:_SHEET_ROWS].swapaxes(1, 2).reshape(rows * height, qualities * width, 3)
+        self._tensorboard.add_image("train/tuples", sheet, step, dataformats="HWC")
 
     def close(self) -> None:
         """Flushes and closes the logs."""
