@@ -1,5 +1,6 @@
 """A thousand steps: no memory is lost, nothing is compiled twice, nothing waits for the devices."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -31,11 +32,13 @@ def steps(tmp_path_factory):
 
 
 def test_memory_of_the_host_is_flat(steps):
-    """Keeping the batches of as many steps would cost 4.6 MB."""
-    memory = np.array([step["memory"] for step in steps]) / MEGABYTE
-    assert len(memory) == STEPS
-    early, late = np.median(memory[600:650]), np.median(memory[850:900])
-    assert late - early < 2.5, (early, late)
+    """Behind the last compilation, but for the noise; to keep the batches would cost 5 MB."""
+    assert len(steps) == STEPS
+    early, late = (
+        np.median([step["memory"] for step in part if step["memory"]])
+        for part in (steps[PHASES[-1] + LOG : PHASES[-1] + 5 * LOG], steps[-4 * LOG :])
+    )
+    assert late - early < 3.5 * MEGABYTE, (early, late)
 
 
 def test_each_phase_is_compiled_once(steps):
@@ -46,7 +49,7 @@ def test_each_phase_is_compiled_once(steps):
 def test_nothing_else_is_compiled_behind_the_first_epoch(steps):
     """Validation and saving have been through by then."""
     counts = [step["compiled"] for step in steps]
-    between = {i: b[0] - a[1] for i, (a, b) in enumerate(zip(counts, counts[1:], strict=False), 1)}
+    between = {i: b[0] - a[1] for i, (a, b) in enumerate(itertools.pairwise(counts), 1)}
     assert {i for i, count in between.items() if count} <= {EPOCH}
 
 
