@@ -19,7 +19,7 @@ from jax._src.array import ArrayImpl
 from configs import common
 from qad_jax import configuration, train
 
-SIZE, TUPLES = 16, 2000
+SIZE, TUPLES = 16, 800
 
 fetched, compiled, steps = [], [], []
 
@@ -40,7 +40,7 @@ def main(workdir):
     config.image_size = SIZE
     config.qualities = ("raw", "c40")
     config.batch_size = 8
-    config.num_steps = 1000  # of 250 to an epoch
+    config.num_steps = 1000  # of 100 to an epoch
     config.head_only_epochs = 1
     config.awp.warmup_epochs = 2
     config.hsic.warmup_epochs = 1
