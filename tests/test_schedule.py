@@ -1,12 +1,13 @@
 """The plan of a training against torch's own schedule and optimiser, step by step."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from configs import common
-from qad_jax import schedule, transforms
+from qad_jax import parallel, schedule, transforms
 from tests.conftest import ROOT
 
 TORCH = np.load(ROOT / "tests" / "data" / "torch_optimiser.npz")
@@ -56,3 +57,36 @@ def test_adam_with_coupled_decay_under_the_cycle_is_torchs():
         updates, state = apart.update(gradient, state, other)
         other = optax.apply_updates(other, updates)
     assert np.abs(other - expected).max() > 1e-3  # a hundred times as far
+
+
+def test_the_backbone_stands_still_for_the_head_only_epochs_decay_included():
+    config = cycle(0.3)
+    config.head_only_epochs, config.num_epochs, config.weight_decay = 1, 2, 0.1
+    planned = schedule.plan(config, 3 * config.batch_size)
+    params = {"conv1": jnp.full((2, 2), 3.0), "fc": jnp.full((2, 2), 3.0)}
+    gradient = jax.tree.map(lambda leaf: -jnp.ones_like(leaf), params)
+    state = schedule.optimiser(config, planned, planned.phases[0]).init(params)
+    moved = []
+    for phase in planned.phases:
+        tx = schedule.optimiser(config, planned, phase)
+
+        def step(params, state, tx=tx):
+            def pullback(_):
+                return (gradient,)
+
+            return tx.update(pullback, state, params, grad_fn=lambda _: pullback)
+
+        mapped = jax.jit(
+            jax.vmap(step, in_axes=None, out_axes=None, axis_size=1, axis_name=parallel.AXIS)
+        )
+        for _ in range(phase.start, phase.stop):
+            updates, state = mapped(params, state)
+            norm = float(optax.tree.get(state, "gradient_norm"))
+            assert norm == pytest.approx(np.sqrt(8))  # as it comes, without the decay
+            params = optax.apply_updates(params, updates)
+            moved.append({name: float(jnp.abs(leaf).max()) for name, leaf in updates.items()})
+    assert [step["conv1"] for step in moved[:3]] == [0, 0, 0]
+    assert all(step["fc"] > 0 for step in moved)
+    rate = schedule.learning_rate(config, 6)
+    # Adam's first step is as long as the rate: it starts when the backbone does.
+    assert moved[3]["conv1"] == pytest.approx(rate(3), rel=1e-4)
