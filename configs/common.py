@@ -22,6 +22,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.qualities = ("raw", "c23", "c40")  # trained on and evaluated
     config.image_size = 224  # px; each crop is resized once, to a square of this side
 
+    # 'balanced': as many real as fake in each batch; 'pairs': a fake beside a real of its identity
+    config.sampling = "natural"
     config.batch_size = 64  # tuples, over all devices; each tuple is one image a quality
     config.accumulate_steps = 1  # parts of a batch, one in memory at a time; see docs/training.md
     config.remat = False  # blocks are computed again in the backward pass: less memory, more time
@@ -37,6 +39,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.one_cycle.div_factor = 25.0  # peak over initial rate
     config.one_cycle.final_div_factor = 1e4  # initial over final rate
 
+    config.ema_decay = 0.0  # of averaged weights, which are then evaluated (0.999); 0: off
+
     config.awp = ml_collections.ConfigDict()
     config.awp.gamma = 0.002  # perturbation relative to each weight tensor; 0: off
     config.awp.warmup_epochs = 3  # epochs before the first perturbation
@@ -45,9 +49,13 @@ def get_config() -> ml_collections.ConfigDict:
     # weight x HSIC (mean over pairs of qualities, weighted over layers).
     config.hsic = ml_collections.ConfigDict()
     config.hsic.estimator = "debiased_cka"
+    config.hsic.warmup_epochs = 0  # its weight rises over these, once the backbone moves
     config.hsic.weight = 0.1  # suits debiased_cka, which is at most 1; see docs/method.md
     config.hsic.sigma = 6.0
     config.hsic.layer_weights = (0.1, 0.25, 0.5, 0.0, 0.0, 0.0)  # 4 stages, pooled, logits
+
+    # Epochs without a better mean validation AUC after which training ends; 0: never
+    config.early_stop_patience = 100
 
     config.seed = 41
     config.log_every_steps = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,7 @@ class Checkpoints:
                         {**self._circumstances, "batches": step, "pending": list(pending)}
                     ),
                     config=ocp.args.JsonSave(configuration.to_dict(config)),
+                    **_only_if(average=state.average, wrap=ocp.args.StandardSave),
                 ),
                 metrics=None if auc is None else {_SCORE: auc},
             )
@@ -170,6 +171,7 @@ class Checkpoints:
                     batch_stats=ocp.args.StandardRestore(like.batch_stats),
                     opt_state=ocp.args.StandardRestore(like.opt_state),
                     data=ocp.args.JsonRestore(),
+                    **_only_if(average=like.average, wrap=ocp.args.StandardRestore),
                 ),
             )
         resumption.check(restored.data, self._circumstances, self.directory.parent)
@@ -178,6 +180,7 @@ class Checkpoints:
             params=restored.params,
             batch_stats=restored.batch_stats,
             opt_state=restored.opt_state,
+            average=restored.get("average"),
         )
         return state, restored.data.get("pending", [])
 
@@ -190,6 +193,11 @@ class Checkpoints:
         with _saving(self.directory):
             self._manager.wait_until_finished()
             self._manager.close()
+
+
+def _only_if(average: Any, wrap: Callable[[Any], Any]) -> dict[str, Any]:
+    """The item of the averaged parameters, where a run has them."""
+    return {} if average is None else {"average": wrap(average)}
 
 
 def latest_step(workdir: Path) -> int | None:
@@ -236,7 +244,8 @@ def restore_for_evaluation(
 
     Returns:
       `(variables, config)`: `{'params', 'batch_stats'}` replicated on this process's devices, for
-      `qad_jax.models.create(config.model.name)`; and the configuration of the run.
+      `qad_jax.models.create(config.model.name)`; and the configuration of the run. Where
+      `config.ema_decay` is on, `params` are the averaged ones, those that were validated.
 
     Raises:
       UserError: Where there is no such checkpoint.
@@ -270,14 +279,18 @@ def restore_step(
         saved = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
         config = configuration.from_dict(saved.config)
         like = parallel.replicated_like(abstract_variables(config))
+        # The item of each part; a checkpoint of before there were averages has no such field.
+        items = {name: name for name in like}
+        if config.get("ema_decay"):
+            items["params"] = "average"
         restored = manager.restore(
             step,
             args=ocp.args.Composite(
-                **{name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
+                **{items[name]: ocp.args.StandardRestore(tree) for name, tree in like.items()}
             ),
         )
     manager.close()
-    return {name: restored[name] for name in like}, config, step
+    return {name: restored[item] for name, item in items.items()}, config, step
 
 
 def dataset_of(directory: str | Path, step: int) -> str | None:

@@ -41,7 +41,10 @@ _NOT_NEGATIVE = (
     "head_only_epochs",
     "awp.gamma",
     "awp.warmup_epochs",
+    "hsic.warmup_epochs",
     "hsic.weight",
+    "ema_decay",
+    "early_stop_patience",
     "checkpoint_every_steps",
 )
 
@@ -87,6 +90,7 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     from configs import common
     from qad_jax import models
     from qad_jax.losses import ESTIMATORS
+    from qad_jax.sampling import SAMPLINGS
 
     known = dict(_leaves(common.get_config().to_dict()))
     given = dict(_leaves(config.to_dict()))
@@ -114,6 +118,7 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         ("model.name", models.NAMES),
         ("model.dtype", _DTYPES),
         ("hsic.estimator", ESTIMATORS),
+        ("sampling", SAMPLINGS),
     ]:
         if fields[name] not in choices:
             raise UserError(
@@ -122,6 +127,13 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     qualities = config.qualities
     if not all(qualities) or not qualities or len(set(qualities)) < len(qualities):
         raise UserError(f"config.qualities: {qualities} must be different names, at least one")
+    if config.ema_decay >= 1:
+        raise UserError(f"config.ema_decay: is {config.ema_decay}, must be below 1")
+    if config.sampling != "natural" and config.batch_size % 2:
+        raise UserError(
+            f"config.batch_size: {config.batch_size} tuples cannot be half real, half fake as "
+            f"config.sampling {config.sampling!r} has it; {config.batch_size + 1} can"
+        )
     if not 0 < config.one_cycle.pct_start < 1:
         raise UserError(
             f"config.one_cycle.pct_start: is {config.one_cycle.pct_start}, must be in (0, 1)"

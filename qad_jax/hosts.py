@@ -268,6 +268,9 @@ class SilentWriter(writer.MetricsWriter):
     def write(self, step: int, split: str, numbers: Mapping[str, Any]) -> None:
         """Does nothing."""
 
+    def write_tuples(self, step: int, images: Any) -> None:
+        """Does nothing."""
+
     def close(self) -> None:
         """Does nothing."""
 

@@ -18,8 +18,11 @@ import tensorflow_datasets as tfds
 
 from data_builders.errors import UserError, nearest
 from data_builders.paired import PairedDatasetBuilder
+from qad_jax.sampling import ordered
 from qad_jax.step import Batch
 
+# Records read together where all are read and little of each is kept.
+_READ_AT_ONCE = 256
 # Batches decoded ahead by the reading threads.
 _READ_AHEAD = 4
 
@@ -120,6 +123,16 @@ class TupleSource:
     def _pictures(self, index: int, stored: Mapping[str, bytes]) -> list[npt.NDArray[Any]]:
         return [self._resized(self._decode(index, stored[name])) for name in self.qualities]
 
+    def labels_and_identities(self) -> tuple[npt.NDArray[np.int32], list[str]]:
+        """Label and identity of every record; no picture is decoded."""
+        labels, identities = [], []
+        for first in range(0, len(self), _READ_AT_ONCE):
+            indices = range(first, min(first + _READ_AT_ONCE, len(self)))
+            for record in self._source.__getitems__(indices):
+                labels.append(record["label"])
+                identities.append(record["identity"])
+        return np.array(labels, np.int32), _text(np.array(identities, object))
+
     def _decode(self, index: int, data: bytes) -> npt.NDArray[Any]:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         if image is None:
@@ -174,6 +187,7 @@ class TrainBatches(Iterator[Batch]):
         batch_size: int,
         *,
         seed: int,
+        sampling: str = "natural",
         start: int = 0,
         rows: slice | None = None,
         threads: int | None = None,
@@ -185,19 +199,20 @@ class TrainBatches(Iterator[Batch]):
           batch_size: Tuples in a batch.
           rows: Which of them to read, by default all: see `qad_jax.parallel.rows`.
           seed: Of the order and the mirroring.
+          sampling: Which tuples, see `qad_jax.sampling.ordered`.
           start: Number of batches that are past: the stream begins behind them.
           threads: Number of readers, by default as many as there are cores. Changes nothing but
             the speed.
 
         Raises:
-          UserError: Where the split is smaller than a batch.
+          UserError: Where the split is smaller than a batch, or does not suit the sampling.
         """
         if len(source) < batch_size:
             raise UserError(
                 f"config.batch_size: {batch_size} tuples are more than the {len(source)} of the "
                 "train split"
             )
-        dataset = grain.MapDataset.source(source).seed(seed).shuffle().random_map(_SharedFlip())
+        dataset = ordered(source, sampling, seed).random_map(_SharedFlip())
         rows = rows or slice(0, batch_size)
         dataset = _Rows(dataset, batch_size, rows).batch(rows.stop - rows.start).repeat()
         self._iterator = iter(dataset.to_iter_dataset(_read_options(threads)))

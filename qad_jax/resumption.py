@@ -11,7 +11,7 @@ import jax
 
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
-from qad_jax.report import provenance
+from qad_jax import provenance
 
 
 def circumstances(dataset: PairedDatasetBuilder) -> dict[str, Any]:

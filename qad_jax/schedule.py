@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from data_builders.errors import UserError
 from qad_jax import configuration, parallel, transforms
-from qad_jax.step import HEAD
+from qad_jax.step import GRADIENT_NORM, HEAD
 
 
 class Phase(NamedTuple):
@@ -74,14 +76,39 @@ def plan(config: ml_collections.ConfigDict, tuples: int) -> Plan:
 
 
 def learning_rate(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
-    """One cosine cycle: up to the peak, and down below where it began."""
-    return optax.cosine_onecycle_schedule(
-        steps,
-        config.learning_rate,
-        config.one_cycle.pct_start,
-        config.one_cycle.div_factor,
-        config.one_cycle.final_div_factor,
-    )
+    r"""One cosine cycle, as torch's ``OneCycleLR``: up to the peak, down to below the start.
+
+    With :math:`r = \mathrm{pct\_start} \cdot \mathrm{steps} - 1`, the step of the peak, the rate
+    goes from peak / div_factor at step 0 to the peak at step r, and on to
+    peak / div_factor / final_div_factor at step steps - 1, the last, each way along half a cosine.
+    A rise shorter than a step is left out: the run begins at, or just behind, the peak.
+
+    Args:
+      config: The configuration.
+      steps: Length of the run.
+
+    Returns:
+      The rate as a function of the number of steps taken: in float32 of an array, for the device;
+      in float64 of a number, without one.
+    """
+    peak, cycle = config.learning_rate, config.one_cycle
+    initial = peak / cycle.div_factor
+    final = initial / cycle.final_div_factor
+    top = cycle.pct_start * steps - 1
+
+    def schedule(step: Any) -> Any:
+        xp = jnp if isinstance(step, jax.Array) else np
+
+        def anneal(start: float, stop: float, left: Any) -> Any:
+            # (1 - cos x) / 2 of what is left, as a square: the sum has no digits near its end.
+            return stop + (start - stop) * xp.sin(0.5 * np.pi * left) ** 2
+
+        falling = anneal(peak, final, xp.maximum(steps - 1 - step, 0) / (steps - 1 - top))
+        if top <= 0:
+            return falling
+        return xp.where(step <= top, anneal(initial, peak, (top - step) / top), falling)
+
+    return schedule
 
 
 def optimiser(
@@ -95,29 +122,46 @@ def optimiser(
       phase: The phase it is for: decides about the second pass while compiling, not while running.
 
     Returns:
-      `qad_jax.transforms.qad`; where training begins with head-only epochs, the backbone's Adam
-      starts when the backbone does, as if it had not been there before.
+      `qad_jax.transforms.qad`, which notes the norm of the gradient that Adam is given; where
+      training begins with head-only epochs, the backbone's Adam starts when the backbone does, as
+      if it had not been there before.
     """
-    schedule = learning_rate(config, planned.steps)
-    options: dict[str, Any] = {
-        "gamma": phase.gamma,
-        "hsic_weight": config.hsic.weight if configuration.uses_hsic(config) else 0.0,
-        "axis_name": parallel.AXIS,
-    }
-    if not config.head_only_epochs:
-        return transforms.qad(schedule, weight_decay=config.weight_decay, **options)
     head_steps = config.head_only_epochs * planned.epoch_steps
-    adam = transforms.coupled_adam(config.weight_decay)
-    return optax.chain(
-        transforms.qad_gradient(**options),
-        optax.partition(
+    adam = direction = transforms.coupled_adam(config.weight_decay)
+    if config.head_only_epochs:
+        direction = optax.partition(
             {
                 "head": adam,
                 "backbone": optax.conditionally_mask(adam, lambda step: step >= head_steps),
             },
             _parts,
+        )
+    return optax.chain(
+        transforms.qad_gradient(
+            gamma=phase.gamma,
+            hsic_weight=hsic_weight(config, planned),
+            axis_name=parallel.AXIS,
         ),
-        optax.scale_by_learning_rate(schedule),
+        optax.snapshot(GRADIENT_NORM, optax.tree.norm),
+        direction,
+        optax.scale_by_learning_rate(learning_rate(config, planned.steps)),
+    )
+
+
+def hsic_weight(config: ml_collections.ConfigDict, planned: Plan) -> optax.ScalarOrSchedule:
+    """The weight of HSIC: a number, or where it warms up a function of the number of steps taken.
+
+    It rises linearly over `hsic.warmup_epochs` from 0, once the backbone moves: until then HSIC
+    says nothing that a weight could follow.
+    """
+    weight: float = config.hsic.weight if configuration.uses_hsic(config) else 0.0
+    if not weight or not config.hsic.warmup_epochs:
+        return weight
+    return optax.linear_schedule(
+        0.0,
+        weight,
+        transition_steps=config.hsic.warmup_epochs * planned.epoch_steps,
+        transition_begin=config.head_only_epochs * planned.epoch_steps,
     )
 
 

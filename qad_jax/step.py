@@ -17,6 +17,12 @@ from qad_jax.losses import collaborative_hsic
 #: Top-level module of every backbone that turns the pooled feature into logits.
 HEAD = "fc"
 
+#: Names under which an optimiser's state may note what it did, see `optax.tree.get`.
+GRADIENT_NORM, PERTURBATION_NORM = "gradient_norm", "perturbation_norm"
+
+#: The six features of a model.
+LAYERS = ("stage1", "stage2", "stage3", "stage4", "pooled", "logits")
+
 # ImageNet's, which every pretrained backbone expects.
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
@@ -42,6 +48,16 @@ class TrainState:
     params: Any
     batch_stats: Any
     opt_state: Any
+    average: Any = None  # moving average of the parameters; None: there is none
+
+    def variables(self) -> dict[str, Any]:
+        """What is evaluated: the average of the parameters where there is one.
+
+        The running statistics are those of training either way. They average over a hundred steps
+        themselves, and those of the averaged weights would need passes of their own.
+        """
+        params = self.params if self.average is None else self.average
+        return {"params": params, "batch_stats": self.batch_stats}
 
 
 class Objective(NamedTuple):
@@ -56,6 +72,7 @@ class Objective(NamedTuple):
       axis_name: Mapped axis of the replicas, None on a single device.
       head_only: The backbone is a constant: its running statistics are used and left alone, and
         no gradient reaches it.
+      ema_decay: Of the moving average of the parameters, where the state has one.
     """
 
     model: nn.Module
@@ -64,6 +81,7 @@ class Objective(NamedTuple):
     estimator: str = "debiased_cka"
     axis_name: str | None = None
     head_only: bool = False
+    ema_decay: float = 0.0
 
 
 def normalise(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
@@ -78,7 +96,7 @@ def losses(
     batch_stats: Any,
     batch: Batch,
     key: jax.Array,
-) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any]]:
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any, dict[str, jax.Array]]]:
     """Cross-entropy of this device's tuples and HSIC of the global batch.
 
     Args:
@@ -89,9 +107,9 @@ def losses(
       key: Randomness of dropout and stochastic depth.
 
     Returns:
-      `((cross_entropy, hsic), (logits, batch_stats))`: two float32 scalars, the mean over tuples
-      and qualities and the weighted mean over pairs of qualities; logits `(m, Q, classes)`; and
-      the updated running statistics.
+      `((cross_entropy, hsic), (logits, batch_stats, layers))`: two float32 scalars, the mean over
+      tuples and qualities and the weighted mean over pairs of qualities; logits `(m, Q, classes)`;
+      the updated running statistics; and HSIC of each layer that has a weight, without it.
     """
     tuples, qualities = batch.images.shape[:2]
     images = normalise(batch.images.reshape(-1, *batch.images.shape[2:]))
@@ -110,14 +128,19 @@ def losses(
     logits = output.logits.reshape(tuples, qualities, -1)
     labels = jnp.broadcast_to(batch.labels[:, None], (tuples, qualities))
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    hsic = collaborative_hsic(
-        [f.reshape(tuples, qualities, *f.shape[1:]) for f in output.features],
-        objective.layer_weights,
-        sigma=objective.sigma,
-        estimator=objective.estimator,
-        axis_name=objective.axis_name,
-    )
-    return (cross_entropy, hsic), (logits, changed["batch_stats"])
+    layers, hsic = {}, jnp.zeros((), jnp.float32)
+    weighted = zip(LAYERS, output.features, objective.layer_weights, strict=True)
+    for name, feature, weight in weighted:
+        if weight:
+            layers[name] = collaborative_hsic(
+                [feature.reshape(tuples, qualities, *feature.shape[1:])],
+                [1.0],
+                sigma=objective.sigma,
+                estimator=objective.estimator,
+                axis_name=objective.axis_name,
+            )
+            hsic += weight * layers[name]
+    return (cross_entropy, hsic), (logits, changed["batch_stats"], layers)
 
 
 def _over_microbatches(
@@ -165,7 +188,8 @@ def make_train_step(
     Returns:
       A pure function `(state, batch) -> (state, metrics)`. The running statistics are those of
       the pass at the clean weights: those are the weights inference uses. Metrics are float32
-      scalars, means over the global batch.
+      scalars, means over the global batch: losses, HSIC of each layer, accuracy, and the norms
+      that the optimiser's state notes, of the gradient it followed and of the perturbation.
     """
     axis = objective.axis_name
 
@@ -182,7 +206,7 @@ def make_train_step(
             given = objective, params, state.batch_stats, batch, key
             return losses(*given) if accumulate == 1 else _over_microbatches(*given, accumulate)
 
-        values, pullback, (logits, batch_stats) = jax.vjp(at, state.params, has_aux=True)
+        values, pullback, (logits, batch_stats, layers) = jax.vjp(at, state.params, has_aux=True)
         updates, opt_state = tx.update(
             pullback,
             state.opt_state,
@@ -194,16 +218,35 @@ def make_train_step(
             "cross_entropy": values[0],
             "hsic": values[1],
             "accuracy": jnp.mean(hits, dtype=jnp.float32),
+            **{f"hsic/{name}": value for name, value in layers.items()},
         }
+        for name in (GRADIENT_NORM, PERTURBATION_NORM):
+            if (noted := optax.tree.get(opt_state, name)) is not None:
+                metrics[name] = noted
+        params = optax.apply_updates(state.params, updates)
         new_state = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             batch_stats=across(batch_stats),
             opt_state=opt_state,
+            average=_averaged(state, params, objective.ema_decay),
         )
         return new_state, across(metrics)
 
     return train_step
+
+
+def _averaged(state: TrainState, params: Any, decay: float) -> Any:
+    """The moving average with the parameters after step `state.step` in it.
+
+    It forgets faster at first, as TensorFlow's with `num_updates`: in a short run, too, the weights
+    that training began with must not linger.
+    """
+    if state.average is None:
+        return None
+    step = state.step.astype(jnp.float32)
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    return optax.incremental_update(params, state.average, 1 - kept)
 
 
 def make_predict_step(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import math
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +27,16 @@ from qad_jax import (
     parallel,
     preemption,
     protocol,
+    provenance,
     resumption,
     schedule,
+    stopping,
 )
 from qad_jax.checkpoints import Checkpoints
 from qad_jax.hosts import Progress
 from qad_jax.input_pipeline import TrainBatches, TupleSource
 from qad_jax.models import pretrained
-from qad_jax.step import Objective, TrainState, make_predict_step, make_train_step
+from qad_jax.step import Batch, Objective, TrainState, make_predict_step, make_train_step
 from qad_jax.writer import MetricsWriter
 
 
@@ -65,6 +70,7 @@ def _begin(
             params=variables["params"],
             batch_stats=variables["batch_stats"],
             opt_state=tx.init(variables["params"]),
+            average=jax.tree.map(jnp.copy, variables["params"]) if config.ema_decay else None,
         )
 
     return begin
@@ -90,6 +96,7 @@ def train_step_of(
         estimator=config.hsic.estimator,
         axis_name=parallel.AXIS,
         head_only=phase.head_only,
+        ema_decay=config.ema_decay,
     )
     tx = schedule.optimiser(config, planned, phase)
     return parallel.pmap_train(make_train_step(objective, tx, config.seed, config.accumulate_steps))
@@ -110,6 +117,7 @@ class _Run:
     validation: TupleSource | None
     checkpoints: Checkpoints
     writer: MetricsWriter
+    history: list[stopping.Validation]
     clock: float = dataclasses.field(default_factory=time.monotonic)
     untimed: int = 0  # steps of the interval that were taken before the clock was started
 
@@ -127,15 +135,7 @@ class _Run:
         """Fetches the interval's metrics, the loop's only wait for the devices, and their means."""
         fetched = jax.device_get(interval)
         means = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}
-        for name, value in means.items():
-            if not np.isfinite(value):
-                good = self.checkpoints.latest
-                raise UserError(
-                    f"training diverged: {name} is {value} within {len(interval)} steps before "
-                    f"step {step}; last good checkpoint: "
-                    f"{'none' if good is None else f'step {good}'}; try a lower "
-                    "config.learning_rate"
-                )
+        self._check_finite(step - len(fetched), fetched)
         return fetched, means
 
     def log(self, step: int, interval: list[dict[str, Any]]) -> dict[str, float]:
@@ -161,13 +161,32 @@ class _Run:
         pending = [{name: float(value) for name, value in each.items()} for each in fetched]
         self.checkpoints.save(state, self.config, step=step, pending=pending)
 
+    def _check_finite(self, step: int, fetched: list[dict[str, Any]]) -> None:
+        """Raises a `UserError` that names the first step after `step` with a NaN or an Inf."""
+        for number, metrics in enumerate(fetched, start=step + 1):
+            bad = [f"{name} is {v}" for name, v in metrics.items() if not math.isfinite(v)]
+            if bad:
+                good = self.checkpoints.latest
+                raise UserError(
+                    f"training diverged: {', '.join(bad)} at step {number}; last good checkpoint: "
+                    f"{'none' if good is None else f'step {good}'}; try a lower "
+                    "config.learning_rate"
+                )
+
+    def stops_early(self) -> bool:
+        """Whether patience is at its end, which it says in a line."""
+        reason = stopping.reason_to_stop(self.history, self.config.early_stop_patience)
+        if reason is not None:
+            hosts.say(reason, file=sys.stderr)
+        return reason is not None
+
     def validate(self, state: TrainState) -> float | None:
         """Mean frame AUC over the qualities of the validation split, where there is one."""
         if self.validation is None:
             return None
         scores = evaluate.predict(
             self._predict,
-            {"params": state.params, "batch_stats": state.batch_stats},
+            state.variables(),
             self.validation,
             qualities=self.config.qualities,
             batch_size=self.config.batch_size,
@@ -176,7 +195,9 @@ class _Run:
         report = protocol.summarise(scores, intervals=False)
         numbers = {f"{q}/auc": entry["frame"]["auc"] for q, entry in report["qualities"].items()}
         mean: float | None = report["mean"]["auc"]
-        self.writer.write(int(state.step), "validation", {**numbers, "auc": mean})
+        step = int(state.step)
+        self.writer.write(step, "validation", {**numbers, "auc": mean})
+        self.history.append(stopping.Validation(step, mean))
         return mean
 
 
@@ -214,12 +235,24 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
     else:  # only the shapes are needed, and no file of pretrained weights
         state, pending = checkpoints.restore(jax.eval_shape(_drawn(config, planned)))
     start = int(state.step)
+    provenance.record_start(workdir, dataset, start)
     writer = hosts.metrics_writer(workdir, start)
-    run = _Run(config, planned, validation, checkpoints, writer, untimed=len(pending))
-    rows = parallel.rows(config.batch_size)
-    batches = TrainBatches(source, config.batch_size, seed=config.seed, start=start, rows=rows)
+    history = stopping.validations(workdir, start)
+    run = _Run(config, planned, validation, checkpoints, writer, history, untimed=len(pending))
+    batches: Iterator[Batch] = TrainBatches(
+        source,
+        config.batch_size,
+        seed=config.seed,
+        sampling=config.sampling,
+        start=start,
+        rows=parallel.rows(config.batch_size),
+    )
     with preemption.Watch() as sigterm:  # a second SIGTERM does not cut the save short
         try:
+            if not start:
+                first = next(batches)
+                writer.write_tuples(0, np.asarray(first.images))
+                batches = itertools.chain([first], batches)
             with Progress(planned.steps, "training", unit="step", initial=start) as progress:
                 step = _loop(run, state, parallel.prefetch(batches), progress, sigterm, pending)
         finally:
@@ -244,6 +277,8 @@ def _loop(
     interval: list[dict[str, Any]] = [
         {name: np.float32(value) for name, value in each.items()} for each in pending
     ]
+    if step < planned.steps and run.stops_early():  # and was started again
+        return step
     for phase in planned.phases:
         if step >= phase.stop:
             continue
@@ -266,6 +301,8 @@ def _loop(
                 auc = run.validate(state) if epoch_ends else None
                 run.checkpoints.save(state, config, step=step, auc=auc)
                 run.clock = time.monotonic()
+            if epoch_ends and not last and run.stops_early():
+                return step
             # Several processes have to agree, which would be a wait in each step.
             if (logs or hosts.alone()) and hosts.any_of_all(sigterm.asked):
                 if not (epoch_ends or saves):

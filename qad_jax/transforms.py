@@ -29,10 +29,15 @@ _IDENTITY = optax.identity()
 
 
 class AwpState(NamedTuple):
-    """State of `awp`: steps taken, and the state of the inner transform."""
+    """State of `awp`: steps taken, the state of the inner transform, and how far it went last.
+
+    `optax.tree.get(state, "perturbation_norm")` finds the length of the last perturbation, all
+    leaves together: 0 where there was none.
+    """
 
     count: jax.Array  # type: ignore[assignment]  # optax's name for it; also a tuple method
     inner_state: optax.OptState
+    perturbation_norm: jax.Array
 
 
 def awp(
@@ -73,7 +78,7 @@ def awp(
     inner = optax.with_extra_args_support(inner)
 
     def init_fn(params: optax.Params) -> AwpState:
-        return AwpState(jnp.zeros((), jnp.int32), inner.init(params))
+        return AwpState(jnp.zeros((), jnp.int32), inner.init(params), jnp.zeros((), jnp.float32))
 
     def update_fn(
         updates: Any,
@@ -88,16 +93,18 @@ def awp(
         extra = {"grad_fn": grad_fn, **extra}
         clean = inner.update(updates, state.inner_state, params, **extra)
 
-        def at_worst(size: float | jax.Array) -> tuple[optax.Updates, optax.OptState]:
+        def at_worst(size: float | jax.Array) -> tuple[optax.Updates, optax.OptState, jax.Array]:
             perturbed = jax.tree.map(lambda w, g: _ascend(w, g, size), params, clean[0])
-            return inner.update(grad_fn(perturbed), state.inner_state, params, **extra)
+            length = optax.tree.norm(optax.tree.sub(perturbed, params)).astype(jnp.float32)
+            return *inner.update(grad_fn(perturbed), state.inner_state, params, **extra), length
 
+        here = *clean, jnp.zeros((), jnp.float32)
         size = gamma(state.count) if callable(gamma) else gamma
         if isinstance(size, jax.Array):  # decided on the device, step by step
-            result, inner_state = lax.cond(size > 0, lambda: at_worst(size), lambda: clean)
+            result, inner_state, length = lax.cond(size > 0, lambda: at_worst(size), lambda: here)
         else:
-            result, inner_state = at_worst(size) if size > 0 else clean
-        return result, AwpState(optax.safe_increment(state.count), inner_state)
+            result, inner_state, length = at_worst(size) if size > 0 else here
+        return result, AwpState(optax.safe_increment(state.count), inner_state, length)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 

@@ -10,11 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
 from data_builders.errors import UserError
+
+# Tuples on the sheet of what the network is fed.
+_SHEET_ROWS = 8
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -71,6 +76,18 @@ class MetricsWriter:
 
     def _event(self, step: int, **what: Any) -> None:
         self._events.write_event(event_pb2.Event(step=step, wall_time=time.time(), **what))
+
+    def write_tuples(self, step: int, images: npt.NDArray[np.uint8]) -> None:
+        """Shows TensorBoard what the network is fed: a row for each tuple, a column a quality.
+
+        Args:
+          step: The step they are for.
+          images: `(m, Q, H, W, 3)` uint8, RGB; the first few tuples are shown.
+        """
+        rows, qualities, height, width, _ = images[:_SHEET_ROWS].shape
+        sheet = images[:_SHEET_ROWS].swapaxes(1, 2).reshape(rows * height, qualities * width, 3)
+        self._event(step, summary=summary.image("train/tuples", sheet, dataformats="HWC"))
+        self._events.flush()
 
     def close(self) -> None:
         """Closes the logs, in which nothing is left to be written."""

@@ -43,6 +43,14 @@ def arguments(tmp_path, manifest, data_dir, dataset):
         (["--config.dataset.name=celeb"], "no builder for dataset 'celeb'"),
         (["--config.dataset.manifest=/no/data.json"], "/no/data.json: cannot read the manifest"),
         (["--config.dataset.data_dir=/proc/nowhere"], "/proc/nowhere/.*: cannot write the dataset"),
+        (["--config.sampling=pair"], "config.sampling: unknown 'pair': did you mean 'pairs'"),
+        (["--config.ema_decay=1.0"], "config.ema_decay: is 1.0, must be below 1"),
+        (["--config.early_stop_patience=-1"], "config.early_stop_patience: is -1, must not be"),
+        (["--config.hsic.warmup_epochs=-1"], "config.hsic.warmup_epochs: is -1, must not be"),
+        (
+            ["--config.sampling=balanced", "--config.batch_size=9"],
+            "config.batch_size: 9 tuples cannot be half real, half fake .*; 10 can",
+        ),
         (["--config.seed=-1"], "config.seed: is -1, must not be negative"),
         (["--config.one_cycle.div_factor=0.0"], "config.one_cycle.div_factor: is 0.0"),
         (["--config.qualities=23,40"], "config.qualities: .*no quality '23'"),
@@ -142,7 +150,7 @@ def test_nothing_is_built_for_a_command_that_cannot_run(arguments, tmp_path):
 def test_a_loss_that_is_no_number_stops_the_run(arguments):
     result = call(*arguments, "--config.learning_rate=1e30", "--config.head_only_epochs=0")
     assert result.status == 1
-    assert "training diverged: cross_entropy is nan" in result.err
+    assert re.search(r"training diverged: cross_entropy is nan, .* at step 2;", result.err)
     assert "last good checkpoint: " in result.err
 
 

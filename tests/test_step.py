@@ -100,7 +100,7 @@ def test_losses_are_what_they_say():
     batch = make_batch(8)
     state = make_state(model, optax.identity())
     objective = Objective(model, LAYERS)
-    (cross_entropy, hsic), (logits, _) = jax.jit(
+    (cross_entropy, hsic), (logits, _, each) = jax.jit(
         lambda p, s: losses(objective, p, s, batch, jax.random.key(0))
     )(state.params, state.batch_stats)
     z = np.asarray(logits, np.float64)
@@ -115,11 +115,14 @@ def test_losses_are_what_they_say():
             mutable=["batch_stats"],
         )
     )(state.params, state.batch_stats)
-    expected = 0.0
+    expected, seen = 0.0, []
     for weight, feature in zip(LAYERS[:3], output.features[:3], strict=True):
         f = np.asarray(feature).reshape(8, QUALITIES, -1)
         pairs = [reference(f[:, a], f[:, b], "debiased_cka", 6.0) for a, b in PAIRS]
         expected += weight * np.mean(pairs)
+        np.testing.assert_allclose(each[f"stage{len(seen) + 1}"], np.mean(pairs), rtol=1e-3)
+        seen.append(weight)
+    assert len(each) == len(seen) == 3  # layers of weight 0 are left out
     np.testing.assert_allclose(hsic, expected, rtol=1e-3, atol=1e-5)
 
 

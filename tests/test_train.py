@@ -41,6 +41,12 @@ def test_it_trains_logs_and_evaluates(run):
     assert [line["step"] for line in train] == [2, 3, 4, 5, 6, 8, 9, 10, 12, 14, 15]
     assert all(0 < line["cross_entropy"] < 10 and line["tuples_per_second"] > 0 for line in train)
     assert train[-1]["learning_rate"] < train[2]["learning_rate"]
+    assert all(line["gradient_norm"] > 0 for line in train)
+    assert [line["step"] for line in train if line["perturbation_norm"] > 0] == [12, 14, 15]
+    for line in train:  # weighted as the configuration has it
+        layers = [line[f"hsic/stage{i}"] for i in (1, 2, 3)]
+        assert np.dot(layers, (0.1, 0.25, 0.5)) == pytest.approx(line["hsic"], abs=1e-5)
+    assert {"raw/auc", "c23/auc", "c40/auc", "auc"} < set(logged(workdir, "validation")[0])
     assert [line["step"] for line in logged(workdir, "validation")] == [5, 10, 15]
     assert list((workdir / "tensorboard").glob("events*"))
     assert json.loads((workdir / "config.json").read_text())["image_size"] == 32

@@ -85,8 +85,11 @@ def apply(tx, params, x, state=None, **extra):
 def test_awp_hands_on_the_gradient_at_the_perturbed_weights():
     params, x = make_params(), make_batch()
     tx = awp(GAMMA, inner=collaborative(WEIGHT))
-    updates, _ = jax.jit(lambda p, x: apply(tx, p, x))(params, x)
+    updates, state = jax.jit(lambda p, x: apply(tx, p, x))(params, x)
     close(updates, exact_awp(params, x))
+    # Of the leaves with two axes one is zero and one has no gradient: the kernel alone moves.
+    length = GAMMA * np.linalg.norm(np.asarray(params["kernel"], np.float64))
+    np.testing.assert_allclose(optax.tree.get(state, "perturbation_norm"), length, rtol=1e-5)
     clean = exact_gradient(params, x)["kernel"]
     assert np.abs(updates["kernel"] - clean).max() > 0.05 * np.abs(clean).max()
 
@@ -138,6 +141,7 @@ def test_no_second_pass_while_the_schedule_is_zero():
     for expected in [exact_gradient, exact_gradient, exact_awp]:
         updates, state = step(state)
         close(updates, expected(params, x))
+        assert (state.perturbation_norm > 0) == (expected is exact_awp)
     jax.effects_barrier()
     assert len(passes) == 1
     assert state.count == 3

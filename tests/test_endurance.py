@@ -1,0 +1,62 @@
+"""A thousand steps: no memory is lost, nothing is compiled twice, nothing waits for the devices."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+
+STEPS, EPOCH, LOG = 1000, 100, 25
+PHASES = (0, 100, 200)  # head only, whole, with perturbation
+MEGABYTE = 1e6
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.endurance", str(tmp_path_factory.mktemp("runs") / "long")],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_memory_of_the_host_is_flat(steps):
+    """But for the noise: keeping the batches of the 300 steps between would cost 3.7 MB."""
+    assert len(steps) == STEPS
+    early, late = (
+        np.median([step["memory"] for step in part if step["memory"]])
+        for part in (steps[500:700], steps[800:])
+    )
+    assert late - early < 2.5 * MEGABYTE, (early, late)
+
+
+def test_each_phase_is_compiled_once(steps):
+    compiles = [i for i, step in enumerate(steps) if step["compiled"][1] > step["compiled"][0]]
+    assert compiles == list(PHASES)
+
+
+def test_nothing_else_is_compiled_behind_the_first_epoch(steps):
+    """Validation and saving have been through by then."""
+    counts = [step["compiled"] for step in steps]
+    between = {i: b[0] - a[1] for i, (a, b) in enumerate(itertools.pairwise(counts), 1)}
+    assert {i for i, count in between.items() if count} <= {EPOCH}
+
+
+def test_nothing_is_copied_to_the_host_but_what_is_logged_and_saved(steps):
+    assert {step["guard"] for step in steps} == {"disallow"}
+    assert all(step["fetched"][0] == step["fetched"][1] for step in steps)
+    fetched = [step["fetched"] for step in steps]
+    between = {i for i in range(1, STEPS) if fetched[i][0] > fetched[i - 1][1]}
+    assert between <= set(range(LOG, STEPS, LOG))
+    assert between

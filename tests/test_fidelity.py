@@ -1,0 +1,260 @@
+"""Averages, warm-ups, stopping, and what a run says of itself: the loop, with a step of no cost."""
+
+import json
+import struct
+import subprocess
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tensorboardX.proto import event_pb2
+
+from configs import common
+from data_builders.errors import UserError
+from qad_jax import checkpoints, configuration, evaluate, provenance, schedule, stopping, train
+from qad_jax.input_pipeline import TrainBatches, TupleSource
+from qad_jax.step import Batch, Objective, TrainState, make_train_step
+from tests.conftest import ROOT
+
+EPOCH = 5  # steps: 40 tuples in batches of 8
+
+
+def configured(dataset, **fields):
+    config = common.get_config()
+    config.model.name = "resnet_tiny"
+    config.image_size, config.batch_size = 16, 8
+    config.head_only_epochs, config.num_epochs = 0, 6
+    config.dataset.name = "manifest"
+    for name, value in fields.items():
+        config[name] = value
+    return configuration.check(config)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Weights that are nothing to compile."""
+
+    def drawn(config, planned):
+        params = {"fc": jnp.ones(2)}
+        return lambda: TrainState(jnp.zeros((), jnp.int32), params, {"bn": jnp.ones(2)}, {"m": 0.0})
+
+    monkeypatch.setattr(train, "_drawn", drawn)
+
+
+@pytest.fixture
+def loop(monkeypatch):
+    """Steps that count, and validations that read their mean AUC from a list."""
+    scripted = types.SimpleNamespace(auc=[], steps=[], bad={}, evaluated=[])
+
+    def step(state, batch):
+        number = int(jax.device_get(state.step)) + 1
+        scripted.steps.append(number)
+        average = None if state.average is None else jax.tree.map(jnp.zeros_like, state.average)
+        metrics = {"cross_entropy": 1.0, "hsic": 0.5, **scripted.bad.get(number, {})}
+        return state.replace(step=state.step + 1, average=average), metrics
+
+    def predict(_, variables, *args, **kwargs):
+        scripted.evaluated.append(variables)
+
+    def summarise(scores, *, intervals):
+        auc = scripted.auc[scripted.steps[-1] // EPOCH - 1]
+        return {"qualities": {"raw": {"frame": {"auc": auc}}}, "mean": {"auc": auc}}
+
+    monkeypatch.setattr(train, "train_step_of", lambda *_: lambda s, b: _unguarded(step, s, b))
+    monkeypatch.setattr(evaluate, "predict", predict)
+    monkeypatch.setattr(evaluate, "summarise", summarise)
+    return scripted
+
+
+def _unguarded(step, state, batch):
+    with jax.transfer_guard_device_to_host("allow"):
+        return step(state, batch)
+
+
+def test_early_stopping_is_the_same_when_resumed(
+    small, loop, dataset, tmp_path, capsys, monkeypatch
+):
+    loop.auc = [0.6, 0.8, 0.8, 0.7, 0.9, 0.9]
+    config = configured(dataset, early_stop_patience=2)
+    train.train(config, tmp_path / "whole", dataset)
+    assert loop.steps[-1] == 4 * EPOCH
+    expected = "stopped early at step 20: 2 epochs without a mean validation AUC above the 0.8000"
+    assert expected in capsys.readouterr().err
+
+    log = train._Run.log
+
+    def killed(self, step, interval):
+        if step == 3 * EPOCH + 1:
+            raise KeyboardInterrupt
+        return log(self, step, interval)
+
+    monkeypatch.setattr(train._Run, "log", killed)
+    every_step = configured(dataset, early_stop_patience=2, log_every_steps=1)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(every_step, tmp_path / "killed", dataset)
+    monkeypatch.setattr(train._Run, "log", log)
+    loop.steps.clear()
+    train.train(every_step, tmp_path / "killed", dataset)
+    assert loop.steps == [16, 17, 18, 19, 20]
+    assert expected in capsys.readouterr().err
+    # Once more: it has ended, and says so again.
+    train.train(every_step, tmp_path / "killed", dataset)
+    assert loop.steps[-1] == 20
+    assert expected in capsys.readouterr().err
+    starts = json.loads((tmp_path / "killed" / "run.json").read_text())["starts"]
+    assert [start["step"] for start in starts] == [0, 15, 20]
+
+
+@pytest.mark.parametrize(
+    ("history", "patience", "stops"),
+    [
+        ([0.9, 0.8], 0, False),
+        ([0.9, 0.8], 2, False),
+        ([0.9, 0.8, 0.9], 2, True),  # equal is not better
+        ([0.7, 0.8, 0.9], 2, False),
+        ([None, None, None], 1, False),
+        ([], 1, False),
+    ],
+)
+def test_patience(history, patience, stops):
+    validations = [stopping.Validation(i, auc) for i, auc in enumerate(history, start=1)]
+    assert (stopping.reason_to_stop(validations, patience) is not None) == stops
+
+
+def test_divergence_names_step_terms_and_checkpoint(small, loop, dataset, tmp_path):
+    loop.auc = [0.5] * 6
+    loop.bad = {8: {"gradient_norm": np.inf, "hsic": np.nan}, 9: {"cross_entropy": np.nan}}
+    with pytest.raises(UserError) as caught:
+        train.train(configured(dataset), tmp_path / "run", dataset)
+    assert "gradient_norm is inf, hsic is nan at step 8;" in str(caught.value)
+    assert "last good checkpoint: step 5;" in str(caught.value)
+
+
+def test_averaged_weights_are_validated_saved_and_restored(loop, dataset, tmp_path):
+    loop.auc = [0.5]
+    config = configured(dataset, ema_decay=0.9, num_epochs=1)
+    train.train(config, tmp_path / "run", dataset)
+    variables, _ = checkpoints.restore_for_evaluation(tmp_path / "run")
+    # The scripted step has set the average to zero, and nothing else.
+    for params in (variables["params"], loop.evaluated[0]["params"]):
+        assert all(not np.any(leaf) for leaf in jax.tree.leaves(params))
+    planned = schedule.plan(config, 40)
+    state = checkpoints.Checkpoints(tmp_path / "run", dataset.info.full_name).restore(
+        jax.eval_shape(train._drawn(config, planned))
+    )
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(state.params))
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(state.average))
+    assert jax.tree.structure(state.average) == jax.tree.structure(state.params)
+
+
+def test_the_sheet_of_tuples_is_what_the_network_is_fed(small, loop, dataset, tmp_path):
+    import cv2
+
+    loop.auc = [0.5]
+    config = configured(dataset, num_epochs=1)
+    train.train(config, tmp_path / "run", dataset)
+    (path,) = (tmp_path / "run" / "tensorboard").glob("events*")
+    sheets = {v.tag: v.image for e in events(path) for v in e.summary.value if v.HasField("image")}
+    png = np.frombuffer(sheets["train/tuples"].encoded_image_string, np.uint8)
+    sheet = cv2.imdecode(png, cv2.IMREAD_COLOR_RGB)
+    source = TupleSource(dataset, "train", config.qualities, config.image_size)
+    batch = next(TrainBatches(source, config.batch_size, seed=config.seed))
+    for row, tuple_ in enumerate(batch.images):
+        for column, image in enumerate(tuple_):
+            cell = sheet[16 * row : 16 * (row + 1), 16 * column : 16 * (column + 1)]
+            np.testing.assert_array_equal(cell, image)
+
+
+def events(path):
+    """Reads TensorBoard's records: length, its checksum, the event, its checksum."""
+    data, place = path.read_bytes(), 0
+    while place < len(data):
+        (length,) = struct.unpack_from("<Q", data, place)
+        yield event_pb2.Event.FromString(data[place + 12 : place + 12 + length])
+        place += 12 + length + 4
+
+
+def test_the_average_of_weights_in_float64():
+    """Seven steps against the recursion written out; the given decay is reached at the end."""
+
+    class Constant:
+        """A model whose gradient is one everywhere."""
+
+        def apply(self, variables, images, **_):
+            total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(variables["params"]))
+            logits = jnp.stack([-total, total]) * jnp.ones((len(images), 1))
+            return types.SimpleNamespace(logits=logits, features=[logits] * 6), {"batch_stats": {}}
+
+    tx = optax.GradientTransformation(
+        lambda params: optax.EmptyState(),
+        lambda updates, state, params=None, **_: (jax.tree.map(jnp.ones_like, params), state),
+    )
+    objective = Objective(Constant(), (0.0,) * 6, ema_decay=0.3)
+    step = jax.jit(make_train_step(objective, tx, seed=0))
+    params = {"fc": jnp.array([1.0, 2.0])}
+    state = TrainState(jnp.zeros((), jnp.int32), params, {}, (), average=params)
+    batch = Batch(jnp.zeros((2, 1, 4, 4, 3), jnp.uint8), jnp.zeros(2, jnp.int32))
+    expected = np.array([1.0, 2.0])
+    for t in range(7):
+        state, metrics = step(state, batch)
+        kept = min(0.3, (1 + t) / (10 + t))
+        expected = kept * expected + (1 - kept) * (np.array([1.0, 2.0]) + t + 1)
+        np.testing.assert_allclose(state.average["fc"], expected, rtol=1e-6)
+    assert set(metrics) == {"cross_entropy", "hsic", "accuracy"}
+    np.testing.assert_array_equal(state.variables()["params"]["fc"], state.average["fc"])
+
+
+def test_hsic_warms_up_once_the_backbone_moves():
+    config = common.get_config()
+    config.head_only_epochs, config.hsic.warmup_epochs, config.hsic.weight = 1, 2, 0.4
+    weight = schedule.hsic_weight(config, schedule.plan(config, 10 * config.batch_size))
+    assert [float(weight(step)) for step in (0, 9, 10, 15, 20, 29, 30, 99)] == pytest.approx(
+        [0, 0, 0, 0.1, 0.2, 0.38, 0.4, 0.4]
+    )
+    config.hsic.warmup_epochs = 0
+    assert schedule.hsic_weight(config, schedule.plan(config, 640)) == 0.4
+
+
+def test_the_commit_of_a_source_tree(tmp_path):
+    assert provenance.commit(tmp_path) is None
+
+    def git(*words):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        return subprocess.run(
+            ["git", "-C", str(tmp_path), *identity, *words],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+
+    git("init")
+    (tmp_path / "file").write_text("1")
+    git("add", "file")
+    git("commit", "-m", "one")
+    head = git("rev-parse", "HEAD")
+    assert len(head) == 40
+    assert provenance.commit(tmp_path) == head
+    (tmp_path / "file").write_text("2")
+    assert provenance.commit(tmp_path) == f"{head}+"
+
+
+def test_a_run_says_what_it_was_made_with(dataset, tmp_path):
+    import flax
+
+    provenance.record_start(tmp_path, dataset, 0)
+    (tmp_path / "run.json").write_text((tmp_path / "run.json").read_text()[:-20])  # not ours: cut
+    provenance.record_start(tmp_path, dataset, 0)
+    provenance.record_start(tmp_path, dataset, 7)
+    known = json.loads((tmp_path / "run.json").read_text())
+    assert known["dataset"] == dataset.info.full_name
+    assert known["digest"] == dict(dataset.info.metadata["digest"])
+    assert set(known["digest"]) == {"train", "validation", "test"}
+    first, second = known["starts"]
+    assert (first["step"], second["step"]) == (0, 7)
+    assert second["versions"]["flax"] == flax.__version__
+    assert second["devices"] == [f"{jax.devices()[0].device_kind} x {jax.device_count()}"]
+    assert second["commit"] == provenance.commit(ROOT)
+    assert "pytest" in second["command"]
