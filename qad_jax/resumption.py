@@ -11,7 +11,7 @@ import jax
 
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
-from qad_jax import provenance
+from qad_jax import hosts, provenance
 
 
 def circumstances(dataset: PairedDatasetBuilder) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def check(there: Mapping[str, Any], here: Mapping[str, Any], workdir: Path) -> N
         for held in (there, here)
     ]
     if notes := [f"{name} {then}, now {now}" for name, then, now in _different(*flat)]:
-        print(
+        hosts.say(
             f"note: step {there['batches']} was saved with {'; '.join(notes)}: what follows may "
             "differ in the last bits from an uninterrupted run",
             file=sys.stderr,

@@ -106,7 +106,7 @@ def test_two_processes_train_as_one(runs):
     for a, b in zip(lines[one], lines[two], strict=True):
         assert (a["step"], a["split"]) == (b["step"], b["split"])
         for name in a.keys() - {"step", "split", "tuples_per_second"}:
-            assert b[name] == pytest.approx(a[name], abs=1e-5), (a["step"], name)
+            assert b[name] == pytest.approx(a[name], rel=1e-5, abs=1e-5), (a["step"], name)
     assert all(abs(line["hsic"]) > 1e-3 for line in lines[one] if line["split"] == "train")
 
 
