@@ -63,7 +63,9 @@ def saved(workdir):
             name: ocp.PyTreeCheckpointer().restore(folder / name)
             for name in ("params", "batch_stats", "opt_state")
         }
-    return trees, json.loads((folder / "data" / "metadata").read_text())
+    data = json.loads((folder / "data" / "metadata").read_text())
+    data.pop("commit")  # somebody may commit while the tests run
+    return trees, data
 
 
 def assert_the_same(whole, resumed):
@@ -75,7 +77,7 @@ def assert_the_same(whole, resumed):
     assert steps[0] == steps[1]  # also the best, and nothing half-written
     scores = [(w / "evaluation/test/scores.csv").read_text() for w in (whole, resumed)]
     assert scores[0] == scores[1]
-    assert len(list(csv.reader(scores[0].splitlines()))) == 1 + 14 * 3
+    assert len(list(csv.reader(scores[0].splitlines()))) == 1 + 14 * 2
 
 
 def newest(workdir):
@@ -142,8 +144,8 @@ def test_sigterm_between_two_lines_of_the_log(whole, tmp_path, manifest, data_di
     monkeypatch.setattr(Progress, "advance", advance_and_terminate)
     stopped = call(*arguments(workdir, manifest, data_dir))
     assert stopped.status == 143
-    last = stopped.err.splitlines()[-1]
-    assert last == "SIGTERM: stopped and saved at step 7; the same command goes on from there"
+    message = "SIGTERM: stopped and saved at step 7; the same command goes on from there"
+    assert message in stopped.err.splitlines()
     assert signal.getsignal(signal.SIGTERM) is before
     assert newest(workdir) == 7
     assert rows(workdir)[-1]["step"] == 6
