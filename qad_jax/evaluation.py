@@ -122,6 +122,8 @@ def evaluate_run(
             f"config.model.name: {config.model.name!r}, but the checkpoint in {workdir} is of "
             f"{model.config.model.name!r}"
         )
+    # Before anything is scored: a folder that cannot be used is told of at once.
+    other = None if against is None else Model.restore(against, name)
     source = TupleSource(dataset, split, config.qualities, model.config.image_size)
     scores = model.score(source, batch_size=config.batch_size, label=split)
     chosen, origin = _calibrate(model, config, workdir, dataset, scores if split == _VAL else None)
@@ -135,11 +137,10 @@ def evaluate_run(
     folder = workdir / "evaluation" / _folder_of(name, model.dataset) / split
     if with_robustness:
         runs = [(workdir.name, model, scores)]
-        if against is not None:
-            other = Model.restore(against, name)
-            source_of_other = TupleSource(dataset, split, config.qualities, other.config.image_size)
-            scored = other.score(source_of_other, batch_size=config.batch_size, label=against.name)
+        if against is not None and other is not None:
             called = str(against) if against.name == workdir.name else against.name
+            theirs = TupleSource(dataset, split, config.qualities, other.config.image_size)
+            scored = other.score(theirs, batch_size=config.batch_size, label=against.name)
             runs.append((called, other, scored))
         curves = robustness.measure(dataset, split, runs, batch_size=config.batch_size)
         if hosts.is_first():

@@ -188,4 +188,5 @@ def test_results_on_other_data_lie_apart_and_leave_the_own(
 def test_flags_that_do_not_fit(extra, message, folders, manifest, data_dir):
     result = call(*tiny("hkrawp_resnet", folders[0], manifest, data_dir), *extra)
     assert result.status == 1
+    assert "test:" not in result.err  # nothing was scored
     assert message in result.err

@@ -46,12 +46,13 @@ def render(
       Markdown.
     """
     network = config["model"]
+    start = Path(network["pretrained"]).name or "random weights"
     facts = {
         "Network": f"{network['name']}, {config['image_size']} px, {network['dtype']}",
         "Checkpoint": f"step {report['step']}",
         "Trained on": trained_on or "not known: the weights were imported",
         "Training qualities": ", ".join(config["qualities"]) if trained_on else "not known",
-        "Started from": Path(network["pretrained"]).name or "random weights",
+        "Started from": start if trained_on else "not known",
         "Versions": provenance["versions"],
         "Commit": provenance.get("commit", "not known"),
     }
