@@ -69,7 +69,6 @@ def arguments(manifest, data_dir, dataset):
             f"--config.num_steps={STEPS}",
             "--config.head_only_epochs=0",
             "--config.awp.warmup_epochs=1",
-            "--config.batch_size=4",
             # Adam's first steps turn the sign of a rounding error into a whole step: with large
             # ones even two runs of the same processes part after a dozen.
             "--config.learning_rate=2e-5",
