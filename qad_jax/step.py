@@ -145,7 +145,7 @@ def losses(
 
 def _over_microbatches(
     objective: Objective, params: Any, batch_stats: Any, batch: Batch, key: jax.Array, count: int
-) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any]]:
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any, dict[str, jax.Array]]]:
     """`losses` of a batch, one part of it after the other: what they return, averaged.
 
     The backward pass goes through the parts again, so that only one at a time is in memory; its
@@ -157,13 +157,14 @@ def _over_microbatches(
     def of_part(params: Any, part: Batch, key: jax.Array) -> Any:
         return losses(objective, params, batch_stats, part, key)
 
-    _, (values, (logits, stats)) = jax.lax.scan(
+    _, (values, (logits, stats, layers)) = jax.lax.scan(
         lambda _, part: (None, of_part(params, *part)),
         None,
         (parts, jax.random.split(key, count)),
     )
-    values, stats = jax.tree.map(lambda x: jnp.mean(x, axis=0), (values, stats))
-    return values, (logits.reshape(-1, *logits.shape[2:]), stats)
+    means = jax.tree.map(lambda x: jnp.mean(x, axis=0), (values, stats, layers))
+    values, stats, layers = means
+    return values, (logits.reshape(-1, *logits.shape[2:]), stats, layers)
 
 
 def make_train_step(

@@ -270,7 +270,7 @@ def test_rematerialisation_changes_nothing_but_memory(name):
         objective = Objective(narrow(remat=remat), LAYERS)
 
         def function(params, objective=objective):
-            values, (_, stats) = losses(
+            values, (_, stats, _) = losses(
                 objective, params, state.batch_stats, batch, jax.random.key(3)
             )
             return values[0] - values[1], stats
@@ -293,7 +293,7 @@ def test_bfloat16_is_of_the_arithmetic_alone():
     kinds = {leaf.dtype for leaf in jax.tree.leaves(kept)}
     assert kinds == {jnp.dtype("float32"), jnp.dtype("int32")}  # and the optimiser's counts
     given = state.params, state.batch_stats, batch, jax.random.key(0)
-    values, (logits, _) = jax.eval_shape(lambda *x: losses(Objective(model, LAYERS), *x), *given)
+    values, (logits, *_) = jax.eval_shape(lambda *x: losses(Objective(model, LAYERS), *x), *given)
     assert {leaf.dtype for leaf in (*values, logits)} == {jnp.dtype("float32")}
     traced = str(jax.make_jaxpr(lambda *x: losses(Objective(model, LAYERS), *x))(*given))
     convolutions = [line for line in traced.splitlines() if "= conv_general_dilated" in line]
