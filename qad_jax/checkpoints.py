@@ -184,6 +184,12 @@ class Checkpoints:
         )
         return state, restored.data.get("pending", [])
 
+    def newest_whole(self) -> int | None:
+        """As `latest`, once the save under way is whole."""
+        with _saving(self.directory):
+            self._manager.wait_until_finished()
+        return self.latest
+
     def close(self) -> None:
         """Waits for saves under way.
 

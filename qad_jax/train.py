@@ -166,7 +166,7 @@ class _Run:
         for number, metrics in enumerate(fetched, start=step + 1):
             bad = [f"{name} is {v}" for name, v in metrics.items() if not math.isfinite(v)]
             if bad:
-                good = self.checkpoints.latest
+                good = self.checkpoints.newest_whole()
                 raise UserError(
                     f"training diverged: {', '.join(bad)} at step {number}; last good checkpoint: "
                     f"{'none' if good is None else f'step {good}'}; try a lower "

@@ -98,7 +98,7 @@ def memory():
 class Tuples:
     """A split in memory."""
 
-    def __init__(self, dataset, split, qualities, image_size):
+    def __init__(self, dataset, split, qualities, image_size, in_memory):
         count = TUPLES if split == "train" else 16
         rng = np.random.default_rng(count)
         shape = count, len(qualities), image_size, image_size, 3

@@ -14,7 +14,17 @@ from tensorboardX.proto import event_pb2
 
 from configs import common
 from data_builders.errors import UserError
-from qad_jax import checkpoints, configuration, evaluate, provenance, schedule, stopping, train
+from qad_jax import (
+    checkpoints,
+    configuration,
+    evaluate,
+    protocol,
+    provenance,
+    resumption,
+    schedule,
+    stopping,
+    train,
+)
 from qad_jax.input_pipeline import TrainBatches, TupleSource
 from qad_jax.step import Batch, Objective, TrainState, make_train_step
 from tests.conftest import ROOT
@@ -65,7 +75,7 @@ def loop(monkeypatch):
 
     monkeypatch.setattr(train, "train_step_of", lambda *_: lambda s, b: _unguarded(step, s, b))
     monkeypatch.setattr(evaluate, "predict", predict)
-    monkeypatch.setattr(evaluate, "summarise", summarise)
+    monkeypatch.setattr(protocol, "summarise", summarise)
     return scripted
 
 
@@ -142,7 +152,8 @@ def test_averaged_weights_are_validated_saved_and_restored(loop, dataset, tmp_pa
     for params in (variables["params"], loop.evaluated[0]["params"]):
         assert all(not np.any(leaf) for leaf in jax.tree.leaves(params))
     planned = schedule.plan(config, 40)
-    state = checkpoints.Checkpoints(tmp_path / "run", dataset.info.full_name).restore(
+    about = resumption.circumstances(dataset)
+    state, _ = checkpoints.Checkpoints(tmp_path / "run", about).restore(
         jax.eval_shape(train._drawn(config, planned))
     )
     assert any(np.any(leaf) for leaf in jax.tree.leaves(state.params))

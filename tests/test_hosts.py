@@ -61,14 +61,14 @@ def finish(started, limit=LIMIT_S):
 
 @pytest.fixture(scope="module")
 def arguments(manifest, data_dir, dataset):
-    """20 steps of 5 an epoch, HSIC on all the time and AWP on from step 5."""
+    """20 steps of 5 an epoch, HSIC and AWP on all the time."""
 
     def of(workdir):
         return [
             *tiny("hkrawp_resnet", workdir, manifest, data_dir),
             f"--config.num_steps={STEPS}",
             "--config.head_only_epochs=0",
-            "--config.awp.warmup_epochs=1",
+            "--config.awp.warmup_epochs=0",
             # Adam's first steps turn the sign of a rounding error into a whole step: with large
             # ones even two runs of the same processes part after a dozen.
             "--config.learning_rate=2e-5",
@@ -105,7 +105,9 @@ def test_two_processes_train_as_one(runs):
     for a, b in zip(lines[one], lines[two], strict=True):
         assert (a["step"], a["split"]) == (b["step"], b["split"])
         for name in a.keys() - {"step", "split", "tuples_per_second"}:
-            assert b[name] == pytest.approx(a[name], rel=1e-5, abs=1e-5), (a["step"], name)
+            # Where a ReLU turns, a gradient jumps; what it is of does not.
+            close = 0.02 if name.endswith("norm") else 1e-5
+            assert b[name] == pytest.approx(a[name], rel=close, abs=1e-5), (a["step"], name)
     assert all(abs(line["hsic"]) > 1e-3 for line in lines[one] if line["split"] == "train")
 
 

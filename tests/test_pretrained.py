@@ -341,7 +341,7 @@ def test_converted_evaluated_trained_and_exported(tmp_path, manifest, data_dir, 
     assert scores[0].read_text() == scores[1].read_text()
     assert json.loads((direct / "evaluation/test/metrics.json").read_text())["step"] == 0
     with pytest.raises(UserError, match="holds converted weights, not a training"):
-        checkpoints.Checkpoints(converted, "data").restore(None)
+        checkpoints.Checkpoints(converted, {"dataset": "data"}).restore(None)
 
     # Trained from it; started again after its end, the file is not needed any more.
     arguments = tiny("hkrawp_resnet", trained, manifest, data_dir)
