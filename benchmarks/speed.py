@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import common
-from qad_jax import models, parallel, transforms
+from qad_jax import cpu, models, parallel, transforms
 from qad_jax.models import conversion
 from qad_jax.step import (
     Batch,
@@ -251,7 +251,7 @@ def compare(options: argparse.Namespace, name: str, dtype: str, twin: Twin | Non
 def start_up(name: str, tuples: int) -> None:
     """Prints compile and first-step time of the step, without and with the persistent cache."""
     code = (
-        "import sys, time; sys.path[:0] = sys.argv[1:3]; import speed; "
+        "import sys, time; sys.path[:0] = sys.argv[1:3]; import speed; speed.cpu.tune(); "
         f"ours = speed.Ours({name!r}, 'float32', {tuples}); "
         "print(ours.seconds('step'), ours.seconds('step'))"
     )
@@ -289,6 +289,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile the twin")
     options = parser.parse_args()
     options.whats = [row for row in options.rows if row not in ("input", "startup")]
+    cpu.tune()  # as the command does
     device = jax.devices()[0].device_kind
     print(f"{device}, {os.cpu_count()} cores, {platform.machine()}; jax {jax.__version__}")
     if options.whats:

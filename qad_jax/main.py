@@ -17,7 +17,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from data_builders.errors import UserError
-from qad_jax import preemption
+from qad_jax import cpu, preemption
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file; --config.FIELD=VALUE changes a field.", lock_config=True
@@ -128,4 +128,5 @@ def _main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    cpu.tune()
     app.run(_main, flags_parser=_parse)

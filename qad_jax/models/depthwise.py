@@ -2,7 +2,8 @@
 
 Grouped convolution is XLA's slow path: for the maps of EfficientNet-B1 on CPU it takes more than
 ten times longer forward. Differentiating the sum automatically would give the kernel gradient as
-k*k separate reductions, slow to run and slower to compile; here the taps of one row share one.
+k*k separate reductions, slow to run and slower to compile; here the taps of one row are summed
+together, in the way that suits the platform.
 """
 
 from __future__ import annotations
@@ -80,24 +81,58 @@ def _backward(
     spread = lax.pad(gradient, zero, ((0, 0, 0), *filled, (0, 0, 0)))
     x_gradient = depthwise(spread, kernel[::-1, ::-1], 1, (0, 0))
 
-    # Gradient of the kernel: one sum over all positions for each tap.
     padded = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
-    factor = gradient.astype(jnp.float32)
-    kernel_gradient = [
-        jnp.stack(_sums([tap.astype(jnp.float32) * factor for tap in row]))
+    kernel_gradient = lax.platform_dependent(
+        padded,
+        gradient.astype(jnp.float32),
+        cpu=partial(_sums_in_two_passes, side, stride),
+        default=partial(_sums_in_one_pass, side, stride),
+    )
+    return x_gradient.astype(x.dtype), kernel_gradient
+
+
+def _sums_in_one_pass(side: int, stride: int, padded: jax.Array, factor: jax.Array) -> jax.Array:
+    """For each tap (N, H, W, C) its product with the factor, summed to (C,): (k, k, C).
+
+    The taps of a row share one reduction, which reads the factor once for all of them.
+    """
+    zero = jnp.zeros((), jnp.float32)
+    sums = [
+        lax.reduce(
+            [tap.astype(jnp.float32) * factor for tap in row],
+            [zero] * len(row),
+            lambda left, right: [a + b for a, b in zip(left, right, strict=True)],
+            (0, 1, 2),
+        )
         for row in _taps(padded, side, stride)
     ]
-    return x_gradient.astype(x.dtype), jnp.stack(kernel_gradient)
+    return jnp.stack([jnp.stack(row) for row in sums])
 
 
-def _sums(maps: list[jax.Array]) -> list[jax.Array]:
-    """Sums each of the maps (N, H, W, C) to (C,), in one pass over all of them."""
-    return lax.reduce(
-        maps,
-        [jnp.zeros((), jnp.float32)] * len(maps),
-        lambda left, right: [a + b for a, b in zip(left, right, strict=True)],
-        (0, 1, 2),
-    )
+def _sums_in_two_passes(side: int, stride: int, padded: jax.Array, factor: jax.Array) -> jax.Array:
+    """The same, several samples added up in a loop without a reduction before there is one.
+
+    XLA for CPU computes a product within a reduction number by number, but a loop, and a reduction
+    of what is in memory, on whole vectors. The barrier keeps the two apart. Up to fifteen times
+    faster on the maps of EfficientNet-B1.
+    """
+    sums = [
+        lax.optimization_barrier(
+            jnp.stack([_folded(tap.astype(jnp.float32) * factor) for tap in row])
+        )
+        for row in _taps(padded, side, stride)
+    ]
+    return jnp.stack([jnp.sum(row, axis=(1, 2, 3)) for row in sums])
+
+
+def _folded(maps: jax.Array) -> jax.Array:
+    """Adds samples up in pairs, up to eight in one, while their number is even."""
+    for _ in range(3):
+        if len(maps) % 2:
+            break
+        first, second = jnp.split(maps, 2)
+        maps = first + second
+    return maps
 
 
 depthwise.defvjp(_forward, _backward)

@@ -213,6 +213,8 @@ def run_block(block: nn.Module, x: jax.Array, *, train: bool, remat: bool) -> ja
     """Calls a block of a model, whose input is all that the backward pass keeps of it if `remat`.
 
     What happens inside the block is then computed again in the backward pass: activations for time.
+    The barrier has XLA keep the output, which it would else compute anew, from the outputs of all
+    the blocks before, wherever it is used.
 
     Args:
       block: A module of the parent that is being traced.
@@ -228,7 +230,7 @@ def run_block(block: nn.Module, x: jax.Array, *, train: bool, remat: bool) -> ja
         output: jax.Array = block(x, train=train)
         return output
 
-    return (nn.remat(run) if remat else run)(block, x)
+    return lax.optimization_barrier((nn.remat(run) if remat else run)(block, x))
 
 
 def global_mean(x: jax.Array) -> jax.Array:
