@@ -1,0 +1,97 @@
+"""Settings of the process: made where they help, and never over the user's own."""
+
+import importlib.metadata
+import importlib.util
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from qad_jax import cpu
+from tests.conftest import ROOT
+
+OURS = (
+    "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution "
+    "--xla_disable_hlo_passes=cse_barrier_expander"
+)
+
+
+@pytest.fixture
+def tuned(monkeypatch):
+    """XLA_FLAGS behind a call of `tune`, on a machine of some kind."""
+
+    def tuned(given, plugins=(), jaxlib="0.10.2"):
+        monkeypatch.setattr(cpu, "keep_freed_memory", lambda: None)  # not for the other tests
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in plugins or None)
+        monkeypatch.setattr(importlib.metadata, "version", lambda name: jaxlib)
+        monkeypatch.setenv("XLA_FLAGS", given)
+        cpu.tune()
+        return os.environ["XLA_FLAGS"]
+
+    return tuned
+
+
+def test_flags_are_added_to_the_users(tuned):
+    assert tuned("") == OURS
+    assert tuned("--xla_dump_to=x") == f"--xla_dump_to=x {OURS}"
+    assert tuned(OURS) == OURS
+
+
+def test_what_the_user_has_set_stays(tuned):
+    mine = "--xla_disable_hlo_passes=fusion"
+    assert tuned(mine) == f"{mine} {OURS.split()[0]}"
+
+
+@pytest.mark.parametrize("plugin", ["jax_plugins", "libtpu"])
+def test_an_accelerator_is_left_alone(tuned, plugin):
+    assert tuned("--a=b", plugins=(plugin,)) == "--a=b"
+
+
+def test_flags_that_another_jaxlib_may_not_know_are_left_out(tuned):
+    assert tuned("--a=b", jaxlib="0.11.0") == "--a=b"
+
+
+def run(code):
+    clean = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_barriers_hold_in_a_tuned_process():
+    """And this jaxlib knows both flags: it would have ended the process."""
+    code = (
+        "{}\nimport jax, jax.numpy as jnp\n"
+        "def f(x):\n"
+        "    y = jax.lax.optimization_barrier(jnp.sin(x))\n"
+        "    return y * 2, y.reshape(-1)\n"
+        "print('opt-barrier' in jax.jit(f).lower(jnp.ones((8, 8))).compile().as_text())"
+    )
+    assert run(code.format("from qad_jax import cpu; cpu.tune()")) == ["True"]
+    assert run(code.format("")) == ["False"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
+def test_memory_once_freed_is_not_fetched_from_the_kernel_again():
+    code = (
+        "{}\nimport resource, numpy as np\n"
+        "def work():\n"
+        "    np.ones(25_000_000)\n"  # 200 MB
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "work()\nbefore = faults()\nwork()\nprint(faults() - before)"
+    )
+    pages = 200e6 / resource.getpagesize()
+    (kept,) = run(code.format("from qad_jax import cpu; cpu.keep_freed_memory()"))
+    (returned,) = run(code.format(""))
+    assert int(kept) < 0.01 * pages
+    # Else the first says nothing; fewer faults than pages where the kernel gives huge ones.
+    assert int(returned) > 10 * int(kept)

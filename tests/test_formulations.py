@@ -1,0 +1,84 @@
+"""Speed changes no number: fifty steps against the same network written in plain operations."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from jax import lax
+
+from qad_jax import models, transforms
+from qad_jax.models import depthwise, layers
+from qad_jax.step import Objective, make_train_step
+from tests.test_step import LAYERS, make_batch, make_state
+
+STEPS, TUPLES, SIZE = 50, 4, 16
+
+
+def convolve(x, kernel, stride, padding, groups=1):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        (padding, padding),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def write_plainly(monkeypatch):
+    """XLA's convolution for every convolution, flax's pooling, no barrier."""
+
+    def grouped(x, kernel, stride, padding):
+        return convolve(x, kernel[:, :, None].astype(x.dtype), stride, padding, x.shape[-1])
+
+    def pointwise(x, kernel, stride):
+        return convolve(x, kernel[None, None], stride, (0, 0))
+
+    monkeypatch.setattr(layers, "depthwise", grouped)
+    monkeypatch.setattr(layers, "_pointwise", pointwise)
+    pool = nn.max_pool
+    monkeypatch.setattr(
+        models.resnet, "max_pool", lambda x: pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    )
+    monkeypatch.setattr(lax, "optimization_barrier", lambda x: x)
+
+
+def train(name):
+    model = models.create(name)
+    tx = transforms.qad(3e-4, gamma=0.002, hsic_weight=0.1, weight_decay=1e-4)
+    step = jax.jit(make_train_step(Objective(model, LAYERS), tx, seed=0))
+    state, batch, found = make_state(model, tx, SIZE), make_batch(TUPLES, SIZE), []
+    for _ in range(STEPS):
+        state, metrics = step(state, batch)
+        found.append([metrics["cross_entropy"], metrics["hsic"]])
+    return np.asarray(found), step.lower(state, batch).as_text()
+
+
+@pytest.mark.parametrize("name", ["resnet_tiny", "efficientnet_tiny"])
+def test_fifty_steps_lose_as_plainly_written(name, monkeypatch):
+    fast, fast_program = train(name)
+    write_plainly(monkeypatch)
+    plain, plain_program = train(name)
+    assert "optimization_barrier" in fast_program
+    assert "optimization_barrier" not in plain_program
+    assert plain_program.count("stablehlo.convolution") > fast_program.count(
+        "stablehlo.convolution"
+    )
+    assert fast[-1, 0] < 0.9 * fast[0, 0]  # it learns, so that there is something to compare
+    np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("samples", [1, 3, 4, 24])
+def test_kernel_gradients_of_all_platforms_are_the_same(samples):
+    """In float64 numpy, tap by tap."""
+    rng = np.random.default_rng(0)
+    padded = rng.standard_normal((samples, 11, 9, 5)).astype(np.float32)
+    factor = rng.standard_normal((samples, 5, 4, 5)).astype(np.float32)
+    expected = np.zeros((3, 3, 5))
+    for i in range(3):
+        for j in range(3):
+            tap = padded[:, i : i + 9 : 2, j : j + 7 : 2].astype(np.float64)
+            expected[i, j] = np.sum(tap * factor, axis=(0, 1, 2))
+    for way in (depthwise._sums_in_one_pass, depthwise._sums_in_two_passes):
+        found = jax.jit(way, static_argnums=(0, 1))(3, 2, padded, factor)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
