@@ -37,11 +37,17 @@ def at_the_end_of_each_epoch(steps):
 
 
 def test_no_batch_and_no_state_is_kept(steps):
-    """Counted, as both are small beside what comes and goes."""
+    """Counted, as both are small beside what comes and goes.
+
+    A batch kept in each epoch would be one of pictures and two arrays; a state 297. One batch more
+    or less may be on its way when it is counted.
+    """
     held = at_the_end_of_each_epoch(steps)
     assert held[0]["arrays"] > 0
     assert held[0]["pictures"] > 0
-    assert len({(h["arrays"], h["pictures"]) for h in held}) == 1, held
+    epochs = len(held) - 1
+    assert held[-1]["arrays"] - held[0]["arrays"] < epochs, held
+    assert held[-1]["pictures"] - held[0]["pictures"] < epochs / 2, held
 
 
 def test_steps_take_no_memory_of_the_host(steps):
