@@ -217,13 +217,21 @@ def gather(value: Any) -> list[Any]:
 
 
 def lost_another(error: BaseException) -> bool:
-    """Whether an error says that another process is gone, and not that this one has failed."""
+    """Whether an error says that another process is gone, and not that this one has failed.
+
+    Orbax makes a `TimeoutError` of what jax raises, and of its barriers.
+    """
     words = ("gloo", "nccl", "connection", "coordination", "heartbeat", "barrier")
-    return (
-        isinstance(error, jax.errors.JaxRuntimeError)
-        and jax.process_count() > 1
-        and any(word in str(error).lower() for word in words)
-    )
+    if jax.process_count() == 1:
+        return False
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, jax.errors.JaxRuntimeError | TimeoutError) and any(
+            word in str(cause).lower() for word in words
+        ):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def abandon(error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""A thousand steps through the real loop, on data in memory; prints a line a step.
+"""A thousand steps through the real loop, on data in memory; prints what it saw of each.
 
 Run by test_endurance.py in a process of its own: what is measured belongs to the process.
 """
@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 import types
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +18,11 @@ import numpy as np
 from jax._src.array import ArrayImpl
 
 from configs import common
-from qad_jax import configuration, train
+from qad_jax import checkpoints, configuration, evaluate, train
 
 SIZE, TUPLES = 16, 800
 
-fetched, compiled, steps = [], [], []
+fetched, compiled, steps, pictures, opened = [], [], [], set(), []
 
 
 def main(workdir):
@@ -33,6 +34,9 @@ def main(workdir):
     assert fetched and compiled, "nothing is counted"  # noqa: PT018
 
     train.TupleSource = Tuples
+    train.Checkpoints = Opened
+    train.TrainBatches = lambda *a, **k: watched(make_batches(*a, **k))
+    evaluate.frames = lambda *a, **k: watched(make_frames(*a, **k))
     make = train.train_step_of
     train.train_step_of = lambda *arguments: observed(make(*arguments))
     config = common.get_config()
@@ -85,14 +89,43 @@ def observed(step):
     return looked_at
 
 
+make_batches, make_frames = train.TrainBatches, evaluate.frames
+
+
+def watched(batches):
+    """The batches; each is counted among `pictures` for as long as anything holds it."""
+    for batch in batches:
+        token = object()
+        pictures.add(token)
+        weakref.finalize(batch.images, pictures.discard, token)
+        yield batch
+
+
+class Opened(checkpoints.Checkpoints):
+    """The run's checkpoints, within reach of `memory`."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        opened.append(self)
+
+
 def memory():
-    """Resident bytes of this process, without what it has freed and the allocator keeps."""
+    """What this process holds: resident bytes, arrays of jax, arrays of pictures on the host.
+
+    The bytes are those without what has been freed and the allocator keeps, and without what a
+    save under way needs.
+    """
     if len(steps) % 25:
         return None
+    opened[0].newest_whole()
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "bytes": pages * os.sysconf("SC_PAGE_SIZE"),
+        "arrays": len(jax.live_arrays()),
+        "pictures": len(pictures),
+    }
 
 
 class Tuples:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -160,6 +161,32 @@ def test_a_process_that_dies_ends_the_other(arguments, tmp_path):
     (status, _, err), _ = finish(started, hosts.HEARTBEAT_S + 30)
     assert status == 1
     assert err.splitlines()[-1].startswith("error: another process"), err
+
+
+def wrapped(error):
+    try:
+        raise TimeoutError("waiting for the save") from error
+    except TimeoutError as timeout:
+        return timeout
+
+
+LOST = jax.errors.JaxRuntimeError("UNAVAILABLE: Barrier failed: task 1 is unhealthy")
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (LOST, True),
+        (wrapped(LOST), True),  # as orbax does
+        (TimeoutError("Barrier timed out"), True),
+        (wrapped(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")), False),
+        (wrapped(ValueError("barrier")), False),
+    ],
+)
+def test_an_error_that_another_process_caused(error, lost, monkeypatch):
+    assert not hosts.lost_another(error)  # there is no other
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert hosts.lost_another(error) is lost
 
 
 def test_rows_of_all_processes_are_the_batch(dataset):
