@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import numpy as np
+import optax
 import pytest
 from jax import lax
 
@@ -11,7 +12,7 @@ from qad_jax.models import depthwise, layers
 from qad_jax.step import Objective, make_train_step
 from tests.test_step import LAYERS, make_batch, make_state
 
-STEPS, TUPLES, SIZE = 50, 4, 16
+STEPS, TUPLES, SIZE = 50, 8, 16
 
 
 def convolve(x, kernel, stride, padding, groups=1):
@@ -43,9 +44,10 @@ def write_plainly(monkeypatch):
     monkeypatch.setattr(lax, "optimization_barrier", lambda x: x)
 
 
-def train(name):
+def train(name, rate):
     model = models.create(name)
-    tx = transforms.qad(3e-4, gamma=0.002, hsic_weight=0.1, weight_decay=1e-4)
+    # Not Adam: its first steps turn the sign of a rounding error into a whole step.
+    tx = optax.chain(transforms.qad_gradient(gamma=0.0, hsic_weight=0.1), optax.sgd(rate))
     step = jax.jit(make_train_step(Objective(model, LAYERS), tx, seed=0))
     state, batch, found = make_state(model, tx, SIZE), make_batch(TUPLES, SIZE), []
     for _ in range(STEPS):
@@ -54,17 +56,17 @@ def train(name):
     return np.asarray(found), step.lower(state, batch).as_text()
 
 
-@pytest.mark.parametrize("name", ["resnet_tiny", "efficientnet_tiny"])
-def test_fifty_steps_lose_as_plainly_written(name, monkeypatch):
-    fast, fast_program = train(name)
+@pytest.mark.parametrize(("name", "rate"), [("resnet_tiny", 1e-4), ("efficientnet_tiny", 0.02)])
+def test_fifty_steps_lose_as_plainly_written(name, rate, monkeypatch):
+    fast, fast_program = train(name, rate)
     write_plainly(monkeypatch)
-    plain, plain_program = train(name)
+    plain, plain_program = train(name, rate)
     assert "optimization_barrier" in fast_program
     assert "optimization_barrier" not in plain_program
     assert plain_program.count("stablehlo.convolution") > fast_program.count(
         "stablehlo.convolution"
     )
-    assert fast[-1, 0] < 0.9 * fast[0, 0]  # it learns, so that there is something to compare
+    assert fast[-1, 0] < 0.95 * fast[0, 0]  # it learns, so that there is something to compare
     np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-5)
 
 
