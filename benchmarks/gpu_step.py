@@ -67,8 +67,9 @@ def kernels(hlo: str) -> list[tuple[str, int]]:
         if labels:
             kind += " NHWC" if labels[1] == labels[2] == "b01f" else f" {labels[0]}"
         elif opcode == "fusion":  # XLA names them after what is in them
-            inside = [word for word in ("transpose", "reduce") if word in name]
-            kind = f"fusion with a {inside[0]}" if inside else "elementwise fusion"
+            parts = {"gemm": "Triton product", "transpose": "transpose", "reduce": "reduction"}
+            known = (parts[word] for word in parts if word in name)
+            kind = f"fusion: {next(known, 'elementwise')}"
         used = set(re.findall(r"%([\w.\-]+)", operands))
         found.append((kind, sizes[name] + sum(sizes[each] for each in used)))
     return found
