@@ -10,18 +10,29 @@ rematerialisation and computes bfloat16 in float32, so there it tells of float32
 
 Both are taken at two batch sizes; all that grows with the batch grows in proportion to it.
 
+With `--target`, the same account for a GPU that is not there, only described: needs the `cuda`
+extra, but neither GPU nor driver. One compilation a line, at the configuration's own batch size;
+all but the state is taken to grow with the batch, so that what fits is rather too low. Nothing is
+tuned without a device, so cuDNN's workspaces, which tuning chooses, are not in it. Triton's
+products are off: they too are chosen by tuning, and without it some of EfficientNet's do not
+compile.
+
     python -m benchmarks.memory
     python -m benchmarks.memory --compile --config=hkrawp_resnet --dtype=float32
+    XLA_FLAGS=--xla_gpu_enable_triton_gemm=false python -m benchmarks.memory --target=h100
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+from jax.experimental import topologies
 
 from configs import hkrawp_effnet, hkrawp_resnet
 from qad_jax import models, transforms
@@ -35,14 +46,25 @@ USABLE = 0.9
 TUPLES = (4, 8)
 
 
-def step_bytes(
-    config: ml_collections.ConfigDict, tuples: int, dtype: str, remat: bool, compiled: bool
-) -> int:
-    """Bytes of a step on one device.
+def described_gpu(target: str) -> jax.sharding.Sharding:
+    """Where the arrays of a GPU are that exists as a description only.
 
-    If `compiled`, the peak: arguments, results and what lives in between. Otherwise the state and
-    what the backward pass keeps, parameters and pictures included.
+    Args:
+      target: Name of a description beside this file, or path of one, such as XLA's own in
+        `xla/backends/gpu/target_config/specs`.
     """
+    # Otherwise the plugin looks for the driver, and does not load without.
+    jax.config.update("jax_platforms", "cpu")
+    beside = Path(__file__).with_name(f"{target}.txtpb")
+    text = (beside if beside.exists() else Path(target)).read_text()
+    topology = topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=text)
+    return jax.sharding.SingleDeviceSharding(topology.devices[0])
+
+
+def step_and_shapes(
+    config: ml_collections.ConfigDict, tuples: int, dtype: str, remat: bool
+) -> tuple[Any, TrainState, Batch]:
+    """The objective and the whole step, not yet compiled, with the shapes that it takes."""
     objective = Objective(
         models.create(config.model.name, dtype=jnp.dtype(dtype), remat=remat),
         tuple(config.hsic.layer_weights),
@@ -67,21 +89,45 @@ def step_bytes(
     batch = Batch(
         jax.ShapeDtypeStruct(shape, jnp.uint8), jax.ShapeDtypeStruct((tuples,), jnp.int32)
     )
-    if not compiled:
-        state = jax.eval_shape(begin)
-        kept = jax.eval_shape(
-            lambda state, batch: jax.vjp(
-                lambda p: losses(objective, p, state.batch_stats, batch, jax.random.key(0)),
-                state.params,
-                has_aux=True,
-            )[1],
-            state,
-            batch,
-        )
-        leaves = jax.tree.leaves((state, kept))
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-    step = jax.jit(make_train_step(objective, tx, 0), donate_argnums=0)
-    told = step.lower(jax.eval_shape(begin), batch).compile().memory_analysis()
+    return (objective, make_train_step(objective, tx, 0)), jax.eval_shape(begin), batch
+
+
+def kept_bytes(config: ml_collections.ConfigDict, tuples: int, dtype: str, remat: bool) -> int:
+    """Bytes of the state and of what the backward pass keeps, parameters and pictures included."""
+    (objective, _), state, batch = step_and_shapes(config, tuples, dtype, remat)
+    kept = jax.eval_shape(
+        lambda state, batch: jax.vjp(
+            lambda p: losses(objective, p, state.batch_stats, batch, jax.random.key(0)),
+            state.params,
+            has_aux=True,
+        )[1],
+        state,
+        batch,
+    )
+    return _size((state, kept))
+
+
+def compiled_step(
+    config: ml_collections.ConfigDict,
+    tuples: int,
+    dtype: str,
+    remat: bool = False,
+    on: jax.sharding.Sharding | None = None,
+) -> jax.stages.Compiled:
+    """The whole step, compiled for this machine's first device, or for a described GPU."""
+    (_, step), *shapes = step_and_shapes(config, tuples, dtype, remat)
+    if on is None:
+        return jax.jit(step, donate_argnums=0).lower(*shapes).compile()
+    placed = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=on), shapes
+    )
+    traced = jax.jit(step, donate_argnums=0, out_shardings=on).trace(*placed)
+    return traced.lower(lowering_platforms=("cuda",)).compile()
+
+
+def peak_bytes(compiled: jax.stages.Compiled) -> int:
+    """Arguments, results and what lives in between."""
+    told: Any = compiled.memory_analysis()
     return (
         told.argument_size_in_bytes
         + told.output_size_in_bytes
@@ -90,29 +136,49 @@ def step_bytes(
     )
 
 
+def _size(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", choices=CONFIGS, action="append", help="by default both")
     parser.add_argument("--dtype", choices=DTYPES, action="append", help="by default both")
     parser.add_argument("--compile", action="store_true", help="XLA's account, not the shapes'")
+    parser.add_argument("--target", help="the same for a described GPU: h100, or a file")
+    parser.add_argument("--remat", choices=("no", "yes"), action="append", help="by default both")
     flags = parser.parse_args()
-    source = f"compiled for {jax.devices()[0].device_kind}" if flags.compile else "from shapes"
+    on = described_gpu(flags.target) if flags.target else None
+    source = "from shapes"
+    if on or flags.compile:
+        device = next(iter(on.device_set)) if on else jax.devices()[0]
+        source = f"compiled for {device.device_kind}{' as described' if on else ''}"
     print(f"{source}, jax {jax.__version__}\n")
     cards = " | ".join(f"{card} GB" for card in CARDS_GB)
     print(f"| config | type | remat | fixed MB | MB a tuple | {cards} |")
     print("|---" * (5 + len(CARDS_GB)) + "|")
     few, many = TUPLES
-    for name, dtype, remat in itertools.product(
-        flags.config or CONFIGS, flags.dtype or DTYPES, (False, True)
+    for name, dtype, choice in itertools.product(
+        flags.config or CONFIGS, flags.dtype or DTYPES, flags.remat or ("no", "yes")
     ):
-        config = CONFIGS[name].get_config()
-        low, high = (step_bytes(config, n, dtype, remat, flags.compile) for n in TUPLES)
-        each = (high - low) / (many - few)
-        fixed = low - few * each
+        config, remat = CONFIGS[name].get_config(), choice == "yes"
+        if on:
+            tuples = config.batch_size
+            fixed = _size(step_and_shapes(config, tuples, dtype, remat)[1])
+            each = (peak_bytes(compiled_step(config, tuples, dtype, remat, on)) - fixed) / tuples
+        else:
+            low, high = (
+                peak_bytes(compiled_step(config, n, dtype, remat))
+                if flags.compile
+                else kept_bytes(config, n, dtype, remat)
+                for n in (few, many)
+            )
+            each = (high - low) / (many - few)
+            fixed = low - few * each
         fits = " | ".join(str(int((USABLE * card * 2**30 - fixed) // each)) for card in CARDS_GB)
         numbers = f"{fixed / 2**20:.0f} | {each / 2**20:.0f} | {fits}"
-        print(f"| {name} | {dtype} | {'yes' if remat else 'no'} | {numbers} |", flush=True)
+        print(f"| {name} | {dtype} | {choice} | {numbers} |", flush=True)
 
 
 if __name__ == "__main__":

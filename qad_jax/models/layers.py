@@ -151,7 +151,9 @@ def _pointwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
       (N, ceil(H / stride), ceil(W / stride), D).
     """
     if stride > 1:
-        x = x[:, ::stride, ::stride]
+        # The barrier keeps XLA for GPUs from fusing the slice into the product, which it aborts at
+        # (openxla/xla#47381, "subdim_size_accumulator == dim_size", in jax 0.10.2).
+        x = lax.optimization_barrier(x[:, ::stride, ::stride])
     flat = x.reshape(-1, x.shape[-1]) @ kernel
     return flat.reshape(*x.shape[:-1], kernel.shape[-1])
 

@@ -1,0 +1,132 @@
+"""What XLA makes of a training step for a GPU that is not there: kernels, memory traffic, ceilings.
+
+The whole step (HSIC, AWP, Adam) of a configuration at its own batch size, compiled for a described
+GPU as `benchmarks/memory.py` does it and never run. Needs the `cuda` extra, no GPU; minutes.
+
+Traffic is the sum, over all kernels, of the bytes of operands and results, each once a kernel;
+caches, and operands of which a kernel reads a part, are not considered. FLOPs are those of XLA's
+cost analysis of the step before optimisation, as the compilation without a device has none.
+
+    export XLA_FLAGS=--xla_gpu_enable_triton_gemm=false  # see benchmarks/memory.py
+    python -m benchmarks.gpu_step --config=hkrawp_resnet
+
+`--grouped` takes XLA's grouped convolution in place of `qad_jax/models/depthwise.py`; `--hlo FILE`
+keeps the optimised program to look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import math
+import re
+from pathlib import Path
+
+import jax
+from jax import lax
+
+from benchmarks import memory
+from qad_jax.models import layers
+
+#: Of one H100 SXM, as published: dense bfloat16 and HBM3.
+PEAK_FLOPS, PEAK_BYTES = 989e12, 3.35e12
+
+_BYTES = {"pred": 1, "u8": 1, "bf16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8}
+_NO_KERNEL = {"parameter", "constant", "get-tuple-element", "bitcast", "tuple"}
+_INSTRUCTION = re.compile(r"\s+(?:ROOT )?%([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*?)\)(?:, |$)")
+
+
+def _size(shape: str) -> int:
+    """Bytes of a shape or of a tuple of them; workspaces (s8) are no traffic and count nothing."""
+    return sum(
+        _BYTES.get(kind, 0) * math.prod(int(side) for side in sides.split(",") if side)
+        for kind, sides in re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", shape)
+    )
+
+
+def kernels(hlo: str) -> list[tuple[str, int]]:
+    """Kind and traffic in bytes of every instruction of the entry computation that does something.
+
+    Raises:
+      ValueError: If there is a loop or a branch, whose inside would be missing.
+    """
+    sizes: dict[str, int] = {}
+    found = []
+    for line in hlo[hlo.index("\nENTRY ") :].splitlines():
+        if (match := _INSTRUCTION.match(line)) is None:
+            continue
+        name, shape, opcode, operands = match.groups()
+        sizes[name] = _size(shape)
+        if opcode in _NO_KERNEL:
+            continue
+        if opcode in ("while", "conditional", "call"):
+            raise ValueError(f"{name}: a {opcode}, whose inside is not counted")
+        target = re.search(r'custom_call_target="([^"]+)"', line)
+        labels = re.search(r"dim_labels=(\w+)_\w+->(\w+)", line)
+        kind = target[1] if target else opcode
+        if labels:
+            kind += " NHWC" if labels[1] == labels[2] == "b01f" else f" {labels[0]}"
+        elif opcode == "fusion":  # XLA names them after what is in them
+            parts = {"gemm": "Triton product", "transpose": "transpose", "reduce": "reduction"}
+            known = (parts[word] for word in parts if word in name)
+            kind = f"fusion: {next(known, 'elementwise')}"
+        used = set(re.findall(r"%([\w.\-]+)", operands))
+        found.append((kind, sizes[name] + sum(sizes[each] for each in used)))
+    return found
+
+
+def _grouped(x: jax.Array, kernel: jax.Array, stride: int, padding: layers.Padding) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel[:, :, None].astype(x.dtype),
+        (stride, stride),
+        (padding, padding),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", choices=memory.CONFIGS, required=True)
+    parser.add_argument("--dtype", choices=memory.DTYPES, default="bfloat16")
+    parser.add_argument("--target", default="h100", help="see benchmarks/memory.py")
+    parser.add_argument("--tuples", type=int, help="by default the configuration's batch size")
+    parser.add_argument("--grouped", action="store_true", help="cuDNN's depthwise convolutions")
+    parser.add_argument("--hlo", type=Path, help="where to write the optimised program")
+    flags = parser.parse_args()
+    on = memory.described_gpu(flags.target)
+    config = memory.CONFIGS[flags.config].get_config()
+    tuples = flags.tuples or config.batch_size
+
+    # Counted with the sums of shifted maps either way: XLA counts a grouped convolution's gradient
+    # as if it were dense.
+    (_, step), *shapes = memory.step_and_shapes(config, tuples, flags.dtype, remat=False)
+    counted = jax.jit(step).lower(*shapes).cost_analysis()
+    flops = counted["flops"] if counted else math.nan
+    if flags.grouped:
+        layers.depthwise = _grouped  # type: ignore[assignment]
+    compiled = memory.compiled_step(config, tuples, flags.dtype, on=on)
+    hlo = compiled.as_text() or ""
+    if flags.hlo:
+        flags.hlo.write_text(hlo)
+
+    count: collections.Counter[str] = collections.Counter()
+    traffic: collections.Counter[str] = collections.Counter()
+    for kind, size in kernels(hlo):
+        count[kind] += 1
+        traffic[kind] += size
+    print(f"{flags.config}, {flags.dtype}, {tuples} tuples, jax {jax.__version__}\n")
+    print("| kernels | number | GB |\n|---|---|---|")
+    for kind, size in traffic.most_common():
+        print(f"| {kind} | {count[kind]} | {size / 1e9:.2f} |")
+    total = traffic.total()
+    print(f"| all | {count.total()} | {total / 1e9:.1f} |\n")
+    print(f"peak memory: {memory.peak_bytes(compiled) / 2**20:.0f} MB")
+    print(f"arithmetic: {flops / 1e12:.2f} TFLOP, at least {flops / PEAK_FLOPS * 1e3:.1f} ms")
+    print(f"traffic: {total / 1e9:.1f} GB, at least {total / PEAK_BYTES * 1e3:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
