@@ -48,7 +48,8 @@ def crops(count: int) -> Iterator[list[np.ndarray]]:
         yield found
 
 
-def _dataset(folder: Path) -> TupleSource:
+def source_of(folder: Path, size: int = SIZE) -> TupleSource:
+    """Builds the dataset in a folder and opens it at a side in pixels."""
     lists: dict[str, list[str]] = {quality: [] for quality in QUALITIES}
     for number, versions in enumerate(crops(TUPLES)):
         for quality, picture in zip(QUALITIES, versions, strict=True):
@@ -61,7 +62,7 @@ def _dataset(folder: Path) -> TupleSource:
     dataset = build.builder("manifest", data_dir=folder / "tfds", manifest=manifest)
     with contextlib.redirect_stderr(io.StringIO()):  # progress of the build
         build.prepare(dataset)
-    return TupleSource(dataset, "train", QUALITIES, SIZE)
+    return TupleSource(dataset, "train", QUALITIES, size)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -74,7 +75,7 @@ def measure(rounds: int) -> None:
     """Prints pictures a second of both, in turns, and what other storage would bring."""
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        source = _dataset(Path(folder))
+        source = source_of(Path(folder))
         paths = sorted(Path(folder).glob("*.png"))
         files = [np.frombuffer(path.read_bytes(), np.uint8) for path in paths]
         _compare(source, files, rounds)

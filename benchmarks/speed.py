@@ -32,6 +32,7 @@ import numpy as np
 
 from configs import common
 from qad_jax import cpu, models, parallel, transforms
+from qad_jax.input_pipeline import TrainBatches
 from qad_jax.models import conversion
 from qad_jax.step import (
     Batch,
@@ -45,8 +46,9 @@ from qad_jax.step import (
 
 SIZES = {"resnet50": 224, "efficientnet_b1": 240}
 QUALITIES = 3
-# Loss of the twin against ours, relative: rounding through fifty layers of each type.
-TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
+# Losses of the twin against ours, relative or absolute: rounding through fifty layers of each type.
+# HSIC of few tuples of noise is near 0, and nearly all of it rounding in bfloat16.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-1}
 CONFIG = common.get_config()
 
 
@@ -144,7 +146,8 @@ class Ours:
         found = jax.jit(lambda v, b: losses(objective, v["params"], v["batch_stats"], b, _key())[0])
         return [float(value) for value in found(self.variables, self.batch)]
 
-    def _train(self, hsic: bool, gamma: float) -> Callable[[], Any]:
+    def train(self, hsic: bool, gamma: float) -> Callable[..., Any]:
+        """A step on the batch of this object, or on another that is on the devices already."""
         tx = transforms.qad(
             CONFIG.learning_rate,
             gamma=gamma,
@@ -160,9 +163,9 @@ class Ours:
             TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(params))
         )
 
-        def run() -> Any:
+        def run(batch: Any = None) -> Any:
             nonlocal state
-            state, metrics = step(state, parallel.shard(self.batch))
+            state, metrics = step(state, batch or parallel.shard(self.batch))
             return metrics
 
         return run
@@ -177,9 +180,9 @@ class Ours:
         if what not in self._runs:
             self._runs[what] = {
                 "forward": self._forward,
-                "plain": lambda: self._train(False, 0.0),
-                "step": lambda: self._train(True, 0.0),
-                "awp": lambda: self._train(True, CONFIG.awp.gamma),
+                "plain": lambda: self.train(False, 0.0),
+                "step": lambda: self.train(True, 0.0),
+                "awp": lambda: self.train(True, CONFIG.awp.gamma),
             }[what]()
         begin = time.perf_counter()
         jax.block_until_ready(self._runs[what]())
@@ -248,6 +251,27 @@ def compare(options: argparse.Namespace, name: str, dtype: str, twin: Twin | Non
     sys.stdout.flush()
 
 
+def waiting(name: str, tuples: int, rounds: int) -> None:
+    """Prints which share of training is spent on getting data, which is read beside the steps."""
+    ours = Ours(name, "float32", tuples)
+    run = ours.train(True, 0.0)
+    jax.block_until_ready(run())
+    shares = []
+    with tempfile.TemporaryDirectory() as folder:
+        source = input_rate.source_of(Path(folder), SIZES[name])
+        batches = parallel.prefetch(TrainBatches(source, tuples, seed=0))
+        for _ in range(rounds):
+            seconds = []
+            for read in (False, True):
+                begin = time.perf_counter()
+                for _ in range(3):
+                    metrics = run(next(batches) if read else None)
+                jax.block_until_ready(metrics)
+                seconds.append(time.perf_counter() - begin)
+            shares.append(1 - seconds[0] / seconds[1])
+    print(f"\n{name}, {tuples} tuples, share of the time that reading adds: {cell(shares, 3)}")
+
+
 def start_up(name: str, tuples: int) -> None:
     """Prints compile and first-step time of the step, without and with the persistent cache."""
     code = (
@@ -301,6 +325,8 @@ def main() -> None:
             twin.close()
     if "input" in options.rows:
         input_rate.measure(options.rounds)
+        for name in options.models:
+            waiting(name, options.tuples, options.rounds)
     if "startup" in options.rows:
         for name in options.models:
             start_up(name, options.tuples)

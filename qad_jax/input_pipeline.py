@@ -156,7 +156,8 @@ class _SharedFlip(grain.transforms.RandomMap):
     def random_map(self, element: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         images = element["image"]
         if rng.random() < 0.5:
-            images = images[:, :, ::-1]
+            # Copying a view that runs backwards takes numpy twenty times as long.
+            images = np.stack([cv2.flip(image, 1) for image in images])
         return {"images": images, "labels": np.int32(element["label"])}
 
 
