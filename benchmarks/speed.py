@@ -146,8 +146,8 @@ class Ours:
         found = jax.jit(lambda v, b: losses(objective, v["params"], v["batch_stats"], b, _key())[0])
         return [float(value) for value in found(self.variables, self.batch)]
 
-    def train(self, hsic: bool, gamma: float) -> Callable[..., Any]:
-        """A step on the batch of this object, or on another that is on the devices already."""
+    def step_and_state(self, hsic: bool, gamma: float) -> tuple[Any, TrainState]:
+        """The training step over all devices, and a state that it may have for its own."""
         tx = transforms.qad(
             CONFIG.learning_rate,
             gamma=gamma,
@@ -159,9 +159,12 @@ class Ours:
         params, stats = (
             jax.tree.map(jnp.copy, self.variables[part]) for part in ("params", "batch_stats")
         )
-        state = parallel.replicate(
-            TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(params))
-        )
+        state = TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(params))
+        return step, parallel.replicate(state)
+
+    def train(self, hsic: bool, gamma: float) -> Callable[..., Any]:
+        """A step on the batch of this object, or on another that is on the devices already."""
+        step, state = self.step_and_state(hsic, gamma)
 
         def run(batch: Any = None) -> Any:
             nonlocal state
