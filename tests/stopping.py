@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import Popen
@@ -46,12 +45,15 @@ def wait(process: Popen[Any], reached: Callable[[], Any], pause: float = 0.0005)
 def saved(workdir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The newest checkpoint."""
     folder = workdir / "checkpoints" / str(newest(workdir))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sharding info not provided")  # on the same devices
-        trees = {
-            name: ocp.PyTreeCheckpointer().restore(folder / name)
-            for name in ("params", "batch_stats", "opt_state")
-        }
+    checkpointer = ocp.PyTreeCheckpointer()
+
+    def restored(item: Path) -> Any:
+        tree = checkpointer.metadata(item).item_metadata.tree
+        # Whatever devices it was saved from, which this process need not have.
+        args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return checkpointer.restore(item, restore_args=args)
+
+    trees = {name: restored(folder / name) for name in ("params", "batch_stats", "opt_state")}
     data = json.loads((folder / "data" / "metadata").read_text())
     data.pop("commit")  # somebody may commit while the tests run
     return trees, data
