@@ -111,7 +111,7 @@ def test_a_save_that_another_cannot_join_is_not_waited_for(
 
     monkeypatch.setattr(train, "_loop", fail)
     monkeypatch.setattr(hosts, "lost_another", lambda error: lost)
-    monkeypatch.setattr(Checkpoints, "close", closed.append)
+    monkeypatch.setattr(Checkpoints, "close", lambda self: closed.append(self))
     arguments = tiny("hkrawp_resnet", tmp_path / "run", manifest, data_dir)
     if lost:
         assert "error: another process has ended" in call(*arguments).err

@@ -19,7 +19,7 @@ from tests.commands import call, tiny
 from tests.conftest import ROOT
 from tests.stopping import DEADLINE_S, assert_the_same, half_written, newest, rows, wait
 
-EPOCHS, EPOCH = 6, 5
+EPOCHS, EPOCH = 5, 5
 STEPS = EPOCHS * EPOCH
 
 
