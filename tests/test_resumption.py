@@ -19,7 +19,7 @@ from tests.commands import call, tiny
 from tests.conftest import ROOT
 from tests.stopping import DEADLINE_S, assert_the_same, half_written, newest, rows, wait
 
-EPOCHS, EPOCH = 5, 5
+EPOCHS, EPOCH = 6, 5
 STEPS = EPOCHS * EPOCH
 
 
@@ -41,6 +41,7 @@ def whole(tmp_path_factory, manifest, data_dir):
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     result = call(*arguments(workdir, manifest, data_dir))
     assert result.status == 0, result.err
+    assert len((workdir / "evaluation/test/scores.csv").read_text().splitlines()) == 1 + 14 * 2
     return workdir
 
 
