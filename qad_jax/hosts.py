@@ -6,7 +6,6 @@ read. A process that fails takes the others down with it rather than leave them 
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
 import os
@@ -219,7 +218,8 @@ def gather(value: Any) -> list[Any]:
 def lost_another(error: BaseException) -> bool:
     """Whether an error says that another process is gone, and not that this one has failed.
 
-    Orbax makes a `TimeoutError` of what jax raises, and of its barriers.
+    Orbax makes a `TimeoutError` of what jax raises, and of its barriers; jax a `ValueError` of what
+    gloo says of an exchange outside of a step.
     """
     words = ("gloo", "nccl", "connection", "coordination", "heartbeat", "barrier")
     if jax.process_count() == 1:
@@ -230,6 +230,8 @@ def lost_another(error: BaseException) -> bool:
             word in str(cause).lower() for word in words
         ):
             return True
+        if isinstance(cause, ValueError) and re.match(r"[A-Z_]+: (Gloo|NCCL) ", str(cause)):
+            return True
         cause = cause.__cause__ or cause.__context__
     return False
 
@@ -239,6 +241,7 @@ def abandon(error: BaseException) -> None:
 
     jax says goodbye at exit and waits for an answer. Called where an error is about to end the
     process, this cuts the connection instead; the others notice within `HEARTBEAT_S` seconds.
+    Threads are not waited for: one that saves may itself be waiting for a process that is gone.
     """
     if not jax.distributed.is_initialized():
         return
@@ -251,7 +254,8 @@ def abandon(error: BaseException) -> None:
         sys.stderr.flush()
         os._exit(status)
 
-    atexit.register(leave)  # the last one registered is the first one called
+    # atexit comes behind the wait for threads; concurrent.futures has no other way, either.
+    threading._register_atexit(leave)  # type: ignore[attr-defined]
 
 
 class Progress(progress.Progress):

@@ -255,8 +255,13 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: PairedDatas
                 batches = itertools.chain([first], batches)
             with Progress(planned.steps, "training", unit="step", initial=start) as progress:
                 step = _loop(run, state, parallel.prefetch(batches), progress, sigterm, pending)
-        finally:
+        except BaseException as error:
+            if not hosts.lost_another(error):  # with whom a save under way would have to agree
+                checkpoints.close()
+            raise
+        else:
             checkpoints.close()
+        finally:
             writer.close()
         if hosts.any_of_all(sigterm.asked):
             raise preemption.Preempted(step)

@@ -180,6 +180,7 @@ LOST = jax.errors.JaxRuntimeError("UNAVAILABLE: Barrier failed: task 1 is unheal
         (wrapped(LOST), True),  # as orbax does
         (TimeoutError("Barrier timed out"), True),
         (wrapped(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")), False),
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer"), True),
         (wrapped(ValueError("barrier")), False),
     ],
 )
@@ -187,6 +188,20 @@ def test_an_error_that_another_process_caused(error, lost, monkeypatch):
     assert not hosts.lost_another(error)  # there is no other
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     assert hosts.lost_another(error) is lost
+
+
+def test_a_process_that_leaves_others_does_not_wait_for_its_threads():
+    """One that saves waits for a process that is gone, until jax aborts."""
+    code = (
+        "import jax, threading\n"
+        "from qad_jax import hosts\n"
+        "jax.distributed.is_initialized = lambda: True\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "hosts.abandon(error := SystemExit(3))\n"
+        "raise error\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60)
+    assert done.returncode == 3
 
 
 def test_rows_of_all_processes_are_the_batch(dataset):

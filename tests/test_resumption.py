@@ -1,6 +1,5 @@
 """Stopped at any instant and started again, a training ends as one that was never stopped."""
 
-import csv
 import json
 import os
 import random
@@ -9,11 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 
 import jax
-import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from data_builders.errors import UserError
@@ -21,10 +17,10 @@ from data_builders.progress import Progress
 from qad_jax import preemption, resumption
 from tests.commands import call, tiny
 from tests.conftest import ROOT
+from tests.stopping import DEADLINE_S, assert_the_same, half_written, newest, rows, wait
 
 EPOCHS, EPOCH = 6, 5
 STEPS = EPOCHS * EPOCH
-DEADLINE_S = 240
 
 
 def arguments(workdir, manifest, data_dir):
@@ -45,56 +41,8 @@ def whole(tmp_path_factory, manifest, data_dir):
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     result = call(*arguments(workdir, manifest, data_dir))
     assert result.status == 0, result.err
+    assert len((workdir / "evaluation/test/scores.csv").read_text().splitlines()) == 1 + 14 * 2
     return workdir
-
-
-def rows(workdir):
-    """All that was logged, in its order, without the one number that is of time."""
-    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "tuples_per_second"} for row in found]
-
-
-def saved(workdir):
-    """The last checkpoint."""
-    folder = workdir / "checkpoints" / str(STEPS)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sharding info not provided")  # on the same devices
-        trees = {
-            name: ocp.PyTreeCheckpointer().restore(folder / name)
-            for name in ("params", "batch_stats", "opt_state")
-        }
-    data = json.loads((folder / "data" / "metadata").read_text())
-    data.pop("commit")  # somebody may commit while the tests run
-    return trees, data
-
-
-def assert_the_same(whole, resumed):
-    assert rows(resumed) == rows(whole)
-    (trees, data), (trees_again, data_again) = saved(whole), saved(resumed)
-    jax.tree.map(np.testing.assert_array_equal, trees, trees_again)
-    assert data_again == data
-    steps = [{p.name for p in (w / "checkpoints").iterdir()} for w in (whole, resumed)]
-    assert steps[0] == steps[1]  # also the best, and nothing half-written
-    scores = [(w / "evaluation/test/scores.csv").read_text() for w in (whole, resumed)]
-    assert scores[0] == scores[1]
-    assert len(list(csv.reader(scores[0].splitlines()))) == 1 + 14 * 2
-
-
-def newest(workdir):
-    steps = [p.name for p in (workdir / "checkpoints").glob("*") if p.name.isdecimal()]
-    return max(map(int, steps), default=0)
-
-
-def half_written(workdir):
-    return list((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
-
-
-def wait(process, reached):
-    end = time.monotonic() + DEADLINE_S
-    while not reached():
-        assert process.poll() is None, "it ended before it was stopped"
-        assert time.monotonic() < end, "it does not get on"
-        time.sleep(0.0005)
 
 
 def test_killed_at_any_instant_it_ends_with_the_same_bits(whole, tmp_path, manifest, data_dir):
