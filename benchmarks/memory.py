@@ -5,8 +5,8 @@ same for every device, but an estimate. A compiler keeps less where it fuses, an
 lives for a moment only, such as the inside of the block that is being computed again.
 
 With `--compile`, XLA's own account of the whole step (HSIC, AWP, Adam), compiled for this machine's
-first device and never run: minutes a line. That is the number to trust on a GPU; XLA for CPU undoes
-rematerialisation and computes bfloat16 in float32, so there it tells of float32 without it only.
+first device and never run: minutes a line. That is the number to trust on a GPU; XLA for CPU
+computes bfloat16 in float32, so there it tells of float32 only.
 
 Both are taken at two batch sizes; all that grows with the batch grows in proportion to it.
 
@@ -35,7 +35,7 @@ import ml_collections
 from jax.experimental import topologies
 
 from configs import hkrawp_effnet, hkrawp_resnet
-from qad_jax import models, transforms
+from qad_jax import cpu, models, transforms
 from qad_jax.step import Batch, Objective, TrainState, losses, make_train_step
 
 CONFIGS = {"hkrawp_resnet": hkrawp_resnet, "hkrawp_effnet": hkrawp_effnet}
@@ -149,6 +149,7 @@ def main() -> None:
     parser.add_argument("--target", help="the same for a described GPU: h100, or a file")
     parser.add_argument("--remat", choices=("no", "yes"), action="append", help="by default both")
     flags = parser.parse_args()
+    cpu.tune()  # without, rematerialisation is undone there
     on = described_gpu(flags.target) if flags.target else None
     source = "from shapes"
     if on or flags.compile:
