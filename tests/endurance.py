@@ -18,7 +18,7 @@ import numpy as np
 from jax._src.array import ArrayImpl
 
 from configs import common
-from qad_jax import checkpoints, configuration, evaluate, train
+from qad_jax import checkpoints, configuration, cpu, evaluate, train
 
 SIZE, TUPLES = 16, 800
 
@@ -26,6 +26,7 @@ fetched, compiled, steps, pictures, opened = [], [], [], set(), []
 
 
 def main(workdir):
+    cpu.tune()  # as the command does
     count_fetches()
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, *_, **__: name.endswith("backend_compile_duration") and compiled.append(name)
