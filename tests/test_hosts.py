@@ -122,19 +122,27 @@ def test_only_the_first_process_speaks_and_writes(runs):
     assert len(logged(two)) == STEPS + 4  # a validation an epoch
 
 
-def test_scores_are_the_same_and_in_the_order_of_the_records(runs):
-    one, two, _ = runs
+def assert_same_scores(folders, split, count, tolerance):
     there, here = (
-        (folder / "evaluation/test/scores.csv").read_text().splitlines() for folder in (one, two)
+        (folder / f"evaluation/{split}/scores.csv").read_text().splitlines() for folder in folders
     )
-    assert len(there) == 1 + 14 * 3
+    assert len(there) == 1 + count
     for a, b in zip(there[1:], here[1:], strict=True):
         assert a.rpartition(",")[0] == b.rpartition(",")[0]
-        assert float(b.rpartition(",")[2]) == pytest.approx(float(a.rpartition(",")[2]), abs=1e-4)
+        found, expected = (float(line.rpartition(",")[2]) for line in (b, a))
+        assert found == pytest.approx(expected, abs=tolerance)
+
+
+def test_scores_are_the_same_and_in_the_order_of_the_records(runs):
+    one, two, _ = runs
+    assert_same_scores((one, two), "test", 14 * 3, tolerance=1e-4)
 
 
 def test_each_evaluates_what_the_other_has_saved(runs, arguments, tmp_path):
-    """On another split than either has evaluated; bit for bit the same weights."""
+    """On another split than either has evaluated; the same weights, so all but the last bits.
+
+    Those depend on how many pictures a device has.
+    """
     one, two, _ = runs
     for folder, processes, devices in ((one, 2, 2), (two, 1, 4)):
         own, copy = (tmp_path / f"{folder.name}{n}" for n in "ab")
@@ -144,10 +152,12 @@ def test_each_evaluates_what_the_other_has_saved(runs, arguments, tmp_path):
         for status, _, err in finish(start(processes, devices, [*arguments(copy), *more])):
             assert status == 0, err
         assert call(*arguments(own), *more).status == 0  # eight devices, in this process
+        assert_same_scores((own, copy), "validation", 12 * 3, tolerance=2e-7)
         expected, found = (
             json.loads((f / "evaluation/validation/metrics.json").read_text()) for f in (own, copy)
         )
-        assert found == expected
+        assert found["mean"]["auc"] == pytest.approx(expected["mean"]["auc"], abs=1e-6)
+        assert found["qualities"].keys() == expected["qualities"].keys()
 
 
 def test_a_process_that_dies_ends_the_other(arguments, tmp_path):
