@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from data_builders import build
+from qad_jax import cpu
 from qad_jax.input_pipeline import TrainBatches, TupleSource
 
 QUALITIES = ("raw", "c23", "c40")
@@ -74,6 +75,7 @@ def _seconds(work: Callable[[], object]) -> float:
 def measure(rounds: int) -> None:
     """Prints pictures a second of both, in turns, and what other storage would bring."""
     cv2.setNumThreads(1)
+    cpu.tune()  # as the command does: batches are freed memory, too
     with tempfile.TemporaryDirectory() as folder:
         source = source_of(Path(folder))
         paths = sorted(Path(folder).glob("*.png"))

@@ -1,9 +1,10 @@
 """Where the time of a training step on a CPU goes, by what XLA made of it.
 
-    python benchmarks/step_profile.py --model resnet50
+    taskset -c 0 python benchmarks/step_profile.py --model resnet50
 
 One step under JAX's profiler; each operation of the compiled program is counted under what it does.
-Times of several cores add up, so their sum can exceed the step's own time.
+On one core, since with several a convolution goes on in other threads when the profiler has seen
+its end.
 """
 
 from __future__ import annotations
