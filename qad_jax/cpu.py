@@ -1,6 +1,7 @@
 """Settings of a process that computes on a CPU, made before JAX looks for its devices.
 
-They change how fast a step is, never what it computes. Imports neither JAX nor anything that does.
+They change how fast a step is, and of what it computes the last bits at most, as XLA then adds in
+another order. Imports neither JAX nor anything that does.
 """
 
 from __future__ import annotations
