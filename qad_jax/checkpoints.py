@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from data_builders.errors import UserError
-from qad_jax import configuration, models, parallel, resumption
+from qad_jax import configuration, flat_saving, models, parallel, resumption
 from qad_jax.step import TrainState
 
 _SCORE = "auc"
@@ -97,6 +97,7 @@ class Checkpoints:
         """
         self.directory = workdir / "checkpoints"
         self._circumstances = dict(circumstances)
+        flat_saving.keep()
         with _readable(self.directory):
             self._manager = _manager(self.directory, read_only=False)
 
@@ -127,7 +128,7 @@ class Checkpoints:
         Raises:
           UserError: Where this or the save before it fails, for instance because the disk is full.
         """
-        state = parallel.as_saved(state)
+        state = parallel.fetch(state)
         with _saving(self.directory):
             self._manager.save(
                 step,

@@ -56,8 +56,13 @@ def train(name, rate):
     return np.asarray(found), step.lower(state, batch).as_text()
 
 
-@pytest.mark.parametrize(("name", "rate"), [("resnet_tiny", 1e-4), ("efficientnet_tiny", 0.02)])
+@pytest.mark.parametrize(("name", "rate"), [("resnet_tiny", 3e-4), ("efficientnet_tiny", 0.02)])
 def test_fifty_steps_lose_as_plainly_written(name, rate, monkeypatch):
+    """Activations are smooth: where a ReLU turns, the last bit decides on a whole gradient.
+
+    With ReLU, two orders of the same sums part by a hundredth of HSIC once that has happened.
+    """
+    monkeypatch.setattr(nn, "relu", nn.silu)
     fast, fast_program = train(name, rate)
     write_plainly(monkeypatch)
     plain, plain_program = train(name, rate)
