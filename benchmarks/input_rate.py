@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,10 +26,11 @@ import numpy as np
 from data_builders import build
 from qad_jax import cpu
 from qad_jax.input_pipeline import TrainBatches, TupleSource
+from qad_jax.reading import Pictures
 
 QUALITIES = ("raw", "c23", "c40")
 CROP, SIZE = 224, 224
-TUPLES, BATCH, BATCHES = 128, 16, 12
+TUPLES, BATCH, BATCHES = 128, 16, 30
 _JPEG_QUALITIES = (90, 40)
 
 
@@ -49,6 +51,19 @@ def crops(count: int) -> Iterator[list[np.ndarray]]:
         yield found
 
 
+class _AgainAndAgain(TupleSource):
+    """The records of a small split as those of a long one.
+
+    Grain takes 0.35 ms to find a place in an order of a hundred records, 0.05 in one of thousands.
+    """
+
+    def __len__(self) -> int:
+        return 100 * super().__len__()
+
+    def fill(self, index: int, row: Pictures, *, mirrored: bool = False) -> dict[str, Any]:
+        return super().fill(index % super().__len__(), row, mirrored=mirrored)
+
+
 def source_of(folder: Path, size: int = SIZE) -> TupleSource:
     """Builds the dataset in a folder and opens it at a side in pixels."""
     lists: dict[str, list[str]] = {quality: [] for quality in QUALITIES}
@@ -63,7 +78,7 @@ def source_of(folder: Path, size: int = SIZE) -> TupleSource:
     dataset = build.builder("manifest", data_dir=folder / "tfds", manifest=manifest)
     with contextlib.redirect_stderr(io.StringIO()):  # progress of the build
         build.prepare(dataset)
-    return TupleSource(dataset, "train", QUALITIES, size)
+    return _AgainAndAgain(dataset, "train", QUALITIES, size)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -136,4 +151,4 @@ def _storage(files: list[np.ndarray]) -> None:
 
 
 if __name__ == "__main__":
-    measure(3)
+    measure(9)

@@ -1,13 +1,13 @@
-"""From a built dataset to batches: TFDS data source -> grain -> uint8 arrays on the host.
+"""From a built dataset to batches: grain's order, records of TFDS, uint8 arrays on the host.
 
 The order of training batches, and which of them are mirrored, depends on the seed alone, not on
-how many threads read: shuffling and batching come before reading ahead.
+how many threads read: what is at a place of the stream is decided before it is read.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -15,16 +15,17 @@ import grain
 import numpy as np
 import numpy.typing as npt
 import tensorflow_datasets as tfds
+from google.protobuf.message import DecodeError
+from tensorflow_datasets.proto import tf_example_pb2
 
 from data_builders.errors import UserError, nearest
 from data_builders.paired import PairedDatasetBuilder
+from qad_jax.reading import Pictures, filled
 from qad_jax.sampling import ordered
 from qad_jax.step import Batch
 
 # Records read together where all are read and little of each is kept.
 _READ_AT_ONCE = 256
-# Batches decoded ahead by the reading threads.
-_READ_AHEAD = 4
 
 
 class Frames(NamedTuple):
@@ -90,12 +91,14 @@ class TupleSource:
                 f"{dataset.info.full_name} has no {split} split, only "
                 f"{', '.join(dataset.info.splits)}"
             )
-        skip = {quality: tfds.decode.SkipDecoding() for quality in dataset.qualities}
-        self._source = dataset.as_data_source(split, decoders={"image": skip})
+        # TFDS's own parsing takes a tenth of the time of decoding, and other threads wait for it.
+        self._records = dataset.as_data_source(
+            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
         self._name = f"{dataset.data_dir} {split}"
         self.qualities = tuple(qualities)
         self._size = image_size
-        self._kept: dict[int, dict[str, Any]] | None = {} if in_memory else None
+        self._kept: dict[int, tuple[dict[str, Any], Pictures]] | None = {} if in_memory else None
         cv2.setNumThreads(1)  # the readers are the threads
 
     @property
@@ -104,79 +107,110 @@ class TupleSource:
         return (len(self.qualities), self._size, self._size, 3)
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        """What `fill` returns, and the pictures as `image`."""
+        row = np.empty(self.shape, np.uint8)
+        return {**self.fill(index, row), "image": row}
+
+    def fill(self, index: int, row: Pictures, *, mirrored: bool = False) -> dict[str, Any]:
+        """Decodes a record into `row`, of `shape`, all qualities mirrored or none.
+
+        Returns:
+          Its `label`, `method`, `video`, `identity` and `frame`.
+
+        Raises:
+          UserError: Where the record is damaged.
+        """
         if self._kept is None:
-            return self._read(index)
-        if index not in self._kept:  # two threads may both decode it: the same bits
-            self._kept[index] = self._read(index)
-        return self._kept[index]
+            known = self._read(index, row)
+        else:
+            if index not in self._kept:  # two threads may both decode it: the same bits
+                pictures = np.empty(self.shape, np.uint8)
+                self._kept[index] = self._read(index, pictures), pictures
+            known, row[...] = self._kept[index]
+        if mirrored:
+            for picture in row:
+                cv2.flip(picture, 1, picture)
+        return known
 
-    def _read(self, index: int) -> dict[str, Any]:
+    def _read(self, index: int, row: Pictures) -> dict[str, Any]:
         try:
-            record = self._source[index]
-        except RuntimeError as error:
+            stored = _features(self._records[index])
+        except (RuntimeError, DecodeError) as error:
             raise UserError(f"{self._name}: record {index} is damaged; build it again") from error
-        return {**record, "image": np.stack(self._pictures(index, record["image"]))}
 
-    def _pictures(self, index: int, stored: Mapping[str, bytes]) -> list[npt.NDArray[Any]]:
-        return [self._resized(self._decode(index, stored[name])) for name in self.qualities]
+        def decode(quality: str) -> Pictures:
+            data = stored[f"image/{quality}"].bytes_list.value[0]
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+            if image is None:
+                raise UserError(
+                    f"{self._name}: picture of record {index} is damaged; build it again"
+                )
+            return image
+
+        for image, picture in zip(self._pictures(index, decode), row, strict=True):
+            self._resize(image, picture)
+        return {
+            **{name: _integer(stored[name]) for name in ("label", "frame")},
+            **{name: _text(stored[name]) for name in ("method", "video", "identity")},
+        }
+
+    def _pictures(self, index: int, decode: Callable[[str], Pictures]) -> Iterable[Pictures]:
+        """The record's pictures in order, of any size."""
+        del index
+        return map(decode, self.qualities)
 
     def labels_and_identities(self) -> tuple[npt.NDArray[np.int32], list[str]]:
         """Label and identity of every record; no picture is decoded."""
         labels, identities = [], []
         for first in range(0, len(self), _READ_AT_ONCE):
             indices = range(first, min(first + _READ_AT_ONCE, len(self)))
-            for record in self._source.__getitems__(indices):
-                labels.append(record["label"])
-                identities.append(record["identity"])
-        return np.array(labels, np.int32), _text(np.array(identities, object))
+            for stored in map(_features, self._records.__getitems__(indices)):
+                labels.append(_integer(stored["label"]))
+                identities.append(_text(stored["identity"]))
+        return np.array(labels, np.int32), identities
 
-    def _decode(self, index: int, data: bytes) -> npt.NDArray[Any]:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-        if image is None:
-            raise UserError(f"{self._name}: picture of record {index} is damaged; build it again")
-        return image
-
-    def _resized(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if image.shape[:2] == (self._size, self._size):
-            return image
+    def _resize(self, image: Pictures, picture: Pictures) -> None:
+        if image.shape == picture.shape:
+            picture[...] = image
+            return
         shrinks = min(image.shape[:2]) > self._size
-        return cv2.resize(
+        cv2.resize(
             image,
             (self._size, self._size),
+            dst=picture,
             interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
         )
 
 
-class _SharedFlip(grain.transforms.RandomMap):
-    """Mirrors a tuple, all its qualities or none: they must stay the same picture."""
-
-    def random_map(self, element: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        images = element["image"]
-        if rng.random() < 0.5:
-            # Copying a view that runs backwards takes numpy twenty times as long.
-            images = np.stack([cv2.flip(image, 1) for image in images])
-        return {"images": images, "labels": np.int32(element["label"])}
+def _features(record: bytes) -> Any:
+    """Name to value; those of nested features are joined by a slash."""
+    return tf_example_pb2.Example.FromString(record).features.feature
 
 
-class _Rows(grain.MapDataset):
-    """The same rows of every batch, in the order of the batches; the others are never read."""
+def _integer(feature: Any) -> int:
+    return int(feature.int64_list.value[0])
 
-    def __init__(self, parent: grain.MapDataset, batch_size: int, rows: slice) -> None:
-        super().__init__(parent)
-        self._batch_size, self._first, self._own = batch_size, rows.start, rows.stop - rows.start
 
-    def __len__(self) -> int:
-        return len(self._parent) // self._batch_size * self._own
+def _text(feature: Any) -> str:
+    return str(feature.bytes_list.value[0], "utf-8")
 
-    def __getitem__(self, index: int) -> Any:
-        epoch, index = divmod(index, len(self))
-        batch, row = divmod(index, self._own)
-        return self._parent[
-            epoch * len(self._parent) + batch * self._batch_size + self._first + row
-        ]
+
+class _Mirrored(grain.transforms.RandomMap):
+    """Which record, and whether its tuple is mirrored: all its qualities or none."""
+
+    def random_map(self, element: int, rng: np.random.Generator) -> tuple[int, bool]:
+        return element, rng.random() < 0.5
+
+
+def _places(records: int, batch_size: int, rows: slice, start: int) -> Iterator[range]:
+    """Where in the stream of records some rows of each batch come from, beginning at a batch."""
+    for number in itertools.count(start):
+        epoch, batch = divmod(number, records // batch_size)
+        first = epoch * records + batch * batch_size
+        yield range(first + rows.start, first + rows.stop)
 
 
 class TrainBatches(Iterator[Batch]):
@@ -213,14 +247,26 @@ class TrainBatches(Iterator[Batch]):
                 f"config.batch_size: {batch_size} tuples are more than the {len(source)} of the "
                 "train split"
             )
-        dataset = ordered(source, sampling, seed).random_map(_SharedFlip())
         rows = rows or slice(0, batch_size)
-        dataset = _Rows(dataset, batch_size, rows).batch(rows.stop - rows.start).repeat()
-        self._iterator = iter(dataset.to_iter_dataset(_read_options(threads)))
-        self._iterator.set_state({"next_index": start})
+        stream = ordered(source, sampling, seed).random_map(_Mirrored())
+
+        def fill(place: int, row: Pictures) -> int:
+            index, mirrored = stream[place]
+            label: int = source.fill(index, row, mirrored=mirrored)["label"]
+            return label
+
+        self._batches: Iterator[Any] = filled(
+            fill,
+            _places(len(stream), batch_size, rows, start),
+            rows.stop - rows.start,
+            source.shape,
+            threads,
+        )
 
     def __next__(self) -> Batch:
-        return Batch(**next(self._iterator))
+        images, labels = next(self._batches)
+        known: Any = np.array(labels, np.int32)
+        return Batch(images, known)
 
 
 def frames(
@@ -244,28 +290,17 @@ def frames(
     """
     rows = rows or slice(0, batch_size)
     own = rows.stop - rows.start
-    chosen = [i for i in range(len(source)) if rows.start <= i % batch_size < rows.stop]
-    dataset = grain.MapDataset.source(chosen).map(source.__getitem__).batch(own)
-    for records in dataset.to_iter_dataset(_read_options(threads)):
-        images = records["image"]
-        spare = own - len(images)
+    count = len(source)
+    batches = (
+        range(min(first + rows.start, count), min(first + rows.stop, count))
+        for first in range(0, count, batch_size)
+    )
+    for images, records in filled(source.fill, batches, own, source.shape, threads):
         yield Frames(
-            images=np.pad(images, [(0, spare), *[(0, 0)] * 4]) if spare else images,
-            labels=records["label"].astype(np.int32),
-            method=_text(records["method"]),
-            video=_text(records["video"]),
-            identity=_text(records["identity"]),
-            frame=records["frame"].astype(np.int32),
+            images=images,
+            labels=np.array([record["label"] for record in records], np.int32),
+            method=[record["method"] for record in records],
+            video=[record["video"] for record in records],
+            identity=[record["identity"] for record in records],
+            frame=np.array([record["frame"] for record in records], np.int32),
         )
-    if -(-len(chosen) // own) < -(-len(source) // batch_size):
-        nothing = np.empty(0, np.int32)
-        yield Frames(np.zeros((own, *source.shape), np.uint8), nothing, [], [], [], nothing)
-
-
-def _text(values: npt.NDArray[Any]) -> list[str]:
-    return [v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()]
-
-
-def _read_options(threads: int | None) -> grain.ReadOptions:
-    threads = threads or os.cpu_count() or 1
-    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_READ_AHEAD)

@@ -6,18 +6,18 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import metrics
 from qad_jax.corruptions import CORRUPTIONS
 from qad_jax.input_pipeline import TupleSource
 from qad_jax.intervals import bootstrap, interval
+from qad_jax.reading import Pictures
 from qad_jax.scores import Scores
 from qad_jax.writer import write_whole
 
@@ -47,16 +47,12 @@ class CorruptedSource(TupleSource):
         self._quality = quality
         self.qualities = tuple(f"{name} {strength:g}" for name, strength in _COLUMNS)
 
-    def _pictures(self, index: int, stored: Mapping[str, bytes]) -> list[npt.NDArray[Any]]:
-        image = self._decode(index, stored[self._quality])
+    def _pictures(self, index: int, decode: Callable[[str], Pictures]) -> Iterator[Pictures]:
+        image = decode(self._quality)
         # Noise is the record's own, the same whoever reads it and scaled by the strength, so that
         # two runs and two strengths are compared on the same pictures.
-        return [
-            self._resized(
-                CORRUPTIONS[name].apply(image, strength, np.random.default_rng([0, index]))
-            )
-            for name, strength in _COLUMNS
-        ]
+        for name, strength in _COLUMNS:
+            yield CORRUPTIONS[name].apply(image, strength, np.random.default_rng([0, index]))
 
 
 def measure(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import sys
-from typing import Any, Protocol
+from typing import Protocol
 
 import grain
 import numpy as np
@@ -24,11 +24,9 @@ _REAL, _FAKE = range(len(LABELS))
 
 
 class Records(Protocol):
-    """A split that can be read by index."""
+    """A split, as far as its order needs it."""
 
     def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
 
     def labels_and_identities(self) -> tuple[npt.NDArray[np.int32], list[str]]:
         """Of every record, in order."""
@@ -51,15 +49,15 @@ def ordered(source: Records, sampling: str, seed: int) -> grain.MapDataset:
       seed: Of the order.
 
     Returns:
-      Records by place. Of ``balanced`` and ``pairs`` there is no end, and a stretch of even length
-      from an even place has as many real as fake.
+      Indices of records by place. Of ``balanced`` and ``pairs`` there is no end, and a stretch of
+      even length from an even place has as many real as fake.
 
     Raises:
       UserError: Where the split has no real or no fake record, or for ``pairs`` no identity with
         both.
     """
     if sampling == "natural":
-        return grain.MapDataset.source(source).seed(seed).shuffle()
+        return grain.MapDataset.source(range(len(source))).seed(seed).shuffle()
     labels, identities = source.labels_and_identities()
     classes = [np.flatnonzero(labels == label).tolist() for label in (_REAL, _FAKE)]
     for name, indices in zip(LABELS, classes, strict=True):
@@ -75,7 +73,7 @@ def ordered(source: Records, sampling: str, seed: int) -> grain.MapDataset:
         reals = fakes.random_map(_Partner(partners))
     parts = [fakes, reals]
     # A seed of its own for what is random further down.
-    return grain.MapDataset.mix(parts).seed(seed).map(source.__getitem__)
+    return grain.MapDataset.mix(parts).seed(seed)
 
 
 def _endless(indices: list[int], seed: int) -> grain.MapDataset:

@@ -120,6 +120,8 @@ def memory():
         return None
     opened[0].newest_whole()
     gc.collect()
+    if len(steps) == 200:  # all phases are compiled; what they left need not be looked at again
+        gc.freeze()
     ctypes.CDLL(None).malloc_trim(0)
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return {
@@ -138,12 +140,16 @@ class Tuples:
         shape = count, len(qualities), image_size, image_size, 3
         self.images = rng.integers(0, 256, shape, dtype=np.uint8)
 
+    @property
+    def shape(self):
+        return self.images.shape[1:]
+
     def __len__(self):
         return len(self.images)
 
-    def __getitem__(self, index):
+    def fill(self, index, row, *, mirrored=False):
+        row[...] = self.images[index][:, :, ::-1] if mirrored else self.images[index]
         return {
-            "image": self.images[index],
             "label": index % 2,
             "method": "m",
             "video": f"{index}",

@@ -62,11 +62,11 @@ def test_steps_take_no_memory_of_the_host(steps):
 def test_epochs_take_little_memory_of_the_host(steps):
     """Steps, validations and checkpoints; a net for what is neither a batch nor an array of jax.
 
-    Tensorstore loses 0.2 MB a save, and half a megabyte more was measured that comes in jumps.
+    The first ten saves take half a megabyte each until the allocator's pieces are in their places.
     """
     held = at_the_end_of_each_epoch(steps)
     growth = (held[-1]["bytes"] - held[0]["bytes"]) / (len(held) - 1)
-    assert growth < 2 * MEGABYTE, growth
+    assert growth < MEGABYTE, growth
 
 
 def test_each_phase_is_compiled_once(steps):

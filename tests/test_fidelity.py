@@ -3,6 +3,7 @@
 import json
 import struct
 import subprocess
+import sys
 import types
 
 import jax
@@ -252,9 +253,10 @@ def test_the_commit_of_a_source_tree(tmp_path):
     assert provenance.commit(tmp_path) == f"{head}+"
 
 
-def test_a_run_says_what_it_was_made_with(dataset, tmp_path):
+def test_a_run_says_what_it_was_made_with(dataset, tmp_path, monkeypatch):
     import flax
 
+    monkeypatch.setattr(sys, "argv", ["qad_jax.main", "--config=configs/common.py"])
     provenance.record_start(tmp_path, dataset, 0)
     (tmp_path / "run.json").write_text((tmp_path / "run.json").read_text()[:-20])  # not ours: cut
     provenance.record_start(tmp_path, dataset, 0)
@@ -268,4 +270,4 @@ def test_a_run_says_what_it_was_made_with(dataset, tmp_path):
     assert second["versions"]["flax"] == flax.__version__
     assert second["devices"] == [f"{jax.devices()[0].device_kind} x {jax.device_count()}"]
     assert second["commit"] == provenance.commit(ROOT)
-    assert "pytest" in second["command"]
+    assert "qad_jax.main --config=configs/common.py" in second["command"]

@@ -20,10 +20,6 @@ class Split:
     def __len__(self):
         return len(self.records)
 
-    def __getitem__(self, index):
-        label, identity = self.records[index]
-        return {"index": index, "label": label, "identity": identity}
-
     def labels_and_identities(self):
         return np.array([r[0] for r in self.records], np.int32), [r[1] for r in self.records]
 
@@ -34,12 +30,17 @@ LOPSIDED = Split(
 )
 
 
-def take(dataset, count, first=0):
-    return [dataset[first + i] for i in range(count)]
+def take(split, sampling, count, seed=0, first=0):
+    """So many records of the order, from a place on."""
+    order = ordered(split, sampling, seed)
+    indices = [order[first + i] for i in range(count)]
+    return [
+        {"index": i, "label": split.records[i][0], "identity": split.records[i][1]} for i in indices
+    ]
 
 
 def test_balanced_batches_are_half_real_and_no_record_is_forgotten():
-    records = take(ordered(LOPSIDED, "balanced", seed=0), 2 * 37 * 2)
+    records = take(LOPSIDED, "balanced", 2 * 37 * 2)
     labels = np.array([r["label"] for r in records])
     assert (labels.reshape(-1, 2).sum(1) == 1).all()
     counts = collections.Counter(r["index"] for r in records)
@@ -54,8 +55,8 @@ def test_balanced_batches_are_half_real_and_no_record_is_forgotten():
 @pytest.mark.parametrize("sampling", ["balanced", "pairs"])
 def test_the_order_is_shuffled_anew_and_follows_the_seed(sampling):
     def fakes(seed, first):
-        dataset = ordered(LOPSIDED, sampling, seed)
-        return [r["index"] for r in take(dataset, 72, first) if r["label"]]
+        records = take(LOPSIDED, sampling, 72, seed, first)
+        return [r["index"] for r in records if r["label"]]
 
     assert fakes(0, 0) == fakes(0, 0)
     assert fakes(0, 0) != fakes(1, 0)
@@ -64,7 +65,7 @@ def test_the_order_is_shuffled_anew_and_follows_the_seed(sampling):
 
 
 def test_pairs_are_of_one_identity_and_say_who_is_left_out(capsys):
-    records = take(ordered(LOPSIDED, "pairs", seed=0), 2 * 36)
+    records = take(LOPSIDED, "pairs", 2 * 36)
     assert "leaves out 2 of 6 identities" in capsys.readouterr().err
     pairs = list(zip(records[::2], records[1::2], strict=True))
     assert all((a["label"], b["label"]) == (1, 0) for a, b in pairs)
@@ -74,7 +75,7 @@ def test_pairs_are_of_one_identity_and_say_who_is_left_out(capsys):
 
 def test_each_real_of_an_identity_is_drawn():
     split = Split([(0, "a"), (0, "a"), (0, "a"), (1, "a")])
-    drawn = [r["index"] for r in take(ordered(split, "pairs", seed=0), 120) if not r["label"]]
+    drawn = [r["index"] for r in take(split, "pairs", 120) if not r["label"]]
     counts = collections.Counter(drawn)
     assert set(counts) == {0, 1, 2}
     assert min(counts.values()) > 8  # of 60 draws among three
@@ -121,5 +122,5 @@ def test_labels_and_identities_are_those_of_the_records(paired_source):
     labels, identities = paired_source.labels_and_identities()
     records = [paired_source[i] for i in range(len(paired_source))]
     assert labels.tolist() == [r["label"] for r in records]
-    assert identities == [r["identity"].decode() for r in records]
+    assert identities == [r["identity"] for r in records]
     assert len(set(identities)) == 4
