@@ -32,11 +32,16 @@ def tune() -> None:
     """Prepares the process, unless JAX has an accelerator to compute on."""
     if importlib.util.find_spec("jax_plugins") or importlib.util.find_spec("libtpu"):
         return
+    add_flags()
+    keep_freed_memory()
+
+
+def add_flags() -> None:
+    """Adds to `XLA_FLAGS` what is not set there yet, where XLA knows it."""
     if _jaxlib_version().startswith(_JAXLIB_WITH_FLAGS):
         given = os.environ.get("XLA_FLAGS", "")
         ours = [f"{flag}={value}" for flag, value in _XLA_FLAGS.items() if flag not in given]
         os.environ["XLA_FLAGS"] = " ".join([given, *ours]).strip()
-    keep_freed_memory()
 
 
 def keep_freed_memory() -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from qad_jax import cpu
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Before jax is imported, and inherited by the commands that tests start. Tiny models run for
@@ -17,6 +19,7 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_cpu_use_fusion_emitters=false",
     ]
 )
+cpu.add_flags()  # as the command does: what runs in this process must have the bits of one
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 # The many small programs, too: each process that a test starts would compile them again.

@@ -120,8 +120,6 @@ def memory():
         return None
     opened[0].newest_whole()
     gc.collect()
-    if len(steps) == 200:  # all phases are compiled; what they left need not be looked at again
-        gc.freeze()
     ctypes.CDLL(None).malloc_trim(0)
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return {
