@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -315,6 +316,8 @@ def main() -> None:
     parser.add_argument("--torch_python", default=sys.executable, help="an interpreter with torch")
     parser.add_argument("--compile", action="store_true", help="torch.compile the twin")
     options = parser.parse_args()
+    if shutil.which(options.torch_python) is None:
+        parser.error(f"--torch_python: there is no interpreter {options.torch_python}")
     options.whats = [row for row in options.rows if row not in ("input", "startup")]
     cpu.tune()  # as the command does
     device = jax.devices()[0].device_kind
