@@ -119,7 +119,8 @@ def test_only_the_first_process_speaks_and_writes(runs):
     _, two, ((_, out, err), (_, other_out, other_err)) = runs
     assert "mean" in out
     assert "training: 20/20" in err
-    assert [line for line in other_out.splitlines() if "Gloo" not in line] == []
+    # Threads of gloo print there, at times into each other's lines.
+    assert not [word for word in ("quality", "frame", "mean", "report") if word in other_out]
     assert "training" not in other_err
     assert len(list((two / "tensorboard").glob("events*"))) == 1
     assert len(logged(two)) == STEPS + 4  # a validation an epoch
