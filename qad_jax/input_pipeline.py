@@ -59,10 +59,7 @@ def check_qualities(dataset: PairedDatasetBuilder, qualities: Sequence[str]) -> 
 
 
 class TupleSource:
-    """Records of one split by index, decoded at the wanted qualities and resized, once.
-
-    A random-access source as grain wants it.
-    """
+    """Records of one split by index, decoded at the wanted qualities and resized, once."""
 
     def __init__(
         self,

@@ -12,10 +12,9 @@ from qad_jax.input_pipeline import TrainBatches, TupleSource
 from qad_jax.reading import filled
 
 
-def in_twos(count=None):
+def in_twos():
     """Batches of places 0 and 1, 2 and 3, ..."""
-    numbers = itertools.count() if count is None else range(count)
-    return (range(2 * n, 2 * n + 2) for n in numbers)
+    return (range(2 * n, 2 * n + 2) for n in itertools.count())
 
 
 def test_rows_are_in_their_places_and_what_is_not_filled_is_zero():
