@@ -1,7 +1,8 @@
-"""Reads training batches against bare `cv2.imdecode` on as many threads.
+"""Reads training batches against bare `cv2.imdecode` of the same files on as many threads.
 
-Crops are textures in noise, stored as the builders store them, and read as training reads them;
-`speed.py` prints the table, or alone:
+Crops are textures in noise, stored as the builders store them, and read as training reads them.
+Crops of a few pixels, read by eight times as many threads as there are cores, tell what Python's
+lock lets through, however many cores decode. `speed.py` prints the tables, or alone:
 
     python benchmarks/input_rate.py
 """
@@ -24,6 +25,7 @@ import cv2
 import numpy as np
 
 from data_builders import build
+from data_builders.paired import encode_png
 from qad_jax import cpu
 from qad_jax.input_pipeline import TrainBatches, TupleSource
 from qad_jax.reading import Pictures
@@ -31,17 +33,19 @@ from qad_jax.reading import Pictures
 QUALITIES = ("raw", "c23", "c40")
 CROP, SIZE = 224, 224
 TUPLES, BATCH, BATCHES = 128, 16, 30
+_PICTURES = BATCH * BATCHES * len(QUALITIES)
+TINY = 8
 _JPEG_QUALITIES = (90, 40)
 
 
-def crops(count: int) -> Iterator[list[np.ndarray]]:
-    """Pictures with the spectrum of photographs, at three qualities."""
+def crops(count: int, side: int = CROP) -> Iterator[list[np.ndarray]]:
+    """Pictures (BGR) with the spectrum of photographs, at three qualities."""
     rng = np.random.default_rng(0)
     for _ in range(count):
-        picture = np.zeros((CROP, CROP, 3))
+        picture = np.zeros((side, side, 3))
         for octave in range(3, 8):
             cells = rng.normal(size=(2**octave, 2**octave, 3))
-            picture += cv2.resize(cells, (CROP, CROP), interpolation=cv2.INTER_CUBIC) / 2**octave
+            picture += cv2.resize(cells, (side, side), interpolation=cv2.INTER_CUBIC) / 2**octave
         picture = 128 + 40 * picture / picture.std()
         raw = np.clip(picture, 0, 255).astype(np.uint8)
         found = [raw]
@@ -64,13 +68,13 @@ class _AgainAndAgain(TupleSource):
         return super().fill(index % super().__len__(), row, mirrored=mirrored)
 
 
-def source_of(folder: Path, size: int = SIZE) -> TupleSource:
-    """Builds the dataset in a folder and opens it at a side in pixels."""
+def source_of(folder: Path, size: int = SIZE, crop: int = CROP) -> TupleSource:
+    """Builds the dataset in a folder from crops of a side in pixels and opens it at another."""
     lists: dict[str, list[str]] = {quality: [] for quality in QUALITIES}
-    for number, versions in enumerate(crops(TUPLES)):
+    for number, versions in enumerate(crops(TUPLES, crop)):
         for quality, picture in zip(QUALITIES, versions, strict=True):
             name = f"{quality}_{number}.png"
-            cv2.imwrite(str(folder / name), picture)
+            (folder / name).write_bytes(encode_png(picture[..., ::-1]))
             lists[quality].append(name)
     manifest = folder / "data.json"
     labels = [number % 2 for number in range(TUPLES)]
@@ -96,58 +100,80 @@ def measure(rounds: int) -> None:
         paths = sorted(Path(folder).glob("*.png"))
         files = [np.frombuffer(path.read_bytes(), np.uint8) for path in paths]
         _compare(source, files, rounds)
-    _storage(files[:: len(files) // 48])
+    with tempfile.TemporaryDirectory() as folder:
+        source = source_of(Path(folder), TINY, TINY)
+        threads = 8 * (os.cpu_count() or 1)
+        found = [_PICTURES / _reading(source, threads) for _ in range(rounds)]
+        print(f"\nof {TINY} px with {threads} threads: {statistics.median(found):.0f} pictures/s")
+    _storage(list(crops(16)))
+
+
+def _reading(source: TupleSource, threads: int) -> float:
+    """Seconds that the batches take.
+
+    A new reader each time: one that waits has batches read ahead, outside the time, and one that is
+    left alone would read beside what is measured next.
+    """
+    batches = TrainBatches(source, BATCH, seed=0, threads=threads)
+    begin = time.perf_counter()
+    for _ in range(BATCHES):
+        next(batches)
+    return time.perf_counter() - begin
 
 
 def _compare(source: TupleSource, files: list[np.ndarray], rounds: int) -> None:
     threads = os.cpu_count() or 1
-    pictures = BATCH * BATCHES * len(QUALITIES)
-    jobs = [files[number % len(files)] for number in range(pictures)]
+    jobs = [files[number % len(files)] for number in range(_PICTURES)]
     pool = ThreadPoolExecutor(threads)
 
     def bare() -> None:
         for _ in pool.map(lambda data: cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), jobs):
             pass
 
-    def read(batches: TrainBatches) -> None:
-        for _ in range(BATCHES):
-            next(batches)
-
     pairs = []
     for _ in range(rounds):
         decoding = _seconds(bare)
-        # A new reader each time: one that waits has batches read ahead, outside the time, and one
-        # that is left alone would read beside the decoding.
-        batches = TrainBatches(source, BATCH, seed=0, threads=threads)
-        pairs.append((_seconds(lambda b=batches: read(b)), decoding))
-        del batches
+        pairs.append((_reading(source, threads), decoding))
     ratios = [decode / pipeline for pipeline, decode in pairs]
     print(f"\ninput: {CROP} px PNG, {threads} threads, {len(QUALITIES)} pictures a tuple\n")
     print("| | pictures/s |\n|---|---|")
     for name, column in (("pipeline", 0), ("bare imdecode", 1)):
-        print(f"| {name} | {pictures / statistics.median(pair[column] for pair in pairs):.0f} |")
+        print(f"| {name} | {_PICTURES / statistics.median(pair[column] for pair in pairs):.0f} |")
     print(
         f"\npipeline / bare: {statistics.median(ratios):.2f} "
         f"({min(ratios):.2f} to {max(ratios):.2f})"
     )
 
 
-def _storage(files: list[np.ndarray]) -> None:
-    """Prints size and decoding rate of lossless formats, on one core."""
-    pictures = [cv2.imdecode(data, cv2.IMREAD_COLOR) for data in files]
+def _storage(versions: list[list[np.ndarray]]) -> None:
+    """Prints size and rates of lossless formats, on one core, best of three."""
+    pictures = [picture for each in versions for picture in each]
+
+    def with_options(suffix: str, *options: int) -> Callable[[np.ndarray], bytes]:
+        return lambda picture: cv2.imencode(suffix, picture, options)[1].tobytes()
+
+    level = cv2.IMWRITE_PNG_COMPRESSION
     formats = {
-        "PNG, level 1": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]),
-        "PNG, level 6": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 6]),
-        "WebP lossless": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 101]),  # above 100: lossless
-        "PNG, uncompressed": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 0]),
-        "BMP": (".bmp", []),
+        "PNG, as stored": lambda picture: encode_png(picture[..., ::-1]),
+        "PNG, OpenCV's level 1": with_options(".png", level, 1),
+        "PNG, OpenCV's level 6": with_options(".png", level, 6),
+        "PNG, uncompressed": with_options(".png", level, 0),
+        "WebP lossless": with_options(".webp", cv2.IMWRITE_WEBP_QUALITY, 101),  # above 100
+        "BMP": with_options(".bmp"),
     }
-    print("\n| lossless storage | kB a picture | decoded/s, one core |\n|---|---|---|")
-    for name, (suffix, options) in formats.items():
-        stored = [cv2.imencode(suffix, picture, options)[1] for picture in pictures]
-        taken = _seconds(lambda s=stored: [cv2.imdecode(d, cv2.IMREAD_COLOR) for d in s])
-        size = sum(map(len, stored)) / len(stored) / 1000
-        print(f"| {name} | {size:.0f} | {len(stored) / taken:.0f} |")
+
+    def rate(work: Callable[[Any], object], inputs: list[Any]) -> str:
+        best = min(_seconds(lambda: [work(each) for each in inputs]) for _ in range(3))
+        return f"{len(inputs) / best:.0f}"
+
+    print("\n| lossless storage | kB | written/s | decoded/s |")
+    print("|---|---|---|---|")
+    for name, encode in formats.items():
+        files = [encode(picture) for picture in pictures]
+        size = sum(map(len, files)) / len(files) / 1000
+        known = [np.frombuffer(data, np.uint8) for data in files]
+        decoded = rate(lambda data: cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), known)
+        print(f"| {name} | {size:.0f} | {rate(encode, pictures)} | {decoded} |")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ import input_rate
 import jax
 import jax.numpy as jnp
 import numpy as np
+import start_up
 
 from configs import common
 from qad_jax import cpu, models, parallel, transforms
@@ -276,32 +277,6 @@ def waiting(name: str, tuples: int, rounds: int) -> None:
     print(f"\n{name}, {tuples} tuples, share of the time that reading adds: {cell(shares, 3)}")
 
 
-def start_up(name: str, tuples: int) -> None:
-    """Prints compile and first-step time of the step, without and with the persistent cache."""
-    code = (
-        "import sys, time; sys.path[:0] = sys.argv[1:3]; import speed; speed.cpu.tune(); "
-        f"ours = speed.Ours({name!r}, 'float32', {tuples}); "
-        "print(ours.seconds('step'), ours.seconds('step'))"
-    )
-    here = Path(__file__).resolve().parent
-    print(f"\n{name}: the first step, compiling or reading the cache, and the second\n")
-    print("| cache | first step, s | second step, s | whole process, s |\n|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
-        for state in ("cold", "warm"):
-            begin = time.perf_counter()
-            done = subprocess.run(
-                [sys.executable, "-c", code, str(here), str(here.parent)],
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            first, second = (float(word) for word in done.stdout.split())
-            whole = time.perf_counter() - begin
-            print(f"| {state} | {first:.1f} | {second:.2f} | {whole:.1f} |", flush=True)
-
-
 def main() -> None:
     """Measures what was asked for."""
     parser = argparse.ArgumentParser(
@@ -335,7 +310,8 @@ def main() -> None:
             waiting(name, options.tuples, options.rounds)
     if "startup" in options.rows:
         for name in options.models:
-            start_up(name, options.tuples)
+            start_up.step(name, options.tuples)
+        start_up.quickstart()
 
 
 if __name__ == "__main__":

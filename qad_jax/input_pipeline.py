@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cv2
-import grain
 import numpy as np
 import numpy.typing as npt
 import tensorflow_datasets as tfds
@@ -127,9 +126,9 @@ class TupleSource:
                 pictures = np.empty(self.shape, np.uint8)
                 self._kept[index] = self._read(index, pictures), pictures
             known, row[...] = self._kept[index]
-        if mirrored:
-            for picture in row:
-                cv2.flip(picture, 1, picture)
+        if mirrored:  # in one call, as each waits for Python's lock behind it
+            pictures = row.reshape(-1, *row.shape[2:])
+            cv2.flip(pictures, 1, pictures)
         return known
 
     def _read(self, index: int, row: Pictures) -> dict[str, Any]:
@@ -195,19 +194,17 @@ def _text(feature: Any) -> str:
     return str(feature.bytes_list.value[0], "utf-8")
 
 
-class _Mirrored(grain.transforms.RandomMap):
-    """Which record, and whether its tuple is mirrored: all its qualities or none."""
-
-    def random_map(self, element: int, rng: np.random.Generator) -> tuple[int, bool]:
-        return element, rng.random() < 0.5
-
-
-def _places(records: int, batch_size: int, rows: slice, start: int) -> Iterator[range]:
-    """Where in the stream of records some rows of each batch come from, beginning at a batch."""
+def _items(
+    stream: Sequence[int], batch_size: int, rows: slice, seed: int, start: int
+) -> Iterator[list[tuple[int, bool]]]:
+    """Of some rows of each batch, beginning at a batch: the record and whether it is mirrored."""
+    batches = len(stream) // batch_size
     for number in itertools.count(start):
-        epoch, batch = divmod(number, records // batch_size)
-        first = epoch * records + batch * batch_size
-        yield range(first + rows.start, first + rows.stop)
+        epoch, batch = divmod(number, batches)
+        first = epoch * len(stream) + batch * batch_size
+        records = [stream[first + row] for row in range(rows.start, rows.stop)]
+        mirrored = np.random.default_rng((seed, number)).integers(2, size=batch_size)[rows] == 1
+        yield list(zip(records, mirrored.tolist(), strict=True))
 
 
 class TrainBatches(Iterator[Batch]):
@@ -245,16 +242,16 @@ class TrainBatches(Iterator[Batch]):
                 "train split"
             )
         rows = rows or slice(0, batch_size)
-        stream = ordered(source, sampling, seed).random_map(_Mirrored())
+        stream = ordered(source, sampling, seed)
 
-        def fill(place: int, row: Pictures) -> int:
-            index, mirrored = stream[place]
+        def fill(item: tuple[int, bool], row: Pictures) -> int:
+            index, mirrored = item
             label: int = source.fill(index, row, mirrored=mirrored)["label"]
             return label
 
         self._batches: Iterator[Any] = filled(
             fill,
-            _places(len(stream), batch_size, rows, start),
+            _items(stream, batch_size, rows, seed, start),
             rows.stop - rows.start,
             source.shape,
             threads,

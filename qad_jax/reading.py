@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import collections
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-# Jobs for each reader that wait for it: batches are finished in order, and no reader stands still
-# for one that is slower.
-_JOBS_AHEAD = 2
 # Batches under way at the least: one is taken while the next is filled.
 _BATCHES_AHEAD = 2
+# Jobs for each reader that are under way: batches are finished in order, and no reader stands still
+# for one that is slower.
+_JOBS_AHEAD = 2
 
 Pictures = npt.NDArray[np.uint8]
-#: Decodes what is at a place of the stream into the given row; returns what else is known of it.
-Fill = Callable[[int, Pictures], Any]
+T = TypeVar("T")
 
 
 def filled(
-    fill: Fill,
-    batches: Iterable[range],
+    fill: Callable[[T, Pictures], Any],
+    batches: Iterable[Sequence[T]],
     rows: int,
     shape: tuple[int, ...],
     threads: int | None = None,
@@ -32,29 +31,37 @@ def filled(
     """Reads batches ahead.
 
     Args:
-      fill: Called once for each place, by any thread; what it raises is raised for its batch.
-      batches: Which places are in each batch, in order; there may be no end.
-      rows: Rows of every batch. Those that its places do not take are zeros.
+      fill: Decodes one item into the given row and returns what else is known of it. Called by any
+        thread; what it raises is raised for its batch.
+      batches: The items of each batch, in order; there may be no end.
+      rows: Rows of every batch. Those that its items do not take are zeros.
       shape: Of a row.
       threads: Number of readers, by default as many as there are cores.
 
     Yields:
-      `(rows, *shape)` uint8, the caller's own, and what `fill` returned for each place.
+      `(rows, *shape)` uint8, the caller's own, and what `fill` returned for each item.
     """
     threads = threads or os.cpu_count() or 1
-    ahead = max(_BATCHES_AHEAD, -(-_JOBS_AHEAD * threads // rows))
-    under_way: collections.deque[tuple[Pictures, list[Future[Any]]]] = collections.deque()
+    # A reader takes several items at a time: to hand over one costs as much as to read a small one,
+    # and is done under Python's lock, where all wait for each other.
+    share = -(-rows // threads)
+    ahead = max(_BATCHES_AHEAD, -(-_JOBS_AHEAD * threads * share // rows))
+    under_way: collections.deque[tuple[Pictures, list[Future[list[Any]]]]] = collections.deque()
+
+    def fill_some(items: Sequence[T], pictures: Pictures) -> list[Any]:
+        return [fill(item, row) for item, row in zip(items, pictures, strict=True)]
 
     def finished() -> tuple[Pictures, list[Any]]:
         pictures, jobs = under_way.popleft()
-        return pictures, [job.result() for job in jobs]
+        return pictures, [known for job in jobs for known in job.result()]
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
     try:
-        for places in batches:
+        for items in batches:
             pictures = np.empty((rows, *shape), np.uint8)
-            pictures[len(places) :] = 0
-            jobs = [pool.submit(fill, place, pictures[i]) for i, place in enumerate(places)]
+            pictures[len(items) :] = 0
+            shares = [slice(i, min(i + share, len(items))) for i in range(0, len(items), share)]
+            jobs = [pool.submit(fill_some, items[part], pictures[part]) for part in shares]
             under_way.append((pictures, jobs))
             if len(under_way) > ahead:
                 yield finished()

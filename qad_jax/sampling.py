@@ -71,9 +71,7 @@ def ordered(source: Records, sampling: str, seed: int) -> grain.MapDataset:
         partners = _partners(classes[_REAL], classes[_FAKE], identities)
         fakes = _endless([fake for fake in classes[_FAKE] if fake in partners], seed + 1)
         reals = fakes.random_map(_Partner(partners))
-    parts = [fakes, reals]
-    # A seed of its own for what is random further down.
-    return grain.MapDataset.mix(parts).seed(seed)
+    return grain.MapDataset.mix([fakes, reals])
 
 
 def _endless(indices: list[int], seed: int) -> grain.MapDataset:

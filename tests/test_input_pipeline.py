@@ -1,14 +1,17 @@
 """Batches: right pixels, one flip a tuple, the same order whoever reads, no frame lost."""
 
 import collections
+import io
 import itertools
 
 import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from data_builders.errors import UserError
+from data_builders.paired import encode_png
 from qad_jax.input_pipeline import TrainBatches, TupleSource, frames
 
 QUALITIES = ("raw", "c23", "c40")
@@ -48,6 +51,15 @@ def test_what_is_known_of_a_record_is_what_tfds_reads(dataset, source):
 def test_only_the_asked_qualities_are_decoded_in_their_order(dataset, source):
     one = TupleSource(dataset, "train", ("c40", "raw"), SIZE)[3]["image"]
     np.testing.assert_array_equal(one, source[3]["image"][[2, 0]])
+
+
+@pytest.mark.parametrize("what", ["noise", "one colour", "one row"])
+def test_pictures_are_stored_without_loss(what):
+    picture = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
+    picture = {"noise": picture, "one colour": picture * 0 + 7, "one row": picture[:1]}[what]
+    stored = Image.open(io.BytesIO(encode_png(picture)))
+    assert (stored.format, stored.mode) == ("PNG", "RGB")
+    np.testing.assert_array_equal(stored, picture)
 
 
 def test_one_quality_costs_one_decoding(dataset, monkeypatch):

@@ -17,12 +17,13 @@ def in_twos():
     return (range(2 * n, 2 * n + 2) for n in itertools.count())
 
 
-def test_rows_are_in_their_places_and_what_is_not_filled_is_zero():
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_rows_are_in_their_places_and_what_is_not_filled_is_zero(threads):
     def fill(place, row):
         row[:] = place + 1
         return -place
 
-    found = list(filled(fill, [[0, 1, 2], [3]], rows=3, shape=(2,), threads=4))
+    found = list(filled(fill, [[0, 1, 2], [3]], rows=3, shape=(2,), threads=threads))
     images, known = zip(*found, strict=True)
     expected = [[[1, 1], [2, 2], [3, 3]], [[4, 4], [0, 0], [0, 0]]]
     np.testing.assert_array_equal(images, expected)

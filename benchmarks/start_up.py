@@ -1,0 +1,88 @@
+"""Seconds until the first step, without and with the cache of compiled programs.
+
+`speed.py` prints the tables, or alone, for the command of the README only:
+
+    python benchmarks/start_up.py
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+_A_LOOK = 0.02  # seconds between two looks at the log
+
+
+def _environment(cache: Path) -> dict[str, str]:
+    return {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
+
+
+def step(name: str, tuples: int) -> None:
+    """Prints compile and first-step time of a model's step, in a process of its own."""
+    code = (
+        "import sys, time; sys.path[:0] = sys.argv[1:3]; import speed; speed.cpu.tune(); "
+        f"ours = speed.Ours({name!r}, 'float32', {tuples}); "
+        "print(ours.seconds('step'), ours.seconds('step'))"
+    )
+    print(f"\n{name}: the first step, compiling or reading the cache, and the second\n")
+    print("| cache | first step, s | second step, s | whole process, s |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as cache:
+        for state in ("cold", "warm"):
+            begin = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-c", code, str(HERE), str(HERE.parent)],
+                env=_environment(Path(cache)),
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            first, second = (float(word) for word in done.stdout.split())
+            whole = time.perf_counter() - begin
+            print(f"| {state} | {first:.1f} | {second:.2f} | {whole:.1f} |", flush=True)
+
+
+def quickstart() -> None:
+    """Prints the time from the command of the quickstart to the first step in its log.
+
+    Raises:
+      RuntimeError: If the command ends before.
+    """
+    print("\nquickstart, from the command to its first step\n\n| | s |\n|---|---|")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for state in ("dataset not built, cold cache", "cold cache", "warm cache"):
+            if state == "cold cache":
+                (folder / "cache").rename(folder / "cache of before")
+            seconds = _until_first_step(folder, folder / state)
+            print(f"| {state} | {seconds:.1f} |", flush=True)
+
+
+def _until_first_step(folder: Path, workdir: Path) -> float:
+    command = [
+        *(sys.executable, "-m", "qad_jax.main", "--config", "configs/quickstart.py"),
+        *("--workdir", str(workdir), f"--config.dataset.data_dir={folder / 'data'}"),
+        "--config.log_every_steps=1",
+    ]
+    log = workdir / "metrics.jsonl"
+    begin = time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=HERE.parent, env=_environment(folder / "cache"), stderr=subprocess.DEVNULL
+    )
+    try:
+        while not (log.exists() and "\n" in log.read_text()):
+            if process.poll() is not None:
+                raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+            time.sleep(_A_LOOK)
+        return time.perf_counter() - begin
+    finally:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    quickstart()
