@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -89,3 +90,29 @@ def test_kernel_gradients_of_all_platforms_are_the_same(samples):
     for way in (depthwise._sums_in_one_pass, depthwise._sums_in_two_passes):
         found = jax.jit(way, static_argnums=(0, 1))(3, 2, padded, factor)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_on_a_gpu_16_bits_are_convolved_by_cudnn_and_compute_the_same():
+    """The program for a GPU has grouped convolutions, forward and back; the one for a CPU none."""
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((3, 3, 4)).astype(np.float32)
+
+    def value_and_gradients(x, kernel):
+        result, pull = jax.vjp(lambda x, k: depthwise.depthwise(x, k, 2, (0, 1)), x, kernel)
+        return result, pull(jnp.cos(result))
+
+    for dtype, cudnn in ((jnp.bfloat16, 3), (jnp.float32, 0)):
+        x = jnp.asarray(rng.standard_normal((2, 8, 6, 4)), dtype)
+        traced = jax.jit(value_and_gradients).trace(x, kernel)
+        for platform, count in (("cuda", cudnn), ("cpu", 0)):
+            program = traced.lower(lowering_platforms=(platform,)).as_text()
+            assert program.count("stablehlo.convolution") == count, (dtype, platform)
+
+    # What a CPU makes of the way of the GPU.
+    x = x.astype(jnp.float32)
+    result, gradients = jax.jit(value_and_gradients)(x, kernel)
+    grouped = depthwise._grouped(2, (0, 1), x, kernel)
+    np.testing.assert_allclose(grouped, result, rtol=1e-5, atol=1e-5)
+    pulled = depthwise._gradients_of_grouped(2, (0, 1), x, kernel, jnp.cos(result))
+    for found, expected in zip(pulled, gradients, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

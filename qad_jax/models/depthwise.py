@@ -1,14 +1,17 @@
-"""Depthwise convolution as sums of shifted maps, with its own gradient.
+"""Depthwise convolution in the way that suits the platform, gradients included.
 
-Grouped convolution is XLA's slow path: for the maps of EfficientNet-B1 on CPU it takes more than
-ten times longer forward. Differentiating the sum automatically would give the kernel gradient as
-k*k separate reductions, slow to run and slower to compile; here the taps of one row are summed
-together, in the way that suits the platform.
+On NVIDIA's GPUs, in 16 bits, it is one grouped convolution, which cuDNN has kernels for. Everywhere
+else grouped convolution is XLA's slow path: for the maps of EfficientNet-B1 on CPU it takes more
+than ten times longer forward. There it is a sum of shifted maps. Differentiating the sum
+automatically would give the kernel gradient as k*k separate reductions, slow to run and slower to
+compile; here the taps of one row are summed together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +33,36 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) ->
     Returns:
       (N, H', W', C), of the type of ``x``; the sum inside is float32.
     """
+    result: jax.Array = lax.platform_dependent(
+        x,
+        kernel,
+        default=partial(_shifted, stride, padding),
+        **_cuda(x, partial(_grouped, stride, padding)),
+    )
+    return result
+
+
+def _cuda(x: jax.Array, way: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """The way for NVIDIA's GPUs, where cuDNN is fast; in 32 bits it takes the default.
+
+    Sums of shifted maps would have XLA lay out the maps around them as NCHW, and transpose them for
+    the products (see docs/speed.md).
+    """
+    return {"cuda": way} if x.dtype.itemsize == 2 else {}
+
+
+def _grouped(stride: int, padding: Padding, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel[:, :, None].astype(x.dtype),
+        window_strides=(stride, stride),
+        padding=(padding, padding),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+def _shifted(stride: int, padding: Padding, x: jax.Array, kernel: jax.Array) -> jax.Array:
     padded = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
     total = jnp.zeros((), jnp.float32)
     for i, row in enumerate(_taps(padded, kernel.shape[0], stride)):
@@ -66,8 +99,34 @@ def _backward(
     stride: int, padding: Padding, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
+    gradients: tuple[jax.Array, jax.Array] = lax.platform_dependent(
+        x,
+        kernel,
+        gradient,
+        cpu=partial(_gradients_of_shifted, _sums_in_two_passes, stride, padding),
+        default=partial(_gradients_of_shifted, _sums_in_one_pass, stride, padding),
+        **_cuda(x, partial(_gradients_of_grouped, stride, padding)),
+    )
+    return gradients
+
+
+def _gradients_of_grouped(
+    stride: int, padding: Padding, x: jax.Array, kernel: jax.Array, gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    _, pull = jax.vjp(partial(_grouped, stride, padding), x, kernel)
+    x_gradient, kernel_gradient = pull(gradient)
+    return x_gradient, kernel_gradient
+
+
+def _gradients_of_shifted(
+    sums: Callable[..., jax.Array],
+    stride: int,
+    padding: Padding,
+    x: jax.Array,
+    kernel: jax.Array,
+    gradient: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
     side = kernel.shape[0]
-    zero = jnp.zeros((), gradient.dtype)
 
     # Gradient of x: the strides filled with zeros, a convolution with the kernel turned around.
     filled = [
@@ -78,17 +137,11 @@ def _backward(
         )
         for size, steps in zip(x.shape[1:3], gradient.shape[1:3], strict=True)
     ]
-    spread = lax.pad(gradient, zero, ((0, 0, 0), *filled, (0, 0, 0)))
-    x_gradient = depthwise(spread, kernel[::-1, ::-1], 1, (0, 0))
+    spread = lax.pad(gradient, jnp.zeros((), gradient.dtype), ((0, 0, 0), *filled, (0, 0, 0)))
+    x_gradient = _shifted(1, (0, 0), spread, kernel[::-1, ::-1])
 
     padded = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
-    kernel_gradient = lax.platform_dependent(
-        padded,
-        gradient.astype(jnp.float32),
-        cpu=partial(_sums_in_two_passes, side, stride),
-        default=partial(_sums_in_one_pass, side, stride),
-    )
-    return x_gradient.astype(x.dtype), kernel_gradient
+    return x_gradient, sums(side, stride, padded, gradient.astype(jnp.float32))
 
 
 def _sums_in_one_pass(side: int, stride: int, padded: jax.Array, factor: jax.Array) -> jax.Array:
