@@ -257,24 +257,24 @@ def compare(options: argparse.Namespace, name: str, dtype: str, twin: Twin | Non
 
 
 def waiting(name: str, tuples: int, rounds: int) -> None:
-    """Prints which share of training is spent on getting data, which is read beside the steps."""
+    """Prints which share of training is spent waiting for the next batch, read beside the steps."""
     ours = Ours(name, "float32", tuples)
     run = ours.train(True, 0.0)
-    jax.block_until_ready(run())
     shares = []
     with tempfile.TemporaryDirectory() as folder:
         source = input_rate.source_of(Path(folder), SIZES[name])
         batches = parallel.prefetch(TrainBatches(source, tuples, seed=0))
+        jax.block_until_ready(run(next(batches)))
         for _ in range(rounds):
-            seconds = []
-            for read in (False, True):
-                begin = time.perf_counter()
-                for _ in range(3):
-                    metrics = run(next(batches) if read else None)
-                jax.block_until_ready(metrics)
-                seconds.append(time.perf_counter() - begin)
-            shares.append(1 - seconds[0] / seconds[1])
-    print(f"\n{name}, {tuples} tuples, share of the time that reading adds: {cell(shares, 3)}")
+            begin, waited = time.perf_counter(), 0.0
+            for _ in range(5):
+                asked = time.perf_counter()
+                batch = next(batches)
+                waited += time.perf_counter() - asked
+                metrics = run(batch)
+            jax.block_until_ready(metrics)
+            shares.append(100 * waited / (time.perf_counter() - begin))
+    print(f"\n{name}, {tuples} tuples: % of the time spent waiting for data: {cell(shares)}")
 
 
 def main() -> None:
