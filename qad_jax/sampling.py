@@ -57,7 +57,7 @@ def ordered(source: Records, sampling: str, seed: int) -> grain.MapDataset:
         both.
     """
     if sampling == "natural":
-        return grain.MapDataset.source(range(len(source))).seed(seed).shuffle()
+        return grain.MapDataset.range(len(source)).seed(seed).shuffle()
     labels, identities = source.labels_and_identities()
     classes = [np.flatnonzero(labels == label).tolist() for label in (_REAL, _FAKE)]
     for name, indices in zip(LABELS, classes, strict=True):
