@@ -15,6 +15,7 @@ import json
 import os
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,7 @@ from qad_jax.reading import Pictures
 
 QUALITIES = ("raw", "c23", "c40")
 CROP, SIZE = 224, 224
-TUPLES, BATCH, BATCHES = 128, 16, 30
+TUPLES, BATCH, BATCHES = 128, 16, 60
 _PICTURES = BATCH * BATCHES * len(QUALITIES)
 TINY = 8
 _JPEG_QUALITIES = (90, 40)
@@ -111,14 +112,19 @@ def measure(rounds: int) -> None:
 def _reading(source: TupleSource, threads: int) -> float:
     """Seconds that the batches take.
 
-    A new reader each time: one that waits has batches read ahead, outside the time, and one that is
-    left alone would read beside what is measured next.
+    A new reader each time: one that waits has batches read ahead, outside the time. Its threads end
+    before this does, or they would read beside what is measured next.
     """
     batches = TrainBatches(source, BATCH, seed=0, threads=threads)
     begin = time.perf_counter()
     for _ in range(BATCHES):
         next(batches)
-    return time.perf_counter() - begin
+    taken = time.perf_counter() - begin
+    del batches
+    for thread in threading.enumerate():
+        if thread.name.startswith("reader"):
+            thread.join()
+    return taken
 
 
 def _compare(source: TupleSource, files: list[np.ndarray], rounds: int) -> None:
