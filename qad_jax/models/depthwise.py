@@ -99,33 +99,6 @@ def _backward(
     stride: int, padding: Padding, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    gradients: tuple[jax.Array, jax.Array] = lax.platform_dependent(
-        x,
-        kernel,
-        gradient,
-        cpu=partial(_gradients_of_shifted, _sums_in_two_passes, stride, padding),
-        default=partial(_gradients_of_shifted, _sums_in_one_pass, stride, padding),
-        **_cuda(x, partial(_gradients_of_grouped, stride, padding)),
-    )
-    return gradients
-
-
-def _gradients_of_grouped(
-    stride: int, padding: Padding, x: jax.Array, kernel: jax.Array, gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    _, pull = jax.vjp(partial(_grouped, stride, padding), x, kernel)
-    x_gradient, kernel_gradient = pull(gradient)
-    return x_gradient, kernel_gradient
-
-
-def _gradients_of_shifted(
-    sums: Callable[..., jax.Array],
-    stride: int,
-    padding: Padding,
-    x: jax.Array,
-    kernel: jax.Array,
-    gradient: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
     side = kernel.shape[0]
 
     # Gradient of x: the strides filled with zeros, a convolution with the kernel turned around.
@@ -138,10 +111,36 @@ def _gradients_of_shifted(
         for size, steps in zip(x.shape[1:3], gradient.shape[1:3], strict=True)
     ]
     spread = lax.pad(gradient, jnp.zeros((), gradient.dtype), ((0, 0, 0), *filled, (0, 0, 0)))
-    x_gradient = _shifted(1, (0, 0), spread, kernel[::-1, ::-1])
+    x_gradient = depthwise(spread, kernel[::-1, ::-1], 1, (0, 0))
 
+    kernel_gradient = lax.platform_dependent(
+        x,
+        gradient,
+        cpu=partial(_sums_of_taps, _sums_in_two_passes, side, stride, padding),
+        default=partial(_sums_of_taps, _sums_in_one_pass, side, stride, padding),
+        **_cuda(x, partial(_grouped_kernel_gradient, kernel, stride, padding)),
+    )
+    return x_gradient, kernel_gradient
+
+
+def _grouped_kernel_gradient(
+    kernel: jax.Array, stride: int, padding: Padding, x: jax.Array, gradient: jax.Array
+) -> jax.Array:
+    _, pull = jax.vjp(lambda kernel: _grouped(stride, padding, x, kernel), kernel)
+    (kernel_gradient,) = pull(gradient)
+    return kernel_gradient
+
+
+def _sums_of_taps(
+    way: Callable[..., jax.Array],
+    side: int,
+    stride: int,
+    padding: Padding,
+    x: jax.Array,
+    gradient: jax.Array,
+) -> jax.Array:
     padded = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
-    return x_gradient, sums(side, stride, padded, gradient.astype(jnp.float32))
+    return way(side, stride, padded, gradient.astype(jnp.float32))
 
 
 def _sums_in_one_pass(side: int, stride: int, padded: jax.Array, factor: jax.Array) -> jax.Array:
