@@ -127,7 +127,7 @@ class TupleSource:
                 self._kept[index] = self._read(index, pictures), pictures
             known, row[...] = self._kept[index]
         if mirrored:  # in one call, as each waits for Python's lock behind it
-            pictures = row.reshape(-1, *row.shape[2:])
+            pictures = row.reshape(-1, *row.shape[2:], copy=False)  # a copy would be mirrored alone
             cv2.flip(pictures, 1, pictures)
         return known
 

@@ -139,6 +139,7 @@ def _sums_of_taps(
     x: jax.Array,
     gradient: jax.Array,
 ) -> jax.Array:
+    """The kernel gradient; pads here and not before, since cuDNN needs no padded map in memory."""
     padded = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
     return way(side, stride, padded, gradient.astype(jnp.float32))
 
