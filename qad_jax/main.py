@@ -17,7 +17,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from data_builders.errors import UserError
-from qad_jax import cpu, preemption
+from qad_jax import configs, cpu
+from qad_jax.training import preemption
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file; --config.FIELD=VALUE changes a field.", lock_config=True
@@ -72,12 +73,22 @@ def _config_of(argv: Sequence[str]) -> str:
     return config
 
 
+def _with_found_config(argv: Sequence[str]) -> list[str]:
+    """A command line in which the configuration is named by its path, whatever its place."""
+    found, words = [], iter(argv)
+    for word in words:
+        name, equals, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and name == "config":
+            word = f"--config={configs.find(value if equals else next(words, ''))}"
+        found.append(word)
+    return found
+
+
 def _parse(argv: Sequence[str]) -> list[str]:
     """Parses the flags; a mistake in them is one line, whoever finds it."""
     config = _config_of(argv)
-    if config and not Path(config).is_file():
-        _fail(f"--config: {config}: there is no such file")
     try:
+        argv = _with_found_config(argv)
         rest: list[str] = flags.FLAGS(argv)
         if _CONFIG.value is not None:
             _CONFIG.value.to_dict()  # a file that could not be loaded says so only when used

@@ -41,7 +41,7 @@ def call(*arguments: object) -> Result:
 def tiny(config: str, workdir: object, manifest: object, data_dir: object) -> list[str]:
     """Arguments of a training of seconds, through all three phases."""
     return [
-        f"--config=configs/{config}.py",
+        f"--config={config}",
         f"--workdir={workdir}",
         "--config.dataset.name=manifest",
         f"--config.dataset.manifest={manifest}",

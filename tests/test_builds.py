@@ -84,7 +84,7 @@ def train_on(dataset, data_dir, folder):
     """A training run of two steps, and its evaluation, by the name of what was built."""
     name = dataset.info.full_name.rpartition("/")[0]
     result = call(
-        "--config=configs/hkrawp_resnet.py",
+        "--config=hkrawp_resnet",
         f"--workdir={folder / 'run'}",
         f"--config.dataset.name={name}",
         f"--config.dataset.data_dir={data_dir}",

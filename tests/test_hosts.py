@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from data_builders.errors import UserError
-from qad_jax import hosts
-from qad_jax.input_pipeline import TrainBatches, TupleSource, frames
+from qad_jax.runs import hosts
+from qad_jax.training.input_pipeline import TrainBatches, TupleSource, frames
 from tests.commands import call, tiny
 from tests.conftest import ROOT
 
