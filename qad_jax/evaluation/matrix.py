@@ -6,6 +6,7 @@ python -m qad_jax.matrix runs/nt runs/celeb runs/ffiw --out matrix
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 from collections import Counter
@@ -15,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from data_builders import command_line
 from data_builders.errors import UserError
-from qad_jax import command_line
 from qad_jax.evaluation.protocol import percent, span
 from qad_jax.runs.writer import write_whole
 
@@ -238,9 +239,9 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
         write_whole(folder / f"matrix.{name}", part)
 
 
-def _job(argv: Sequence[str]) -> str:
+def _job(argv: Sequence[str], prog: str) -> str:
     parser = command_line.Parser(
-        prog="python -m qad_jax.matrix",
+        prog=prog,
         description="Collects the AUCs of many runs on many datasets and qualities.",
     )
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="of runs or results")
@@ -253,6 +254,6 @@ def _job(argv: Sequence[str]) -> str:
     return table(rows)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m qad_jax.matrix") -> int:
     """Entry point of the command; returns its exit status."""
-    return command_line.run(_job, argv)
+    return command_line.run(functools.partial(_job, prog=prog), argv)
