@@ -28,7 +28,7 @@ from absl import logging
 
 from configs import quickstart
 from data_builders import build
-from data_builders.paired import DEFAULT_QUALITIES
+from data_builders.records import DEFAULT_QUALITIES
 from qad_jax import checkpoints, configuration, evaluate, train
 from qad_jax.input_pipeline import TupleSource
 from qad_jax.writer import write_whole

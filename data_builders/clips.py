@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from data_builders import faces, h264
 from data_builders.errors import UnusableClipError, UserError
-from data_builders.paired import Clip, Image
+from data_builders.records import Clip, Image
 
 #: A CRF drawn for each video, from the seed: a quality no detector can have learned by heart.
 RANDOM = "random"

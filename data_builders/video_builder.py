@@ -15,13 +15,8 @@ import tensorflow_datasets as tfds
 from data_builders import clips, faces, staging
 from data_builders.clips import ClipSource, Layout, Recipe
 from data_builders.errors import UnusableClipError, UserError
-from data_builders.paired import (
-    DEFAULT_QUALITIES,
-    Clip,
-    Example,
-    PairedConfig,
-    PairedDatasetBuilder,
-)
+from data_builders.paired import PairedConfig, PairedDatasetBuilder
+from data_builders.records import DEFAULT_QUALITIES, Clip, Example
 
 # Of videos that are listed and not there, how many names are stored: of a part of a dataset the
 # rest would be thousands.

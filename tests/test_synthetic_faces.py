@@ -15,7 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from data_builders import h264
-from data_builders.paired import SPLITS, encode_png
+from data_builders.png import encode_png
+from data_builders.records import SPLITS
 from data_builders.synthetic_faces import Builder, builder, preview
 from data_builders.synthetic_faces.manipulate import METHODS
 from tests.conftest import ROOT

@@ -14,12 +14,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from data_builders import h264
-from data_builders.paired import (
-    DEFAULT_QUALITIES,
-    Clip,
-    PairedConfig,
-    PairedDatasetBuilder,
-)
+from data_builders.paired import PairedConfig, PairedDatasetBuilder
+from data_builders.records import DEFAULT_QUALITIES, Clip
 from data_builders.synthetic_faces import manipulate
 from data_builders.synthetic_faces.camera import Camera, sample_camera
 from data_builders.synthetic_faces.face import Map

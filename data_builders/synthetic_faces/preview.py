@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import cv2
 from PIL import Image, ImageDraw, ImageFont
 
-from data_builders.paired import Clip
+from data_builders.records import Clip
 from data_builders.synthetic_faces import manipulate
 from data_builders.synthetic_faces.builder import REAL, SyntheticFaces, SyntheticVideo
 
