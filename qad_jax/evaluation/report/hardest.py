@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data_builders.paired import LABELS, encode_png
+from data_builders.png import encode_png
+from data_builders.records import LABELS
 from qad_jax.evaluation.scores import Scores
 
 #: How many are shown.
