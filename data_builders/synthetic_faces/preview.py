@@ -5,13 +5,16 @@ python -m data_builders.synthetic_faces.preview --out docs/synthetic_faces.png
 
 from __future__ import annotations
 
-import argparse
+import io
 import pathlib
+import sys
 from collections.abc import Sequence
 
 import cv2
 from PIL import Image, ImageDraw, ImageFont
 
+from data_builders import command_line
+from data_builders.files import write_whole
 from data_builders.records import Clip
 from data_builders.synthetic_faces import manipulate
 from data_builders.synthetic_faces.builder import REAL, SyntheticFaces, SyntheticVideo
@@ -75,18 +78,26 @@ def _pair(person: int) -> tuple[Clip, Clip]:
     return real, fake
 
 
-def main() -> None:
-    """Writes the sheet."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> str:
+    parser = command_line.Parser(
+        prog="python -m data_builders.synthetic_faces.preview",
+        description="Draws a few tuples of the dataset on a sheet.",
+    )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="PNG file to write")
-    out = parser.parse_args().out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Six bits a channel: three fifths of the size and no difference to be seen, whereas a palette
-    # would lose the pattern in the colours that the raw fakes show.
-    picture = sheet().point(lambda value: round(value / 255 * 63) * 255 // 63)
-    picture.save(out, optimize=True)
-    print(f"{out}: {picture.width}x{picture.height}, {out.stat().st_size / 1e3:.0f} kB")
+    out = parser.parse_args(argv).out
+    # Six bits a channel: three fifths of the size and no visible difference. A palette would lose
+    # the pattern in the colours that the raw fakes show.
+    image = sheet().point(lambda value: round(value / 255 * 63) * 255 // 63)
+    content = io.BytesIO()
+    image.save(content, format="PNG", optimize=True)
+    write_whole(out, content.getvalue())
+    return f"{out}: {image.width}x{image.height}, {len(content.getvalue()) / 1e3:.0f} kB"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the sheet; returns the exit status."""
+    return command_line.run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
