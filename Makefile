@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test clean
+.PHONY: quickstart test docs clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m qad_jax.main --config configs/quickstart.py --workdir $(WORKDIR) \
@@ -12,6 +12,10 @@ quickstart: .venv/installed
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest
+
+docs: .venv/installed-docs
+	$(BIN)/python docs/build.py build/site
+	@echo build/site/index.html
 
 clean:
 	rm -rf .venv .cache runs
@@ -26,4 +30,8 @@ clean:
 
 .venv/installed-test: .venv/installed
 	$(INSTALL) --editable '.[test]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	$(INSTALL) --editable '.[docs]'
 	@touch $@
