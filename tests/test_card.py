@@ -6,8 +6,8 @@ import re
 import pytest
 
 from data_builders import build
-from qad_jax import protocol
-from qad_jax.report import card
+from qad_jax.evaluation import protocol
+from qad_jax.evaluation.report import card
 from tests.test_protocol import complete, make_scores
 
 CONFIG = {

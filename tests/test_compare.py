@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_builders.errors import UserError
-from qad_jax import compare, delong, intervals, scores
+from qad_jax.evaluation import bootstrap, compare, delong, scores
 from tests.test_full_disk import no_file_larger_than
 from tests.test_metrics import brute_auc
 from tests.test_protocol import make_scores
@@ -42,7 +42,7 @@ def test_each_quality_and_level_is_paired_by_method_video_and_frame():
             assert got["difference"] == pytest.approx(got["auc_a"] - got["auc_b"])
             tested = delong.compare(one.label, first, second)
             assert (got["delong_low"], got["delong_p"]) == pytest.approx((tested.low, tested.p))
-            drawn = intervals.bootstrap(one.label, np.stack([first, second], 1), one.identity)
+            drawn = bootstrap.bootstrap(one.label, np.stack([first, second], 1), one.identity)
             ends = np.percentile(drawn["auc"][:, 0] - drawn["auc"][:, 1], [2.5, 97.5])
             assert (got["identity_low"], got["identity_high"]) == pytest.approx(tuple(ends))
 

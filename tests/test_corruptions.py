@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from qad_jax.corruptions import CORRUPTIONS, blur, jpeg, noise, resize
+from qad_jax.evaluation.corruptions import CORRUPTIONS, blur, jpeg, noise, resize
 
 
 @pytest.fixture(scope="module")

@@ -13,16 +13,16 @@ ARRAYS, SAVES = 200, 4
 COUNT = f"""
 import gc, json, pathlib, sys
 import jax.numpy as jnp, tensorstore
-from configs import common
-from qad_jax.checkpoints import Checkpoints
-from qad_jax.step import TrainState
+from qad_jax import configs
+from qad_jax.runs.checkpoints import Checkpoints
+from qad_jax.training.step import TrainState
 
 def kept_by_a_save(folder):
     arrays = {{str(i): jnp.ones(2) for i in range({ARRAYS})}}
     state = TrainState(jnp.asarray(0), arrays, {{"m": jnp.ones(2)}}, {{"v": jnp.ones(2)}})
     checkpoints, counts = Checkpoints(pathlib.Path(folder), {{}}), []
     for step in range(2 + {SAVES}):
-        checkpoints.save(state, common.get_config(), step=step)
+        checkpoints.save(state, configs.load("common"), step=step)
         checkpoints.newest_whole()
         gc.collect()
         counts.append(sys.getallocatedblocks())

@@ -128,9 +128,9 @@ def test_a_configuration_file_that_fails(text, message, tmp_path):
 def test_a_configuration_of_wrong_types(arguments, tmp_path):
     config = tmp_path / "own.py"
     config.write_text(
-        "from configs import common\n"
+        "from qad_jax import configs\n"
         "def get_config():\n"
-        "    config = common.get_config().copy_and_resolve_references()\n"
+        "    config = configs.load('common').copy_and_resolve_references()\n"
         "    with config.ignore_type():\n"
         "        config.batch_size = '64'\n"
         "    return config\n"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qad_jax import matrix, protocol
+from qad_jax.evaluation import matrix, protocol
 from tests.test_protocol import make_scores
 
 

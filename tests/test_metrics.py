@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from qad_jax import metrics
+from qad_jax.evaluation import metrics
 
 
 def brute_auc(labels, scores, weights=None):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from data_builders.errors import UserError
-from qad_jax import calibration, intervals, metrics, protocol, scores
-from qad_jax.calibration import Calibration
-from qad_jax.scores import Scores
+from qad_jax.evaluation import bootstrap, calibration, metrics, protocol, scores
+from qad_jax.evaluation.calibration import Calibration
+from qad_jax.evaluation.scores import Scores
 from tests.test_metrics import brute_auc
 
 
@@ -67,7 +67,7 @@ def test_the_mean_is_over_qualities_and_its_interval_of_the_mean():
     made = make_scores(12)
     report = protocol.summarise(made)
     frames = [report["qualities"][q]["frame"] for q in ("raw", "c40")]
-    draws = intervals.bootstrap(made.label, made.score, made.identity)
+    draws = bootstrap.bootstrap(made.label, made.score, made.identity)
     for name in metrics.NAMES:
         assert report["mean"][name] == pytest.approx((frames[0][name] + frames[1][name]) / 2)
         low, high = np.percentile(draws[name].mean(axis=1), [2.5, 97.5])
@@ -82,7 +82,7 @@ def test_the_drop_is_paired():
     assert (drop["from"], drop["to"]) == ("raw", "c40")
     raw, c40 = (brute_auc(made.label, column) for column in made.score.T)
     assert drop["frame"]["difference"] == pytest.approx(raw - c40)
-    draws = intervals.bootstrap(made.label, made.score, made.identity)["auc"]
+    draws = bootstrap.bootstrap(made.label, made.score, made.identity)["auc"]
     expected = np.percentile(draws[:, 0] - draws[:, 1], [2.5, 97.5])
     assert (drop["frame"]["low"], drop["frame"]["high"]) == pytest.approx(tuple(expected))
     text = protocol.headline(complete(made))

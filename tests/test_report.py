@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from qad_jax import metrics, protocol, report
-from qad_jax.calibration import Calibration, Quality
-from qad_jax.report import figures, hardest
+from qad_jax.evaluation import metrics, protocol, report
+from qad_jax.evaluation.calibration import Calibration, Quality
+from qad_jax.evaluation.report import figures, hardest
 from tests.test_protocol import complete, make_scores
 
 SIDE = 24

@@ -12,10 +12,12 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.metrics import roc_auc_score
 
-from qad_jax import checkpoints, models, protocol, robustness
-from qad_jax.corruptions import CORRUPTIONS
-from qad_jax.robustness import CorruptedSource
-from qad_jax.step import normalise
+from qad_jax import models
+from qad_jax.evaluation import protocol, robustness_curves
+from qad_jax.evaluation.corruptions import CORRUPTIONS
+from qad_jax.evaluation.robustness import CorruptedSource
+from qad_jax.runs import checkpoints
+from qad_jax.training.step import normalise
 from tests.commands import call, tiny
 
 SIZE = 32
@@ -25,9 +27,9 @@ QUALITIES = ("raw", "c23", "c40")
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, manifest, data_dir, dataset):
     """Two folders with the checkpoints of random networks, evaluated one against the other."""
-    from configs import common
+    from qad_jax import configs
 
-    config = common.get_config().copy_and_resolve_references()
+    config = configs.load("common").copy_and_resolve_references()
     config.model.name, config.image_size = "resnet_tiny", SIZE
     made = []
     init = jax.jit(functools.partial(models.create("resnet_tiny").init, train=False))
@@ -124,8 +126,8 @@ def test_curves_are_stored_for_both_runs(folders, measured):
 def test_the_report_draws_both_and_says_what_costs_most(folders, measured):
     folder = folders[0] / "evaluation/test"
     text = (folder / "report.html").read_text()
-    assert robustness.headline(measured) in text
-    for name in robustness.TITLES:
+    assert robustness_curves.headline(measured) in text
+    for name in robustness_curves.TITLES:
         drawn = text[text.index(f'<figure id="robustness_{name}"') :]
         drawn = drawn[: drawn.index("</figure>")]
         assert ">mine, step 0<" in drawn
@@ -137,7 +139,7 @@ def test_the_folder_has_a_model_card(folders, measured):
     text = (folders[0] / "MODEL_CARD.md").read_text()
     report = json.loads((folders[0] / "evaluation/test/metrics.json").read_text())
     assert protocol.headline(report) in text
-    assert robustness.headline(measured) in text
+    assert robustness_curves.headline(measured) in text
     assert "Trained on: not known" in text  # nothing was: the weights came from elsewhere
     assert '"image_size": 32' in text
 
@@ -150,11 +152,11 @@ def test_the_worst_is_named():
         "clean": {"frame": {"auc": 0.9}},
         "curves": {"jpeg": points(0.9, 0.8), "blur": points(0.7, None), "h264": points(0.1)},
     }
-    text = robustness.headline({"quality": "raw", "runs": [run]})
+    text = robustness_curves.headline({"quality": "raw", "runs": [run]})
     assert "blur (Gaussian blur, standard deviation in px: 0) costs most" in text
     assert "frame AUC 70.0 %, 20.0 points below 90.0 %" in text
     run["clean"]["frame"]["auc"] = None
-    assert "not defined" in robustness.headline({"quality": "raw", "runs": [run]})
+    assert "not defined" in robustness_curves.headline({"quality": "raw", "runs": [run]})
 
 
 def test_results_on_other_data_lie_apart_and_leave_the_own(
