@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test wheel-test clean
+.PHONY: quickstart test wheel-test lint docs clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m qad_jax.main --config configs/quickstart.py --workdir $(WORKDIR) \
@@ -23,6 +23,15 @@ wheel-test: .venv/installed-test
 	cp -r tests pyproject.toml build/wheel/tree
 	cd build/wheel/tree && ../venv/bin/python -m pytest -m 'not checkout'
 
+lint: .venv/installed-test
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+docs: .venv/installed-docs
+	$(BIN)/python docs/build.py build/site
+	@echo build/site/index.html
+
 clean:
 	rm -rf build .venv .cache runs
 
@@ -36,4 +45,8 @@ clean:
 
 .venv/installed-test: .venv/installed
 	$(INSTALL) --editable '.[test]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	$(INSTALL) --editable '.[docs]'
 	@touch $@

@@ -119,6 +119,7 @@ def compare(a: Scores, b: Scores) -> dict[str, Any]:
       b: Of another.
 
     Returns:
+      A dictionary of this form.
       `{"left_out": {...}, "identities_of": "A" or "B", "qualities": {name: {"frames": n,
       "videos": n, "identities": n, "not_numbers": n, "frame": {...}, "video": {...}}},
       "clips": [...]}`, each `{...}` of a level with `FIELDS`; differences are A less B. What is

@@ -37,6 +37,7 @@ def summarise(
       chosen: Thresholds and temperatures from a validation split.
 
     Returns:
+      A dictionary of this form.
       `{"qualities": {name: {"frames": n, "videos": n, "frame": {...}, "video": {...},
       "calibration": {...}}}, "mean": {...}, "methods": {method: {name: ...}}, "drop": {...},
       "identities": n, "bootstrap": n}`, each `{...}` with `FIELDS`; what is not defined is None,

@@ -60,6 +60,7 @@ def measure(
       batch_size: Tuples at a time, see `evaluate.predict`; as many pictures are in a batch here.
 
     Returns:
+      A dictionary of this form.
       `{"dataset", "split", "quality", "runs": [{"name", "step", "clean": {...}, "curves": {name:
       [{"strength": s, ...}]}}]}`, each `...` with "frame" and "video", which hold "auc",
       "auc_low" and "auc_high". Curves go from harmless to severe. "h264" is there where the
