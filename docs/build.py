@@ -27,6 +27,7 @@ _CONTENTS = """
 :caption: Guides
 
 docs/method
+docs/datasets
 docs/training
 docs/evaluation
 docs/comparison

@@ -8,6 +8,7 @@ import pytest
 
 from tests import links
 
+pytestmark = pytest.mark.checkout
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("qad_jax", "data_builders")
 

@@ -8,6 +8,7 @@ import pytest
 
 import qad_jax
 
+pytestmark = pytest.mark.checkout
 ROOT = Path(__file__).resolve().parent.parent
 
 
