@@ -14,6 +14,9 @@ from qad_jax.runs.checkpoints import Checkpoints
 from qad_jax.runs.state import TrainState
 from qad_jax.training import schedule
 
+# At its first error orbax closes the loop that its other reads still want to call back.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 ABOUT = {"dataset": "faces"}
 
 
