@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from data_builders.files import write_whole
 from qad_jax.evaluation import metrics
 from qad_jax.evaluation.metrics import Array
 from qad_jax.evaluation.scores import Scores
-from qad_jax.runs.writer import write_whole
 
 #: The rule by which a threshold is chosen, in words.
 RULE = "equal error rate on validation, at the same quality and level"

@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from data_builders import command_line
 from data_builders.errors import UserError
+from data_builders.files import write_whole
 from qad_jax.evaluation import delong, scores
 from qad_jax.evaluation.bootstrap import bootstrap, interval
 from qad_jax.evaluation.protocol import percent
 from qad_jax.evaluation.scores import Scores
-from qad_jax.runs.writer import write_whole
 
 #: How many of the clips on which the two differ most are named.
 CLIPS = 10

@@ -18,8 +18,8 @@ import numpy as np
 
 from data_builders import command_line
 from data_builders.errors import UserError
+from data_builders.files import write_whole
 from qad_jax.evaluation.protocol import percent, span
-from qad_jax.runs.writer import write_whole
 
 #: Fields of a row: one run, dataset and quality. `own` is whether the run was trained on the
 #: dataset, None where nobody knows.

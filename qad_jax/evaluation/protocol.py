@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from data_builders.files import write_whole
 from qad_jax.evaluation import calibration, metrics
 from qad_jax.evaluation.bootstrap import bootstrap, interval
 from qad_jax.evaluation.calibration import Calibration
 from qad_jax.evaluation.metrics import Array
 from qad_jax.evaluation.scores import Scores, to_csv
-from qad_jax.runs.writer import write_whole
 
 Numbers = dict[str, Any]
 

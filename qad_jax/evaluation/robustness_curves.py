@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data_builders.files import write_whole
 from qad_jax.evaluation.corruptions import CORRUPTIONS
-from qad_jax.runs.writer import write_whole
 
 #: The curve over the dataset's own qualities, which a codec made of whole videos.
 H264 = "h264"

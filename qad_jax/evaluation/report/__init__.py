@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data_builders.files import write_whole
 from qad_jax.evaluation import metrics, robustness_curves
 from qad_jax.evaluation.report import figures, hardest, page
 from qad_jax.evaluation.scores import Scores
-from qad_jax.runs.writer import write_whole
 
 
 def write(
