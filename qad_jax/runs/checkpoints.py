@@ -16,8 +16,9 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from data_builders.errors import UserError
+from data_builders.patches import orbax_byte_counts, tensorstore_json
 from qad_jax import configs, models
-from qad_jax.runs import flat_saving, placement, resumption
+from qad_jax.runs import placement, resumption
 from qad_jax.runs.checkpoint_errors import OTHER_VERSION, explained
 from qad_jax.runs.state import TrainState
 
@@ -95,7 +96,8 @@ class Checkpoints:
         """
         self.directory = workdir / "checkpoints"
         self._circumstances = dict(circumstances)
-        flat_saving.keep()
+        tensorstore_json.remember()
+        orbax_byte_counts.leave_out()
         with explained(self.directory):
             self._manager = _manager(self.directory, read_only=False)
 
