@@ -16,6 +16,7 @@ from qad_jax.evaluation.calibration import Calibration
 from qad_jax.evaluation.inference import Model
 from qad_jax.evaluation.report import card, origin
 from qad_jax.evaluation.report import write as write_report
+from qad_jax.evaluation.results import Report
 from qad_jax.evaluation.scores import Scores
 from qad_jax.runs import checkpoints, hosts
 from qad_jax.runs.writer import write_whole
@@ -34,8 +35,8 @@ def evaluate_run(
 ) -> str:
     """Evaluates a checkpoint of a run and writes the results into the run's folder.
 
-    The model and its picture size are the checkpoint's; the data and their qualities are the
-    configuration's, so that a model can be tried on any dataset and quality. In a folder without
+    The checkpoint decides the model and its image size; the configuration decides the data and
+    their qualities, so that a model can be tried on any dataset and quality. In a folder without
     checkpoints, the weights of `config.model.pretrained` are evaluated as they are.
 
     Args:
@@ -60,18 +61,18 @@ def evaluate_run(
             f"config.model.name: {config.model.name!r}, but the checkpoint in {workdir} is of "
             f"{model.config.model.name!r}"
         )
-    # Before anything is scored: a folder that cannot be used is told of at once.
+    # Before anything is scored, so that a folder that cannot be used is reported at once.
     other = None if against is None else Model.restore(against, name)
     source = TupleSource(dataset, split, config.qualities, model.config.image_size)
     scores = model.score(source, batch_size=config.batch_size, label=split)
     chosen, rule = _calibrate(model, config, workdir, dataset, scores if split == _VAL else None)
-    report = {
-        "dataset": name,
-        "split": split,
-        "step": model.step,
-        **protocol.summarise(scores, chosen=chosen),
-        "threshold_rule": rule,
-    }
+    report = Report(
+        dataset=name,
+        split=split,
+        step=model.step,
+        summary=protocol.summarise(scores, chosen=chosen),
+        threshold_rule=rule,
+    )
     folder = workdir / "evaluation" / _folder_of(name, model.dataset) / split
     if with_robustness:
         runs = [(workdir.name, model, scores)]
@@ -102,7 +103,7 @@ def evaluate_run(
         report,
         scores,
         provenance=facts,
-        pictures=lambda row: source[row]["image"],
+        images=lambda row: source[row]["image"],
         robustness=measured,
     )
     if split == "test" and name == model.dataset:

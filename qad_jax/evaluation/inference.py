@@ -206,8 +206,8 @@ def validator(config: ml_collections.ConfigDict, dataset: PairedDatasetBuilder) 
             batch_size=config.batch_size,
             label="validation",
         )
-        report = protocol.summarise(scores, intervals=False)
-        numbers = {f"{q}/auc": entry["frame"]["auc"] for q, entry in report["qualities"].items()}
-        return {**numbers, "auc": report["mean"]["auc"]}
+        summary = protocol.summarise(scores, intervals=False)
+        aucs = {f"{name}/auc": of.frame.auc.value for name, of in summary.qualities.items()}
+        return {**aucs, "auc": summary.mean.auc.value}
 
     return validate

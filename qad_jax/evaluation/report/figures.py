@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qad_jax.evaluation import calibration, metrics
-from qad_jax.evaluation.robustness_curves import FALLING, TITLES
+from qad_jax.evaluation.robustness_curves import FALLING, TITLES, Robustness
 from qad_jax.evaluation.scores import Scores
 
 # Stands for "the page's text colour" until the SVG is written; in a PNG it is nearly black.
@@ -97,9 +97,10 @@ def roc(scores: Scores, level: str) -> Figure | None:
         for i, (quality, column) in enumerate(zip(scores.qualities, scores.score.T, strict=True)):
             if metrics.why_undefined(scores.label, column):
                 continue
-            false, true, _ = metrics.roc(scores.label, column)
-            keep = _spread(np.hypot(np.diff(false, prepend=0), np.diff(true, prepend=0)))
-            axes.plot(false[keep], true[keep], label=quality, **_style(i))
+            false_rate, true_rate, _ = metrics.roc(scores.label, column)
+            steps = np.hypot(np.diff(false_rate, prepend=0), np.diff(true_rate, prepend=0))
+            keep = _spread(steps)
+            axes.plot(false_rate[keep], true_rate[keep], label=quality, **_style(i))
             drawn += 1
         if not drawn:
             return None
@@ -118,7 +119,7 @@ def _spread(steps: np.ndarray) -> np.ndarray:
     return np.unique(np.r_[0, np.minimum(wanted, len(steps) - 1), len(steps) - 1])
 
 
-def histograms(scores: Scores, thresholds: Mapping[str, float]) -> list[Figure]:
+def histograms(scores: Scores, thresholds: Mapping[str, float | None]) -> list[Figure]:
     """How the scores of reals and of fakes are spread, a figure for each quality."""
     made = []
     for i, (quality, column) in enumerate(zip(scores.qualities, scores.score.T, strict=True)):
@@ -165,40 +166,49 @@ def reliability(scores: Scores, temperatures: Mapping[str, float | None]) -> lis
     return made
 
 
-def robustness(measured: Mapping[str, Any]) -> list[Figure]:
+def robustness(measured: Robustness) -> list[Figure]:
     """Frame AUC over the strength of each corruption, a curve for each run."""
     made = []
-    every = [
+    shown = [
         value
-        for run in measured["runs"]
-        for points in run["curves"].values()
-        for point in (run["clean"], *points)
-        for value in point["frame"].values()
+        for run in measured.runs
+        for aucs in (run.clean, *(point.auc for curve in run.curves.values() for point in curve))
+        for value in (aucs.frame.value, aucs.frame.low, aucs.frame.high)
         if value is not None
     ]
     for name, title in TITLES.items():
-        runs = [(i, run) for i, run in enumerate(measured["runs"]) if run["curves"].get(name)]
         with _axes(title, "frame AUC") as axes:
-            for i, run in runs:
-                points = [p for p in run["curves"][name] if p["frame"]["auc"] is not None]
-                x = [point["strength"] for point in points]
+            for i, run in enumerate(measured.runs):
+                curve = run.curves.get(name)
+                if not curve:
+                    continue
+                points = [point for point in curve if point.auc.frame.value is not None]
                 style = {**_style(i), "marker": "os^Dvx*"[i % 7], "markersize": 3.5}
-                label = f"{run['name']}, step {run['step']}"
-                axes.plot(x, [p["frame"]["auc"] for p in points], label=label, **style)
-                known = [p for p in points if p["frame"]["auc_low"] is not None]
-                ends = [[p["frame"][end] for p in known] for end in ("auc_low", "auc_high")]
-                strengths = [p["strength"] for p in known]
-                axes.fill_between(strengths, *ends, color=_COLOURS[i % 7], alpha=0.15, linewidth=0)
-                clean = run["clean"]["frame"]["auc"]
+                axes.plot(
+                    [point.strength for point in points],
+                    [point.auc.frame.value for point in points],
+                    label=f"{run.name}, step {run.step}",
+                    **style,
+                )
+                bounded = [point for point in points if point.auc.frame.low is not None]
+                axes.fill_between(
+                    [point.strength for point in bounded],
+                    [point.auc.frame.low for point in bounded],
+                    [point.auc.frame.high for point in bounded],
+                    color=_COLOURS[i % 7],
+                    alpha=0.15,
+                    linewidth=0,
+                )
+                clean = run.clean.frame.value
                 if clean is not None:
                     axes.axhline(clean, color=_COLOURS[i % 7], alpha=0.6, linewidth=0.7)
             if not axes.lines:
                 continue
             if name in FALLING:
                 axes.invert_xaxis()
-            # One scale for all: what costs more is to look so.
-            axes.set_ylim(min(every) - 0.01, max(every) + 0.01)
+            # All figures share one scale, so that what costs more looks so.
+            axes.set_ylim(min(shown) - 0.01, max(shown) + 0.01)
             axes.legend(loc="lower left")
-            what = TITLES[name].partition(",")[0]
-            made.append(_finished(axes, f"robustness_{name}", f"AUC under {what}"))
+            corruption = title.partition(",")[0]
+            made.append(_finished(axes, f"robustness_{name}", f"AUC under {corruption}"))
     return made

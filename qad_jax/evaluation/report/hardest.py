@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data_builders.paired import LABELS, encode_png
 from qad_jax.evaluation.scores import Scores
 
+_LABELS = ("real", "fake")  # of `data_builders.records`, once that needs no TFDS
 #: How many are shown.
 COUNT = 9
 
@@ -25,7 +25,7 @@ class Clip(NamedTuple):
       frame: Index of the frame that is shown.
       qualities: The k qualities.
       scores: k scores of the whole video.
-      pictures: k PNG files of the frame, or None where there are only scores.
+      images: k PNG files of the frame, or None where there are only scores.
     """
 
     method: str
@@ -34,20 +34,20 @@ class Clip(NamedTuple):
     frame: int
     qualities: tuple[str, ...]
     scores: tuple[float, ...]
-    pictures: tuple[bytes, ...] | None
+    images: tuple[bytes, ...] | None
 
 
 def choose(
     scores: Scores,
-    pictures: Callable[[int], npt.NDArray[np.uint8]] | None = None,
+    images: Callable[[int], npt.NDArray[np.uint8]] | None = None,
     count: int = COUNT,
 ) -> list[Clip]:
     """Finds the videos whose mean score over the qualities is furthest from the truth.
 
     Args:
-      scores: Of the frames.
-      pictures: Row of `scores` to `(k, H, W, 3)` RGB pictures.
-      count: How many clips.
+      scores: The scores of the frames.
+      images: Gives the `(k, H, W, 3)` RGB crops of a row of `scores`.
+      count: Number of clips.
 
     Returns:
       The worst first, each with the middle one of its frames.
@@ -63,17 +63,24 @@ def choose(
             rows[key].append(row)
     clips = []
     for i in worst:
-        held = rows[videos.method[i], videos.video[i]]
-        row = held[len(held) // 2]
+        frames = rows[videos.method[i], videos.video[i]]
+        row = frames[len(frames) // 2]
         clips.append(
             Clip(
                 videos.method[i],
                 videos.video[i],
-                LABELS[videos.label[i]],
+                _LABELS[videos.label[i]],
                 int(scores.frame[row]),
                 scores.qualities,
                 tuple(float(score) for score in videos.score[i]),
-                None if pictures is None else tuple(encode_png(p) for p in pictures(row)),
+                None if images is None else _files(images(row)),
             )
         )
     return clips
+
+
+def _files(images: npt.NDArray[np.uint8]) -> tuple[bytes, ...]:
+    # Late: the module imports TFDS, which scores without images do not need.
+    from data_builders.paired import encode_png
+
+    return tuple(encode_png(image) for image in images)
