@@ -56,7 +56,7 @@ def test_intervals_are_percentiles_of_what_is_defined():
 def test_95_percent_are_covered_where_frames_are_clustered():
     """Simulated people, each with an offset of their own, against the AUC of the population."""
     people, frames, trials = 100, 8, 800
-    true = scipy.stats.norm.cdf(1 / np.sqrt(2 * (1 + 1)))
+    population_auc = scipy.stats.norm.cdf(1 / np.sqrt(2 * (1 + 1)))
     labels = np.repeat(np.arange(people) % 2, frames)
     person = np.repeat(np.arange(people), frames)
     rng = np.random.default_rng(3)
@@ -68,7 +68,7 @@ def test_95_percent_are_covered_where_frames_are_clustered():
                 labels, scores[:, None], clusters, replicates=200, seed=trial
             )
             low, high = bootstrap.interval(drawn["auc"][:, 0])
-            held[kind] += low <= true <= high
+            held[kind] += low <= population_auc <= high
     assert 0.93 <= held["identity"] / trials <= 0.97
     assert held["frame"] / trials < 0.7  # the naive bootstrap is far too sure
 

@@ -34,7 +34,7 @@ def write(
       folder: Where the files go.
       report: The numbers.
       scores: The scores of the frames.
-      provenance: What made the scores, see `origin.describe`.
+      provenance: What produced the scores, see `origin.describe`.
       images: Gives the `(k, H, W, 3)` crops of a row of `scores`, where there are any.
       robustness: The curves, where they were measured.
 

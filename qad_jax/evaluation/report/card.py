@@ -1,4 +1,4 @@
-"""The model card of a run: what the detector is for, what it was shown, and what it gets wrong.
+"""The model card of a run: its purpose, its data, its numbers and its limits.
 
 Its headings follow Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
 """
@@ -43,7 +43,7 @@ def render(
       trained_on: Full name of the dataset it was trained on; None where that is not known.
       methods: The manipulation methods of the fakes it was tested on.
       config: The configuration it was trained with.
-      provenance: What made the scores, see `origin.describe`.
+      provenance: What produced the scores, see `origin.describe`.
       measured: The curves of robustness, where they were measured.
 
     Returns:

@@ -14,20 +14,20 @@ from qad_jax.evaluation import calibration, metrics
 from qad_jax.evaluation.robustness_curves import FALLING, TITLES, Robustness
 from qad_jax.evaluation.scores import Scores
 
-# Stands for "the page's text colour" until the SVG is written; in a PNG it is nearly black.
+# This colour stands for the colour of the page's text in an SVG; in a PNG it is nearly black.
 _INK = "#010203"
-# Middle tones, apart from each other without colour too, by the dashes that go with them.
+# Middle tones; the dashes that go with them tell the curves apart without colour, too.
 _COLOURS = ("#2f7fd1", "#e07b00", "#1a9e6b", "#c2448c", "#8a63d2", "#9a8500", "#00a0b0")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)))
 _SIZE = (4.4, 3.3)
 _PIXELS_PER_INCH = 160
-# Points of a curve that are drawn: more cannot be seen, and would make a page of megabytes.
+# The points that are drawn of a curve: more cannot be seen, and make a page of megabytes.
 _POINTS = 400
 _BINS = 30
 
 
 class Figure(NamedTuple):
-    """A figure: what its file and its place on the page are called, and its two forms."""
+    """A figure in its two forms, with the name of its file and its title on the page."""
 
     name: str
     title: str
@@ -120,8 +120,8 @@ def _spread(steps: np.ndarray) -> np.ndarray:
 
 
 def histograms(scores: Scores, thresholds: Mapping[str, float | None]) -> list[Figure]:
-    """How the scores of reals and of fakes are spread, a figure for each quality."""
-    made = []
+    """Histograms of the scores of reals and of fakes, a figure for each quality."""
+    figures = []
     for i, (quality, column) in enumerate(zip(scores.qualities, scores.score.T, strict=True)):
         finite = np.isfinite(column)
         if not finite.any():
@@ -138,13 +138,13 @@ def histograms(scores: Scores, thresholds: Mapping[str, float | None]) -> list[F
             axes.axvline(thresholds[quality], color=_INK, linewidth=1, label="threshold")
             axes.legend(loc="best")
             name = f"scores_{i}_{slug(quality)}"
-            made.append(_finished(axes, name, f"Scores of frames at {quality}"))
-    return made
+            figures.append(_finished(axes, name, f"Scores of frames at {quality}"))
+    return figures
 
 
 def reliability(scores: Scores, temperatures: Mapping[str, float | None]) -> list[Figure]:
-    """Share of fakes against the probability that was said, before and after calibration."""
-    made = []
+    """The share of fakes against the predicted probability, before and after calibration."""
+    figures = []
     for when, title in (("before", "as scored"), ("after", "after temperature scaling")):
         with _axes("mean probability of fake", "share of fakes") as axes:
             axes.plot([0, 1], [0, 1], color=_INK, alpha=0.3, linewidth=0.8)
@@ -162,13 +162,13 @@ def reliability(scores: Scores, temperatures: Mapping[str, float | None]) -> lis
             if drawn:
                 axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
                 axes.legend(loc="upper left")
-                made.append(_finished(axes, f"reliability_{when}", f"Reliability, {title}"))
-    return made
+                figures.append(_finished(axes, f"reliability_{when}", f"Reliability, {title}"))
+    return figures
 
 
 def robustness(measured: Robustness) -> list[Figure]:
     """Frame AUC over the strength of each corruption, a curve for each run."""
-    made = []
+    figures = []
     shown = [
         value
         for run in measured.runs
@@ -210,5 +210,5 @@ def robustness(measured: Robustness) -> list[Figure]:
             axes.set_ylim(min(shown) - 0.01, max(shown) + 0.01)
             axes.legend(loc="lower left")
             corruption = title.partition(",")[0]
-            made.append(_finished(axes, f"robustness_{name}", f"AUC under {corruption}"))
-    return made
+            figures.append(_finished(axes, f"robustness_{name}", f"AUC under {corruption}"))
+    return figures

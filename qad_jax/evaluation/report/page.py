@@ -67,7 +67,7 @@ def render(
       report: The numbers.
       figures: The figures of each section, under its title.
       hardest: The clips that were judged worst.
-      provenance: What made the scores, see `origin.describe`.
+      provenance: What produced the scores, see `origin.describe`.
       notes: A sentence at the head of a section, under its title.
 
     Returns:
@@ -121,7 +121,7 @@ def sentences(report: Report) -> list[str]:
         f"Intervals are of 95 %, by bootstrap over {summary.identities} identities "
         f"({summary.bootstrap} draws). The score of a video is the mean over its frames. Accuracy "
         "and FPR, the share of real frames or videos that are called fake, are at a threshold. "
-        f"Rule of the threshold: {report.threshold_rule}."
+        f"The rule of the threshold is: {report.threshold_rule}."
     ]
     rates = {
         quality: result.frame.fpr_at_threshold.value
