@@ -27,7 +27,7 @@ import numpy as np
 from absl import logging
 
 from data_builders import build
-from data_builders.paired import DEFAULT_QUALITIES
+from data_builders.records import DEFAULT_QUALITIES
 from qad_jax import configs
 from qad_jax.evaluation import inference, protocol
 from qad_jax.runs import checkpoints, configuration

@@ -22,7 +22,7 @@ import cv2
 import jax
 import numpy as np
 
-from data_builders.paired import encode_png
+from data_builders.png import encode_png
 from qad_jax.evaluation import inference
 from qad_jax.models import create
 from qad_jax.runs import placement

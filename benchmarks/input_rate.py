@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 from data_builders import build
-from data_builders.paired import encode_png
+from data_builders.png import encode_png
 from qad_jax import cpu
 from qad_jax.training.input_pipeline import TrainBatches, TupleSource
 from qad_jax.training.threaded_batches import Pictures

@@ -19,8 +19,9 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.runner import create_runner
 
 from data_builders.errors import UnusableClipError, UserError
-from data_builders.paired import Example, available_cores, start_worker
 from data_builders.progress import Progress
+from data_builders.records import Example
+from data_builders.workers import available_cores, start_worker
 
 _SKIPPED, _FAILED = "skipped", "failed"
 _LOOK_EVERY_S = 1.0
@@ -74,7 +75,7 @@ def _write(reasons: list[tuple[int, str]], path: str) -> None:
     Path(path).write_text(json.dumps([reason for _, reason in sorted(reasons)]))
 
 
-class Clips(beam.PTransform):
+class ReadClips(beam.PTransform):
     """From nothing to the `(key, example)` pairs of a split.
 
     Attributes:
@@ -107,7 +108,7 @@ def left_out(report: Path) -> list[str]:
     """Reads, and removes, what the pipeline has said of the clips that gave no examples.
 
     Args:
-      report: As given to `Clips`.
+      report: As given to `ReadClips`.
 
     Returns:
       Why each skipped clip was, in the order of the sources.

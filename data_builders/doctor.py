@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_builders import video, videos
+from data_builders import clips, h264
 from data_builders.errors import UnusableClipError
 from data_builders.progress import Progress
 from data_builders.video_builder import VideoDatasetBuilder
@@ -53,7 +53,7 @@ def report(dataset: VideoDatasetBuilder) -> str:
     return "\n".join(lines)
 
 
-def _counts(found: videos.Layout) -> list[str]:
+def _counts(found: clips.Layout) -> list[str]:
     qualities = list(
         dict.fromkeys(q for split in found.splits.values() for files in split for q in files.files)
     )
@@ -68,14 +68,14 @@ def _counts(found: videos.Layout) -> list[str]:
     return lines
 
 
-def _unreadable(listed: Sequence[videos.VideoFiles]) -> tuple[list[str], int]:
+def _unreadable(listed: Sequence[clips.VideoFiles]) -> tuple[list[str], int]:
     """Reads the index of every file, not its frames; also returns the frames of all videos."""
     broken, frames = [], 0
     with Progress(len(listed), "looking", unit="video") as progress:
         for files in listed:
             progress.advance()
             try:
-                frames += min(video.probe(path).frames for path in files.files.values())
+                frames += min(h264.probe(path).frames for path in files.files.values())
             except UnusableClipError as error:
                 broken.append(str(error))
     return broken, frames

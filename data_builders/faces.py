@@ -37,7 +37,7 @@ SCALE = 1.3
 _FAR = 1e6  # pixels: no frame is so large
 
 
-class Source(Protocol):
+class FaceSource(Protocol):
     """Where faces come from. Picklable: workers are given one."""
 
     @property
@@ -65,7 +65,7 @@ class Source(Protocol):
         """
 
 
-def source(name: str, *, path: str | Path = "") -> Source:
+def source(name: str, *, path: str | Path = "") -> FaceSource:
     """Makes a source of faces by name.
 
     Args:

@@ -12,16 +12,11 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_builders import faces, staging, videos
+from data_builders import clips, faces, staging
+from data_builders.clips import ClipSource, Layout, Recipe
 from data_builders.errors import UnusableClipError, UserError
-from data_builders.paired import (
-    DEFAULT_QUALITIES,
-    Clip,
-    Example,
-    PairedConfig,
-    PairedDatasetBuilder,
-)
-from data_builders.videos import Layout, Recipe, VideoSource
+from data_builders.paired import PairedConfig, PairedDatasetBuilder
+from data_builders.records import DEFAULT_QUALITIES, Clip, Example
 
 # Of videos that are listed and not there, how many names are stored: of a part of a dataset the
 # rest would be thousands.
@@ -49,7 +44,7 @@ class VideoDatasetBuilder(
         config: str | PairedConfig | None = None,
         qualities: Sequence[str] = DEFAULT_QUALITIES,
         frames_per_video: int = 32,
-        face_source: faces.Source | None = None,
+        face_source: faces.FaceSource | None = None,
         seed: int = 0,
         max_skipped: float = 0.1,
         **kwargs: Any,
@@ -76,7 +71,7 @@ class VideoDatasetBuilder(
         default = Recipe(DEFAULT_QUALITIES)
         built = config if isinstance(config, PairedConfig) else None
         self.recipe = Recipe(
-            videos.check_qualities(built.qualities if built else qualities),
+            clips.check_qualities(built.qualities if built else qualities),
             frames_per_video,
             face_source or default.faces,
             seed,
@@ -125,7 +120,7 @@ class VideoDatasetBuilder(
             )
         return self.find(self.manual_dir, self.part)
 
-    def clip_sources(self) -> Mapping[str, Sequence[VideoSource]]:
+    def clip_sources(self) -> Mapping[str, Sequence[ClipSource]]:
         """One clip for each video that was found."""
         found = self.layout()
         self.info.metadata["notes"] = list(found.notes)
@@ -136,22 +131,22 @@ class VideoDatasetBuilder(
             for quality in self.recipe.qualities
         }
         sources = {
-            split: [VideoSource(files, self.recipe) for files in listed]
+            split: [ClipSource(files, self.recipe) for files in listed]
             for split, listed in found.splits.items()
             if listed
         }
-        if videos.RANDOM in self.recipe.qualities:
+        if clips.RANDOM in self.recipe.qualities:
             self.info.metadata["random_crf"] = {
-                str(source): videos.crf_of(source, videos.RANDOM)
+                str(source): clips.crf_of(source, clips.RANDOM)
                 for listed in sources.values()
                 for source in listed
             }
         return sources
 
     @staticmethod
-    def read_clip(source: VideoSource) -> Clip:
-        """Reads one video, see `data_builders.videos.read`."""
-        return videos.read(source)
+    def read_clip(source: ClipSource) -> Clip:
+        """Reads one video, see `data_builders.clips.read`."""
+        return clips.read(source)
 
     def clip_reader(self) -> Callable[[Any], list[Example] | UnusableClipError]:
         """As in the base; each clip is kept once it is done, and a bad one is no error."""
@@ -178,10 +173,10 @@ class VideoDatasetBuilder(
         return self._paired_info(recipe=self.recipe.describe())
 
 
-def _staged_clip(folder: Path, source: VideoSource) -> list[Example] | UnusableClipError:
+def _staged_clip(folder: Path, source: ClipSource) -> list[Example] | UnusableClipError:
     files = {q: (str(path), path.stat().st_size) for q, path in source.files.files.items()}
     name = json.dumps([str(source), files, source.recipe.describe()])
     try:
-        return staging.staged(folder, name, lambda: list(videos.read(source).examples()))
+        return staging.staged(folder, name, lambda: list(clips.read(source).examples()))
     except UnusableClipError as error:
         return error

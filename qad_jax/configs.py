@@ -24,7 +24,11 @@ import ml_collections
 
 from data_builders.errors import UserError, nearest
 
+#: The file in the folder of a run that holds its configuration.
+STORED = "config.json"
 _HERE = Path(__file__).resolve().parent
+# A file of configuration whose argument is a stored one.
+_READER = _HERE / "stored_config.py"
 
 
 def folder() -> Path:
@@ -42,8 +46,8 @@ def find(given: str) -> str:
     """The file that a value of `--config` stands for.
 
     Args:
-      given: The path of a file, or the name of a packaged configuration; either may be followed by
-        a colon and an argument for its `get_config`.
+      given: The path of a file or the name of a packaged configuration, either of which may be
+        followed by a colon and an argument for its `get_config`; or the folder of a run.
 
     Returns:
       The path, with the argument where there is one.
@@ -54,6 +58,8 @@ def find(given: str) -> str:
     file, colon, argument = given.partition(":")
     if file in names():  # a file or folder of that name beside it cannot be meant: it has no suffix
         return f"{folder() / file}.py{colon}{argument}"
+    if (Path(given) / STORED).is_file():
+        return f"{_READER}:{Path(given) / STORED}"
     if not Path(file).is_file():
         known = "" if "/" in file or file.endswith(".py") else f" ({nearest(file, names())})"
         raise UserError(f"--config: {file}: there is no such file and no packaged one{known}")
@@ -93,3 +99,20 @@ def from_dict(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
         return tuple(value) if isinstance(value, list) else value
 
     return ml_collections.ConfigDict(plain(values))
+
+
+def stored(path: Path) -> ml_collections.ConfigDict:
+    """Reads the configuration that a run has left behind.
+
+    Fields that a later version has added have their defaults.
+
+    Raises:
+      UserError: Where the file is not one.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        config = load("common")
+        config.update(from_dict(values))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"--config: {path}: is not the configuration of a run: {error}") from error
+    return config

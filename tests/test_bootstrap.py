@@ -90,13 +90,13 @@ def test_a_million_scores_take_seconds_and_little_memory(tmp_path):
     code = (
         "import pathlib, re, resource, sys\n"
         "from qad_jax.evaluation import protocol, scores\n"
-        "made = protocol.summarise(scores.read(pathlib.Path(sys.argv[1])))\n"
+        "summary = protocol.summarise(scores.read(pathlib.Path(sys.argv[1])))\n"
         "used = resource.getrusage(resource.RUSAGE_SELF)\n"
         # Not ru_maxrss: that begins at what the parent has.
         "peak = re.search('VmHWM: *(.*) kB', pathlib.Path('/proc/self/status').read_text())[1]\n"
         "print(used.ru_utime + used.ru_stime, int(peak) / 2**20)\n"
-        "entry = made['qualities']['raw']\n"
-        "print(entry['frames'], entry['videos'], entry['frame']['auc_high'])\n"
+        "result = summary.qualities['raw']\n"
+        "print(result.frames, result.videos, result.frame.auc.high)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=True

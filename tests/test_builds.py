@@ -14,7 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from data_builders import build, video, videos
+from data_builders import build, clips, h264
 from data_builders.errors import UserError
 from data_builders.face_forensics.builder import METHODS
 from tests import trees
@@ -193,7 +193,7 @@ def test_a_quality_that_is_on_disk_is_the_file_and_not_made_anew(face_forensics,
     dataset = make("face_forensics/face_swap", root, tmp_path, qualities=("c23", "c30", "random"))
     records = [r for r in read(dataset)["test"] if r["video"] == name]
     path = trees.face_forensics_path(root, "original", name, "c23")
-    frames = list(video.decode(path))
+    frames = list(h264.decode(path))
     for record in records:
         x0, y0, x1, y1 = record["box"].astype(int)
         stored = record["image"]["c23"]
@@ -320,6 +320,6 @@ def test_mistakes_are_one_line(option, message, tmp_path, capsys):
 
 
 def test_frames_are_spread_evenly():
-    assert videos.spread(100, 4) == [12, 37, 62, 87]
-    assert videos.spread(3, 4) == [0, 1, 2]
-    assert len(set(videos.spread(33, 32))) == 32
+    assert clips.spread(100, 4) == [12, 37, 62, 87]
+    assert clips.spread(3, 4) == [0, 1, 2]
+    assert len(set(clips.spread(33, 32))) == 32

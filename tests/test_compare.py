@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from data_builders import command_line
 from data_builders.errors import UserError
 from qad_jax.evaluation import bootstrap, compare, delong, scores
 from tests.test_full_disk import no_file_larger_than
@@ -193,7 +194,7 @@ def test_mistakes_are_one_line(tmp_path, capsys):
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert message in error
-    assert compare.main([str(good)]) == 1
+    assert compare.main([str(good)]) == command_line.USAGE
     assert "arguments are required: b" in capsys.readouterr().err
     with pytest.raises(UserError, match="evaluate it first"):
         compare.find(tmp_path, "test")

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from data_builders import command_line
 from qad_jax.evaluation import calibration, external_scores, protocol, scores
 from tests.conftest import ROOT
 from tests.test_protocol import make_scores
@@ -136,7 +137,8 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys):
         ([own, "--out", tmp_path], "would be overwritten"),
         ([tmp_path, "--out", out], "Is a directory"),
     ]:
-        assert external_scores.main([str(argument) for argument in arguments]) == 1
+        status = command_line.USAGE if "required" in message else command_line.FAILED
+        assert external_scores.main([str(argument) for argument in arguments]) == status
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert message in error

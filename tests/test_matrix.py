@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_builders import command_line
 from qad_jax.evaluation import matrix, protocol
 from qad_jax.evaluation.results import Estimate, Report
 from tests.test_protocol import make_scores
@@ -125,7 +126,8 @@ def test_mistakes_are_one_line(tmp_path, capsys, content):
         ([good, good], "is named twice"),
         ([], "required: DIR"),
     ]:
-        assert matrix.main([*arguments, "--out", str(tmp_path / "out")]) == 1
+        status = command_line.USAGE if "required" in message else command_line.FAILED
+        assert matrix.main([*arguments, "--out", str(tmp_path / "out")]) == status
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert message in error

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
+from data_builders.clips import Layout, VideoFiles
 from data_builders.errors import UserError
 from data_builders.video_builder import VideoDatasetBuilder
-from data_builders.videos import Layout, VideoFiles
 
 FAKE, YOUTUBE, LIST = "Celeb-synthesis", "YouTube-real", "List_of_testing_videos.txt"
 _LABELS = {"Celeb-real": "real", YOUTUBE: "real", FAKE: "fake"}

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from data_builders.clips import Layout, VideoFiles
 from data_builders.errors import UserError
 from data_builders.video_builder import VideoDatasetBuilder
-from data_builders.videos import Layout, VideoFiles
 
 RELEASE = "FFIW10K-v1-release"
 

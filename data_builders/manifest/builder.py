@@ -13,7 +13,9 @@ from PIL import Image, UnidentifiedImageError
 
 from data_builders.errors import UserError
 from data_builders.manifest import reader
-from data_builders.paired import Clip, PairedConfig, PairedDatasetBuilder, encode_png
+from data_builders.paired import PairedConfig, PairedDatasetBuilder
+from data_builders.png import encode_png
+from data_builders.records import Clip
 
 
 class Manifest(PairedDatasetBuilder):

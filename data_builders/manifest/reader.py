@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_builders.errors import UserError, nearest
-from data_builders.paired import LABELS
+from data_builders.records import LABELS
 
 _SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 _OPTIONAL = ("video", "method", "identity")

@@ -13,19 +13,15 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from data_builders import video
-from data_builders.paired import (
-    DEFAULT_QUALITIES,
-    Clip,
-    PairedConfig,
-    PairedDatasetBuilder,
-)
+from data_builders import h264
+from data_builders.paired import PairedConfig, PairedDatasetBuilder
+from data_builders.records import DEFAULT_QUALITIES, Clip
 from data_builders.synthetic_faces import manipulate
 from data_builders.synthetic_faces.camera import Camera, sample_camera
 from data_builders.synthetic_faces.face import Map
 from data_builders.synthetic_faces.identity import sample_person
 from data_builders.synthetic_faces.performance import Pose, perform
-from data_builders.synthetic_faces.render import FRAME_SIZE, Model, prepare, render
+from data_builders.synthetic_faces.render import FRAME_SIZE, Scene, prepare, render
 
 CRF = {"raw": 0, "c23": 23, "c30": 30, "c40": 40, "c45": 45}
 REAL = "original"
@@ -51,7 +47,7 @@ class SyntheticFacesConfig(PairedConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class SyntheticVideo:
     """One video to be made.
 
     Attributes:
@@ -97,15 +93,15 @@ class SyntheticFaces(PairedDatasetBuilder):
         ),
     ]
 
-    def clip_sources(self) -> Mapping[str, Sequence[Source]]:
+    def clip_sources(self) -> Mapping[str, Sequence[SyntheticVideo]]:
         """A real video of each person, and a fake made of it, methods in turn."""
         config = self.builder_config
-        sources: dict[str, list[Source]] = {}
+        sources: dict[str, list[SyntheticVideo]] = {}
         first = 0
         for split, count in config.identities.items():
             people = range(first, first + count)
             sources[split] = [
-                Source(config.seed, config.frames, method, person, donor, config.qualities)
+                SyntheticVideo(config.seed, config.frames, method, person, donor, config.qualities)
                 # Each donor gives once, and is of the same split: the next person.
                 for person, donor in zip(people, [*people[1:], people[0]], strict=True)
                 for method in (REAL, manipulate.METHODS[person % len(manipulate.METHODS)])
@@ -114,14 +110,14 @@ class SyntheticFaces(PairedDatasetBuilder):
         return sources
 
     @staticmethod
-    def read_clip(source: Source) -> Clip:
+    def read_clip(source: SyntheticVideo) -> Clip:
         """Renders, manipulates, films, compresses and crops one video."""
         footage = film(source)
         take = _take(source.seed, source.target, source.frames)
         boxes = face_boxes(take.poses, _stream(source.seed, _BOX, source.target))
         crops = {}
         for quality in source.qualities:
-            frames = video.decode(video.encode_h264(footage, crf=CRF[quality]))
+            frames = h264.decode(h264.encode(footage, crf=CRF[quality]))
             crops[quality] = [
                 frame[top:bottom, left:right]
                 for frame, (left, top, right, bottom) in zip(frames, boxes, strict=True)
@@ -143,7 +139,7 @@ def _stream(seed: int, kind: int, person: int, *more: int) -> np.random.Generato
 
 
 @functools.lru_cache(maxsize=4)  # a donor is the next video's target
-def _model(seed: int, person: int) -> Model:
+def _scene(seed: int, person: int) -> Scene:
     return prepare(sample_person(_stream(seed, _PERSON, person)))
 
 
@@ -159,11 +155,11 @@ class _Take(NamedTuple):
 def _take(seed: int, person: int, frames: int) -> _Take:
     poses = perform(_stream(seed, _PERFORMANCE, person), frames, FRAME_SIZE)
     camera = sample_camera(_stream(seed, _CAMERA, person))
-    model = _model(seed, person)
-    return _Take(poses, camera, [camera.develop(render(model, pose)) for pose in poses])
+    scene = _scene(seed, person)
+    return _Take(poses, camera, [camera.develop(render(scene, pose)) for pose in poses])
 
 
-def film(source: Source) -> list[video.Frame]:
+def film(source: SyntheticVideo) -> list[h264.Frame]:
     """The frames of one video before it is compressed.
 
     Args:
@@ -177,13 +173,13 @@ def film(source: Source) -> list[video.Frame]:
     if source.method != REAL:
         flaws = manipulate.sample_flaws(_stream(seed, _FLAWS, source.target))
     if source.method == "inner_face_swap":
-        donor = _model(seed, source.donor)
+        donor = _scene(seed, source.donor)
         pictures = [
             manipulate.inner_face_swap(picture, pose, donor, camera, flaws)
             for picture, pose in zip(pictures, poses, strict=True)
         ]
     elif source.method == "mouth_reenactment":
-        target = _model(seed, source.target)
+        target = _scene(seed, source.target)
         drivers = perform(_stream(seed, _PERFORMANCE, source.donor), frames, FRAME_SIZE)
         pictures = [
             manipulate.mouth_reenactment(picture, pose, target, driver, camera, flaws)

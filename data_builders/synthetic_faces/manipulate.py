@@ -25,7 +25,7 @@ import numpy as np
 from data_builders.synthetic_faces.camera import Camera
 from data_builders.synthetic_faces.face import Map
 from data_builders.synthetic_faces.performance import Pose
-from data_builders.synthetic_faces.render import FRAME_SIZE, Model, render
+from data_builders.synthetic_faces.render import FRAME_SIZE, Scene, render
 
 METHODS = ("inner_face_swap", "mouth_reenactment")
 
@@ -81,7 +81,7 @@ def sample_flaws(rng: np.random.Generator) -> Flaws:
     )
 
 
-def inner_face_swap(picture: Map, pose: Pose, donor: Model, camera: Camera, flaws: Flaws) -> Map:
+def inner_face_swap(picture: Map, pose: Pose, donor: Scene, camera: Camera, flaws: Flaws) -> Map:
     """Replaces the face from the brows to the chin by that of another person.
 
     Args:
@@ -101,7 +101,7 @@ def inner_face_swap(picture: Map, pose: Pose, donor: Model, camera: Camera, flaw
 
 
 def mouth_reenactment(
-    picture: Map, pose: Pose, target: Model, driver: Pose, camera: Camera, flaws: Flaws
+    picture: Map, pose: Pose, target: Scene, driver: Pose, camera: Camera, flaws: Flaws
 ) -> Map:
     """Makes the person say something else: re-renders mouth and chin with other lips.
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import cv2
 from PIL import Image, ImageDraw, ImageFont
 
-from data_builders.paired import Clip
+from data_builders.records import Clip
 from data_builders.synthetic_faces import manipulate
-from data_builders.synthetic_faces.builder import REAL, Source, SyntheticFaces
+from data_builders.synthetic_faces.builder import REAL, SyntheticFaces, SyntheticVideo
 
 _CELL = 148  # side of a crop on the sheet, pixels
 _GAP, _GROUP_GAP = 4, 22
@@ -67,7 +67,9 @@ def _pair(person: int) -> tuple[Clip, Clip]:
     config = SyntheticFaces.BUILDER_CONFIGS[0]
     methods = REAL, manipulate.METHODS[person % len(manipulate.METHODS)]
     real, fake = (
-        SyntheticFaces.read_clip(Source(config.seed, config.frames, method, person, person + 1))
+        SyntheticFaces.read_clip(
+            SyntheticVideo(config.seed, config.frames, method, person, person + 1)
+        )
         for method in methods
     )
     return real, fake

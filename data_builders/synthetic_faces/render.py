@@ -26,7 +26,7 @@ _STRIP = 40  # rows of the head computed at a time: its arrays then stay in the 
 _LONG_HAIR = 0.5  # hair that ends above is not seen behind the neck
 
 
-class Model(NamedTuple):
+class Scene(NamedTuple):
     """A person made ready for rendering: all that is the same in every frame.
 
     Attributes:
@@ -44,10 +44,10 @@ class Model(NamedTuple):
     cloth: Map
 
 
-def prepare(person: Person) -> Model:
+def prepare(person: Person) -> Scene:
     """Paints what does not change during a video."""
     rng = np.random.default_rng([person.texture_seed, 1])
-    return Model(
+    return Scene(
         person=person,
         face=face.paint_skin(person),
         strands=hair.strands(rng),
@@ -56,20 +56,20 @@ def prepare(person: Person) -> Model:
     )
 
 
-def render(model: Model, pose: Pose, *, head_only: bool = False) -> Map:
+def render(scene: Scene, pose: Pose, *, head_only: bool = False) -> Map:
     """Renders one frame.
 
     Args:
-      model: The person, from `prepare`.
+      scene: The person, from `prepare`.
       pose: Where the head is and what the face does.
       head_only: Leave out hair and body: this is a face to be cut out.
 
     Returns:
       `(FRAME_SIZE, FRAME_SIZE, 3)` linear RGB.
     """
-    picture = [plane.copy() for plane in model.room]
+    picture = [plane.copy() for plane in scene.room]
     if not head_only:
-        _draw_surroundings(picture, model, pose)
+        _draw_surroundings(picture, scene, pose)
     (left, right), (top, bottom) = (
         (max(0, int(at - reach * pose.scale)), min(FRAME_SIZE, int(at + reach * pose.scale) + 1))
         for at, reach in zip((pose.x, pose.y), _HEAD_REACH, strict=True)
@@ -77,29 +77,29 @@ def render(model: Model, pose: Pose, *, head_only: bool = False) -> Map:
     size = right - left, bottom - top
     boxes = [plane[top:bottom, left:right] for plane in picture]
     fine = [cv2.resize(box, None, fx=_OVERSAMPLING, fy=_OVERSAMPLING) for box in boxes]
-    _draw_head(fine, model, pose, left, top, with_hair=not head_only)
+    _draw_head(fine, scene, pose, left, top, with_hair=not head_only)
     for box, plane in zip(boxes, fine, strict=True):
         box[:] = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
     return cv2.merge(picture)
 
 
-def _draw_surroundings(picture: Planes, model: Model, pose: Pose) -> None:
-    person, light, view = model.person, model.person.light, View(pose)
+def _draw_surroundings(picture: Planes, scene: Scene, pose: Pose) -> None:
+    person, light, view = scene.person, scene.person.light, View(pose)
     pixels = np.arange(FRAME_SIZE, dtype=np.float32)
     x, y = _head_units(pose, pixels, pixels)
     upright = _upright(pose, x, y)
     if person.hair.amount and person.hair.back > _LONG_HAIR:
-        hair.draw_back(picture, person, model.strands, light, *upright, view)
-    body.draw(picture, person, model.cloth, light, x, y, view)
+        hair.draw_back(picture, person, scene.strands, light, *upright, view)
+    body.draw(picture, person, scene.cloth, light, x, y, view)
     body.draw_ears(picture, person, light, *upright, view)
 
 
 def _draw_head(
-    fine: Planes, model: Model, pose: Pose, left: int, top: int, *, with_hair: bool
+    fine: Planes, scene: Scene, pose: Pose, left: int, top: int, *, with_hair: bool
 ) -> None:
     """Draws on an oversampled part of the picture whose first pixel is (left, top)."""
-    person, light, view = model.person, model.person.light, View(pose, _OVERSAMPLING)
-    painted = head.surface(face.paint_expression(model.face, person, pose))
+    person, light, view = scene.person, scene.person.light, View(pose, _OVERSAMPLING)
+    painted = head.surface(face.paint_expression(scene.face, person, pose))
     height, width = fine[0].shape
     columns = (np.arange(width, dtype=np.float32) + 0.5) / _OVERSAMPLING - 0.5 + left
     rows = (np.arange(height, dtype=np.float32) + 0.5) / _OVERSAMPLING - 0.5 + top
@@ -108,7 +108,7 @@ def _draw_head(
         x, y = _upright(pose, *_head_units(pose, columns, rows[first : first + _STRIP]))
         head.draw(strip, person, painted, light, x, y, view)
         if with_hair and person.hair.amount:
-            hair.draw(strip, person, model.strands, light, x, y, view)
+            hair.draw(strip, person, scene.strands, light, x, y, view)
 
 
 def _head_units(pose: Pose, columns: Map, rows: Map) -> tuple[Map, Map]:

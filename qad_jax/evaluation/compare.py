@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 from collections.abc import Sequence
@@ -17,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data_builders import command_line
 from data_builders.errors import UserError
-from qad_jax import command_line
 from qad_jax.evaluation import delong, scores
 from qad_jax.evaluation.bootstrap import bootstrap, interval
 from qad_jax.evaluation.comparison import (
@@ -280,9 +281,9 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return lines.getvalue()
 
 
-def _job(argv: Sequence[str]) -> str:
+def _job(argv: Sequence[str], prog: str) -> str:
     parser = command_line.Parser(
-        prog="python -m qad_jax.compare",
+        prog=prog,
         description="Compares two detectors on what both have scored: differences of AUC with "
         "intervals and p-values, and the clips on which they differ most.",
     )
@@ -299,6 +300,6 @@ def _job(argv: Sequence[str]) -> str:
     return table(comparison)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m qad_jax.compare") -> int:
     """Entry point of the command; returns its exit status."""
-    return command_line.run(_job, argv)
+    return command_line.run(functools.partial(_job, prog=prog), argv)

@@ -6,12 +6,13 @@ python -m qad_jax.score theirs_test.csv --out results --validation theirs_valida
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_builders import command_line
 from data_builders.errors import UserError
-from qad_jax import command_line
 from qad_jax.evaluation import calibration, protocol, scores
 from qad_jax.evaluation import report as reports
 from qad_jax.evaluation.report import origin
@@ -84,9 +85,9 @@ def _named(path: Path) -> str:
         return f"{path.name}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _job(argv: Sequence[str]) -> str:
+def _job(argv: Sequence[str], prog: str) -> str:
     parser = command_line.Parser(
-        prog="python -m qad_jax.score",
+        prog=prog,
         description="Evaluates a CSV file of scores: columns method, video, frame, label, score, "
         "and where there are any quality and identity.",
     )
@@ -105,6 +106,6 @@ def _job(argv: Sequence[str]) -> str:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m qad_jax.score") -> int:
     """Entry point of the command; returns its exit status."""
-    return command_line.run(_job, argv)
+    return command_line.run(functools.partial(_job, prog=prog), argv)

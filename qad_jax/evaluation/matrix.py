@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 from collections import Counter
@@ -16,8 +17,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from data_builders import command_line
 from data_builders.errors import UserError
-from qad_jax import command_line
 from qad_jax.evaluation.protocol import percent, span
 from qad_jax.evaluation.results import LEVELS, Estimate
 from qad_jax.runs.writer import write_whole
@@ -285,9 +286,9 @@ def write(folder: Path, rows: Sequence[MatrixRow]) -> None:
         write_whole(folder / f"matrix.{name}", part)
 
 
-def _job(argv: Sequence[str]) -> str:
+def _job(argv: Sequence[str], prog: str) -> str:
     parser = command_line.Parser(
-        prog="python -m qad_jax.matrix",
+        prog=prog,
         description="Collects the AUCs of many runs on many datasets and qualities.",
     )
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="of runs or results")
@@ -300,6 +301,6 @@ def _job(argv: Sequence[str]) -> str:
     return table(rows)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m qad_jax.matrix") -> int:
     """Entry point of the command; returns its exit status."""
-    return command_line.run(_job, argv)
+    return command_line.run(functools.partial(_job, prog=prog), argv)

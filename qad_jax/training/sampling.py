@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders.errors import UserError
-from data_builders.paired import LABELS
+from data_builders.records import LABELS
 
 # Index into LABELS.
 _REAL, _FAKE = range(len(LABELS))

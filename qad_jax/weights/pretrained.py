@@ -9,14 +9,13 @@ tools. Training reads a file itself: ``--config.model.pretrained=FILE``.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ import safetensors
 import safetensors.numpy
 from absl import logging
 
+from data_builders import command_line
 from data_builders.errors import UserError
 from qad_jax import configs
 from qad_jax.models import NAMES, create
@@ -227,7 +227,7 @@ def _name(path: Path, state: Mapping[str, Any], name: str | None, hint: str | No
 
 
 def convert(
-    path: Path, out: Path, name: str | None = None, config_file: Path | None = None
+    path: Path, out: Path, name: str | None = None, config_file: str | Path | None = None
 ) -> Imported:
     """Writes the weights of a file as a folder that can be evaluated and restored from.
 
@@ -260,7 +260,7 @@ def convert(
     return imported
 
 
-def _configuration(path: Path | None, name: str) -> ml_collections.ConfigDict:
+def _configuration(path: str | Path | None, name: str) -> ml_collections.ConfigDict:
     original = "hkrawp_effnet" if "efficientnet" in name else "hkrawp_resnet"
     return configs.load(path or original)
 
@@ -292,9 +292,9 @@ def export(directory: Path, file: Path, step: int | None = None) -> str:
     return f"{file}: {name} of step {step}, {len(state)} tensors named as in {layout}"
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m qad_jax.models.pretrained",
+def _job(argv: Sequence[str], prog: str) -> str:
+    parser = command_line.Parser(
+        prog=prog,
         description="Converts torch weights to a run's folder, or a run to torch weights.",
     )
     parser.add_argument("source", type=Path, help="weights (with --out) or a run (with --export)")
@@ -302,25 +302,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     to.add_argument("--out", type=Path, metavar="DIR", help="the folder to make")
     to.add_argument("--export", type=Path, metavar="FILE", help="the .safetensors file to make")
     parser.add_argument("--name", choices=NAMES, help="with --out: the model, if not to be guessed")
-    parser.add_argument("--config", type=Path, help="with --out: configuration to go with it")
+    parser.add_argument("--config", help="with --out: configuration to go with it")
     parser.add_argument("--step", type=int, help="with --export: checkpoint (the best)")
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the command; returns its exit status."""
-    args = _parse(argv)
+    args = parser.parse_args(argv)
     logging.set_verbosity(logging.ERROR)  # orbax tells of every folder it looks at
-    try:
-        if args.export:
-            print(export(args.source, args.export, args.step))
-        else:
-            imported = convert(args.source, args.out, args.name, args.config)
-            print(f"{args.out}: {imported.summary}", file=sys.stderr)
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    return 0
+    if args.export:
+        return export(args.source, args.export, args.step)
+    imported = convert(args.source, args.out, args.name, args.config)
+    return f"{args.out}: {imported.summary}"
+
+
+def main(
+    argv: Sequence[str] | None = None, *, prog: str = "python -m qad_jax.models.pretrained"
+) -> int:
+    """Entry point of the command; returns its exit status."""
+    return command_line.run(functools.partial(_job, prog=prog), argv)

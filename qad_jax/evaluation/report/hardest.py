@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from data_builders.png import encode_png
+from data_builders.records import LABELS
 from qad_jax.evaluation.scores import Scores
 
-_LABELS = ("real", "fake")  # of `data_builders.records`, once that needs no TFDS
 #: How many are shown.
 COUNT = 9
 
@@ -69,18 +70,11 @@ def choose(
             Clip(
                 videos.method[i],
                 videos.video[i],
-                _LABELS[videos.label[i]],
+                LABELS[videos.label[i]],
                 int(scores.frame[row]),
                 scores.qualities,
                 tuple(float(score) for score in videos.score[i]),
-                None if images is None else _files(images(row)),
+                None if images is None else tuple(encode_png(image) for image in images(row)),
             )
         )
     return clips
-
-
-def _files(images: npt.NDArray[np.uint8]) -> tuple[bytes, ...]:
-    # Late: the module imports TFDS, which scores without images do not need.
-    from data_builders.paired import encode_png
-
-    return tuple(encode_png(image) for image in images)

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from data_builders import faces, video
+from data_builders import faces, h264
 from data_builders.errors import UnusableClipError, UserError
-from data_builders.paired import Clip, Image
+from data_builders.records import Clip, Image
 
 #: A CRF drawn for each video, from the seed: a quality no detector can have learned by heart.
 RANDOM = "random"
@@ -84,7 +84,7 @@ class Recipe:
 
     qualities: tuple[str, ...]
     frames_per_video: int = 32
-    faces: faces.Source = dataclasses.field(default_factory=faces.Detected)
+    faces: faces.FaceSource = dataclasses.field(default_factory=faces.Detected)
     seed: int = 0
 
     def describe(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Recipe:
 
 
 @dataclasses.dataclass(frozen=True)
-class VideoSource:
+class ClipSource:
     """What a worker needs to make one clip."""
 
     files: VideoFiles
@@ -131,7 +131,7 @@ def _crf_of(quality: str) -> int | None:
     return int(number[1]) if number and int(number[1]) <= 51 else None
 
 
-def crf_of(source: VideoSource, quality: str) -> int:
+def crf_of(source: ClipSource, quality: str) -> int:
     """The CRF with which a quality of a video is made here."""
     if quality == RANDOM:
         key = f"{source.recipe.seed}/{source.files.method}/{source.files.video}"
@@ -143,7 +143,7 @@ def crf_of(source: VideoSource, quality: str) -> int:
     return crf
 
 
-def read(source: VideoSource) -> Clip:
+def read(source: ClipSource) -> Clip:
     """Makes a clip: frames spread evenly, the same boxes cut out of every quality.
 
     The boxes are found on the best quality. A quality that is not on disk is made from the whole
@@ -155,9 +155,9 @@ def read(source: VideoSource) -> Clip:
     """
     files, recipe = source.files, source.recipe
     on_disk = {name: files.files[name] for name in recipe.qualities if name in files.files}
-    counts = {path: video.probe(path).frames for path in {files.best, *on_disk.values()}}
+    counts = {path: h264.probe(path).frames for path in {files.best, *on_disk.values()}}
     indices = spread(min(counts.values()), recipe.frames_per_video)
-    best = list(_pick(video.decode(files.best), indices, files.best))
+    best = list(_pick(h264.decode(files.best), indices, files.best))
     masks = None if files.mask is None else _masks(files.mask, indices)
     track = recipe.faces(str(files), indices, best, masks=masks)
     if track is None:
@@ -168,7 +168,7 @@ def read(source: VideoSource) -> Clip:
         if on_disk.get(quality) == files.best:
             frames: Sequence[Image] = best
         elif quality in on_disk:
-            frames = list(_pick(video.decode(on_disk[quality]), indices, on_disk[quality]))
+            frames = list(_pick(h264.decode(on_disk[quality]), indices, on_disk[quality]))
         elif quality == MESSENGER:
             frames = _sent_on(files.best, indices)
         else:
@@ -205,9 +205,9 @@ def _pick(frames: Iterator[Image], indices: Sequence[int], path: Path) -> Iterat
 
 def _masks(path: Path, indices: Sequence[int]) -> list[Image]:
     """The mask of each frame; one that ends before its video keeps its last frame."""
-    last = video.probe(path).frames - 1
+    last = h264.probe(path).frames - 1
     known = [index for index in indices if index <= last]
-    masks = [mask[..., 0] for mask in _pick(video.decode(path), known, path)]
+    masks = [mask[..., 0] for mask in _pick(h264.decode(path), known, path)]
     if not masks:
         raise UnusableClipError(f"{path}: the mask ends before the first chosen frame")
     return masks + [masks[-1]] * (len(indices) - len(known))
@@ -215,9 +215,9 @@ def _masks(path: Path, indices: Sequence[int]) -> list[Image]:
 
 def _reencoded(path: Path, crf: int, indices: Sequence[int]) -> list[Image]:
     """Frames of a video compressed anew, whole: a codec looks at neighbouring frames."""
-    rate: Fraction = video.probe(path).rate
-    data = video.encode_h264(_even(video.decode(path)), crf=crf, fps=rate)
-    return list(_pick(video.decode(data), indices, path))
+    rate: Fraction = h264.probe(path).rate
+    data = h264.encode(_even(h264.decode(path)), crf=crf, fps=rate)
+    return list(_pick(h264.decode(data), indices, path))
 
 
 def _sent_on(path: Path, indices: Sequence[int]) -> list[Image]:
@@ -225,17 +225,17 @@ def _sent_on(path: Path, indices: Sequence[int]) -> list[Image]:
 
     The boxes are of the source: a picture that was made smaller is enlarged to its size.
     """
-    rate: Fraction = video.probe(path).rate
-    height, width = next(video.decode(path)).shape[:2]
+    rate: Fraction = h264.probe(path).rate
+    height, width = next(h264.decode(path)).shape[:2]
     shorter = min(height, width)
-    frames = video.decode(path)
+    frames = h264.decode(path)
     if shorter > _MESSENGER_SIDE:
         scale = _MESSENGER_SIDE / shorter
         small = (2 * round(width * scale / 2), 2 * round(height * scale / 2))
         frames = (cv2.resize(f, small, interpolation=cv2.INTER_AREA) for f in frames)
-    data = video.encode_h264(_even(frames), crf=_MESSENGER_CRFS[0], fps=rate)
-    data = video.encode_h264(video.decode(data), crf=_MESSENGER_CRFS[1], fps=rate)
-    received = list(_pick(video.decode(data), indices, path))
+    data = h264.encode(_even(frames), crf=_MESSENGER_CRFS[0], fps=rate)
+    data = h264.encode(h264.decode(data), crf=_MESSENGER_CRFS[1], fps=rate)
+    received = list(_pick(h264.decode(data), indices, path))
     if shorter <= _MESSENGER_SIDE:
         return received
     enlarged = (cv2.resize(f, (width, height), interpolation=cv2.INTER_CUBIC) for f in received)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_builders import video
+from data_builders import h264
 from data_builders.errors import UserError
 
 
@@ -41,15 +41,15 @@ def _with_index_first(data, path):
 
 
 def test_crf_0_loses_nothing(frames):
-    decoded = list(video.decode(video.encode_h264(frames, crf=0)))
+    decoded = list(h264.decode(h264.encode(frames, crf=0)))
     np.testing.assert_array_equal(decoded, frames)
 
 
 def test_higher_crf_means_fewer_bytes_and_larger_errors(frames):
     sizes, errors = [], []
     for crf in (0, 10, 23, 40):
-        data = video.encode_h264(frames, crf=crf)
-        decoded = list(video.decode(data))
+        data = h264.encode(frames, crf=crf)
+        decoded = list(h264.decode(data))
         assert len(decoded) == len(frames)
         assert decoded[0].shape == frames[0].shape
         assert decoded[0].dtype == np.uint8
@@ -62,7 +62,7 @@ def test_higher_crf_means_fewer_bytes_and_larger_errors(frames):
 
 def test_it_is_h264(frames):
     for crf, pixels in ((0, "gbrp"), (23, "yuv420p")):
-        with av.open(io.BytesIO(video.encode_h264(frames, crf=crf, fps=30))) as file:
+        with av.open(io.BytesIO(h264.encode(frames, crf=crf, fps=30))) as file:
             stream = file.streams.video[0]
             assert stream.codec_context.name == "h264"
             assert stream.codec_context.pix_fmt == pixels
@@ -71,22 +71,22 @@ def test_it_is_h264(frames):
 
 
 def test_the_same_frames_give_the_same_bytes(frames):
-    assert video.encode_h264(frames, crf=23) == video.encode_h264(iter(frames), crf=23)
+    assert h264.encode(frames, crf=23) == h264.encode(iter(frames), crf=23)
 
 
 def test_a_path_is_read_as_well(frames, tmp_path):
     path = tmp_path / "a.mp4"
-    path.write_bytes(video.encode_h264(frames, crf=0))
-    np.testing.assert_array_equal(next(video.decode(path)), frames[0])
+    path.write_bytes(h264.encode(frames, crf=0))
+    np.testing.assert_array_equal(next(h264.decode(path)), frames[0])
     with pytest.raises(FileNotFoundError):
-        list(video.decode(tmp_path / "b.mp4"))
+        list(h264.decode(tmp_path / "b.mp4"))
 
 
 def test_odd_sizes(frames):
     odd = [frame[:63, :95] for frame in frames]
-    np.testing.assert_array_equal(list(video.decode(video.encode_h264(odd, crf=0))), odd)
+    np.testing.assert_array_equal(list(h264.decode(h264.encode(odd, crf=0))), odd)
     with pytest.raises(ValueError, match=r"95x63.*even width and height"):
-        video.encode_h264(odd, crf=23)
+        h264.encode(odd, crf=23)
 
 
 @pytest.mark.parametrize(
@@ -101,30 +101,30 @@ def test_odd_sizes(frames):
 )
 def test_what_cannot_be_encoded(bad, crf, message):
     with pytest.raises(ValueError, match=message):
-        video.encode_h264(bad, crf=crf)
+        h264.encode(bad, crf=crf)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.9])
 @pytest.mark.parametrize("index_first", [False, True])
 def test_a_video_cut_short_is_not_taken_for_a_shorter_one(frames, tmp_path, part, index_first):
-    data = video.encode_h264(frames, crf=23)
+    data = h264.encode(frames, crf=23)
     path = tmp_path / "cut.mp4"
     if index_first:
         whole, data = data, _with_index_first(data, path)
-        np.testing.assert_array_equal(list(video.decode(data)), list(video.decode(whole)))
+        np.testing.assert_array_equal(list(h264.decode(data)), list(h264.decode(whole)))
     path.write_bytes(data[: int(part * len(data))])
-    with pytest.raises(video.BrokenVideoError, match=r"cut\.mp4: .*fetch .*again"):
-        list(video.decode(path))
-    assert issubclass(video.BrokenVideoError, UserError)
+    with pytest.raises(h264.BrokenVideoError, match=r"cut\.mp4: .*fetch .*again"):
+        list(h264.decode(path))
+    assert issubclass(h264.BrokenVideoError, UserError)
 
 
 def test_what_is_no_video(tmp_path):
     path = tmp_path / "page.mp4"
     path.write_text("<html>404 not found</html>")
-    with pytest.raises(video.BrokenVideoError, match=r"page\.mp4"):
-        list(video.decode(path))
-    with pytest.raises(video.BrokenVideoError, match=r"in memory \(4 bytes\)"):
-        list(video.decode(b"none"))
+    with pytest.raises(h264.BrokenVideoError, match=r"page\.mp4"):
+        list(h264.decode(path))
+    with pytest.raises(h264.BrokenVideoError, match=r"in memory \(4 bytes\)"):
+        list(h264.decode(b"none"))
 
 
 def test_the_same_frames_give_the_same_bytes_every_time():
@@ -133,5 +133,5 @@ def test_the_same_frames_give_the_same_bytes_every_time():
     small = rng.integers(0, 256, (3, 18, 18, 3), dtype=np.uint8)
     frames = [cv2.resize(frame, (144, 144), interpolation=cv2.INTER_CUBIC) for frame in small]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        encoded = set(pool.map(lambda _: video.encode_h264(frames, crf=23), range(80)))
+        encoded = set(pool.map(lambda _: h264.encode(frames, crf=23), range(80)))
     assert len(encoded) == 1

@@ -27,7 +27,7 @@ class BrokenVideoError(UnusableClipError):
     """A video that is no video, or that ends before its own index says it does."""
 
 
-def encode_h264(frames: Iterable[Frame], *, crf: int, fps: int | Fraction = 25) -> bytes:
+def encode(frames: Iterable[Frame], *, crf: int, fps: int | Fraction = 25) -> bytes:
     """Encodes frames as an MP4 file in memory, always to the same bytes.
 
     Args:
