@@ -132,8 +132,8 @@ class Ablation:
             batch_size=32,
             label="test",
         )
-        report = protocol.summarise(scores, intervals=False)
-        return {q: report["qualities"][q]["frame"]["auc"] for q in TESTED}
+        summary = protocol.summarise(scores, intervals=False)
+        return {q: summary.qualities[q].frame.auc.value for q in TESTED}
 
     def validation(self, variant: Variant, seeds: Sequence[int] = SEEDS) -> float:
         """Mean AUC on validation."""

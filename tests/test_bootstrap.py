@@ -56,7 +56,7 @@ def test_intervals_are_percentiles_of_what_is_defined():
 def test_95_percent_are_covered_where_frames_are_clustered():
     """Simulated people, each with an offset of their own, against the AUC of the population."""
     people, frames, trials = 100, 8, 800
-    true = scipy.stats.norm.cdf(1 / np.sqrt(2 * (1 + 1)))
+    population_auc = scipy.stats.norm.cdf(1 / np.sqrt(2 * (1 + 1)))
     labels = np.repeat(np.arange(people) % 2, frames)
     person = np.repeat(np.arange(people), frames)
     rng = np.random.default_rng(3)
@@ -68,7 +68,7 @@ def test_95_percent_are_covered_where_frames_are_clustered():
                 labels, scores[:, None], clusters, replicates=200, seed=trial
             )
             low, high = bootstrap.interval(drawn["auc"][:, 0])
-            held[kind] += low <= true <= high
+            held[kind] += low <= population_auc <= high
     assert 0.93 <= held["identity"] / trials <= 0.97
     assert held["frame"] / trials < 0.7  # the naive bootstrap is far too sure
 
@@ -90,13 +90,13 @@ def test_a_million_scores_take_seconds_and_little_memory(tmp_path):
     code = (
         "import pathlib, re, resource, sys\n"
         "from qad_jax.evaluation import protocol, scores\n"
-        "made = protocol.summarise(scores.read(pathlib.Path(sys.argv[1])))\n"
+        "summary = protocol.summarise(scores.read(pathlib.Path(sys.argv[1])))\n"
         "used = resource.getrusage(resource.RUSAGE_SELF)\n"
         # Not ru_maxrss: that begins at what the parent has.
         "peak = re.search('VmHWM: *(.*) kB', pathlib.Path('/proc/self/status').read_text())[1]\n"
         "print(used.ru_utime + used.ru_stime, int(peak) / 2**20)\n"
-        "entry = made['qualities']['raw']\n"
-        "print(entry['frames'], entry['videos'], entry['frame']['auc_high'])\n"
+        "result = summary.qualities['raw']\n"
+        "print(result.frames, result.videos, result.frame.auc.high)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=True

@@ -2,11 +2,15 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from data_builders import command_line
 from qad_jax.evaluation import calibration, external_scores, protocol, scores
+from tests.conftest import ROOT
 from tests.test_protocol import make_scores
 
 
@@ -28,21 +32,48 @@ def test_a_file_of_another_tool_gives_the_table_the_numbers_and_the_report(tmp_p
     file, out = theirs(tmp_path / "theirs.csv", made), tmp_path / "out"
     assert external_scores.main([str(file), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    stored = json.loads((out / "metrics.json").read_text())
+    report = protocol.read(out)
     same = made.of(("c40",))._replace(qualities=("all",), identity=made.video)
     expected = protocol.summarise(same)
-    assert stored["qualities"]["all"]["frame"] == expected["qualities"]["all"]["frame"]
-    assert stored["identities"] == 8
+    assert report.summary.qualities["all"].frame == expected.qualities["all"].frame
+    assert report.summary.identities == 8
     assert printed.startswith("theirs test\n")
-    assert protocol.table(stored) in printed
+    assert protocol.table(report) in printed
     page = (out / "report.html").read_text()
-    assert protocol.headline(stored) in page
+    assert protocol.headline(report) in page
     assert "None" not in page
     assert "theirs.csv, sha256" in page
     assert (out / "metrics.csv").is_file()
     assert (out / "figures" / "roc_frame.png").is_file()
     again = scores.read(out / "scores.csv")
     np.testing.assert_allclose(again.score[:, 0], made.score[:, 1], rtol=1e-6)
+
+
+def test_a_whole_report_is_written_without_jax_flax_and_tfds(tmp_path):
+    file, out = theirs(tmp_path / "theirs.csv", make_scores(8)), tmp_path / "out"
+    code = (
+        "import sys\n"
+        "from qad_jax.evaluation import compare, external_scores, matrix\n"
+        "file, out = sys.argv[1:]\n"
+        "assert external_scores.main([file, '--out', out, '--validation', file]) == 0\n"
+        "assert compare.main([file, file, '--out', out + '/comparison']) == 0\n"
+        "assert matrix.main([out, '--out', out + '/matrix']) == 0\n"
+        "heavy = {'jax', 'flax', 'tensorflow_datasets', 'tensorflow'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {sorted(heavy)}' if heavy else 0)\n"
+    )
+    command = [sys.executable, "-c", code, str(file), str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in (
+        "report.html",
+        "metrics.json",
+        "metrics.csv",
+        "scores.csv",
+        "figures/roc_frame.png",
+    ):
+        assert (out / name).is_file()
+    assert (out / "comparison" / "comparison.json").is_file()
+    assert (out / "matrix" / "matrix.png").is_file()
 
 
 def test_thresholds_come_from_the_validation_scores(tmp_path, capsys):
@@ -106,7 +137,8 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys):
         ([own, "--out", tmp_path], "would be overwritten"),
         ([tmp_path, "--out", out], "Is a directory"),
     ]:
-        assert external_scores.main([str(argument) for argument in arguments]) == 1
+        status = command_line.USAGE if "required" in message else command_line.FAILED
+        assert external_scores.main([str(argument) for argument in arguments]) == status
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert message in error

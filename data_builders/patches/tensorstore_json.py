@@ -7,7 +7,7 @@ checkpoint. The answer for a folder is therefore remembered.
 Upstream: no report is filed with google/tensorstore.
 
 Without the patch: checkpoints are the same; a save of 300 arrays leaves about 0.2 MB in memory.
-Where `tests/test_patches_of_saving.py` finds that tensorstore keeps nothing any more, this file can go.
+Where `tests/test_patches_of_saving.py` finds that tensorstore keeps nothing, this file can go.
 """
 
 from __future__ import annotations

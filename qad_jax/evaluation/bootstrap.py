@@ -7,27 +7,28 @@ intervals that are far too narrow (Field and Welsh, "Bootstrapping clustered dat
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
+from data_builders.workers import available_cores
 from qad_jax.evaluation.metrics import NAMES, Array, Ranking
 
 REPLICATES = 1000
-#: Of a million scores their intervals take seconds all the same: with fewer draws, never below
-#: this, which moves the ends of an interval by a few hundredths of its width.
+#: With many scores there are fewer draws, but never fewer than this, so that the intervals of a
+#: million scores take seconds. Fewer draws move the ends of an interval by a few hundredths of its
+#: width.
 FEWEST = 400
 _AFFORDED = 400_000_000
-# Items times draws that are worked on at a time: what fits a processor's cache, or one draw.
+# Items times draws in one block: what fits the cache of a processor, or one draw.
 _BLOCK = 1 << 18
-_THREADS = min(8, os.cpu_count() or 1)
+_THREADS = min(8, available_cores())
 
 
 def affordable(scores: int) -> int:
-    """How many draws are made where there are so many scores."""
+    """The number of draws for a number of scores, which bounds the time that they take."""
     return max(FEWEST, min(REPLICATES, _AFFORDED // max(1, scores)))
 
 
@@ -35,13 +36,13 @@ def draws(clusters: int, replicates: int, seed: int, block: int) -> Iterator[Arr
     """Draws c of c clusters with replacement, again and again.
 
     Args:
-      clusters: c.
-      replicates: How often.
-      seed: Of the draws. Their sequence does not depend on `block`.
-      block: How many at a time.
+      clusters: c, the number of clusters.
+      replicates: Number of draws.
+      seed: Seed of the draws, whose sequence does not depend on `block`.
+      block: Number of draws at a time.
 
     Yields:
-      `(r, c)`, r <= block: how often each cluster was drawn.
+      `(r, c)`, r <= block: how often each cluster is in each draw.
     """
     rng = np.random.default_rng(seed)
     for start in range(0, replicates, block):
@@ -60,20 +61,20 @@ def bootstrap(
     replicates: int | None = None,
     seed: int = 0,
 ) -> dict[str, Array]:
-    """The numbers of samples of the population, drawn by cluster.
+    """Computes the numbers of samples of the population, drawn by cluster.
 
-    The same draws are used for all columns, so that differences between them can be judged too.
+    All columns share the same draws, so that differences between them have intervals too.
 
     Args:
       labels: `(n,)` 0 real, 1 fake.
       scores: `(n, k)`: k scores of the same items, a column each.
-      clusters: n names of clusters.
-      thresholds: k thresholds, see `metrics.Ranking`.
+      clusters: The n names of the clusters of the items.
+      thresholds: The k thresholds, see `metrics.Ranking`.
       replicates: Number of draws; by default `affordable`.
-      seed: Of the draws.
+      seed: Seed of the draws.
 
     Returns:
-      For each of `metrics.NAMES` `(replicates, k)`; NaN where a draw holds one class only, and in
+      `(replicates, k)` for each of `metrics.NAMES`; NaN where a draw holds one class only, and in
       columns that hold anything but finite numbers.
     """
     columns = np.asarray(scores, np.float64)
@@ -95,7 +96,8 @@ def bootstrap(
 
     if rankings:
         drawn = draws(len(names), replicates, seed, block)
-        # numpy works outside the interpreter's lock. One batch of draws a thread, no more at once.
+        # numpy releases the interpreter's lock. Each thread has one block at a time, which bounds
+        # the memory.
         with ThreadPoolExecutor(_THREADS) as pool:
             numbered = zip(itertools.count(0, block), drawn)
             while group := list(itertools.islice(numbered, _THREADS)):
@@ -104,7 +106,7 @@ def bootstrap(
 
 
 def interval(replicates: Array) -> tuple[float | None, float | None]:
-    """The 2.5th and 97.5th percentile of draws of one number; None where most are undefined."""
+    """The 2.5th and 97.5th percentile of draws of one number; None if half are undefined."""
     known = replicates[np.isfinite(replicates)]
     if 2 * len(known) <= len(replicates):
         return None, None

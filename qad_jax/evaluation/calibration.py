@@ -22,19 +22,19 @@ from qad_jax.evaluation.scores import Scores
 #: The rule by which a threshold is chosen, in words.
 RULE = "equal error rate on validation, at the same quality and level"
 BINS = 15
-# Probabilities come as float32: nearer to 0 or 1 than this they cannot be told from it.
+# Probabilities come as float32, which cannot tell a value nearer to 0 or 1 from 0 or 1.
 _EPSILON = 1e-7
-# Logarithm of the temperature: from all scores near one half to all near 0 or 1.
+# Bounds of the logarithm of the temperature.
 _BOUNDS = (np.log(0.01), np.log(100.0))
 
 
 class Quality(NamedTuple):
-    """What validation says of one quality.
+    """What was chosen for one quality; None stands for what is not defined.
 
     Attributes:
-      temperature: Divides the logit; None where it is not defined.
-      threshold: Of frames; None where it is not defined.
-      video_threshold: Of videos.
+      temperature: Divides the logit.
+      threshold: The threshold of frames.
+      video_threshold: The threshold of videos.
     """
 
     temperature: float | None
@@ -47,8 +47,8 @@ class Calibration(NamedTuple):
 
     Attributes:
       dataset: Full name of the dataset.
-      step: Of the checkpoint.
-      qualities: By name.
+      step: Step of the checkpoint.
+      qualities: What was chosen for each quality, under its name.
     """
 
     dataset: str
@@ -57,12 +57,12 @@ class Calibration(NamedTuple):
 
 
 class Reliability(NamedTuple):
-    """A reliability diagram: `(b,)` each, of the bins that hold any item.
+    """A reliability diagram, which leaves out empty bins.
 
     Attributes:
-      confidence: Mean probability of fake.
-      frequency: Share of fakes.
-      items: How many.
+      confidence: `(b,)` mean probability of fake in each bin.
+      frequency: `(b,)` share of fakes.
+      items: `(b,)` number of items.
     """
 
     confidence: Array
@@ -71,7 +71,7 @@ class Reliability(NamedTuple):
 
 
 def scaled(probabilities: npt.ArrayLike, temperature: float | None) -> Array:
-    """Divides the logits of probabilities by a temperature; None leaves them."""
+    """Divides the logits of probabilities by a temperature; None leaves them as they are."""
     p = np.asarray(probabilities, np.float64)
     if temperature is None:
         return p
@@ -84,17 +84,17 @@ def _logit(probabilities: Array) -> Array:
 
 
 def fit_temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float | None:
-    """The temperature of least negative log-likelihood.
+    """Finds the temperature of the least negative log-likelihood.
 
     Args:
       labels: `(n,)` 0 real, 1 fake.
       probabilities: `(n,)` of fake.
 
     Returns:
-      A number between 0.01 and 100; None where both classes are not there, a score is not a
-      number, or one is not a probability.
+      A number between 0.01 and 100; None where one class is missing, a score is not a number, or
+      a score is not a probability.
     """
-    from scipy import optimize  # late: it takes a second
+    from scipy import optimize  # late: its import takes a second
 
     y, p = np.asarray(labels, np.float64), np.asarray(probabilities, np.float64)
     if metrics.why_undefined(y, p) or p.min() < 0 or p.max() > 1:
@@ -104,24 +104,24 @@ def fit_temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> floa
     def loss(log_temperature: float) -> float:
         return float(np.mean(np.logaddexp(0, -signed * np.exp(-log_temperature))))
 
-    # In the inverse temperature the loss is convex: a single minimum.
-    found = optimize.minimize_scalar(
+    # The loss is convex in the inverse temperature and has a single minimum.
+    minimum = optimize.minimize_scalar(
         loss, bounds=_BOUNDS, method="bounded", options={"xatol": 1e-6}
     )
-    return float(np.exp(found.x))
+    return float(np.exp(minimum.x))
 
 
 def reliability(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS
 ) -> Reliability:
-    """Mean probability and share of fakes in bins of equal width."""
+    """Computes the mean probability and the share of fakes in bins of equal width."""
     y, p = np.asarray(labels, np.float64), np.asarray(probabilities, np.float64)
     bin_of = np.clip((p * bins).astype(np.intp), 0, bins - 1)
     count = np.bincount(bin_of, minlength=bins).astype(np.float64)
-    held = count > 0
-    sums = (np.bincount(bin_of, values, bins)[held] for values in (p, y))
-    confidence, frequency = (total / count[held] for total in sums)
-    return Reliability(confidence, frequency, count[held])
+    filled = count > 0
+    sums = (np.bincount(bin_of, values, bins)[filled] for values in (p, y))
+    confidence, frequency = (total / count[filled] for total in sums)
+    return Reliability(confidence, frequency, count[filled])
 
 
 def expected_calibration_error(
@@ -134,12 +134,12 @@ def expected_calibration_error(
 
 
 def fit(scores: Scores, *, dataset: str, step: int) -> Calibration:
-    """Chooses temperature and thresholds of each quality.
+    """Chooses the temperature and the thresholds of each quality.
 
     Args:
-      scores: Of the validation split.
-      dataset: Its full name.
-      step: Of the checkpoint.
+      scores: The scores of the validation split.
+      dataset: Full name of the dataset.
+      step: Step of the checkpoint.
     """
     videos = scores.videos()
     return Calibration(
@@ -157,14 +157,14 @@ def fit(scores: Scores, *, dataset: str, step: int) -> Calibration:
 
 
 def write(path: Path, chosen: Calibration) -> None:
-    """Stores it as JSON, in full or not at all."""
+    """Writes what was chosen as JSON, in full or not at all."""
     qualities = {name: quality._asdict() for name, quality in chosen.qualities.items()}
     content: dict[str, Any] = {**chosen._asdict(), "rule": RULE, "qualities": qualities}
     write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def read(path: Path, *, step: int) -> Calibration | None:
-    """Reads what `write` stored; None where there is nothing, or it is of another checkpoint."""
+    """Reads what `write` stored; None where nothing is there, or it is of another checkpoint."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["step"] != step:

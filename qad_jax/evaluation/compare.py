@@ -7,10 +7,11 @@ python -m qad_jax.compare runs/a/evaluation/test/scores.csv other_tool.csv
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,39 +23,34 @@ from data_builders.errors import UserError
 from data_builders.files import write_whole
 from qad_jax.evaluation import delong, scores
 from qad_jax.evaluation.bootstrap import bootstrap, interval
+from qad_jax.evaluation.comparison import (
+    ClipDifference,
+    Comparison,
+    LeftOut,
+    LevelComparison,
+    QualityComparison,
+)
 from qad_jax.evaluation.protocol import percent
 from qad_jax.evaluation.scores import Scores
 
 #: How many of the clips on which the two differ most are named.
 CLIPS = 10
 #: Fields of the numbers of one quality and level.
-FIELDS = (
-    "items",
-    "auc_a",
-    "auc_b",
-    "difference",
-    "delong_low",
-    "delong_high",
-    "delong_p",
-    "identity_low",
-    "identity_high",
-    "undefined",
-)
-_LEVELS = ("frame", "video")
-_CLIP = ("method", "video", "quality", "label", "score_a", "score_b", "difference")
+FIELDS = tuple(field.name for field in dataclasses.fields(LevelComparison))
+_CLIP_FIELDS = tuple(field.name for field in dataclasses.fields(ClipDifference))
 
 
 def find(path: Path, split: str) -> Path:
-    """The file of scores that a run's folder, a folder of results or a file stands for.
+    """Finds the file of scores that a run's folder, a folder of results or a file stands for.
 
     Raises:
       UserError: If there is none.
     """
     if not path.is_dir():
         return path
-    for found in (path / "scores.csv", path / "evaluation" / split / "scores.csv"):
-        if found.is_file():
-            return found
+    for file in (path / "scores.csv", path / "evaluation" / split / "scores.csv"):
+        if file.is_file():
+            return file
     others = sorted(str(f.parent) for f in (path / "evaluation").glob("**/scores.csv"))
     raise UserError(
         f"{path}: holds no scores of the split {split!r} (evaluation/{split}/scores.csv); "
@@ -62,12 +58,11 @@ def find(path: Path, split: str) -> Path:
     )
 
 
-def common(a: Scores, b: Scores) -> tuple[Scores, Scores, dict[str, Any]]:
-    """The frames and qualities that both have, in the order of the first.
+def common(a: Scores, b: Scores) -> tuple[Scores, Scores, LeftOut]:
+    """Cuts two sets of scores to the frames and qualities of both, in the order of the first.
 
     Returns:
-      Both, cut to these, and what was left out: `{"frames_of_a": n, "frames_of_b": n,
-      "qualities_of_a": [...], "qualities_of_b": [...]}`.
+      Both, cut, and what is left out.
 
     Raises:
       UserError: If nothing is common, or a label differs.
@@ -76,91 +71,83 @@ def common(a: Scores, b: Scores) -> tuple[Scores, Scores, dict[str, Any]]:
     rows = [(i, place[key]) for i, key in enumerate(_keys(a)) if key in place]
     if not rows:
         raise UserError(
-            f"A and B have no frame in common: A has {_example(a)}, B {_example(b)}; frames are "
-            "the same where method, video and frame are"
+            f"A and B have no frame in common: A has {_example(a)}, B {_example(b)}; two "
+            "frames are the same where their method, video and frame are equal"
         )
     qualities = [quality for quality in a.qualities if quality in b.qualities]
     if not qualities:
         raise UserError(
             f"A and B have no quality in common: A has {', '.join(a.qualities)}, "
-            f"B {', '.join(b.qualities)}; a column 'quality' says of which one a score is"
+            f"B {', '.join(b.qualities)}; the column 'quality' says which one a score belongs to"
         )
     of_a, of_b = np.array(rows, np.intp).T
-    left_out = {
-        "frames_of_a": len(a.label) - len(rows),
-        "frames_of_b": len(b.label) - len(rows),
-        "qualities_of_a": [q for q in a.qualities if q not in qualities],
-        "qualities_of_b": [q for q in b.qualities if q not in qualities],
-    }
+    left_out = LeftOut(
+        frames_of_a=len(a.label) - len(rows),
+        frames_of_b=len(b.label) - len(rows),
+        qualities_of_a=tuple(q for q in a.qualities if q not in qualities),
+        qualities_of_b=tuple(q for q in b.qualities if q not in qualities),
+    )
     a, b = a.take(of_a).of(qualities), b.take(of_b).of(qualities)
-    if (wrong := np.flatnonzero(a.label != b.label)).size:
-        i = wrong[0]
+    if (differing := np.flatnonzero(a.label != b.label)).size:
+        i = differing[0]
         raise UserError(
             f"{a.method[i]}/{a.video[i]} frame {a.frame[i]}: label is {a.label[i]} in A and "
-            f"{b.label[i]} in B ({wrong.size} frames in all have another label)"
+            f"{b.label[i]} in B ({differing.size} frames in all have two different labels)"
         )
     return a, b, left_out
 
 
-def _keys(made: Scores) -> zip[tuple[str, str, int]]:
-    return zip(made.method, made.video, made.frame.tolist(), strict=True)
+def _keys(scored: Scores) -> zip[tuple[str, str, int]]:
+    return zip(scored.method, scored.video, scored.frame.tolist(), strict=True)
 
 
-def _example(made: Scores) -> str:
-    method, video, frame = next(iter(_keys(made)))
+def _example(scored: Scores) -> str:
+    method, video, frame = next(iter(_keys(scored)))
     return f"{method}/{video} frame {frame}"
 
 
-def compare(a: Scores, b: Scores) -> dict[str, Any]:
+def compare(a: Scores, b: Scores, *, names: tuple[str, str] = ("A", "B")) -> Comparison:
     """Compares two sets of scores on what both have.
 
     Args:
       a: Of one detector.
       b: Of another.
+      names: Where the scores of each come from.
 
     Returns:
-      A dictionary of this form.
-      `{"left_out": {...}, "identities_of": "A" or "B", "qualities": {name: {"frames": n,
-      "videos": n, "identities": n, "not_numbers": n, "frame": {...}, "video": {...}}},
-      "clips": [...]}`, each `{...}` of a level with `FIELDS`; differences are A less B. What is
-      not defined is None, and "undefined" says why.
+      The comparison; differences are A less B.
 
     Raises:
       UserError: See `common`.
     """
     a, b, left_out = common(a, b)
-    # A file without identities counts each video for a person: the coarser ones are right.
+    # A file without identities counts each video as a person: the coarser identities are right.
     owner = "B" if len(set(b.identity)) < len(set(a.identity)) else "A"
     identity = b.identity if owner == "B" else a.identity
     a, b = a._replace(identity=identity), b._replace(identity=identity)
-    found: dict[str, Any] = {}
-    clips: list[dict[str, Any]] = []
+    qualities: dict[str, QualityComparison] = {}
+    clips: list[ClipDifference] = []
     for i, quality in enumerate(a.qualities):
-        numbers = np.isfinite(a.score[:, i]) & np.isfinite(b.score[:, i])
-        rows = np.flatnonzero(numbers)
+        finite = np.isfinite(a.score[:, i]) & np.isfinite(b.score[:, i])
+        rows = np.flatnonzero(finite)
         pair = a.take(rows)._replace(
             qualities=("a", "b"), score=np.stack([a.score[rows, i], b.score[rows, i]], axis=1)
         )
         videos = pair.videos() if len(rows) else pair
-        found[quality] = {
-            "frames": len(rows),
-            "videos": len(videos.label),
-            "identities": len(set(pair.identity)),
-            "not_numbers": int(np.sum(~numbers)),
-            "frame": _level(pair),
-            "video": _level(videos),
-        }
+        qualities[quality] = QualityComparison(
+            frames=len(rows),
+            videos=len(videos.label),
+            identities=len(set(pair.identity)),
+            not_numbers=int(np.sum(~finite)),
+            frame=_level(pair),
+            video=_level(videos),
+        )
         clips += _clips(videos, quality)
-    clips.sort(key=lambda clip: -abs(clip["difference"]))
-    return {
-        "left_out": left_out,
-        "identities_of": owner,
-        "qualities": found,
-        "clips": clips[:CLIPS],
-    }
+    clips.sort(key=lambda clip: -abs(clip.difference))
+    return Comparison(*names, left_out, owner, qualities, tuple(clips[:CLIPS]))
 
 
-def _level(pair: Scores) -> dict[str, Any]:
+def _level(pair: Scores) -> LevelComparison:
     """The numbers of one level; the two columns of `pair` are the two detectors."""
     tested = delong.compare(pair.label, pair.score[:, 0], pair.score[:, 1])
     low = high = None
@@ -173,94 +160,91 @@ def _level(pair: Scores) -> dict[str, Any]:
                 reason = reason or "most draws of identities hold one class only"
         else:
             reason = reason or "no interval over identities: one identity only"
-    values = (
-        len(pair.label),
-        *tested.auc,
-        tested.difference,
-        tested.low,
-        tested.high,
-        tested.p,
-        low,
-        high,
-        reason,
+    return LevelComparison(
+        items=len(pair.label),
+        auc_a=tested.auc[0],
+        auc_b=tested.auc[1],
+        difference=tested.difference,
+        delong_low=tested.low,
+        delong_high=tested.high,
+        delong_p=tested.p,
+        identity_low=low,
+        identity_high=high,
+        undefined=reason,
     )
-    return dict(zip(FIELDS, values, strict=True))
 
 
-def _clips(videos: Scores, quality: str) -> list[dict[str, Any]]:
+def _clips(videos: Scores, quality: str) -> list[ClipDifference]:
     apart: npt.NDArray[np.floating[Any]] = videos.score[:, 0] - videos.score[:, 1]
     return [
-        dict(
-            zip(
-                _CLIP,
-                (
-                    videos.method[i],
-                    videos.video[i],
-                    quality,
-                    int(videos.label[i]),
-                    float(videos.score[i, 0]),
-                    float(videos.score[i, 1]),
-                    float(apart[i]),
-                ),
-                strict=True,
-            )
+        ClipDifference(
+            method=videos.method[i],
+            video=videos.video[i],
+            quality=quality,
+            label=int(videos.label[i]),
+            score_a=float(videos.score[i, 0]),
+            score_b=float(videos.score[i, 1]),
+            difference=float(apart[i]),
         )
         for i in np.argsort(-np.abs(apart), kind="stable")[:CLIPS]
         if apart[i] != 0
     ]
 
 
-def table(found: Mapping[str, Any]) -> str:
+def table(comparison: Comparison) -> str:
     """Renders a comparison for a terminal; AUCs in percent, differences in points."""
-    wide = max(8, *(len(name) + 1 for name in found["qualities"]))
+    wide = max(8, *(len(name) + 1 for name in comparison.qualities))
     lines = [
-        f"A: {found['a']}",
-        f"B: {found['b']}",
-        *_left_out(found),
+        f"A: {comparison.a}",
+        f"B: {comparison.b}",
+        *_left_out(comparison),
         f"{'':<{wide + 28}}{'':>8}{'DeLong, items independent':^28}{'bootstrap':^17}",
         f"{'quality':<{wide}} {'level':<6}{'n':>7}{'AUC A':>7}{'AUC B':>7}{'A - B':>8}"
         f"{'95 %':>17}{'p':>11}{'identities 95 %':>17}",
     ]
     reasons = []
-    for quality, entry in found["qualities"].items():
-        for level, name in zip(_LEVELS, (quality, ""), strict=True):
-            n = entry[level]
+    for quality, compared in comparison.qualities.items():
+        for level, n in compared.levels():
+            name = quality if level == "frame" else ""
             lines.append(
-                f"{name:<{wide}} {level:<6}{n['items']:>7}{percent(n['auc_a']):>7}"
-                f"{percent(n['auc_b']):>7}{_points(n['difference']):>8}"
-                f"{_span(n['delong_low'], n['delong_high']):>17}{_p(n['delong_p']):>11}"
-                f"{_span(n['identity_low'], n['identity_high']):>17}"
+                f"{name:<{wide}} {level:<6}{n.items:>7}{percent(n.auc_a):>7}"
+                f"{percent(n.auc_b):>7}{_points(n.difference):>8}"
+                f"{_span(n.delong_low, n.delong_high):>17}{_p(n.delong_p):>11}"
+                f"{_span(n.identity_low, n.identity_high):>17}"
             )
-            if n["undefined"]:
-                reasons.append(f"not defined at {quality}, {level} level: {n['undefined']}")
+            if n.undefined:
+                reasons.append(f"not defined at {quality}, {level} level: {n.undefined}")
     lines += [
         *reasons,
-        "DeLong's interval and p take frames (videos) for independent, which those of one person",
-        "are not: where the interval over identities is wider, it is the one to believe.",
+        "DeLong's interval and p assume that frames (videos) are independent. Those of one person",
+        "are not: where the interval over identities is wider, rely on that one.",
         "Clips on which A and B differ most, by mean score:"
-        if found["clips"]
-        else "No clip differs.",
+        if comparison.clips
+        else "A and B differ on no clip.",
     ]
-    for clip in found["clips"]:
-        truth = "fake" if clip["label"] else "real"
+    for clip in comparison.clips:
+        truth = "fake" if clip.label else "real"
         lines.append(
-            f"  {clip['method']}/{clip['video']} at {clip['quality']}, {truth}: "
-            f"A {clip['score_a']:.3f}, B {clip['score_b']:.3f}"
+            f"  {clip.method}/{clip.video} at {clip.quality}, {truth}: "
+            f"A {clip.score_a:.3f}, B {clip.score_b:.3f}"
         )
     return "\n".join(lines)
 
 
-def _left_out(found: Mapping[str, Any]) -> list[str]:
-    left_out, lines = found["left_out"], []
-    if found["identities_of"] == "B":
-        lines.append("identities are those of B, which tells fewer apart")
-    for side in "ab":
-        if frames := left_out[f"frames_of_{side}"]:
-            lines.append(f"left out: {frames} frames that only {side.upper()} has")
-        if qualities := left_out[f"qualities_of_{side}"]:
-            lines.append(f"left out: {', '.join(qualities)}, which only {side.upper()} has")
-    for quality, entry in found["qualities"].items():
-        if count := entry["not_numbers"]:
+def _left_out(comparison: Comparison) -> list[str]:
+    left_out, lines = comparison.left_out, []
+    if comparison.identities_of == "B":
+        lines.append("the identities are those of B, which has fewer of them")
+    for side, frames, qualities in (
+        ("A", left_out.frames_of_a, left_out.qualities_of_a),
+        ("B", left_out.frames_of_b, left_out.qualities_of_b),
+    ):
+        if frames:
+            lines.append(f"left out: {frames} frames that only {side} has")
+        if qualities:
+            lines.append(f"left out: {', '.join(qualities)}, which only {side} has")
+    for quality, compared in comparison.qualities.items():
+        if count := compared.not_numbers:
             lines.append(f"left out at {quality}: {count} frames whose score is not a number")
     return lines
 
@@ -277,17 +261,18 @@ def _p(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.2g}"
 
 
-def write(folder: Path, found: Mapping[str, Any]) -> None:
+def write(folder: Path, comparison: Comparison) -> None:
     """Writes `comparison.json`, `comparison.csv` and `clips.csv`, each whole or not at all."""
     rows = [
-        [quality, level, *(entry[level][field] for field in FIELDS)]
-        for quality, entry in found["qualities"].items()
-        for level in _LEVELS
+        [quality, level, *dataclasses.astuple(numbers)]
+        for quality, compared in comparison.qualities.items()
+        for level, numbers in compared.levels()
     ]
-    clips = [list(clip.values()) for clip in found["clips"]]
-    write_whole(folder / "comparison.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
+    clips = [dataclasses.astuple(clip) for clip in comparison.clips]
+    content = json.dumps(comparison.as_dict(), indent=2, allow_nan=False) + "\n"
+    write_whole(folder / "comparison.json", content)
     write_whole(folder / "comparison.csv", _csv(("quality", "level", *FIELDS), rows))
-    write_whole(folder / "clips.csv", _csv(_CLIP, clips))
+    write_whole(folder / "clips.csv", _csv(_CLIP_FIELDS, clips))
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -308,10 +293,11 @@ def _job(argv: Sequence[str], prog: str) -> str:
     parser.add_argument("--out", type=Path, help="folder for comparison.json and CSV files")
     args = parser.parse_args(argv)
     paths = [find(path, args.split) for path in (args.a, args.b)]
-    found = {"a": str(paths[0]), "b": str(paths[1]), **compare(*map(scores.read, paths))}
+    a, b = (scores.read(path) for path in paths)
+    comparison = compare(a, b, names=(str(paths[0]), str(paths[1])))
     if args.out:
-        write(args.out, found)
-    return table(found)
+        write(args.out, comparison)
+    return table(comparison)
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m qad_jax.compare") -> int:

@@ -1,6 +1,6 @@
-"""What happens to pictures between a camera and a detector, at several strengths each.
+"""Corruptions of images between a camera and a detector, each at several strengths.
 
-Each works on a crop as it is stored, before it is resized to what the network sees: a blur of one
+A corruption changes the crop as it is stored, before it is resized for the network: a blur of one
 pixel means a pixel of the source.
 """
 
@@ -17,7 +17,7 @@ Image: TypeAlias = npt.NDArray[np.uint8]
 
 
 def jpeg(image: Image, quality: float, rng: np.random.Generator) -> Image:
-    """Compresses as JPEG with libjpeg's tables at a quality of 1 to 100, chroma halved (4:2:0)."""
+    """Compresses as JPEG with the tables of libjpeg at a quality of 1 to 100, and 4:2:0 chroma."""
     del rng
     settings = (
         cv2.IMWRITE_JPEG_QUALITY,
@@ -27,7 +27,7 @@ def jpeg(image: Image, quality: float, rng: np.random.Generator) -> Image:
     )
     done, data = cv2.imencode(".jpg", image[..., ::-1], settings)
     if not done:
-        raise ValueError(f"cannot encode a picture of shape {image.shape} as JPEG")
+        raise ValueError(f"cannot encode an image of shape {image.shape} as JPEG")
     return _uint8(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
 
 
@@ -60,9 +60,10 @@ class Corruption(NamedTuple):
     """A family of corruptions.
 
     Attributes:
-      title: What the strength is, for an axis.
-      strengths: From harmless to severe.
-      apply: `(H, W, 3)` uint8 RGB, a strength and a generator to the same shape and type.
+      title: What the strength means, as the label of an axis.
+      strengths: The strengths, from harmless to severe.
+      apply: Maps an image, `(H, W, 3)` uint8 RGB, a strength and a generator to another image of
+        the same shape and type.
     """
 
     title: str

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from qad_jax.evaluation import metrics
 from qad_jax.evaluation.metrics import Array
 
-# Of the standard normal distribution.
+# Quantile of the standard normal distribution.
 _QUANTILE_975 = 1.959963984540054
 
 
@@ -28,10 +28,10 @@ class Paired(NamedTuple):
     Attributes:
       auc: Of the first and of the second score; None where it is not defined.
       difference: The first less the second.
-      variance: Of the difference.
+      variance: Variance of the difference.
       low: Lower end of the 95 % interval of the difference.
       high: Upper end.
-      p: Two-sided, of no difference.
+      p: Two-sided p-value of no difference.
       undefined: Why something is None; '' where nothing is.
     """
 
@@ -86,11 +86,11 @@ def covariance(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Array, Arr
 
 
 def compare(labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike) -> Paired:
-    """Compares two scores of the same items, which are taken for independent of each other.
+    """Compares two scores of the same items, which are assumed to be independent of each other.
 
     Args:
       labels: `(n,)` 0 real, 1 fake.
-      first: `(n,)` a score.
+      first: `(n,)` one score.
       second: `(n,)` the other score.
     """
     for scores in (first, second):
@@ -99,7 +99,8 @@ def compare(labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike) 
             return Paired((None, None), None, None, None, None, None, reason)
     a, b = components(labels, first), components(labels, second)
     aucs = float(a[0].mean()), float(b[0].mean())
-    # Of the components' differences, not from the covariance: exactly 0 for scores of equal order.
+    # The differences of the components give exactly 0 for scores of equal order; the covariance
+    # does not.
     of_fakes, of_reals = a[0] - b[0], a[1] - b[1]
     difference = float(of_fakes.mean())
     for side, name in ((of_fakes, "fake"), (of_reals, "real")):

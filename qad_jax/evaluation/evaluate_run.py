@@ -17,6 +17,7 @@ from qad_jax.evaluation.calibration import Calibration
 from qad_jax.evaluation.inference import Model
 from qad_jax.evaluation.report import card, origin
 from qad_jax.evaluation.report import write as write_report
+from qad_jax.evaluation.results import Report
 from qad_jax.evaluation.scores import Scores
 from qad_jax.runs import checkpoints, hosts
 from qad_jax.training.input_pipeline import TupleSource
@@ -34,8 +35,8 @@ def evaluate_run(
 ) -> str:
     """Evaluates a checkpoint of a run and writes the results into the run's folder.
 
-    The model and its picture size are the checkpoint's; the data and their qualities are the
-    configuration's, so that a model can be tried on any dataset and quality. In a folder without
+    The checkpoint decides the model and its image size; the configuration decides the data and
+    their qualities, so that a model can be tried on any dataset and quality. In a folder without
     checkpoints, the weights of `config.model.pretrained` are evaluated as they are.
 
     Args:
@@ -43,12 +44,12 @@ def evaluate_run(
       workdir: The run's folder.
       dataset: A builder whose dataset is built.
       split: Its split.
-      step: Which checkpoint; None: the best on validation.
+      step: Step of the checkpoint; None stands for the best on validation.
       with_robustness: Whether to evaluate the best quality under corruptions, too.
-      against: Folder of a second run to measure the robustness of.
+      against: Folder of a second run whose robustness is measured as well.
 
     Returns:
-      The table, the sentence on the weakest quality, and where the files are.
+      The table, the sentence on the weakest quality, and the paths of the files.
     """
     name = dataset.info.full_name
     if config.model.pretrained and step is None and checkpoints.latest_step(workdir) is None:
@@ -60,18 +61,18 @@ def evaluate_run(
             f"config.model.name: {config.model.name!r}, but the checkpoint in {workdir} is of "
             f"{model.config.model.name!r}"
         )
-    # Before anything is scored: a folder that cannot be used is told of at once.
+    # Before anything is scored, so that a folder that cannot be used is reported at once.
     other = None if against is None else Model.restore(against, name)
     source = TupleSource(dataset, split, config.qualities, model.config.image_size)
     scores = model.score(source, batch_size=config.batch_size, label=split)
     chosen, rule = _calibrate(model, config, workdir, dataset, scores if split == _VAL else None)
-    report = {
-        "dataset": name,
-        "split": split,
-        "step": model.step,
-        **protocol.summarise(scores, chosen=chosen),
-        "threshold_rule": rule,
-    }
+    report = Report(
+        dataset=name,
+        split=split,
+        step=model.step,
+        summary=protocol.summarise(scores, chosen=chosen),
+        threshold_rule=rule,
+    )
     folder = workdir / "evaluation" / _folder_of(name, model.dataset) / split
     if with_robustness:
         runs = [(workdir.name, model, scores)]
@@ -102,7 +103,7 @@ def evaluate_run(
         report,
         scores,
         provenance=facts,
-        pictures=lambda row: source[row]["image"],
+        images=lambda row: source[row]["image"],
         robustness=measured,
     )
     if split == "test" and name == model.dataset:
@@ -124,7 +125,7 @@ _VAL = "validation"
 
 
 def _folder_of(dataset: str, trained_on: str) -> str:
-    """Results on another dataset than the run's own lie apart from its own."""
+    """The folder of results on another dataset than the one that the run was trained on."""
     return "" if dataset == trained_on else re.sub(r"[^\w.-]+", "-", dataset)
 
 
@@ -135,13 +136,13 @@ def _calibrate(
     dataset: PairedDatasetBuilder,
     validation: Scores | None,
 ) -> tuple[Calibration | None, str]:
-    """What validation chose for this checkpoint, and the rule in words.
+    """Chooses thresholds and temperatures on validation, and says the rule in words.
 
-    Thresholds and temperatures are part of the detector: on another dataset they are those that
-    were chosen on the validation split of its own.
+    They are part of the detector: another dataset is judged by those that were chosen on the
+    validation split of the dataset that the detector was trained on.
     """
     path = workdir / "calibration.json"
-    # The first process is about to write there: what all go by is what it has read before.
+    # The first process is about to write the file: all processes go by what it reads before.
     stored = calibration.read(path, step=model.step)
     stored = stored if hosts.gather(stored is not None)[0] else None
     own = dataset.info.full_name == model.dataset
@@ -155,7 +156,7 @@ def _calibrate(
             source = TupleSource(dataset, _VAL, config.qualities, model.config.image_size)
             validation = model.score(source, batch_size=config.batch_size, label=_VAL)
         fitted = calibration.fit(validation, dataset=model.dataset, step=model.step)
-        # What another call found of other qualities stays.
+        # What an earlier call chose for other qualities stays.
         stored = fitted._replace(qualities={**known, **fitted.qualities})
         if hosts.is_first():
             calibration.write(path, stored)

@@ -1,4 +1,4 @@
-"""Evaluates the scores of another tool: the same table, files and report as of our own.
+"""Evaluates the scores of another tool, with the same table, files and report as of a run.
 
 python -m qad_jax.score theirs.csv --out results
 python -m qad_jax.score theirs_test.csv --out results --validation theirs_validation.csv
@@ -16,6 +16,7 @@ from data_builders.errors import UserError
 from qad_jax.evaluation import calibration, protocol, scores
 from qad_jax.evaluation import report as reports
 from qad_jax.evaluation.report import origin
+from qad_jax.evaluation.results import Report
 
 
 def evaluate(
@@ -30,10 +31,10 @@ def evaluate(
 
     Args:
       path: The scores, see `scores.read`.
-      folder: For `metrics.json`, `scores.csv`, `metrics.csv`, `figures` and `report.html`.
+      folder: Gets `metrics.json`, `scores.csv`, `metrics.csv`, `figures` and `report.html`.
       validation: Scores of a validation split, on which thresholds and temperatures are chosen.
-      dataset: What the data are called; by default what the file is.
-      split: What the split is called.
+      dataset: Name of the data; by default the name of the file.
+      split: Name of the split.
 
     Returns:
       The table, the sentence on the weakest quality, and where the files are.
@@ -42,33 +43,35 @@ def evaluate(
       UserError: Naming the row that is wrong.
     """
     if path.resolve() in {(folder / name).resolve() for name in ("scores.csv", "metrics.csv")}:
-        raise UserError(f"--out: {folder} is where {path.name} lies, which would be overwritten")
-    read = scores.read(path)
+        raise UserError(
+            f"--out: {folder} holds {path.name}, which would be overwritten; name another folder"
+        )
+    scored = scores.read(path)
     dataset = dataset or path.stem
     chosen, rule = None, "0.5: no validation scores were given to choose one on"
     if validation:
-        held = scores.read(validation)
-        if missing := [name for name in read.qualities if name not in held.qualities]:
+        validated = scores.read(validation)
+        if missing := [name for name in scored.qualities if name not in validated.qualities]:
             raise UserError(
                 f"{validation}: has no scores at {', '.join(missing)}; it needs every quality of "
                 f"{path}"
             )
-        chosen = calibration.fit(held, dataset=dataset, step=0)
+        chosen = calibration.fit(validated, dataset=dataset, step=0)
         rule = f"{calibration.RULE} ({validation.name})"
         undefined = [name for name, of in chosen.qualities.items() if of.threshold is None]
         rule += f"; 0.5 for {', '.join(undefined)}" if undefined else ""
-    report = {
-        "dataset": dataset,
-        "split": split,
-        "step": None,
-        **protocol.summarise(read, chosen=chosen),
-        "threshold_rule": rule,
-    }
-    protocol.write(folder, read, report)
+    report = Report(
+        dataset=dataset,
+        split=split,
+        step=None,
+        summary=protocol.summarise(scored, chosen=chosen),
+        threshold_rule=rule,
+    )
+    protocol.write(folder, scored, report)
     page = reports.write(
         folder,
         report,
-        read,
+        scored,
         provenance=origin.describe(
             scores=_named(path), validation=_named(validation) if validation else "", threshold=rule
         ),
@@ -77,7 +80,7 @@ def evaluate(
 
 
 def _named(path: Path) -> str:
-    """A file by its name and content."""
+    """The name of a file and the checksum of its content."""
     with path.open("rb") as file:
         return f"{path.name}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
@@ -90,9 +93,9 @@ def _job(argv: Sequence[str], prog: str) -> str:
     )
     parser.add_argument("file", type=Path, help="the scores")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--validation", type=Path, help="scores to choose thresholds on")
-    parser.add_argument("--dataset", help="what the data are called (default: as the file)")
-    parser.add_argument("--split", default="test", help="what the split is called (default: test)")
+    parser.add_argument("--validation", type=Path, help="scores on which to choose thresholds")
+    parser.add_argument("--dataset", help="name of the data (default: that of the file)")
+    parser.add_argument("--split", default="test", help="name of the split (default: test)")
     args = parser.parse_args(argv)
     return evaluate(
         args.file,

@@ -1,4 +1,4 @@
-"""Scoring: a restored model, and every frame of a split once, at every quality, on all devices."""
+"""A restored model, and the scores that it gives to every frame of a split at every quality."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def predict(
 ) -> Scores:
     """Scores every record of a split, on all devices.
 
-    The last batch is filled up so that every batch has one shape, and what was filled in is cut
-    off again: no frame is dropped, none is counted twice. Each process reads its own rows of every
-    batch, and every process gets all scores.
+    The last batch is filled up, so that every batch has one shape, and the scores of what fills it
+    are cut off again: no frame is dropped, and none counts twice. Each process reads its own rows
+    of every batch, and every process gets all scores.
 
     Args:
       step: From `parallel.pmap_predict`.
@@ -54,7 +54,7 @@ def predict(
       source: The split.
       qualities: Their names, as `source` decodes them.
       batch_size: Records at a time, rounded up to what the devices share evenly.
-      label: What the progress line is called.
+      label: Name of the progress line.
 
     Returns:
       The scores in the order of the records.
@@ -98,14 +98,14 @@ def predict(
 
 
 def _of_all_processes(batches: list[Frames]) -> list[Frames]:
-    """Puts together what each process knows of its rows of each batch."""
+    """Joins what each process knows of its rows of each batch."""
     if jax.process_count() == 1:
         return batches
-    told = hosts.gather(
+    gathered = hosts.gather(
         [(b.labels.tolist(), b.method, b.video, b.identity, b.frame.tolist()) for b in batches]
     )
     joined = []
-    for parts in zip(*told, strict=True):
+    for parts in zip(*gathered, strict=True):
         label, method, video, identity, frame = (
             list(itertools.chain(*lists)) for lists in zip(*parts, strict=True)
         )
@@ -127,9 +127,9 @@ class Model(NamedTuple):
 
     Attributes:
       config: The configuration it was trained with.
-      step: Of the checkpoint.
-      dataset: Full name of the dataset it was trained on; of weights from elsewhere nobody knows
-        it, and they count as of the dataset that they are evaluated on.
+      step: Step of the checkpoint.
+      dataset: Full name of the dataset it was trained on. Imported weights do not tell theirs, and
+        count as trained on the dataset that they are evaluated on.
       variables: `{'params', 'batch_stats'}` on all devices.
       predict: See `predict_step_of`.
     """
@@ -149,10 +149,10 @@ class Model(NamedTuple):
 
     @classmethod
     def imported(cls, config: ml_collections.ConfigDict, dataset: str) -> Model:
-        """The weights of `config.model.pretrained` as they are.
+        """Takes the weights of `config.model.pretrained` as they are.
 
         Raises:
-          UserError: Where they are not those of a detector.
+          UserError: Where they are not the weights of a detector.
         """
         imported = pretrained.of_config(config)
         if imported.dropped is not None:
@@ -176,7 +176,7 @@ class Model(NamedTuple):
 
 
 def validator(config: ml_collections.ConfigDict, dataset: PairedDatasetBuilder) -> Validate | None:
-    """What training calls at the end of each epoch.
+    """Makes the function that training calls at the end of each epoch.
 
     Args:
       config: The configuration of the run.
@@ -206,8 +206,8 @@ def validator(config: ml_collections.ConfigDict, dataset: PairedDatasetBuilder) 
             batch_size=config.batch_size,
             label="validation",
         )
-        report = protocol.summarise(scores, intervals=False)
-        numbers = {f"{q}/auc": entry["frame"]["auc"] for q, entry in report["qualities"].items()}
-        return {**numbers, "auc": report["mean"]["auc"]}
+        summary = protocol.summarise(scores, intervals=False)
+        aucs = {f"{name}/auc": of.frame.auc.value for name, of in summary.qualities.items()}
+        return {**aucs, "auc": summary.mean.auc.value}
 
     return validate

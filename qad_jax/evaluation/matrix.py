@@ -1,4 +1,4 @@
-"""Many runs on many datasets: the AUCs of all evaluations in one table and one picture.
+"""Many runs on many datasets: the AUCs of all evaluations in one table and one figure.
 
 python -m qad_jax.matrix runs/nt runs/celeb runs/ffiw --out matrix
 """
@@ -6,13 +6,14 @@ python -m qad_jax.matrix runs/nt runs/celeb runs/ffiw --out matrix
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,9 +21,9 @@ from data_builders import command_line
 from data_builders.errors import UserError
 from data_builders.files import write_whole
 from qad_jax.evaluation.protocol import percent, span
+from qad_jax.evaluation.results import LEVELS, Estimate
 
-#: Fields of a row: one run, dataset and quality. `own` is whether the run was trained on the
-#: dataset, None where nobody knows.
+#: Fields of a row as it is stored.
 FIELDS = (
     "run",
     "step",
@@ -39,36 +40,82 @@ FIELDS = (
     "video_auc_low",
     "video_auc_high",
 )
-_LEVELS = ("frame", "video")
 _PIXELS_PER_INCH = 160
+_T = TypeVar("_T", bound=Hashable)
 
-Row = dict[str, Any]
+
+@dataclasses.dataclass(frozen=True)
+class MatrixRow:
+    """The AUCs of one run on one dataset at one quality.
+
+    Attributes:
+      run: Name of the run.
+      step: Step of its checkpoint; None for the scores of another tool.
+      dataset: Full name of the dataset.
+      split: Name of the split.
+      own: Whether the run was trained on this dataset; None where nobody knows.
+      quality: Name of the quality.
+      frames: Number of frames.
+      frame: AUC over frames.
+      videos: Number of videos.
+      video: AUC over videos.
+    """
+
+    run: str
+    step: int | None
+    dataset: str
+    split: str
+    own: bool | None
+    quality: str
+    frames: int
+    frame: Estimate
+    videos: int
+    video: Estimate
+
+    def auc(self, level: str) -> Estimate:
+        """The AUC at one of `LEVELS`."""
+        return {"frame": self.frame, "video": self.video}[level]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stored form, which is flat: `FIELDS`."""
+        return {
+            "run": self.run,
+            "step": self.step,
+            "dataset": self.dataset,
+            "split": self.split,
+            "own": self.own,
+            "quality": self.quality,
+            "frames": self.frames,
+            **self.frame.as_dict("frame_auc"),
+            "videos": self.videos,
+            **self.video.as_dict("video_auc"),
+        }
 
 
-def collect(folders: Sequence[Path], split: str) -> list[Row]:
-    """Reads what evaluations have left in folders.
+def collect(folders: Sequence[Path], split: str) -> list[MatrixRow]:
+    """Reads the results that evaluations have left in folders.
 
     Args:
-      folders: Of runs, whose results lie in `evaluation/<split>` and, on datasets that they were
-        not trained on, in `evaluation/<dataset>/<split>`; or of results.
-      split: Which split.
+      folders: Folders of runs, or of results. The results of a run lie in `evaluation/<split>`
+        and, on datasets that it was not trained on, in `evaluation/<dataset>/<split>`.
+      split: Name of the split.
 
     Returns:
-      A row for each run, dataset and quality, with `FIELDS`.
+      A row for each run, dataset and quality.
 
     Raises:
       UserError: If a folder holds no results of the split, or they cannot be read.
     """
-    rows = []
-    for folder, name in zip(folders, _names(folders), strict=True):
-        found = _results(folder, split)
-        for path, own in found:
-            rows += _rows(path, name, own)
-    return rows
+    return [
+        row
+        for folder, name in zip(folders, _names(folders), strict=True)
+        for path, own in _results(folder, split)
+        for row in _rows(path, name, own)
+    ]
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The last part of each path, or all of it where others end in the same."""
+    """The last part of each path, or the whole path where two end in the same name."""
     short = [folder.resolve().name for folder in folders]
     count = Counter(short)
     names = [
@@ -76,36 +123,46 @@ def _names(folders: Sequence[Path]) -> list[str]:
         for folder, name in zip(folders, short, strict=True)
     ]
     if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise UserError(f"{twice[0]}: named twice")
+        raise UserError(f"{twice[0]}: is named twice; name each folder once")
     return names
 
 
 def _results(folder: Path, split: str) -> list[tuple[Path, bool | None]]:
-    """Files of results, and whether each is of the dataset that the run was trained on."""
+    """The files of results, each with whether the run was trained on the dataset."""
     direct = folder / "metrics.json"
     if direct.is_file():
         return [(direct, None)]
     place = folder / "evaluation"
     own = place / split / "metrics.json"
-    found: list[tuple[Path, bool | None]] = [(own, True)] if own.is_file() else []
-    found += [(path, False) for path in sorted(place.glob(f"*/{split}/metrics.json"))]
-    if not found:
+    files: list[tuple[Path, bool | None]] = [(own, True)] if own.is_file() else []
+    files += [(path, False) for path in sorted(place.glob(f"*/{split}/metrics.json"))]
+    if not files:
         raise UserError(
             f"{folder}: holds no results of the split {split!r} (evaluation/{split}/metrics.json); "
-            "evaluate it first, or name another with --split"
+            "evaluate it first, or name another split with --split"
         )
-    return found
+    return files
 
 
-def _rows(path: Path, run: str, own: bool | None) -> list[Row]:
+def _rows(path: Path, run: str, own: bool | None) -> list[MatrixRow]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["step"] in (None, 0):  # imported weights: what they were trained on is not known
+        if stored["step"] in (None, 0):  # the training data of imported weights are not known
             own = None
-        head = (run, stored["step"], stored["dataset"], stored["split"], own)
         return [
-            dict(zip(FIELDS, (*head, quality, *_numbers(entry)), strict=True))
-            for quality, entry in stored["qualities"].items()
+            MatrixRow(
+                run=run,
+                step=stored["step"],
+                dataset=stored["dataset"],
+                split=stored["split"],
+                own=own,
+                quality=quality,
+                frames=int(result["frames"]),
+                frame=Estimate.from_dict(result["frame"], "auc"),
+                videos=int(result["videos"]),
+                video=Estimate.from_dict(result["video"], "auc"),
+            )
+            for quality, result in stored["qualities"].items()
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
@@ -113,95 +170,82 @@ def _rows(path: Path, run: str, own: bool | None) -> list[Row]:
         ) from error
 
 
-def _numbers(entry: Mapping[str, Any]) -> list[Any]:
-    return [
-        value
-        for level in _LEVELS
-        for value in (
-            int(entry[f"{level}s"]),
-            *(_rate(entry[level][f"auc{end}"]) for end in ("", "_low", "_high")),
-        )
-    ]
-
-
-def _rate(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def _unique(values: Iterable[Any]) -> list[Any]:
+def _unique(values: Iterable[_T]) -> list[_T]:
     return list(dict.fromkeys(values))
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[MatrixRow]) -> str:
     """Renders the matrix for a terminal, AUCs in percent with their intervals."""
-    qualities = _unique(row["quality"] for row in rows)
+    qualities = _unique(row.quality for row in rows)
     lines: list[list[str]] = [["run", "dataset", "level", *qualities]]
     for (run, dataset), entries in _grouped(rows).items():
-        own = any(row["own"] for row in entries.values())
-        for level in _LEVELS:
-            first = [run, dataset + (" *" if own else "")] if level == _LEVELS[0] else ["", ""]
+        own = any(row.own for row in entries.values())
+        for level in LEVELS:
+            first = [run, dataset + (" *" if own else "")] if level == LEVELS[0] else ["", ""]
             lines.append([*first, level, *(_cell(entries.get(q), level) for q in qualities)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
-    splits = ", ".join(_unique(row["split"] for row in rows))
+    splits = ", ".join(_unique(row.split for row in rows))
     text.append(f"AUC in percent and its 95 % interval; split: {splits}")
-    if any(row["own"] for row in rows):
+    if any(row.own for row in rows):
         text.append("* the dataset that the run was trained on")
     return "\n".join(text)
 
 
-def _grouped(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, Row]]:
-    groups: dict[tuple[str, str], dict[str, Row]] = {}
+def _grouped(rows: Sequence[MatrixRow]) -> dict[tuple[str, str], dict[str, MatrixRow]]:
+    groups: dict[tuple[str, str], dict[str, MatrixRow]] = {}
     for row in rows:
-        groups.setdefault((row["run"], row["dataset"]), {})[row["quality"]] = row
+        groups.setdefault((row.run, row.dataset), {})[row.quality] = row
     return groups
 
 
-def _cell(row: Row | None, level: str) -> str:
+def _cell(row: MatrixRow | None, level: str) -> str:
     if row is None:
         return "-"
-    if row[f"{level}_auc"] is None:
+    auc = row.auc(level)
+    if auc.value is None:
         return "n/a"
-    low, high = row[f"{level}_auc_low"], row[f"{level}_auc_high"]
-    ends = "" if low is None else f" ({span(low, high).replace(' to ', '-')})"
-    return percent(row[f"{level}_auc"]) + ends
+    ends = "" if auc.low is None else f" ({span(auc.low, auc.high).replace(' to ', '-')})"
+    return percent(auc.value) + ends
 
 
-def grid(rows: Sequence[Row], level: str) -> tuple[list[str], list[tuple[str, str]], np.ndarray]:
+def grid(
+    rows: Sequence[MatrixRow], level: str
+) -> tuple[list[str], list[tuple[str, str]], np.ndarray]:
     """The AUCs as a matrix.
 
     Returns:
       The r runs, the c pairs of dataset and quality, and `(r, c)` AUCs, NaN where there is none.
     """
-    runs = _unique(row["run"] for row in rows)
-    datasets = _unique(row["dataset"] for row in rows)
+    runs = _unique(row.run for row in rows)
+    datasets = _unique(row.dataset for row in rows)
     columns = sorted(
-        _unique((row["dataset"], row["quality"]) for row in rows),
+        _unique((row.dataset, row.quality) for row in rows),
         key=lambda column: datasets.index(column[0]),
     )
     values = np.full((len(runs), len(columns)), np.nan)
     for row in rows:
-        if row[f"{level}_auc"] is not None:
-            at = runs.index(row["run"]), columns.index((row["dataset"], row["quality"]))
-            values[at] = row[f"{level}_auc"]
+        auc = row.auc(level).value
+        if auc is not None:
+            values[runs.index(row.run), columns.index((row.dataset, row.quality))] = auc
     return runs, columns, values
 
 
-def picture(rows: Sequence[Row]) -> bytes:
-    """A heat map of frame and video AUC, as PNG: a row a run, a column a dataset and quality."""
+def heat_map(rows: Sequence[MatrixRow]) -> bytes:
+    """Draws frame and video AUC as PNG: a row for each run, a column for each test data."""
     import matplotlib as mpl  # late: its import takes a second
     from matplotlib.figure import Figure
 
-    own = {(row["run"], row["dataset"], row["quality"]) for row in rows if row["own"]}
+    own = {(row.run, row.dataset, row.quality) for row in rows if row.own}
     runs, columns, _ = grid(rows, "frame")
     width = 2.2 + 0.62 * len(columns) + 0.075 * max(map(len, runs))
     size = (width, 2 * (1.9 + 0.42 * len(runs)))
     with mpl.rc_context({"text.parse_math": False, "font.size": 9}):
         figure = Figure(figsize=size, layout="constrained")
-        for axes, level in zip(figure.subplots(2, 1), _LEVELS, strict=True):
+        for axes, level in zip(figure.subplots(2, 1), LEVELS, strict=True):
             values = 100 * grid(rows, level)[2]
             shown = axes.imshow(values, vmin=50, vmax=100, cmap="viridis", aspect="auto")
             titles = [f"{dataset}\n{quality}" for dataset, quality in columns]
@@ -230,12 +274,15 @@ def picture(rows: Sequence[Row]) -> bytes:
     return content.getvalue()
 
 
-def write(folder: Path, rows: Sequence[Row]) -> None:
+def write(folder: Path, rows: Sequence[MatrixRow]) -> None:
     """Writes `matrix.csv`, `matrix.json` and `matrix.png`, each whole or not at all."""
+    stored = [row.as_dict() for row in rows]
     lines = io.StringIO()
-    csv.writer(lines, lineterminator="\n").writerows([FIELDS, *(row.values() for row in rows)])
-    content = json.dumps({"rows": rows}, indent=2, allow_nan=False) + "\n"
-    for name, part in (("csv", lines.getvalue()), ("json", content), ("png", picture(rows))):
+    writer = csv.DictWriter(lines, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(stored)
+    content = json.dumps({"rows": stored}, indent=2, allow_nan=False) + "\n"
+    for name, part in (("csv", lines.getvalue()), ("json", content), ("png", heat_map(rows))):
         write_whole(folder / f"matrix.{name}", part)
 
 

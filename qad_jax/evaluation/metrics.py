@@ -1,7 +1,7 @@
 """The numbers of a detector, from labels and scores: one sort, then any weighting of the items.
 
-A number of the sample and the same number of a bootstrap draw come out of the same code: a draw is
-a weighting of the items, and the sample is the weighting by ones.
+The same code computes a number of the sample and that of a bootstrap draw: a draw is a weighting of
+the items, and the sample is the weighting by ones.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-#: What is computed for each quality and level, in the order it is reported. Each has an interval,
-#: under its name with `_low` and `_high` behind.
+#: The numbers of each quality and level, in the order of the reports. Each has an interval, which
+#: is stored under its name followed by `_low` and `_high`.
 NAMES = (
     "auc",
     "average_precision",
@@ -27,7 +27,7 @@ NAMES = (
     "fpr_at_threshold",
 )
 
-#: A frame or video counts as fake from this probability on, where nothing better is known.
+#: A frame or video counts as fake from this probability on, where no other threshold was chosen.
 THRESHOLD = 0.5
 
 _RANKED = NAMES[:5]
@@ -35,9 +35,9 @@ _TINY = np.finfo(np.float64).tiny
 
 
 class Ranking:
-    """One score of the items, sorted once, whose numbers are then wanted under many weightings.
+    """One score of the items, sorted once, which then gives the numbers under many weightings.
 
-    A weighting gives each *cluster* of items one weight; items of a cluster share it.
+    A weighting gives one weight to each *cluster* of items; the items of a cluster share it.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Ranking:
         member: npt.ArrayLike | None = None,
         threshold: float | None = None,
     ) -> None:
-        """Sorts.
+        """Sorts the scores.
 
         Args:
           labels: `(n,)` 0 real, 1 fake.
-          scores: `(n,)` larger is more likely fake; finite.
-          member: `(n,)` cluster of each item, 0 to c - 1; all of one cluster if not given.
+          scores: `(n,)` finite; a larger score means that fake is more likely.
+          member: `(n,)` cluster of each item, 0 to c - 1; one cluster holds all if not given.
           threshold: Of 'accuracy_at_threshold' and 'fpr_at_threshold'; `THRESHOLD` if not given.
         """
         fake = np.asarray(labels) == 1
@@ -62,15 +62,15 @@ class Ranking:
         self._reals, self._fakes = (order[keep[order]] for keep in (~fake, fake))
         reals, fakes = score[self._reals], score[self._fakes]
         distinct = np.unique(score)[::-1]
-        # How many reals and fakes score at least each distinct score; first: none does.
+        # How many reals and fakes score at least each distinct score, after a first entry of 0.
         self._real_ends, self._fake_ends = (
             np.r_[0, np.searchsorted(-side, -distinct, side="right")] for side in (reals, fakes)
         )
-        # For each fake: how many reals score more, how many at least as much; how many fakes do.
+        # For each fake: how many reals score more, and how many reals and fakes at least as much.
         self._above = np.searchsorted(-reals, -fakes, side="left")
         self._level = np.searchsorted(-reals, -fakes, side="right")
         self._equals = np.searchsorted(-fakes, -fakes, side="right")
-        # Most scores have no equal: then half of the gathering below can be left out.
+        # Most scores have no equal, and half of the gathering below is then left out.
         self._real_ties = bool((self._above != self._level).any())
         self._fake_ties = bool((np.diff(self._equals) == 0).any())
         self._reals, self._fakes = cluster[self._reals], cluster[self._fakes]
@@ -105,23 +105,26 @@ class Ranking:
         if not len(self._fakes) or not len(self._reals):
             return {name: np.full(len(weights), np.nan) for name in _RANKED}
         fake = np.take(weights, self._fakes, axis=1)
-        false = _cumulative(np.take(weights, self._reals, axis=1))
-        true = _cumulative(fake)
-        positives, negatives = true[:, -1], false[:, -1]
-        level = np.take(false, self._level, axis=1)
-        above = np.take(false, self._above, axis=1) if self._real_ties else level
+        # Weight of the reals and of the fakes that score at least as much as each item.
+        false_positives = _cumulative(np.take(weights, self._reals, axis=1))
+        true_positives = _cumulative(fake)
+        positives, negatives = true_positives[:, -1], false_positives[:, -1]
+        level = np.take(false_positives, self._level, axis=1)
+        above = np.take(false_positives, self._above, axis=1) if self._real_ties else level
         lost = np.einsum("rn,rn->r", fake, level) + np.einsum("rn,rn->r", fake, above)
-        found = np.take(true, self._equals, axis=1) if self._fake_ties else true[:, 1:]
-        flagged = found + level
-        np.maximum(flagged, _TINY, out=flagged)  # nothing flagged: no fake of weight there either
-        precision = np.divide(found, flagged, out=flagged)
+        hits = true_positives[:, 1:]
+        if self._fake_ties:
+            hits = np.take(true_positives, self._equals, axis=1)
+        flagged = hits + level
+        np.maximum(flagged, _TINY, out=flagged)  # where nothing is flagged, no fake has a weight
+        precision = np.divide(hits, flagged, out=flagged)
         average_precision = np.einsum("rn,rn->r", fake, precision) / positives
 
         def fpr(step: npt.NDArray[np.intp]) -> Array:
-            return np.asarray(false[rows, self._real_ends[step]] / negatives)
+            return np.asarray(false_positives[rows, self._real_ends[step]] / negatives)
 
         def tpr(step: npt.NDArray[np.intp]) -> Array:
-            return np.asarray(true[rows, self._fake_ends[step]] / positives)
+            return np.asarray(true_positives[rows, self._fake_ends[step]] / positives)
 
         last, count = len(self._real_ends) - 1, len(weights)
         before = _last(lambda u: fpr(u) + tpr(u) < 1, last, count)
@@ -144,7 +147,7 @@ def _per_cluster(cluster: npt.NDArray[np.intp], values: npt.ArrayLike, clusters:
 
 
 def _cumulative(values: Array) -> Array:
-    """`(r, n)` to `(r, n + 1)`: sums of the first 0, 1, ... n of each row."""
+    """Sums of the first 0, 1, ... n of each row: `(r, n)` to `(r, n + 1)`."""
     sums = np.empty((len(values), values.shape[1] + 1))
     sums[:, 0] = 0
     np.cumsum(values, axis=1, out=sums[:, 1:])
@@ -154,7 +157,7 @@ def _cumulative(values: Array) -> Array:
 def _last(
     holds: Callable[[npt.NDArray[np.intp]], npt.NDArray[np.bool_]], last: int, rows: int
 ) -> npt.NDArray[np.intp]:
-    """For each row the last of 0 ... `last` for which something holds that holds up to there."""
+    """For each row, the last of 0 ... `last` at which `holds` is true; it is true up to there."""
     low, high = np.zeros(rows, np.intp), np.full(rows, last, np.intp)
     while (low < high).any():
         middle = (low + high + 1) // 2
@@ -174,19 +177,19 @@ def numbers(
       threshold: A threshold chosen elsewhere; `THRESHOLD` if not given.
 
     Returns:
-      'auc' is Mann-Whitney's statistic, ties counted half. 'average_precision' the mean over the
-      fakes of the precision at the score of each. 'eer' the rate at which false positives and
-      false negatives are equally frequent (linear between the points of the ROC curve).
-      'tpr_at_fpr_1' and 'tpr_at_fpr_01' the share of fakes found at the loosest threshold that
-      wrongs at most 1 % and 0.1 % of reals. 'accuracy' and 'fpr', the share of reals flagged, are
-      at `THRESHOLD`; with '_at_threshold' at the threshold given. What is not defined is None, see
-      `why_undefined`.
+      'auc' is Mann-Whitney's statistic, in which a tie counts half. 'average_precision' is the
+      mean over the fakes of the precision at the score of each. 'eer' is the rate at which false
+      positives and false negatives are equally frequent (linear between the points of the ROC
+      curve). 'tpr_at_fpr_1' and 'tpr_at_fpr_01' are the share of fakes that are detected at the
+      lowest threshold with at most 1 % and 0.1 % false positives. 'accuracy' and 'fpr', the share
+      of reals that are called fake, are at `THRESHOLD`; with '_at_threshold' they are at the given
+      threshold. What is not defined is None, see `why_undefined`.
     """
     reason = why_undefined(labels, scores)
     if ALL in reason:
         return dict.fromkeys(NAMES, None)
-    found = Ranking(labels, scores, threshold=threshold).numbers(np.ones((1, 1)))
-    return {name: float(v[0]) if np.isfinite(v[0]) else None for name, v in found.items()}
+    values = Ranking(labels, scores, threshold=threshold).numbers(np.ones((1, 1)))
+    return {name: float(v[0]) if np.isfinite(v[0]) else None for name, v in values.items()}
 
 
 #: Key of `why_undefined` where nothing at all is defined.
@@ -194,13 +197,13 @@ ALL = "all"
 
 
 def why_undefined(labels: npt.ArrayLike, scores: npt.ArrayLike) -> dict[str, str]:
-    """Says which numbers labels and scores do not define, and why; empty where they define all."""
+    """Names the numbers that labels and scores do not define, and why; empty if they define all."""
     y, s = np.asarray(labels), np.asarray(scores, np.float64)
     if not len(y):
         return {ALL: "there are no items"}
-    bad = int(np.sum(~np.isfinite(s)))
-    if bad:
-        return {ALL: f"{bad} of {len(s)} scores are not numbers"}
+    not_numbers = int(np.sum(~np.isfinite(s)))
+    if not_numbers:
+        return {ALL: f"{not_numbers} of {len(s)} scores are not numbers"}
     if (y == 1).all():
         reason = f"one class only: all {len(y)} are fake"
         return dict.fromkeys((*_RANKED, "fpr", "fpr_at_threshold"), reason)
@@ -210,9 +213,15 @@ def why_undefined(labels: npt.ArrayLike, scores: npt.ArrayLike) -> dict[str, str
 
 
 def roc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Array, Array, Array]:
-    """The ROC curve: `(false positive rates, true positive rates, thresholds)`, all its corners.
+    """All corners of the ROC curve.
 
-    The first point is (0, 0) at threshold infinity. Both classes must be there.
+    Args:
+      labels: `(n,)` 0 real, 1 fake; both classes are there.
+      scores: `(n,)` finite.
+
+    Returns:
+      False-positive rates, true-positive rates and thresholds; the first point is (0, 0) at
+      threshold infinity.
     """
     y, s = np.asarray(labels) == 1, np.asarray(scores, np.float64)
     distinct = np.unique(s)[::-1]
@@ -224,7 +233,7 @@ def roc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Array, Array, Arr
 
 
 def equal_error_threshold(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float | None:
-    """The threshold at which false positives and false negatives are nearest to equally frequent.
+    """Chooses the threshold at which false positives and false negatives are most nearly equal.
 
     It lies midway between two neighbouring scores, so that it is no score of the sample itself.
 
@@ -233,9 +242,9 @@ def equal_error_threshold(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float
     """
     if why_undefined(labels, scores):
         return None
-    false, true, thresholds = roc(labels, scores)
-    best = int(np.argmin(np.abs(false + true - 1)))
-    if best == 0:  # all scores are equal: half of the errors is as good as it gets
+    false_positive_rate, true_positive_rate, thresholds = roc(labels, scores)
+    best = int(np.argmin(np.abs(false_positive_rate + true_positive_rate - 1)))
+    if best == 0:  # all scores are equal, and no threshold parts them
         return float(thresholds[1])
     below = thresholds[best + 1] if best + 1 < len(thresholds) else thresholds[best]
     return float((thresholds[best] + below) / 2)
@@ -244,7 +253,7 @@ def equal_error_threshold(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float
 def by_video(
     method: Sequence[str], video: Sequence[str], scores: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.int64], Array]:
-    """Scores of videos: the mean probability over the frames of each.
+    """Computes the score of each video, the mean probability over its frames.
 
     Args:
       method: n manipulation methods.

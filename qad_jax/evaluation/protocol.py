@@ -1,34 +1,36 @@
-"""The protocol: what is computed from the scores of a split, and how it is said."""
+"""The protocol: what is computed from the scores of a split, and the words that tell it."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from data_builders.files import write_whole
 from qad_jax.evaluation import calibration, metrics
 from qad_jax.evaluation.bootstrap import bootstrap, interval
 from qad_jax.evaluation.calibration import Calibration
 from qad_jax.evaluation.metrics import Array
-from qad_jax.evaluation.scores import Scores, to_csv
-
-Numbers = dict[str, Any]
-
-#: Fields of the numbers of one quality and level, in their order.
-FIELDS = (
-    *(field for name in metrics.NAMES for field in (name, f"{name}_low", f"{name}_high")),
-    "threshold",
-    "undefined",
+from qad_jax.evaluation.results import (
+    CalibrationResult,
+    Difference,
+    Drop,
+    Estimate,
+    Numbers,
+    QualityResult,
+    Report,
+    Summary,
 )
+from qad_jax.evaluation.scores import Scores, to_csv
 
 
 def summarise(
     scores: Scores, *, intervals: bool = True, chosen: Calibration | None = None
-) -> dict[str, Any]:
+) -> Summary:
     """Computes the numbers of each quality, their mean over qualities, and of each method.
 
     Args:
@@ -37,31 +39,26 @@ def summarise(
       chosen: Thresholds and temperatures from a validation split.
 
     Returns:
-      A dictionary of this form.
-      `{"qualities": {name: {"frames": n, "videos": n, "frame": {...}, "video": {...},
-      "calibration": {...}}}, "mean": {...}, "methods": {method: {name: ...}}, "drop": {...},
-      "identities": n, "bootstrap": n}`, each `{...}` with `FIELDS`; what is not defined is None,
-      and "undefined" says why. "mean" is of the frame level, with the interval of the mean.
-      "methods" holds each fake method against all reals, where there are several. "drop" is of
-      the frame and video AUC from the first quality to the weakest.
+      The numbers; a number that is not defined is None, and `undefined` says why.
     """
     videos = scores.videos()
     frame = _Level(scores, intervals, _thresholds(scores, chosen, "threshold"))
     video = _Level(videos, intervals, _thresholds(scores, chosen, "video_threshold"))
-    report: dict[str, Any] = {
-        "qualities": _qualities(scores, videos, frame, video),
-        "mean": frame.mean(),
-        "methods": _methods(scores, videos, intervals, chosen),
-        "drop": _drop(scores.qualities, frame, video),
-        "identities": len(set(scores.identity)),
-        "bootstrap": len(frame.draws["auc"]),
-    }
+    qualities = _qualities(scores, videos, frame, video)
     for i, quality in enumerate(scores.qualities):
         known = chosen.qualities.get(quality) if chosen else None
-        report["qualities"][quality]["calibration"] = _calibration(
+        calibrated = _calibration(
             scores.label, scores.score[:, i], known.temperature if known else None
         )
-    return report
+        qualities[quality] = dataclasses.replace(qualities[quality], calibration=calibrated)
+    return Summary(
+        qualities=qualities,
+        mean=frame.mean(),
+        methods=_methods(scores, videos, intervals, chosen),
+        drop=_drop(scores.qualities, frame, video),
+        identities=len(set(scores.identity)),
+        bootstrap=len(frame.draws["auc"]),
+    )
 
 
 def _thresholds(scores: Scores, chosen: Calibration | None, field: str) -> list[float | None]:
@@ -82,38 +79,48 @@ class _Level:
             self.draws = bootstrap(
                 scores.label, scores.score, scores.identity, thresholds=thresholds
             )
-        self.each: list[Numbers] = []
-        for i, (column, threshold) in enumerate(zip(columns, thresholds, strict=True)):
-            draws = {name: drawn[:, i] for name, drawn in self.draws.items()}
-            found: Numbers = dict(metrics.numbers(scores.label, column, threshold))
-            found["threshold"] = metrics.THRESHOLD if threshold is None else threshold
-            found["undefined"] = metrics.why_undefined(scores.label, column)
-            self.each.append(self._with_intervals(found, draws))
+        self.each = [
+            self._numbers(
+                metrics.numbers(scores.label, column, threshold),
+                {name: drawn[:, i] for name, drawn in self.draws.items()},
+                threshold=metrics.THRESHOLD if threshold is None else threshold,
+                undefined=metrics.why_undefined(scores.label, column),
+            )
+            for i, (column, threshold) in enumerate(zip(columns, thresholds, strict=True))
+        ]
 
-    def _with_intervals(self, found: Numbers, draws: Mapping[str, Array]) -> Numbers:
-        for name in metrics.NAMES:
-            low, high = None, None
-            if found[name] is not None:
-                low, high = interval(draws[name])
-            found[f"{name}_low"], found[f"{name}_high"] = low, high
-        if self._people == 1 and metrics.ALL not in found["undefined"]:
-            found["undefined"] = {**found["undefined"], "intervals": "one identity only"}
-        return {field: found[field] for field in FIELDS}
+    def _numbers(
+        self,
+        values: Mapping[str, float | None],
+        draws: Mapping[str, Array],
+        *,
+        threshold: float | None,
+        undefined: Mapping[str, str],
+    ) -> Numbers:
+        if self._people == 1 and metrics.ALL not in undefined:
+            undefined = {**undefined, "intervals": "one identity only"}
+        estimates = {
+            name: Estimate(None) if value is None else Estimate(value, *interval(draws[name]))
+            for name, value in values.items()
+        }
+        return Numbers(**estimates, threshold=threshold, undefined=undefined)
 
     def mean(self) -> Numbers:
-        found: Numbers = {
-            name: _mean([numbers[name] for numbers in self.each]) for name in metrics.NAMES
+        values = {
+            name: _mean([getattr(numbers, name).value for numbers in self.each])
+            for name in metrics.NAMES
         }
-        found["threshold"] = None  # each quality has its own
-        missing = [n["undefined"] for n in self.each if n["auc"] is None]
-        found["undefined"] = missing[0] if len(missing) == len(self.each) else {}
-        left_out = "of the qualities for which it is defined"
-        if 0 < len(missing) < len(self.each):
-            found["undefined"] = {"mean": left_out}
-        defined = [i for i, numbers in enumerate(self.each) if numbers["auc"] is not None]
+        without_auc = [n.undefined for n in self.each if n.auc.value is None]
+        undefined: Mapping[str, str] = {}
+        if len(without_auc) == len(self.each):
+            undefined = without_auc[0]
+        elif without_auc:
+            undefined = {"mean": "of the qualities for which it is defined"}
+        defined = [i for i, numbers in enumerate(self.each) if numbers.auc.value is not None]
         columns = defined or list(range(len(self.each)))
         draws = {name: drawn[:, columns].mean(axis=1) for name, drawn in self.draws.items()}
-        return self._with_intervals(found, draws)
+        # Each quality has a threshold of its own.
+        return self._numbers(values, draws, threshold=None, undefined=undefined)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -121,26 +128,28 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _qualities(scores: Scores, videos: Scores, frame: _Level, video: _Level) -> dict[str, Any]:
+def _qualities(
+    scores: Scores, videos: Scores, frame: _Level, video: _Level
+) -> dict[str, QualityResult]:
     return {
-        quality: {
-            "frames": len(scores.label),
-            "videos": len(videos.label),
-            "frame": frame.each[i],
-            "video": video.each[i],
-        }
+        quality: QualityResult(
+            frames=len(scores.label),
+            videos=len(videos.label),
+            frame=frame.each[i],
+            video=video.each[i],
+        )
         for i, quality in enumerate(scores.qualities)
     }
 
 
 def _methods(
     scores: Scores, videos: Scores, with_intervals: bool, chosen: Calibration | None
-) -> dict[str, Any]:
+) -> dict[str, dict[str, QualityResult]]:
     """Each fake method against all reals, where there are reals and several methods."""
     fake = {m for m, label in zip(scores.method, scores.label, strict=True) if label == 1}
     if len(fake) < 2 or (scores.label == 1).all():
         return {}
-    found = {}
+    results = {}
     for method in sorted(fake):
         part, part_videos = (
             level.take(np.flatnonzero((np.array(level.method) == method) | (level.label == 0)))
@@ -150,28 +159,31 @@ def _methods(
             _Level(level, with_intervals, _thresholds(scores, chosen, field))
             for level, field in ((part, "threshold"), (part_videos, "video_threshold"))
         )
-        found[method] = _qualities(part, part_videos, frame, video)
-    return found
+        results[method] = _qualities(part, part_videos, frame, video)
+    return results
 
 
-def _drop(qualities: Sequence[str], frame: _Level, video: _Level) -> dict[str, Any] | None:
+def _drop(qualities: Sequence[str], frame: _Level, video: _Level) -> Drop | None:
     """How much AUC the weakest quality loses against the first; None where that is not defined."""
-    aucs = [numbers["auc"] for numbers in frame.each]
-    known = [i for i, auc in enumerate(aucs) if auc is not None]
-    if len(known) < 2:
+    aucs = {i: n.auc.value for i, n in enumerate(frame.each) if n.auc.value is not None}
+    if len(aucs) < 2:
         return None
-    first = known[0]
-    weakest = min(known, key=lambda i: aucs[i])
-    found: dict[str, Any] = {"from": qualities[first], "to": qualities[weakest]}
-    for name, level in (("frame", frame), ("video", video)):
+    first = min(aucs)
+    weakest = min(aucs, key=lambda i: aucs[i])
+
+    def difference(level: _Level) -> Difference:
         draws = level.draws["auc"]
         low, high = interval(draws[:, first] - draws[:, weakest])
-        difference = level.each[first]["auc"] - level.each[weakest]["auc"]
-        found[name] = {"difference": difference, "low": low, "high": high}
-    return found
+        before, after = level.each[first].auc.value, level.each[weakest].auc.value
+        lost = None if before is None or after is None else before - after
+        return Difference(lost, low, high)
+
+    return Drop(qualities[first], qualities[weakest], difference(frame), difference(video))
 
 
-def _calibration(labels: Any, probabilities: Any, temperature: float | None) -> dict[str, Any]:
+def _calibration(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, temperature: float | None
+) -> CalibrationResult:
     """ECE as it is and after the temperature; None where scores are not probabilities."""
     p = np.asarray(probabilities, np.float64)
     before = after = None
@@ -180,7 +192,7 @@ def _calibration(labels: Any, probabilities: Any, temperature: float | None) -> 
         if temperature is not None:
             scaled = calibration.scaled(p, temperature)
             after = calibration.expected_calibration_error(labels, scaled)
-    return {"temperature": temperature, "ece_before": before, "ece_after": after}
+    return CalibrationResult(temperature, before, after)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -193,40 +205,32 @@ def span(low: float | None, high: float | None) -> str:
     return "n/a" if low is None or high is None else f"{percent(low)} to {percent(high)}"
 
 
-def headline(report: Mapping[str, Any]) -> str:
-    """Which quality is weakest and by how much, in a sentence."""
-    qualities = report["qualities"]
-    drop = report["drop"]
+def headline(report: Report) -> str:
+    """A sentence that names the weakest quality and what it loses."""
+    summary = report.summary
+    drop = summary.drop
     if drop is None:
-        defined = [q for q, entry in qualities.items() if entry["frame"]["auc"] is not None]
-        if defined:
-            numbers = qualities[defined[0]]["frame"]
-            return (
-                f"Frame AUC at {defined[0]} is {percent(numbers['auc'])} % (95 % interval "
-                f"{span(numbers['auc_low'], numbers['auc_high'])}); there is no other quality to "
-                "compare it with."
-            )
-        reasons = sorted({r for e in qualities.values() for r in e["frame"]["undefined"].values()})
-        return f"AUC is not defined: {'; '.join(reasons)}."
-    first, weakest, found = drop["from"], drop["to"], drop["frame"]
-    weak = qualities[weakest]["frame"]
-    if first == weakest:
-        return f"No quality is weaker than {first}, with a frame AUC of {percent(weak['auc'])} %."
+        for quality, result in summary.qualities.items():
+            auc = result.frame.auc
+            if auc.value is not None:
+                return (
+                    f"Frame AUC at {quality} is {percent(auc.value)} % (95 % interval "
+                    f"{span(auc.low, auc.high)}); there is no other quality to compare it with."
+                )
+        return f"AUC is not defined: {'; '.join(sorted(summary.undefined()))}."
+    weakest = percent(summary.qualities[drop.weakest].frame.auc.value)
+    if drop.first == drop.weakest:
+        return f"No quality is weaker than {drop.first}, which has a frame AUC of {weakest} %."
+    lost = drop.frame
     text = (
-        f"The weakest quality is {weakest}: frame AUC {percent(weak['auc'])} %, "
-        f"{percent(found['difference'])} points below {first}"
+        f"The weakest quality is {drop.weakest}: frame AUC {weakest} %, "
+        f"{percent(lost.difference)} points below {drop.first}"
     )
-    if found["low"] is None:
-        return f"{text} (no interval: {_no_interval(report)})."
-    sure = found["low"] > 0
-    return (
-        f"{text} (95 % interval {span(found['low'], found['high'])})"
-        f"{'' if sure else ', which may be chance'}."
-    )
-
-
-def _no_interval(report: Mapping[str, Any]) -> str:
-    return "one identity only" if report["identities"] < 2 else "none was computed"
+    if lost.low is None:
+        reason = "one identity only" if summary.identities < 2 else "none was computed"
+        return f"{text} (no interval: {reason})."
+    chance = "" if lost.low > 0 else "; the difference may be chance"
+    return f"{text} (95 % interval {span(lost.low, lost.high)}){chance}."
 
 
 #: Titles of the numbers in tables.
@@ -241,42 +245,49 @@ TITLES = {
 }
 
 
-def table(report: Mapping[str, Any]) -> str:
+def table(report: Report) -> str:
     """Renders a report for a terminal; rates in percent."""
+    summary = report.summary
     heads = {name: max(7, len(title) + 1) for name, title in TITLES.items() if name != "auc"}
-    wide = max(8, *(len(name) + 1 for name in (*report["qualities"], *report["methods"])))
+    wide = max(8, *(len(name) + 1 for name in (*summary.qualities, *summary.methods)))
 
     def row(name: str, level: str, numbers: Numbers, count: str) -> str:
-        ends = span(numbers["auc_low"], numbers["auc_high"]).replace(" to ", "-")
-        cells = [f"{percent(numbers[key]):>{width}}" for key, width in heads.items()]
+        estimates = numbers.estimates()
+        ends = span(numbers.auc.low, numbers.auc.high).replace(" to ", "-")
+        cells = [f"{percent(estimates[key].value):>{width}}" for key, width in heads.items()]
         return (
-            f"{name:<{wide}} {level:<6}{count:>7}{percent(numbers['auc']):>7} {ends:>11}"
+            f"{name:<{wide}} {level:<6}{count:>7}{percent(numbers.auc.value):>7} {ends:>11}"
             + "".join(cells)
         )
 
-    step = "" if report["step"] is None else f", step {report['step']}"
+    step = "" if report.step is None else f", step {report.step}"
     lines = [
-        f"{report['dataset']} {report['split']}{step}",
+        f"{report.dataset} {report.split}{step}",
         f"{'quality':<{wide}} {'level':<6}{'n':>7}{'AUC':>7} {'95 %':>11}"
         + "".join(f"{TITLES[name]:>{width}}" for name, width in heads.items()),
     ]
-    for quality, entry in report["qualities"].items():
-        lines.append(row(quality, "frame", entry["frame"], str(entry["frames"])))
-        lines.append(row("", "video", entry["video"], str(entry["videos"])))
-    lines.append(row("mean", "frame", report["mean"], ""))
-    for method, entries in report["methods"].items():
+    for quality, result in summary.qualities.items():
+        lines.append(row(quality, "frame", result.frame, str(result.frames)))
+        lines.append(row("", "video", result.video, str(result.videos)))
+    lines.append(row("mean", "frame", summary.mean, ""))
+    for method, results in summary.methods.items():
         lines.append(f"{method} against the reals")
-        for quality, entry in entries.items():
-            lines.append(row(quality, "frame", entry["frame"], str(entry["frames"])))
-    reasons = {
+        for quality, result in results.items():
+            lines.append(row(quality, "frame", result.frame, str(result.frames)))
+    reasons = [
         f"not defined at {quality}: {reason}"
-        for quality, entry in report["qualities"].items()
-        for reason in entry["frame"]["undefined"].values()
-    }
+        for reason, qualities in summary.undefined().items()
+        for quality in qualities
+    ]
     return "\n".join([*lines, *sorted(reasons)])
 
 
-def write(folder: Path, scores: Scores, report: Mapping[str, Any]) -> None:
+def write(folder: Path, scores: Scores, report: Report) -> None:
     """Writes `scores.csv` and `metrics.json`, each in full or not at all."""
     write_whole(folder / "scores.csv", to_csv(scores))
-    write_whole(folder / "metrics.json", json.dumps(report, indent=2) + "\n")
+    write_whole(folder / "metrics.json", json.dumps(report.as_dict(), indent=2) + "\n")
+
+
+def read(folder: Path) -> Report:
+    """Reads the `metrics.json` that `write` has left in a folder."""
+    return Report.from_dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))

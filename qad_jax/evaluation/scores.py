@@ -1,6 +1,6 @@
-"""Scores of a split: what a model said of every frame at every quality, and its CSV file.
+"""The scores of every frame of a split at every quality, and their CSV file.
 
-The file is the exchange format: other tools' scores are read, ours can be read by them.
+The file is the format of exchange: this project reads the scores of other tools, and they its own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LABELS = {"0": 0, "1": 1, "real": 0, "fake": 1, "0.0": 0, "1.0": 1}
 
 
 class Scores(NamedTuple):
-    """What a model said of a split.
+    """The scores of a split.
 
     Attributes:
       qualities: The k qualities, best first.
@@ -107,10 +107,10 @@ def read(path: Path) -> Scores:
 
     Args:
       path: A CSV file with a header: method, video, frame, label (0, 1, real or fake), score
-        (larger is more likely fake; a probability, for accuracy and calibration to mean
-        anything), and where there are any quality and identity. Without quality there is one,
-        'all'; without identity, each video of a name is taken for a person of its own, which two
-        methods then share. See `COLUMNS` for other names of the columns.
+        (a larger one means that fake is more likely; accuracy and calibration have a meaning for
+        probabilities only), and optionally quality and identity. Without quality there is one,
+        'all'; without identity, each name of a video counts as one person, whom two methods then
+        share. See `COLUMNS` for other names of the columns.
 
     Returns:
       The scores, frames in the order of the file.
@@ -140,7 +140,7 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
         where = f"{path}: row {rows.line_num}"
         if len(row) != len(header):
             raise UserError(f"{where}: {len(row)} values, the header has {len(header)}")
-        # A name comes back with every frame: kept once.
+        # A name comes again with every frame of a video; interning keeps it in memory once.
         method, video = sys.intern(row[place["method"]]), sys.intern(row[place["video"]])
         label = _LABELS.get(row[place["label"]].strip().lower())
         if label is None:
@@ -166,7 +166,7 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
                 "in an earlier row"
             )
         if (index, column) in entries:
-            raise UserError(f"{where}: {method}/{video} frame {frame} is there twice at {quality}")
+            raise UserError(f"{where}: {method}/{video} frame {frame} occurs twice at {quality}")
         entries[index, column] = score
     if not keys:
         raise UserError(f"{path}: holds no scores")
@@ -189,11 +189,11 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
 def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
     place = {}
     for name, aliases in COLUMNS.items():
-        found = [i for i, title in enumerate(header) if title in (name, *aliases)]
-        if len(found) > 1:
+        columns = [i for i, title in enumerate(header) if title in (name, *aliases)]
+        if len(columns) > 1:
             raise UserError(f"{path}: more than one column could be {name!r}")
-        if found:
-            place[name] = found[0]
+        if columns:
+            place[name] = columns[0]
     for name in _NEEDED:
         if name not in place:
             raise UserError(

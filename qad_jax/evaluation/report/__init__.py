@@ -12,36 +12,41 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders.files import write_whole
-from qad_jax.evaluation import metrics, robustness_curves
+from qad_jax.evaluation import robustness_curves
 from qad_jax.evaluation.report import figures, hardest, page
+from qad_jax.evaluation.results import Report
+from qad_jax.evaluation.robustness_curves import Robustness
 from qad_jax.evaluation.scores import Scores
 
 
 def write(
     folder: Path,
-    report: Mapping[str, Any],
+    report: Report,
     scores: Scores,
     *,
     provenance: Mapping[str, Any],
-    pictures: Callable[[int], npt.NDArray[np.uint8]] | None = None,
-    robustness: Mapping[str, Any] | None = None,
+    images: Callable[[int], npt.NDArray[np.uint8]] | None = None,
+    robustness: Robustness | None = None,
 ) -> Path:
     """Writes `report.html`, `figures/*.png` and `metrics.csv`.
 
     Args:
-      folder: Where.
-      report: What `metrics.json` holds.
-      scores: Of the frames.
-      provenance: What made the scores.
-      pictures: Row of `scores` to the `(k, H, W, 3)` crops of the frame, where there are any.
-      robustness: What `robustness.json` holds, where it was measured.
+      folder: Where the files go.
+      report: The numbers.
+      scores: The scores of the frames.
+      provenance: What produced the scores, see `origin.describe`.
+      images: Gives the `(k, H, W, 3)` crops of a row of `scores`, where there are any.
+      robustness: The curves, where they were measured.
 
     Returns:
-      The page.
+      The path of the page.
     """
-    entries = report["qualities"]
-    thresholds = {quality: entry["frame"]["threshold"] for quality, entry in entries.items()}
-    temperatures = {q: entry["calibration"]["temperature"] for q, entry in entries.items()}
+    results = report.summary.qualities
+    thresholds = {quality: result.frame.threshold for quality, result in results.items()}
+    temperatures = {
+        quality: result.calibration.temperature if result.calibration else None
+        for quality, result in results.items()
+    }
     drawn = {
         "ROC curves": [
             figure
@@ -56,7 +61,7 @@ def write(
         write_whole(folder / "figures" / f"{figure.name}.png", figure.png)
     write_whole(folder / "metrics.csv", _rows(report))
     path = folder / "report.html"
-    clips = hardest.choose(scores, pictures)
+    clips = hardest.choose(scores, images)
     notes = {"Robustness": robustness_curves.headline(robustness)} if robustness else {}
     write_whole(
         path,
@@ -65,15 +70,16 @@ def write(
     return path
 
 
-def _rows(report: Mapping[str, Any]) -> str:
+def _rows(report: Report) -> str:
     """The numbers as a table: a row for each method, quality, level and number."""
     lines = io.StringIO()
     rows = csv.writer(lines, lineterminator="\n")
     rows.writerow(["method", "quality", "level", "items", "number", "value", "low", "high"])
-    for method, entries in {"all": report["qualities"], **report["methods"]}.items():
-        for quality, entry in entries.items():
-            for level, items in (("frame", entry["frames"]), ("video", entry["videos"])):
-                for name in metrics.NAMES:
-                    found = (entry[level][f"{name}{end}"] for end in ("", "_low", "_high"))
-                    rows.writerow([method, quality, level, items, name, *found])
+    methods = {"all": report.summary.qualities, **report.summary.methods}
+    for method, results in methods.items():
+        for quality, result in results.items():
+            for level, items, numbers in result.levels():
+                for name, number in numbers.estimates().items():
+                    cells = (number.value, number.low, number.high)
+                    rows.writerow([method, quality, level, items, name, *cells])
     return lines.getvalue()

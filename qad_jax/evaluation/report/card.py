@@ -1,4 +1,4 @@
-"""The model card of a run: what the detector is for, what it was shown, and what it gets wrong.
+"""The model card of a run: its purpose, its data, its numbers and its limits.
 
 Its headings follow Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
 """
@@ -10,37 +10,41 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from data_builders.paired import PairedDatasetBuilder
 from qad_jax.evaluation import protocol, robustness_curves
 from qad_jax.evaluation.protocol import TITLES, percent, span
 from qad_jax.evaluation.report.page import sentences
+from qad_jax.evaluation.results import Estimate, Report
+from qad_jax.evaluation.robustness_curves import Robustness
+
+if TYPE_CHECKING:  # at run time it would import TFDS
+    from data_builders.paired import PairedDatasetBuilder
 
 # Of videos that were skipped, so many are named.
 _NAMED = 5
 
 
 def render(
-    report: Mapping[str, Any],
+    report: Report,
     *,
     dataset: PairedDatasetBuilder,
     trained_on: str | None,
     methods: Sequence[str],
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
-    measured: Mapping[str, Any] | None = None,
+    measured: Robustness | None = None,
 ) -> str:
     """Renders the card.
 
     Args:
-      report: What `metrics.json` of the test split holds.
-      dataset: What it was tested on.
+      report: The numbers of the test split.
+      dataset: The dataset it was tested on.
       trained_on: Full name of the dataset it was trained on; None where that is not known.
       methods: The manipulation methods of the fakes it was tested on.
       config: The configuration it was trained with.
-      provenance: See `origin.describe`.
-      measured: What `robustness.json` holds, where it was measured.
+      provenance: What produced the scores, see `origin.describe`.
+      measured: The curves of robustness, where they were measured.
 
     Returns:
       Markdown.
@@ -49,31 +53,31 @@ def render(
     start = Path(network["pretrained"]).name or "random weights"
     facts = {
         "Network": f"{network['name']}, {config['image_size']} px, {network['dtype']}",
-        "Checkpoint": f"step {report['step']}",
+        "Checkpoint": f"step {report.step}",
         "Trained on": trained_on or "not known: the weights were imported",
         "Training qualities": ", ".join(config["qualities"]) if trained_on else "not known",
         "Started from": start if trained_on else "not known",
         "Versions": provenance["versions"],
         "Commit": provenance.get("commit", "not known"),
     }
-    found = protocol.headline(report)
     sections = {
         "Model": [
-            "A frame-level deepfake detector: a face crop in, the probability that it was "
-            "manipulated out; a video's score is the mean over its frames.",
+            "This is a frame-level deepfake detector. It takes the crop of a face and gives the "
+            "probability that the face was manipulated. The score of a video is the mean over its "
+            "frames.",
             _list(facts),
         ],
         "Intended use": [
             "Research on detecting manipulated faces in compressed video, and comparison with "
             "other detectors on the same data. Not evidence against a person: a score is a "
-            "statistic of pictures, and the false positives below fall on real people. Not for "
-            "faces that were cropped otherwise than described here, nor for wholly generated "
-            "pictures."
+            "statistic of images, and the false positives below fall on real people. Not for "
+            "faces that were cropped in another way than described here, nor for images that were "
+            "generated as a whole."
         ],
         "Data and its terms": _data(dataset),
         "Crops": _crops(dataset),
         "Numbers": [
-            f"Test split of {_text(report['dataset'])}. {_text(found)}",
+            f"Test split of {_text(report.dataset)}. {_text(protocol.headline(report))}",
             *map(_text, sentences(report)),
             _table(report),
             *([_text(robustness_curves.headline(measured))] if measured else []),
@@ -110,15 +114,15 @@ def _data(dataset: PairedDatasetBuilder) -> list[str]:
     path = Path(inspect.getfile(type(dataset))).with_name("README.md")
     if not path.exists():
         if not dataset.NEEDS:
-            return [f"{name} is rendered by this project; nobody is seen in it."]
+            return [f"{name} is rendered by this project; it shows no real person."]
         return [
-            f"{name} is the user's own collection. Its terms are not recorded: those of the "
-            "pictures' sources hold for the weights too, as far as they say so."
+            f"{name} is the user's own collection. Its terms are not recorded. The terms of the "
+            "sources of its images hold for the weights too, as far as they say so."
         ]
     heading, _, rest = path.read_text(encoding="utf-8").partition("\n")
     terms = re.search(r"^## [^\n]*terms\n(.*?)(?=^## |\Z)", rest, flags=re.DOTALL | re.MULTILINE)
-    said = terms[1].strip() if terms else "Its card says nothing of terms."
-    return [f"{name} ({heading.lstrip('# ')}).", said]
+    text = terms[1].strip() if terms else "Its card says nothing of terms."
+    return [f"{name} ({heading.lstrip('# ')}).", text]
 
 
 def _crops(dataset: PairedDatasetBuilder) -> list[str]:
@@ -128,56 +132,57 @@ def _crops(dataset: PairedDatasetBuilder) -> list[str]:
     facts = {name.replace("_", " "): value for name, value in recipe.items()}
     parts = [_list({**facts, "qualities": ", ".join(dataset.qualities)})]
     if known.get("missing_count"):
-        parts.append(f"{known['missing_count']} listed files were not there when it was built.")
+        parts.append(f"{known['missing_count']} listed files were missing when it was built.")
     remade = {q: n for q, n in known.get("reencoded", {}).items() if n}
     if remade:
         counts = ", ".join(f"{_text(quality)} of {n} videos" for quality, n in remade.items())
-        parts.append(f"Made here from a better quality: {counts}.")
+        parts.append(f"The build made these from a better quality: {counts}.")
     if skipped:
         more = len(skipped) - _NAMED
-        parts.append(f"{len(skipped)} videos could not be used and are in no number:")
+        parts.append(f"{len(skipped)} videos could not be used and count in no number:")
         named = [f"- {_text(reason)}" for reason in skipped[:_NAMED]]
         parts.append("\n".join([*named, *([f"- and {more} more"] if more > 0 else [])]))
     else:
-        parts.append("No video was skipped, as far as the dataset's information says.")
+        parts.append("The dataset's information names no video that was skipped.")
     return parts
 
 
-def _table(report: Mapping[str, Any]) -> str:
+def _table(report: Report) -> str:
     lines = [
         f"| quality | level | n | {' | '.join(TITLES.values())} |",
         f"|---|---|---|{'---|' * len(TITLES)}",
     ]
-    for quality, entry in report["qualities"].items():
-        for level, count in (("frame", entry["frames"]), ("video", entry["videos"])):
-            cells = " | ".join(_cell(entry[level], name) for name in TITLES)
+    for quality, result in report.summary.qualities.items():
+        for level, count, numbers in result.levels():
+            estimates = numbers.estimates()
+            cells = " | ".join(_cell(estimates[name]) for name in TITLES)
             lines.append(f"| {_text(quality)} | {level} | {count} | {cells} |")
     return "\n".join(lines)
 
 
-def _cell(numbers: Mapping[str, Any], name: str) -> str:
-    if numbers[name] is None:
+def _cell(estimate: Estimate) -> str:
+    if estimate.value is None:
         return "not defined"
-    ends = span(numbers[f"{name}_low"], numbers[f"{name}_high"])
-    return f"{percent(numbers[name])} ({ends})"
+    return f"{percent(estimate.value)} ({span(estimate.low, estimate.high)})"
 
 
 def _limits(
-    report: Mapping[str, Any],
+    report: Report,
     methods: Sequence[str],
     config: Mapping[str, Any],
     dataset: PairedDatasetBuilder,
 ) -> str:
-    unseen = [quality for quality in report["qualities"] if quality not in config["qualities"]]
+    tested = report.summary.qualities
+    unseen = [quality for quality in tested if quality not in config["qualities"]]
     known = ", ".join(methods) or "none"
     limits = [
-        f"The fakes it was tested on are of {known}. Of other methods these numbers say nothing; "
-        "detectors usually do much worse on them.",
-        f"{report['identities']} identities are few beside the people there are: the intervals "
-        "are of this population, and how far errors differ between groups of people is not known.",
-        "A share of fakes other than the test split's changes what a score means: calibration "
-        "and thresholds hold for data like the validation split.",
-        "Nobody tried to deceive it: pictures made against it are not in the numbers.",
+        f"The fakes it was tested on are of {known}. These numbers say nothing of other methods, "
+        "on which detectors usually do much worse.",
+        f"The test split has {report.summary.identities} identities, which are few. The intervals "
+        "hold for this population; how errors differ between groups of people is not known.",
+        "Calibration and thresholds hold for data like the validation split. Where the share of "
+        "fakes is another one, a score means something else.",
+        "The numbers hold no images that were made to deceive this detector.",
     ]
     if unseen:
         limits.insert(1, f"It was not trained on {', '.join(unseen)}.")

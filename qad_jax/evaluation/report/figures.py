@@ -11,23 +11,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qad_jax.evaluation import calibration, metrics
-from qad_jax.evaluation.robustness_curves import FALLING, TITLES
+from qad_jax.evaluation.robustness_curves import FALLING, TITLES, Robustness
 from qad_jax.evaluation.scores import Scores
 
-# Stands for "the page's text colour" until the SVG is written; in a PNG it is nearly black.
+# This colour stands for the colour of the page's text in an SVG; in a PNG it is nearly black.
 _INK = "#010203"
-# Middle tones, apart from each other without colour too, by the dashes that go with them.
+# Middle tones; the dashes that go with them tell the curves apart without colour, too.
 _COLOURS = ("#2f7fd1", "#e07b00", "#1a9e6b", "#c2448c", "#8a63d2", "#9a8500", "#00a0b0")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)))
 _SIZE = (4.4, 3.3)
 _PIXELS_PER_INCH = 160
-# Points of a curve that are drawn: more cannot be seen, and would make a page of megabytes.
+# The points that are drawn of a curve: more cannot be seen, and make a page of megabytes.
 _POINTS = 400
 _BINS = 30
 
 
 class Figure(NamedTuple):
-    """A figure: what its file and its place on the page are called, and its two forms."""
+    """A figure in its two forms, with the name of its file and its title on the page."""
 
     name: str
     title: str
@@ -97,9 +97,10 @@ def roc(scores: Scores, level: str) -> Figure | None:
         for i, (quality, column) in enumerate(zip(scores.qualities, scores.score.T, strict=True)):
             if metrics.why_undefined(scores.label, column):
                 continue
-            false, true, _ = metrics.roc(scores.label, column)
-            keep = _spread(np.hypot(np.diff(false, prepend=0), np.diff(true, prepend=0)))
-            axes.plot(false[keep], true[keep], label=quality, **_style(i))
+            false_rate, true_rate, _ = metrics.roc(scores.label, column)
+            steps = np.hypot(np.diff(false_rate, prepend=0), np.diff(true_rate, prepend=0))
+            keep = _spread(steps)
+            axes.plot(false_rate[keep], true_rate[keep], label=quality, **_style(i))
             drawn += 1
         if not drawn:
             return None
@@ -118,9 +119,9 @@ def _spread(steps: np.ndarray) -> np.ndarray:
     return np.unique(np.r_[0, np.minimum(wanted, len(steps) - 1), len(steps) - 1])
 
 
-def histograms(scores: Scores, thresholds: Mapping[str, float]) -> list[Figure]:
-    """How the scores of reals and of fakes are spread, a figure for each quality."""
-    made = []
+def histograms(scores: Scores, thresholds: Mapping[str, float | None]) -> list[Figure]:
+    """Histograms of the scores of reals and of fakes, a figure for each quality."""
+    figures = []
     for i, (quality, column) in enumerate(zip(scores.qualities, scores.score.T, strict=True)):
         finite = np.isfinite(column)
         if not finite.any():
@@ -137,13 +138,13 @@ def histograms(scores: Scores, thresholds: Mapping[str, float]) -> list[Figure]:
             axes.axvline(thresholds[quality], color=_INK, linewidth=1, label="threshold")
             axes.legend(loc="best")
             name = f"scores_{i}_{slug(quality)}"
-            made.append(_finished(axes, name, f"Scores of frames at {quality}"))
-    return made
+            figures.append(_finished(axes, name, f"Scores of frames at {quality}"))
+    return figures
 
 
 def reliability(scores: Scores, temperatures: Mapping[str, float | None]) -> list[Figure]:
-    """Share of fakes against the probability that was said, before and after calibration."""
-    made = []
+    """The share of fakes against the predicted probability, before and after calibration."""
+    figures = []
     for when, title in (("before", "as scored"), ("after", "after temperature scaling")):
         with _axes("mean probability of fake", "share of fakes") as axes:
             axes.plot([0, 1], [0, 1], color=_INK, alpha=0.3, linewidth=0.8)
@@ -161,44 +162,53 @@ def reliability(scores: Scores, temperatures: Mapping[str, float | None]) -> lis
             if drawn:
                 axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
                 axes.legend(loc="upper left")
-                made.append(_finished(axes, f"reliability_{when}", f"Reliability, {title}"))
-    return made
+                figures.append(_finished(axes, f"reliability_{when}", f"Reliability, {title}"))
+    return figures
 
 
-def robustness(measured: Mapping[str, Any]) -> list[Figure]:
+def robustness(measured: Robustness) -> list[Figure]:
     """Frame AUC over the strength of each corruption, a curve for each run."""
-    made = []
-    every = [
+    figures = []
+    shown = [
         value
-        for run in measured["runs"]
-        for points in run["curves"].values()
-        for point in (run["clean"], *points)
-        for value in point["frame"].values()
+        for run in measured.runs
+        for aucs in (run.clean, *(point.auc for curve in run.curves.values() for point in curve))
+        for value in (aucs.frame.value, aucs.frame.low, aucs.frame.high)
         if value is not None
     ]
     for name, title in TITLES.items():
-        runs = [(i, run) for i, run in enumerate(measured["runs"]) if run["curves"].get(name)]
         with _axes(title, "frame AUC") as axes:
-            for i, run in runs:
-                points = [p for p in run["curves"][name] if p["frame"]["auc"] is not None]
-                x = [point["strength"] for point in points]
+            for i, run in enumerate(measured.runs):
+                curve = run.curves.get(name)
+                if not curve:
+                    continue
+                points = [point for point in curve if point.auc.frame.value is not None]
                 style = {**_style(i), "marker": "os^Dvx*"[i % 7], "markersize": 3.5}
-                label = f"{run['name']}, step {run['step']}"
-                axes.plot(x, [p["frame"]["auc"] for p in points], label=label, **style)
-                known = [p for p in points if p["frame"]["auc_low"] is not None]
-                ends = [[p["frame"][end] for p in known] for end in ("auc_low", "auc_high")]
-                strengths = [p["strength"] for p in known]
-                axes.fill_between(strengths, *ends, color=_COLOURS[i % 7], alpha=0.15, linewidth=0)
-                clean = run["clean"]["frame"]["auc"]
+                axes.plot(
+                    [point.strength for point in points],
+                    [point.auc.frame.value for point in points],
+                    label=f"{run.name}, step {run.step}",
+                    **style,
+                )
+                bounded = [point for point in points if point.auc.frame.low is not None]
+                axes.fill_between(
+                    [point.strength for point in bounded],
+                    [point.auc.frame.low for point in bounded],
+                    [point.auc.frame.high for point in bounded],
+                    color=_COLOURS[i % 7],
+                    alpha=0.15,
+                    linewidth=0,
+                )
+                clean = run.clean.frame.value
                 if clean is not None:
                     axes.axhline(clean, color=_COLOURS[i % 7], alpha=0.6, linewidth=0.7)
             if not axes.lines:
                 continue
             if name in FALLING:
                 axes.invert_xaxis()
-            # One scale for all: what costs more is to look so.
-            axes.set_ylim(min(every) - 0.01, max(every) + 0.01)
+            # All figures share one scale, so that what costs more looks so.
+            axes.set_ylim(min(shown) - 0.01, max(shown) + 0.01)
             axes.legend(loc="lower left")
-            what = TITLES[name].partition(",")[0]
-            made.append(_finished(axes, f"robustness_{name}", f"AUC under {what}"))
-    return made
+            corruption = title.partition(",")[0]
+            figures.append(_finished(axes, f"robustness_{name}", f"AUC under {corruption}"))
+    return figures

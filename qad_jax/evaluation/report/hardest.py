@@ -26,7 +26,7 @@ class Clip(NamedTuple):
       frame: Index of the frame that is shown.
       qualities: The k qualities.
       scores: k scores of the whole video.
-      pictures: k PNG files of the frame, or None where there are only scores.
+      images: k PNG files of the frame, or None where there are only scores.
     """
 
     method: str
@@ -35,20 +35,20 @@ class Clip(NamedTuple):
     frame: int
     qualities: tuple[str, ...]
     scores: tuple[float, ...]
-    pictures: tuple[bytes, ...] | None
+    images: tuple[bytes, ...] | None
 
 
 def choose(
     scores: Scores,
-    pictures: Callable[[int], npt.NDArray[np.uint8]] | None = None,
+    images: Callable[[int], npt.NDArray[np.uint8]] | None = None,
     count: int = COUNT,
 ) -> list[Clip]:
     """Finds the videos whose mean score over the qualities is furthest from the truth.
 
     Args:
-      scores: Of the frames.
-      pictures: Row of `scores` to `(k, H, W, 3)` RGB pictures.
-      count: How many clips.
+      scores: The scores of the frames.
+      images: Gives the `(k, H, W, 3)` RGB crops of a row of `scores`.
+      count: Number of clips.
 
     Returns:
       The worst first, each with the middle one of its frames.
@@ -64,8 +64,8 @@ def choose(
             rows[key].append(row)
     clips = []
     for i in worst:
-        held = rows[videos.method[i], videos.video[i]]
-        row = held[len(held) // 2]
+        frames = rows[videos.method[i], videos.video[i]]
+        row = frames[len(frames) // 2]
         clips.append(
             Clip(
                 videos.method[i],
@@ -74,7 +74,7 @@ def choose(
                 int(scores.frame[row]),
                 scores.qualities,
                 tuple(float(score) for score in videos.score[i]),
-                None if pictures is None else tuple(encode_png(p) for p in pictures(row)),
+                None if images is None else tuple(encode_png(image) for image in images(row)),
             )
         )
     return clips

@@ -1,4 +1,4 @@
-"""What made a set of scores: code, versions, machine, data."""
+"""What produced a set of scores: code, versions, machine, data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qad_jax.runs.versions import commit, packages
 
 
 def describe(**more: Any) -> dict[str, Any]:
-    """What is known of the code, and more; nothing that is empty."""
+    """Lists the code, its versions and further facts by title; empty facts are left out."""
     versions = ", ".join(f"{package} {version}" for package, version in packages().items())
-    found = {**more, "versions": versions, "commit": commit()}
-    return {name.replace("_", " "): value for name, value in found.items() if value}
+    facts = {**more, "versions": versions, "commit": commit()}
+    return {name.replace("_", " "): value for name, value in facts.items() if value}

@@ -12,6 +12,7 @@ from qad_jax.evaluation import protocol
 from qad_jax.evaluation.protocol import TITLES, percent, span
 from qad_jax.evaluation.report.figures import Figure
 from qad_jax.evaluation.report.hardest import Clip
+from qad_jax.evaluation.results import CalibrationResult, Estimate, Numbers, QualityResult, Report
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --page: #fff; --line: #d5dae0;
@@ -53,7 +54,7 @@ pre { white-space: pre-wrap; background: var(--band); padding: 0.8rem; font-size
 
 
 def render(
-    report: Mapping[str, Any],
+    report: Report,
     *,
     figures: Mapping[str, Sequence[Figure]],
     hardest: Sequence[Clip],
@@ -63,25 +64,28 @@ def render(
     """Renders the page.
 
     Args:
-      report: What `metrics.json` holds.
-      figures: Title of a section: its figures.
+      report: The numbers.
+      figures: The figures of each section, under its title.
       hardest: The clips that were judged worst.
-      provenance: What made the scores.
-      notes: Title of a section: what it says in words.
+      provenance: What produced the scores, see `origin.describe`.
+      notes: A sentence at the head of a section, under its title.
 
     Returns:
       The page. Every name in it is escaped: names of videos are strangers' text.
     """
-    title = f"{report['dataset']}, {report['split']}"
-    step = "" if report["step"] is None else f", step {report['step']}"
+    title = f"{report.dataset}, {report.split}"
+    step = "" if report.step is None else f", step {report.step}"
     parts = [
         f"<h1>{_text(title)}</h1>",
         f'<p class="soft">Evaluation of a deepfake detector{_text(step)}</p>',
         f'<p class="headline">{_text(protocol.headline(report))}</p>',
         *(f"<p>{_text(line)}</p>" for line in sentences(report)),
         "<h2>Every quality</h2>",
-        _table(report["qualities"], "All methods together"),
-        *(_table(entries, f"{name} against the reals") for name, entries in _methods(report)),
+        _table(report.summary.qualities, "All methods together"),
+        *(
+            _table(results, f"{method} against the reals")
+            for method, results in report.summary.methods.items()
+        ),
         "<h2>Calibration</h2>",
         _calibration(report),
     ]
@@ -110,42 +114,40 @@ def _text(value: object) -> str:
     return html.escape(str(value))
 
 
-def sentences(report: Mapping[str, Any]) -> list[str]:
-    """What a reader should know of the numbers, after the headline, in words."""
+def sentences(report: Report) -> list[str]:
+    """What a reader should know of the numbers after the headline, in words."""
+    summary = report.summary
     lines = [
-        f"Intervals are of 95 %, by bootstrap over {report['identities']} identities "
-        f"({report['bootstrap']} draws). A video's score is the mean over its frames. "
-        f"Accuracy and FPR, the share of reals called fake, are at a threshold chosen by: "
-        f"{report['threshold_rule']}."
+        f"Intervals are of 95 %, by bootstrap over {summary.identities} identities "
+        f"({summary.bootstrap} draws). The score of a video is the mean over its frames. Accuracy "
+        "and FPR, the share of real frames or videos that are called fake, are at a threshold. "
+        f"The rule of the threshold is: {report.threshold_rule}."
     ]
-    rates = [
-        (quality, entry["frame"]["fpr_at_threshold"])
-        for quality, entry in report["qualities"].items()
-        if entry["frame"]["fpr_at_threshold"] is not None
-    ]
+    rates = {
+        quality: result.frame.fpr_at_threshold.value
+        for quality, result in summary.qualities.items()
+        if result.frame.fpr_at_threshold.value is not None
+    }
     if rates:
-        worst, rate = max(rates, key=lambda pair: pair[1])
-        lines.append(f"Most reals are wronged at {worst}: {percent(rate)} % of its real frames.")
-    reasons: dict[str, list[str]] = {}
-    for quality, entry in report["qualities"].items():
-        for reason in set(entry["frame"]["undefined"].values()):
-            reasons.setdefault(reason, []).append(quality)
+        quality = max(rates, key=lambda quality: rates[quality])
+        lines.append(
+            f"{quality} has the highest false-positive rate: {percent(rates[quality])} % of its "
+            "real frames are called fake."
+        )
     lines += [
-        f"Not defined at {', '.join(qualities)}: {reason}." for reason, qualities in reasons.items()
+        f"Not defined at {', '.join(qualities)}: {reason}."
+        for reason, qualities in summary.undefined().items()
     ]
     return lines
 
 
-def _methods(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return list(report["methods"].items())
-
-
-def _table(entries: Mapping[str, Any], caption: str) -> str:
+def _table(results: Mapping[str, QualityResult], caption: str) -> str:
     head = "".join(f"<th>{_text(title)}</th>" for title in TITLES.values())
     rows = []
-    for quality, entry in entries.items():
-        for level, count in (("frame", entry["frames"]), ("video", entry["videos"])):
-            cells = "".join(_cell(entry[level], name) for name in TITLES)
+    for quality, result in results.items():
+        for level, count, numbers in result.levels():
+            estimates = numbers.estimates()
+            cells = "".join(_cell(numbers, name, estimates[name]) for name in TITLES)
             name = _text(quality) if level == "frame" else ""
             rows.append(f"<tr><td>{name}</td><td>{level}</td><td>{count}</td>{cells}</tr>")
     return (
@@ -155,34 +157,36 @@ def _table(entries: Mapping[str, Any], caption: str) -> str:
     )
 
 
-def _cell(numbers: Mapping[str, Any], name: str) -> str:
-    if numbers[name] is None:
-        reason = numbers["undefined"].get(name) or next(iter(numbers["undefined"].values()), "")
+def _cell(numbers: Numbers, name: str, estimate: Estimate) -> str:
+    if estimate.value is None:
+        reason = numbers.undefined.get(name) or next(iter(numbers.undefined.values()), "")
         return f'<td title="{_text(reason)}">not defined</td>'
-    ends = span(numbers[f"{name}_low"], numbers[f"{name}_high"])
-    return f'<td>{percent(numbers[name])}<br><span class="low">{ends}</span></td>'
+    ends = span(estimate.low, estimate.high)
+    return f'<td>{percent(estimate.value)}<br><span class="low">{ends}</span></td>'
 
 
-def _calibration(report: Mapping[str, Any]) -> str:
+def _calibration(report: Report) -> str:
     def number(value: float | None) -> str:
         return "not defined" if value is None else f"{value:.3f}"
 
-    rows = "".join(
-        f"<tr><td>{_text(quality)}</td><td></td>"
-        + "".join(
-            f"<td>{number(entry['calibration'][key])}</td>"
-            for key in ("temperature", "ece_before", "ece_after")
+    rows = []
+    for quality, result in report.summary.qualities.items():
+        fitted = result.calibration or CalibrationResult(None, None, None)
+        cells = (
+            fitted.temperature,
+            fitted.ece_before,
+            fitted.ece_after,
+            result.frame.threshold,
+            result.video.threshold,
         )
-        + f"<td>{number(entry['frame']['threshold'])}</td>"
-        f"<td>{number(entry['video']['threshold'])}</td></tr>"
-        for quality, entry in report["qualities"].items()
-    )
+        numbers = "".join(f"<td>{number(value)}</td>" for value in cells)
+        rows.append(f"<tr><td>{_text(quality)}</td><td></td>{numbers}</tr>")
     return (
         '<div class="wide"><table><caption>Temperature fitted on validation; expected '
         "calibration error of frames here, before and after it; thresholds</caption><thead><tr>"
         "<th>quality</th><th></th><th>temperature</th><th>ECE before</th><th>ECE after</th>"
         "<th>threshold, frames</th><th>threshold, videos</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -199,12 +203,11 @@ def _hardest(clips: Sequence[Clip]) -> list[str]:
     parts = ["<h2>Hardest clips</h2>", '<div class="clips">']
     for clip in clips:
         crops = "".join(
-            f"<figure>{_picture(picture)}<figcaption>{_text(quality)} {score:.2f}</figcaption>"
-            "</figure>"
-            for quality, score, picture in zip(
+            f"<figure>{_image(image)}<figcaption>{_text(quality)} {score:.2f}</figcaption></figure>"
+            for quality, score, image in zip(
                 clip.qualities,
                 clip.scores,
-                clip.pictures or (None,) * len(clip.scores),
+                clip.images or (None,) * len(clip.scores),
                 strict=True,
             )
         )
@@ -216,7 +219,7 @@ def _hardest(clips: Sequence[Clip]) -> list[str]:
     return [*parts, "</div>"]
 
 
-def _picture(png: bytes | None) -> str:
+def _image(png: bytes | None) -> str:
     if png is None:
         return ""
     return f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
