@@ -66,19 +66,21 @@ def builder(
     base, _, config = name.partition("/")
     if base not in names():
         raise UserError(f"there is no builder for dataset {name!r}: {nearest(base, names())}")
-    made: type[PairedDatasetBuilder] = importlib.import_module(f"data_builders.{base}").Builder
+    dataset_class: type[PairedDatasetBuilder] = importlib.import_module(
+        f"data_builders.{base}"
+    ).Builder
     given = {"manual_dir": manual_dir, "manifest": manifest}
-    needed: dict[str, Any] = {source: given[source] for source in made.NEEDS}
-    if recipe and made.NEEDS != ("manual_dir",):
+    needed: dict[str, Any] = {source: given[source] for source in dataset_class.NEEDS}
+    if recipe and dataset_class.NEEDS != ("manual_dir",):
         flag = "faces" if "face_source" in recipe else next(iter(recipe))
         raise UserError(f"--{flag}: dataset {base!r} is not made from videos")
-    configs = {known.name for known in made.BUILDER_CONFIGS}
+    configs = {known.name for known in dataset_class.BUILDER_CONFIGS}
     place = str(Path(data_dir).expanduser().absolute()) if str(data_dir) else None
     if not config or config in configs:
-        return made(data_dir=place, config=config or None, **needed, **recipe)
-    built = {} if recipe else _other_recipes(made(data_dir=place, **needed))
+        return dataset_class(data_dir=place, config=config or None, **needed, **recipe)
+    built = {} if recipe else _other_recipes(dataset_class(data_dir=place, **needed))
     if config in built:
-        return made(data_dir=place, config=built[config], **needed)
+        return dataset_class(data_dir=place, config=built[config], **needed)
     known = [*configs, *built]
     raise UserError(
         f"dataset {base!r} has no configuration {config!r}: "
