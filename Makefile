@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test lint docs clean
+.PHONY: quickstart test lint docs wheel-test clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m qad_jax.main --config configs/quickstart.py --workdir $(WORKDIR) \
@@ -22,8 +22,18 @@ docs: .venv/installed-docs
 	$(BIN)/python docs/build.py build/site
 	@echo build/site/index.html
 
+# The tests against the built wheel: outside of the checkout, in an environment of its own.
+wheel-test: .venv/installed-test
+	rm -rf build/wheel && mkdir -p build/wheel/tree
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint requirements.txt "$$(ls build/wheel/*.whl)[test]"
+	cp -r tests pyproject.toml build/wheel/tree
+	cd build/wheel/tree && ../venv/bin/python -m pytest -m 'not checkout'
+
 clean:
-	rm -rf .venv .cache runs
+	rm -rf build .venv .cache runs
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

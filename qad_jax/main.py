@@ -18,6 +18,7 @@ from unittest import mock
 
 from data_builders import command_line
 from data_builders.command_line import UsageError
+from data_builders.errors import UserError
 from qad_jax import configs, cpu
 
 MODES = ("train", "evaluate")
@@ -95,17 +96,24 @@ def _configuration(path: str, fields: Sequence[str], *, debug: bool) -> Any:
     except Exception as error:  # a file of configuration is code, and may fail in any way
         if debug:
             traceback.print_exc()
-        raise UsageError(f"command line: {_explain(error, path)}") from error
+        raise _explained(error, path) from error
     return config
 
 
-def _explain(error: Exception, path: str) -> str:
-    """What to say of fields or a file of configuration that could not be understood."""
+def _explained(error: Exception, path: str) -> UserError:
+    """What is wrong with a file of configuration, or with the fields on the command line."""
     file = path.partition(":")[0]
     frames = traceback.extract_tb(error.__traceback__)
     in_file = any(Path(frame.filename).name == Path(file).name for frame in frames)
+    if isinstance(error, UserError):
+        return error
     if in_file or isinstance(error, SyntaxError | ImportError | OSError):
-        return f"--config: {file}: {type(error).__name__}: {error}"
+        return UserError(f"--config: {file}: {type(error).__name__}: {error}")
+    return UsageError(f"command line: {_field_error(error)}")
+
+
+def _field_error(error: Exception) -> str:
+    """What ml_collections or absl say of a field, in the project's words where they are known."""
     if field := re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error)):
         return f"the configuration has no field {field[2]!r}: did you mean {field[1]!r}?"
     if field := re.fullmatch(r"\W*'?(\w+)\W*", str(error)):

@@ -6,6 +6,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.checkout
+
 #: Of the packages, from top to bottom: a module imports from its own room and from those below.
 ROOMS = [
     ("qad_jax.cli",),

@@ -17,7 +17,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from data_builders.errors import UserError
 from qad_jax import configs, models
-from qad_jax.runs import configuration, flat_saving, placement, resumption
+from qad_jax.runs import flat_saving, placement, resumption
 from qad_jax.runs.state import TrainState
 
 _SCORE = "auc"

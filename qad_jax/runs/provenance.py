@@ -19,6 +19,7 @@ from qad_jax.runs.writer import write_whole
 
 FILE = "run.json"
 
+
 def record_start(workdir: Path, dataset: PairedDatasetBuilder, step: int) -> None:
     """Adds a start, or a resumption, of a run to its `run.json`.
 
