@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test wheel-test lint docs clean
+.PHONY: quickstart test lint docs wheel-test clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m qad_jax.main --config configs/quickstart.py --workdir $(WORKDIR) \
@@ -12,6 +12,15 @@ quickstart: .venv/installed
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest
+
+lint: .venv/installed-test
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+docs: .venv/installed-docs
+	$(BIN)/python docs/build.py build/site
+	@echo build/site/index.html
 
 # The tests against the built wheel: outside of the checkout, in an environment of its own.
 wheel-test: .venv/installed-test
@@ -22,15 +31,6 @@ wheel-test: .venv/installed-test
 		--constraint requirements.txt "$$(ls build/wheel/*.whl)[test]"
 	cp -r tests pyproject.toml build/wheel/tree
 	cd build/wheel/tree && ../venv/bin/python -m pytest -m 'not checkout'
-
-lint: .venv/installed-test
-	$(BIN)/python -m ruff check .
-	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m mypy
-
-docs: .venv/installed-docs
-	$(BIN)/python docs/build.py build/site
-	@echo build/site/index.html
 
 clean:
 	rm -rf build .venv .cache runs

@@ -25,13 +25,14 @@ _CONTENTS = """
 ```{toctree}
 :hidden:
 :caption: Guides
+:glob:
 
-docs/method
 docs/datasets
 docs/training
 docs/evaluation
 docs/comparison
-docs/speed
+docs/method
+docs/*
 ```
 
 ```{toctree}

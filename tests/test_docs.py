@@ -12,6 +12,8 @@ pytestmark = pytest.mark.checkout
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("qad_jax", "data_builders")
 
+pytestmark = pytest.mark.checkout
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):

@@ -11,6 +11,8 @@ import qad_jax
 pytestmark = pytest.mark.checkout
 ROOT = Path(__file__).resolve().parent.parent
 
+pytestmark = pytest.mark.checkout
+
 
 def copied_files() -> list[str]:
     """What the Dockerfile copies from the repository."""
@@ -30,6 +32,14 @@ def test_the_builder_is_sent_what_the_image_copies():
     for source in copied_files():
         last = [p for p in patterns if fnmatch.fnmatch(source, p.removeprefix("!"))][-1]
         assert last.startswith("!"), f".dockerignore leaves out {source}"
+
+
+def test_the_workflow_makes_targets_that_are_there():
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"run: make (\S+)", workflow))
+    assert {"test", "wheel-test", "docs"} <= targets
+    assert targets <= set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
 
 
 def test_citation_has_the_version():
