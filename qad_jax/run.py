@@ -10,7 +10,7 @@ import jax
 import ml_collections
 from absl import logging
 
-from data_builders import build
+from data_builders import build, command_line
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax.evaluation import inference
@@ -143,10 +143,10 @@ def open_dataset(config: ml_collections.ConfigDict, *, may_build: bool) -> Paire
         return dataset
     if not may_build or "manual_dir" in dataset.NEEDS:
         needed = {"data_dir": where.data_dir, **{n: where[n] or n.upper() for n in dataset.NEEDS}}
-        options = " ".join(f"--{option} {value}" for option, value in needed.items() if value)
+        options = [word for option, at in needed.items() if at for word in (f"--{option}", at)]
+        command = command_line.command("python", "-m", "data_builders.build", name, *options)
         raise UserError(
-            f"config.dataset.name: {name} is not built in {dataset.data_path.parent}; run: "
-            f"python -m data_builders.build {name} {options}".rstrip()
+            f"config.dataset.name: {name} is not built in {dataset.data_path.parent}; run: {command}"
         )
     build.prepare(dataset)
     return dataset

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from qad_jax import configs
 from tests.commands import call, tiny
 from tests.conftest import ROOT
 
@@ -78,12 +79,26 @@ def test_without_config_or_workdir():
 
 
 def test_a_dataset_that_is_not_built_names_the_command(arguments, tmp_path, manifest):
-    place = tmp_path / "empty"
+    place = tmp_path / "an empty folder"
     result = call(*arguments, "--mode=evaluate", f"--config.dataset.data_dir={place}")
     assert result.status == 1
-    expected = f"python -m data_builders.build manifest --data_dir {place} --manifest {manifest}"
+    expected = f"python -m data_builders.build manifest --data_dir '{place}' --manifest {manifest}"
     assert expected in result.err
     assert not place.exists()
+
+
+def test_the_folder_of_a_run_is_a_configuration(arguments, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"seed": 7, "awp": {"gamma": 0.5}, "qualities": ["raw"]}')
+    config = configs.load(folder)
+    assert (config.seed, config.awp.gamma, config.qualities) == (7, 0.5, ("raw",))
+    assert config.batch_size == 64  # a field that the file lacks has its default
+    (folder / "config.json").write_text("[]")
+    result = call(f"--workdir={folder}", "--mode=evaluate")
+    assert result.status == 1
+    assert result.err.startswith("error: --config: ")
+    assert "is not the configuration of a run" in result.err
 
 
 def test_evaluating_where_nothing_was_trained(arguments, tmp_path):

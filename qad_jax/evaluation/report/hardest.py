@@ -16,7 +16,7 @@ from qad_jax.evaluation.scores import Scores
 COUNT = 9
 
 
-class Clip(NamedTuple):
+class HardClip(NamedTuple):
     """A video, and one of its frames.
 
     Attributes:
@@ -42,7 +42,7 @@ def choose(
     scores: Scores,
     images: Callable[[int], npt.NDArray[np.uint8]] | None = None,
     count: int = COUNT,
-) -> list[Clip]:
+) -> list[HardClip]:
     """Finds the videos whose mean score over the qualities is furthest from the truth.
 
     Args:
@@ -67,7 +67,7 @@ def choose(
         frames = rows[videos.method[i], videos.video[i]]
         row = frames[len(frames) // 2]
         clips.append(
-            Clip(
+            HardClip(
                 videos.method[i],
                 videos.video[i],
                 LABELS[videos.label[i]],

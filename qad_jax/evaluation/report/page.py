@@ -11,7 +11,7 @@ from typing import Any
 from qad_jax.evaluation import protocol
 from qad_jax.evaluation.protocol import TITLES, percent, span
 from qad_jax.evaluation.report.figures import Figure
-from qad_jax.evaluation.report.hardest import Clip
+from qad_jax.evaluation.report.hardest import HardClip
 from qad_jax.evaluation.results import CalibrationResult, Estimate, Numbers, QualityResult, Report
 
 _STYLE = """
@@ -57,7 +57,7 @@ def render(
     report: Report,
     *,
     figures: Mapping[str, Sequence[Figure]],
-    hardest: Sequence[Clip],
+    hardest: Sequence[HardClip],
     provenance: Mapping[str, Any],
     notes: Mapping[str, str] | None = None,
 ) -> str:
@@ -197,7 +197,7 @@ def _figure(figure: Figure) -> str:
     )
 
 
-def _hardest(clips: Sequence[Clip]) -> list[str]:
+def _hardest(clips: Sequence[HardClip]) -> list[str]:
     if not clips:
         return []
     parts = ["<h2>Hardest clips</h2>", '<div class="clips">']
