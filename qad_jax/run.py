@@ -146,7 +146,8 @@ def open_dataset(config: ml_collections.ConfigDict, *, may_build: bool) -> Paire
         options = [word for option, at in needed.items() if at for word in (f"--{option}", at)]
         command = command_line.command("python", "-m", "data_builders.build", name, *options)
         raise UserError(
-            f"config.dataset.name: {name} is not built in {dataset.data_path.parent}; run: {command}"
+            f"config.dataset.name: {name} is not built in {dataset.data_path.parent}; run: "
+            f"{command}"
         )
     build.prepare(dataset)
     return dataset
