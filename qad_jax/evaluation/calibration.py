@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from data_builders.files import write_json
 from qad_jax.evaluation import metrics
 from qad_jax.evaluation.metrics import Array
 from qad_jax.evaluation.scores import Scores
-from qad_jax.runs.writer import write_whole
 
 #: The rule by which a threshold is chosen, in words.
 RULE = "equal error rate on validation, at the same quality and level"
@@ -160,7 +160,7 @@ def write(path: Path, chosen: Calibration) -> None:
     """Writes what was chosen as JSON, in full or not at all."""
     qualities = {name: quality._asdict() for name, quality in chosen.qualities.items()}
     content: dict[str, Any] = {**chosen._asdict(), "rule": RULE, "qualities": qualities}
-    write_whole(path, json.dumps(content, indent=2) + "\n")
+    write_json(path, content)
 
 
 def read(path: Path, *, step: int) -> Calibration | None:

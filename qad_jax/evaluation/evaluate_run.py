@@ -9,6 +9,7 @@ import jax
 import ml_collections
 
 from data_builders.errors import UserError
+from data_builders.files import write_whole
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import configs
 from qad_jax.evaluation import calibration, protocol, robustness, robustness_curves
@@ -19,7 +20,6 @@ from qad_jax.evaluation.report import write as write_report
 from qad_jax.evaluation.results import Report
 from qad_jax.evaluation.scores import Scores
 from qad_jax.runs import checkpoints, hosts
-from qad_jax.runs.writer import write_whole
 from qad_jax.training.input_pipeline import TupleSource
 
 
