@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test wheel-test clean
+.PHONY: quickstart test lint docs wheel-test clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m qad_jax.main --config configs/quickstart.py --workdir $(WORKDIR) \
@@ -12,6 +12,15 @@ quickstart: .venv/installed
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest
+
+lint: .venv/installed-test
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+docs: .venv/installed-docs
+	$(BIN)/python docs/build.py build/site
+	@echo build/site/index.html
 
 # The tests against the built wheel: outside of the checkout, in an environment of its own.
 wheel-test: .venv/installed-test
@@ -36,4 +45,8 @@ clean:
 
 .venv/installed-test: .venv/installed
 	$(INSTALL) --editable '.[test]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	$(INSTALL) --editable '.[docs]'
 	@touch $@

@@ -27,11 +27,11 @@ import numpy as np
 from absl import logging
 
 from data_builders import build
+from data_builders.files import write_whole
 from data_builders.records import DEFAULT_QUALITIES
 from qad_jax import configs
 from qad_jax.evaluation import inference, protocol
 from qad_jax.runs import checkpoints, configuration
-from qad_jax.runs.writer import write_whole
 from qad_jax.training import loop
 from qad_jax.training.input_pipeline import TupleSource
 

@@ -1,4 +1,4 @@
-"""From video files to clips: which frames, which face, and the qualities that are not on disk."""
+"""From a video file to a clip: its frames, its face, and the qualities that are not on disk."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from data_builders import faces, h264
 from data_builders.errors import UnusableClipError, UserError
 from data_builders.records import Clip, Image
 
-#: A CRF drawn for each video, from the seed: a quality no detector can have learned by heart.
+#: A CRF that is drawn for each video from the seed: no detector was trained on exactly that one.
 RANDOM = "random"
 _RANDOM_CRF = (18, 45)
-#: What is left after a messenger has shrunk and compressed a video, and another has done so again.
+#: The video after one messenger has shrunk and compressed it, and another has compressed it again.
 MESSENGER = "messenger"
 _MESSENGER_SIDE = 480  # px, the shorter side at most
 _MESSENGER_CRFS = (28, 32)
@@ -29,15 +29,15 @@ _MESSENGER_CRFS = (28, 32)
 
 @dataclasses.dataclass(frozen=True)
 class VideoFiles:
-    """One video of a dataset, as it lies on disk.
+    """The files of one video of a dataset.
 
     Attributes:
       method: Manipulation method, 'original' for a real video.
-      video: Name, unique within the method.
-      identity: Who is seen: the target of a fake.
+      video: Name of the video, unique within the method.
+      identity: Who is seen; in a fake, its target.
       label: 'real' or 'fake'.
       files: The qualities on disk, best first.
-      mask: A video that is white where the picture was manipulated, or None.
+      mask: A video that is white where the frames are manipulated, or None.
     """
 
     method: str
@@ -58,12 +58,12 @@ class VideoFiles:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What was found in a folder.
+    """The videos in a folder that the user has downloaded.
 
     Attributes:
       splits: The videos of each split.
-      missing: Files that the official lists name and that are not there.
-      notes: What a person should know of how the folder was read.
+      missing: Videos that the official lists name and that are not there.
+      notes: What the user should know about how the folder was read.
     """
 
     splits: Mapping[str, Sequence[VideoFiles]]
@@ -73,13 +73,13 @@ class Layout:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How clips are cut out of videos; part of what identifies a dataset.
+    """How clips are cut out of videos. It is part of what identifies a dataset.
 
     Attributes:
-      qualities: What the records hold, best first.
-      frames_per_video: How many frames, spread evenly over the video.
+      qualities: Qualities of the records, best first.
+      frames_per_video: Number of frames, spread evenly over the video.
       faces: Where boxes come from, see `data_builders.faces`.
-      seed: Of the CRF of quality 'random'.
+      seed: Seed of the CRF of quality 'random'.
     """
 
     qualities: tuple[str, ...]
@@ -88,7 +88,7 @@ class Recipe:
     seed: int = 0
 
     def describe(self) -> dict[str, Any]:
-        """All of it as JSON values, for the dataset's information and for its name."""
+        """Gives the recipe as JSON values, for the dataset's information and for its name."""
         return {
             "qualities": list(self.qualities),
             "frames_per_video": self.frames_per_video,
@@ -99,7 +99,7 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class ClipSource:
-    """What a worker needs to make one clip."""
+    """All that a worker needs to make one clip."""
 
     files: VideoFiles
     recipe: Recipe
@@ -112,8 +112,8 @@ def check_qualities(qualities: Sequence[str]) -> tuple[str, ...]:
     """Returns the qualities as a tuple.
 
     Raises:
-      UserError: Where one is not 'raw', 'cNN' with a CRF from 1 to 51, 'random' or 'messenger', or
-        is repeated.
+      UserError: One is not 'raw', 'cNN' with a CRF from 1 to 51, 'random' or 'messenger'; or one is
+        repeated; or there is none.
     """
     for quality in qualities:
         if quality not in ("raw", RANDOM, MESSENGER) and not _crf_of(quality):
@@ -132,7 +132,7 @@ def _crf_of(quality: str) -> int | None:
 
 
 def crf_of(source: ClipSource, quality: str) -> int:
-    """The CRF with which a quality of a video is made here."""
+    """Returns the CRF with which a quality of a video is made from the best one."""
     if quality == RANDOM:
         key = f"{source.recipe.seed}/{source.files.method}/{source.files.video}"
         draw = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
@@ -144,14 +144,14 @@ def crf_of(source: ClipSource, quality: str) -> int:
 
 
 def read(source: ClipSource) -> Clip:
-    """Makes a clip: frames spread evenly, the same boxes cut out of every quality.
+    """Makes a clip: frames are spread evenly, and the same boxes are cut out of every quality.
 
-    The boxes are found on the best quality. A quality that is not on disk is made from the whole
-    video of the best one. Frame numbers pair across qualities; where one has fewer frames, the
-    video is taken up to the shorter end.
+    Faces are detected in the best quality. A quality that is not on disk is made from the whole
+    video of the best one. Frames of different qualities pair by index. Where one has fewer frames,
+    the video ends there.
 
     Raises:
-      UnusableClipError: Where a file cannot be read to its end, or no face is found.
+      UnusableClipError: A file cannot be read to its end, or no face was found.
     """
     files, recipe = source.files, source.recipe
     on_disk = {name: files.files[name] for name in recipe.qualities if name in files.files}
@@ -186,44 +186,44 @@ def read(source: ClipSource) -> Clip:
 
 
 def spread(total: int, wanted: int) -> list[int]:
-    """The middles of `wanted` equal parts of a video, or all of its frames where it has fewer."""
+    """Indices of the middles of `wanted` equal parts of a video; all frames where it has fewer."""
     if total <= wanted:
         return list(range(total))
     return [(2 * i + 1) * total // (2 * wanted) for i in range(wanted)]
 
 
 def _pick(frames: Iterator[Image], indices: Sequence[int], path: Path) -> Iterator[Image]:
-    """Frames by index, by decoding in order: seeking is not exact in every file."""
-    wanted, found = set(indices), 0
+    """Yields frames by index. It decodes in order, as seeking is not exact in every file."""
+    wanted, yielded = set(indices), 0
     for index, frame in enumerate(frames):
         if index in wanted:
-            found += 1
+            yielded += 1
             yield frame
-    if found < len(indices):
+    if yielded < len(indices):
         raise UnusableClipError(f"{path}: has fewer frames than it says")
 
 
 def _masks(path: Path, indices: Sequence[int]) -> list[Image]:
-    """The mask of each frame; one that ends before its video keeps its last frame."""
+    """Reads the mask of each frame. A mask that ends before the video keeps its last frame."""
     last = h264.probe(path).frames - 1
-    known = [index for index in indices if index <= last]
-    masks = [mask[..., 0] for mask in _pick(h264.decode(path), known, path)]
+    masked = [index for index in indices if index <= last]
+    masks = [mask[..., 0] for mask in _pick(h264.decode(path), masked, path)]
     if not masks:
         raise UnusableClipError(f"{path}: the mask ends before the first chosen frame")
-    return masks + [masks[-1]] * (len(indices) - len(known))
+    return masks + [masks[-1]] * (len(indices) - len(masked))
 
 
 def _reencoded(path: Path, crf: int, indices: Sequence[int]) -> list[Image]:
-    """Frames of a video compressed anew, whole: a codec looks at neighbouring frames."""
+    """Frames of a video after compression of the whole video: a codec uses neighbouring frames."""
     rate: Fraction = h264.probe(path).rate
     data = h264.encode(_even(h264.decode(path)), crf=crf, fps=rate)
     return list(_pick(h264.decode(data), indices, path))
 
 
 def _sent_on(path: Path, indices: Sequence[int]) -> list[Image]:
-    """Frames of a video made smaller and compressed twice, on the source's pixels again.
+    """Frames of a video that was made smaller and compressed twice.
 
-    The boxes are of the source: a picture that was made smaller is enlarged to its size.
+    The frames are enlarged to the size of the source, because the boxes are in its pixels.
     """
     rate: Fraction = h264.probe(path).rate
     height, width = next(h264.decode(path)).shape[:2]
@@ -243,7 +243,7 @@ def _sent_on(path: Path, indices: Sequence[int]) -> list[Image]:
 
 
 def _even(frames: Iterator[Image]) -> Iterator[npt.NDArray[np.uint8]]:
-    """4:2:0 needs even sides: an odd last row or column is doubled (boxes never reach it)."""
+    """Repeats an odd last row or column, as 4:2:0 needs even sides; boxes do not reach it."""
     for frame in frames:
         odd = [(0, side % 2) for side in frame.shape[:2]]
         yield np.pad(frame, [*odd, (0, 0)], mode="edge")

@@ -46,7 +46,8 @@ class Parser(argparse.ArgumentParser):
     """A parser whose complaint is one line, as every other mistake is, and that knows --debug."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        # A script that relies on the beginning of an option breaks with the next option.
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
         # Suppressed: the parser of a subcommand would reset what was given before it.
         self.add_argument(
             "--debug",
@@ -124,7 +125,7 @@ def describe(error: BaseException) -> str:
     elif isinstance(error, OSError):
         named = error.filename is not None and not isinstance(error.filename, int)
         name = os.fsdecode(error.filename) if named else "input/output"
-        text = f"{name}: {error.strerror or error or type(error).__name__}"
+        text = f"{name}: {error.strerror or str(error) or type(error).__name__}"
     elif isinstance(error, MemoryError):
         text = f"not enough memory: {error}" if str(error) else "not enough memory"
     else:

@@ -1,7 +1,7 @@
-"""H.264 in and out: the compression whose traces this project is about.
+"""H.264: encodes and decodes with the compression that this project is about.
 
-The recipe is the one of FaceForensics++: libx264 with its default preset at a constant rate
-factor, where 23 is ordinary web video, 40 heavily compressed, and 0 loses nothing at all.
+The recipe is that of FaceForensics++: libx264 with its default preset at a constant rate factor
+(CRF). CRF 23 is ordinary web video, 40 is heavy compression, and 0 loses nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import av
 import numpy as np
@@ -24,17 +24,18 @@ _MAX_CRF = 51  # of 8-bit libx264
 
 
 class BrokenVideoError(UnusableClipError):
-    """A video that is no video, or that ends before its own index says it does."""
+    """The file is not a video, or ends before its index says so."""
 
 
 def encode(frames: Iterable[Frame], *, crf: int, fps: int | Fraction = 25) -> bytes:
-    """Encodes frames as an MP4 file in memory, always to the same bytes.
+    """Encodes frames as an MP4 file in memory. The same frames always give the same bytes.
 
     Args:
       frames: `(height, width, 3)` uint8 RGB frames, all of one size.
-      crf: Constant rate factor, 0 to 51. At 0 the frames are kept as RGB and nothing is lost;
-        above it they become 4:2:0 and height and width must be even.
-      fps: Frames a second: the rate control spends fewer bits on frames that are shown shortly.
+      crf: Constant rate factor, 0 to 51. At 0 the frames stay RGB and nothing is lost. Above it
+        they become 4:2:0, so height and width must be even.
+      fps: Frames per second: the rate control spends fewer bits on frames that are shown for a
+        shorter time.
 
     Returns:
       The bytes of the file.
@@ -46,18 +47,16 @@ def encode(frames: Iterable[Frame], *, crf: int, fps: int | Fraction = 25) -> by
         raise ValueError(f"crf must lie between 0 and {_MAX_CRF}, got {crf}")
     file = io.BytesIO()
     shape: tuple[int, ...] | None = None
-    # Bit-exact: without the name and date of the writing library.
+    # Bit-exact: the file has neither the name of the library nor the date.
     with av.open(file, "w", format="mp4", container_options={"fflags": "+bitexact"}) as container:
-        # Above CRF 0 quantisation loses more than the conversion from RGB does; at 0 the
-        # conversion would be the only loss, so there is none.
+        # Above CRF 0, quantisation loses more than the conversion from RGB. At 0 the conversion
+        # would be the only loss, so the frames stay RGB.
         stream = container.add_stream("libx264" if crf else "libx264rgb", rate=fps)
         stream.pix_fmt = "yuv420p" if crf else "rgb24"
-        # The number of slices and the lookahead follow the number of threads, and with them the
-        # bytes: one thread, whatever the machine has.
+        # The number of slices and the lookahead depend on the number of threads, and the bytes on
+        # them: there is one thread on every machine.
         stream.options = {"crf": str(crf), "threads": "1"}
-        if (
-            crf == 0
-        ):  # the preset is then a matter of size alone: 15% more bytes, a third of the time
+        if crf == 0:  # the preset changes no pixel then: 15 % more bytes in a third of the time
             stream.options["preset"] = "ultrafast"
         for frame in frames:
             if shape is None:
@@ -68,11 +67,11 @@ def encode(frames: Iterable[Frame], *, crf: int, fps: int | Fraction = 25) -> by
                 raise ValueError(
                     f"every frame must be uint8 of shape {shape}, got {frame.dtype} {frame.shape}"
                 )
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
             if crf:
-                # Left to the encoder, the conversion gives other chroma now and then.
-                picture = picture.reformat(format="yuv420p")
-            container.mux(stream.encode(picture))
+                # The encoder's own conversion gives other chroma values now and then.
+                image = image.reformat(format="yuv420p")
+            container.mux(stream.encode(image))
         if shape is None:
             raise ValueError("a video needs at least one frame")
         container.mux(stream.encode(None))
@@ -80,14 +79,14 @@ def encode(frames: Iterable[Frame], *, crf: int, fps: int | Fraction = 25) -> by
 
 
 class Facts(NamedTuple):
-    """What a video says of itself: its number of frames, and how many it shows a second."""
+    """Number of frames of a video, and frames per second."""
 
     frames: int
     rate: Fraction
 
 
 def probe(path: str | os.PathLike[str]) -> Facts:
-    """Reads a video's index, or counts its frames where the index does not.
+    """Reads a video's index, and counts the frames where the index does not say how many.
 
     Args:
       path: The file.
@@ -98,15 +97,19 @@ def probe(path: str | os.PathLike[str]) -> Facts:
     """
     try:
         with av.open(os.fspath(path), "r") as file:
-            if not file.streams.video:
-                raise BrokenVideoError(f"{path}: holds no video stream; expected an H.264 video")
-            stream = file.streams.video[0]
+            stream = _video_stream(file, path)
             frames, rate = stream.frames, stream.average_rate or Fraction(25)
     except FileNotFoundError:
         raise
     except av.FFmpegError as error:
         raise _broken(path, error) from error
     return Facts(frames or sum(1 for _ in decode(path)), rate)
+
+
+def _video_stream(file: av.container.InputContainer, name: object) -> Any:
+    if not file.streams.video:
+        raise BrokenVideoError(f"{name}: holds no video stream; expected an H.264 video")
+    return file.streams.video[0]
 
 
 def _broken(name: object, error: av.FFmpegError) -> BrokenVideoError:
@@ -127,10 +130,10 @@ def _check_size(shape: tuple[int, ...], *, even: bool) -> None:
 
 
 def decode(source: bytes | str | os.PathLike[str]) -> Iterator[Frame]:
-    """Yields the frames of a video one after the other.
+    """Yields the frames of a video in order.
 
-    A video cut short by an interrupted download is reported, never taken for a shorter one: its
-    index lists more frames than it holds, or the index itself is missing.
+    A video that an interrupted download has cut is an error and never a shorter video: its index
+    lists more frames than the file holds, or the index is missing.
 
     Args:
       source: A path, or the bytes of a file.
@@ -154,10 +157,10 @@ def decode(source: bytes | str | os.PathLike[str]) -> Iterator[Frame]:
 
 
 def _frames(file: av.container.InputContainer, name: object) -> Iterator[Frame]:
-    if not file.streams.video:
-        raise BrokenVideoError(f"{name}: holds no video stream; expected an H.264 video")
-    stream = file.streams.video[0]
-    stream.codec_context.thread_count = 1  # callers read many videos at a time, a process each
+    stream = _video_stream(file, name)
+    stream.codec_context.thread_count = (
+        1  # callers read many videos at a time, each in its own process
+    )
     packets = decoded = 0
     for packet in file.demux(stream):
         packets += packet.size > 0 and not packet.is_corrupt
@@ -168,7 +171,7 @@ def _frames(file: av.container.InputContainer, name: object) -> Iterator[Frame]:
                 )
             yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
             decoded += 1
-    # Packets and not frames: an edit list may hide frames that are there. 0 is "not known".
+    # Packets are counted and not frames, because an edit list may hide frames. 0 means "not known".
     if packets < stream.frames:
         raise BrokenVideoError(
             f"{name}: ends after {packets} of {stream.frames} frames; fetch the video again"

@@ -1,7 +1,7 @@
 """The builder that turns clips into a dataset of records.
 
-A dataset is a folder with a builder that names its clips (`clip_sources`) and reads one
-(`read_clip`); features, encoding, parallel reading and progress are here.
+Each dataset is a folder with a builder that names its clips (`clip_sources`) and reads one of them
+(`read_clip`). Features, encoding, parallel reading and progress are here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from data_builders.progress import Progress
 from data_builders.records import DEFAULT_QUALITIES, LABELS, Clip, Example
 from data_builders.workers import parallel_map
 
-# The libraries that shape pixels and boxes, stored with each dataset.
+# The libraries on which pixels and boxes depend. Their versions are stored with each dataset.
 _SHAPING = ("av", "jax", "numpy", "opencv-python-headless", "qad-jax", "tensorflow-datasets")
 
 
@@ -42,20 +42,20 @@ class PairedDatasetBuilder(
     tfds.core.GeneratorBasedBuilder,
     skip_registration=True,  # type: ignore[call-arg]
 ):
-    """Base of all builders: subclasses say which clips there are and how one is read.
+    """Base of all builders. A subclass says which clips there are and how one is read.
 
     Records are stored as array_record, which is read by index and without TensorFlow.
     """
 
     VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("1.0.0")
-    #: What the constructor must be told besides where to put the dataset: 'manual_dir',
-    #: 'manifest', or nothing for a dataset that makes itself.
+    #: What the constructor needs besides the place of the dataset: 'manual_dir', 'manifest', or
+    #: nothing for a dataset that is rendered.
     NEEDS: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, file_format: str = "array_record", **kwargs: Any) -> None:
         #: Why each clip that could not be used was left out of this build.
         self.skipped: list[str] = []
-        #: Whether clips are made by an Apache Beam pipeline; else by processes of this machine.
+        #: Whether an Apache Beam pipeline makes the clips; else processes of this machine do.
         self.beam = False
         super().__init__(file_format=file_format, **kwargs)
 
@@ -66,32 +66,32 @@ class PairedDatasetBuilder(
 
     @abc.abstractmethod
     def clip_sources(self) -> Mapping[str, Sequence[Any]]:
-        """Names all clips: for each split what `read_clip` needs to read them, picklable."""
+        """Names the clips of each split: for each clip a picklable value that `read_clip` takes."""
 
     @staticmethod
     @abc.abstractmethod
     def read_clip(source: Any) -> Clip:
-        """Reads one clip. Runs in a worker process: depends on nothing but `source`."""
+        """Reads one clip. It runs in a worker process and depends on nothing but `source`."""
 
     def clip_reader(self) -> Callable[[Any], list[Example] | UnusableClipError]:
-        """What a worker does with a source, picklable: the examples, or why there are none."""
+        """Gives a picklable function from a source to its examples, or to why there are none."""
         return functools.partial(_encoded_examples, self.read_clip)
 
     def check_skipped(self, clips: int) -> None:
-        """Called after each split, with the number of clips tried so far.
+        """Is called after each split, with the number of clips that were tried so far.
 
         Raises:
-          UserError: Where too many of them were skipped; here, where any was.
+          UserError: Too many of them were skipped; in this class, any of them.
         """
         if self.skipped:
             raise UserError(self.skipped[0])
 
     def clips_done(self) -> int:
-        """How many clips of a build under way are done, where that can be seen; here, never."""
+        """Number of clips that a running build has kept; this class keeps none."""
         return 0
 
     def finish(self) -> None:
-        """Called once the dataset is whole; nothing to do here."""
+        """Is called once the dataset is complete; this class does nothing."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self._paired_info()
@@ -114,7 +114,7 @@ class PairedDatasetBuilder(
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        del dl_manager  # nothing is downloaded: the data is rendered, or the user's own
+        del dl_manager  # nothing is downloaded: the data is rendered, or the user has it
         sources = self.clip_sources()
         self.info.metadata["versions"] = {name: version(name) for name in _SHAPING}
         self.skipped = []
@@ -151,7 +151,7 @@ class PairedDatasetBuilder(
         return Path(self.data_path) / f"clips-{split}"
 
     def _process_pipeline_result(self, pipeline_result: Any) -> None:
-        """Called by TFDS when a Beam pipeline is through, before the dataset is taken for whole."""
+        """Is called by TFDS at the end of a Beam pipeline, before the dataset is complete."""
         from data_builders import beam
 
         del pipeline_result

@@ -1,6 +1,6 @@
-"""Clips that are done, kept on disk until the whole dataset is: a killed build goes on from them.
+"""Clips that are done stay on disk until the whole dataset is: a killed build goes on from them.
 
-One file a clip, written whole or not at all, without anything in it that could be executed.
+Each clip has one file, which is written whole or not at all. Nothing in it can be executed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from data_builders.records import Example
 
 
 def staged(folder: Path, name: str, make: Callable[[], list[Example]]) -> list[Example]:
-    """Returns a clip's examples, from disk where they are, else made and put there.
+    """Returns the examples of a clip. Reads them where they are on disk, else makes and keeps them.
 
     Args:
-      folder: Where the files are.
-      name: Tells this clip from the others, and its recipe from other recipes.
+      folder: The folder of the files.
+      name: A text that only this clip, made by this recipe, has.
       make: Makes the examples.
 
     Raises:
-      UserError: Where the folder cannot be written.
+      UserError: The folder cannot be written.
     """
     path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npz"
     if path.exists():
@@ -43,7 +43,7 @@ def staged(folder: Path, name: str, make: Callable[[], list[Example]]) -> list[E
 
 
 def discard(folder: Path) -> None:
-    """Removes the files of a build that is complete."""
+    """Removes the files, once the dataset is complete."""
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -28,7 +28,6 @@ def _parser(prog: str, mode: str | None) -> argparse.ArgumentParser:
     """The parser; `mode` is what a subcommand has settled."""
     parser = command_line.Parser(
         prog=prog,
-        allow_abbrev=False,
         description={
             None: "Trains a detector and evaluates it, or only evaluates it.",
             "train": "Trains a detector, then evaluates its best checkpoint on the test split.",

@@ -26,7 +26,7 @@ def test_counting_cores_and_naming_mistakes_load_nothing():
 
 
 def test_commands_and_files_load_no_arrays():
-    modules = loaded("data_builders.files", "data_builders.progress")
+    modules = loaded("data_builders.files", "data_builders.build")
     assert not (LARGE | {"numpy"}) & modules
 
 

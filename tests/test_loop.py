@@ -138,8 +138,15 @@ def test_going_on_with_other_data_is_refused(run, tmp_path, data_dir):
     assert "name another folder" in result.err
 
 
-@pytest.mark.parametrize("damage", ["empty_step", "params", "config"])
-def test_a_damaged_checkpoint_is_named(run, tmp_path, manifest, data_dir, damage):
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("empty_step", "checkpoints/99: the checkpoint is not complete: it lacks params, "),
+        ("params", f"checkpoints/{STEPS}: the checkpoint is not complete: it lacks params; "),
+        ("config", "config/metadata: is not JSON: "),
+    ],
+)
+def test_a_damaged_checkpoint_is_named(run, tmp_path, manifest, data_dir, damage, message):
     workdir = tmp_path / "damaged"
     shutil.copytree(run[0], workdir)
     newest = workdir / "checkpoints" / str(STEPS)
@@ -150,14 +157,13 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path, manifest, data_dir, damage
         shutil.rmtree(newest / "params")
         arguments += ["--mode=evaluate", f"--step={STEPS}"]
     else:
-        next((newest / "config").glob("metadata")).write_text("{")
+        (newest / "config" / "metadata").write_text("{")
         arguments += ["--mode=evaluate", f"--step={STEPS}"]
     result = call(*arguments)
     lines = [line for line in result.err.splitlines() if line.startswith("error: ")]
     assert result.status == 1
     assert len(lines) == 1
-    assert "damaged or not complete" in lines[0]
-    assert "checkpoints" in lines[0]
+    assert message in lines[0]
 
 
 def test_evaluation_on_other_devices_gives_the_same_scores(run, manifest, data_dir):

@@ -1,6 +1,5 @@
 """The gate of the patches, and the order of the fields in a record's bytes."""
 
-import contextlib
 import subprocess
 import sys
 
@@ -55,11 +54,15 @@ def test_fields_are_in_the_order_of_their_names():
 def test_another_tfds_writes_whole_records_and_is_named(monkeypatch):
     original = example_serializer.ExampleSerializer
     monkeypatch.setattr(patches.importlib.metadata, "version", lambda name: "5.0.1")
-    with contextlib.ExitStack() as stack:
-        with pytest.warns(UserWarning, match="leaves the order of a record's fields to chance"):
-            stack.enter_context(tfds_record_order.in_key_order())
-        assert example_serializer.ExampleSerializer is original
-        assert all(b"field_%02d" % i in serialized() for i in range(20))
+
+    def write():
+        with tfds_record_order.in_key_order():
+            assert example_serializer.ExampleSerializer is original
+            return serialized()
+
+    with pytest.warns(UserWarning, match="leaves the order of a record's fields to chance"):
+        data = write()
+    assert all(b"field_%02d" % i in data for i in range(20))
 
 
 def test_the_gate_imports_no_library():

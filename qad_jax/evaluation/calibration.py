@@ -127,7 +127,7 @@ def reliability(
 def expected_calibration_error(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS
 ) -> float:
-    """The mean over the items of |share of fakes - mean probability| in the bin of each."""
+    """Mean over the items of `|share of fakes - mean probability|` in the bin of each."""
     bars = reliability(labels, probabilities, bins)
     gaps = np.abs(bars.frequency - bars.confidence)
     return float(np.sum(gaps * bars.items) / np.sum(bars.items))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from data_builders.errors import UserError
+from data_builders.patches import orbax_byte_counts, tensorstore_json
 from qad_jax import configs, models
-from qad_jax.runs import flat_saving, placement, resumption
+from qad_jax.runs import placement, resumption
+from qad_jax.runs.checkpoint_errors import OTHER_VERSION, explained
 from qad_jax.runs.state import TrainState
 
 _SCORE = "auc"
@@ -47,20 +49,14 @@ def _manager(directory: Path, *, read_only: bool) -> ocp.CheckpointManager:
     )
 
 
-@contextlib.contextmanager
-def _readable(folder: Path) -> Iterator[None]:
-    """A checkpoint that cannot be read is the user's to remove, not a traceback."""
-    try:
-        yield
-    except (ValueError, KeyError, OSError) as error:
-        raise UserError(
-            f"{folder}: a checkpoint is damaged or not complete; remove its folder to use another"
-        ) from error
-
-
 def _steps(folder: Path) -> list[int]:
-    """Steps of the checkpoints that are whole: a half-written one has not got its name yet."""
+    """Steps of the whole checkpoints: one that is being written has a longer name."""
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
+
+
+def latest_step(workdir: Path) -> int | None:
+    """The newest whole checkpoint of a run, None where there is none; writes nothing."""
+    return max(_steps(workdir / "checkpoints"), default=None)
 
 
 @contextlib.contextmanager
@@ -74,11 +70,13 @@ def _saving(folder: Path) -> Iterator[None]:
         reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None)
         if reason is None:
             raise
-        steps = _steps(folder)
-        safe = f"the newest whole one is step {steps[-1]}" if steps else "there is no whole one"
+        latest = latest_step(folder.parent)
+        safe = (
+            "there is no whole one" if latest is None else f"the newest whole one is step {latest}"
+        )
         raise UserError(
             f"{folder}: cannot save a checkpoint: {reason}; {safe}; mend that, and the same "
-            "command goes on from there"
+            "command continues from there"
         ) from error
 
 
@@ -98,15 +96,15 @@ class Checkpoints:
         """
         self.directory = workdir / "checkpoints"
         self._circumstances = dict(circumstances)
-        flat_saving.keep()
-        with _readable(self.directory):
+        tensorstore_json.remember()
+        orbax_byte_counts.leave_out()
+        with explained(self.directory):
             self._manager = _manager(self.directory, read_only=False)
 
     @property
     def latest(self) -> int | None:
-        """The newest whole checkpoint's step; half-written ones do not count."""
-        steps = _steps(self.directory)
-        return steps[-1] if steps else None
+        """See `latest_step`."""
+        return latest_step(self.directory.parent)
 
     def save(
         self,
@@ -130,6 +128,9 @@ class Checkpoints:
           UserError: Where this or the save before it fails, for instance because the disk is full.
         """
         state = placement.fetch(state)
+        average = {
+            name: ocp.args.StandardSave(tree) for name, tree in _only_if(state.average).items()
+        }
         with _saving(self.directory):
             self._manager.save(
                 step,
@@ -141,7 +142,7 @@ class Checkpoints:
                         {**self._circumstances, "batches": step, "pending": list(pending)}
                     ),
                     config=ocp.args.JsonSave(configs.to_dict(config)),
-                    **_only_if(average=state.average, wrap=ocp.args.StandardSave),
+                    **average,
                 ),
                 metrics=None if auc is None else {_SCORE: auc},
             )
@@ -165,16 +166,16 @@ class Checkpoints:
                 "another folder, and start from their file with config.model.pretrained"
             )
         like = placement.replicated_like(like)
-        with _readable(self.directory / str(step)):
+        trees = {
+            "params": like.params,
+            "batch_stats": like.batch_stats,
+            "opt_state": like.opt_state,
+            **_only_if(average=like.average),
+        }
+        arrays = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
+        with explained(self.directory / str(step), trees, ["data"]):
             restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    params=ocp.args.StandardRestore(like.params),
-                    batch_stats=ocp.args.StandardRestore(like.batch_stats),
-                    opt_state=ocp.args.StandardRestore(like.opt_state),
-                    data=ocp.args.JsonRestore(),
-                    **_only_if(average=like.average, wrap=ocp.args.StandardRestore),
-                ),
+                step, args=ocp.args.Composite(**arrays, data=ocp.args.JsonRestore())
             )
         resumption.check(restored.data, self._circumstances, self.directory.parent)
         state = TrainState(
@@ -203,21 +204,9 @@ class Checkpoints:
             self._manager.close()
 
 
-def _only_if(average: Any, wrap: Callable[[Any], Any]) -> dict[str, Any]:
+def _only_if(average: Any) -> dict[str, Any]:
     """The item of the averaged parameters, where a run has them."""
-    return {} if average is None else {"average": wrap(average)}
-
-
-def latest_step(workdir: Path) -> int | None:
-    """The newest whole checkpoint of a run, None where there is none; writes nothing."""
-    folder = workdir / "checkpoints"
-    if not folder.is_dir():
-        return None
-    with _readable(folder):
-        manager = _manager(folder, read_only=True)
-        step: int | None = manager.latest_step()
-        manager.close()
-    return step
+    return {} if average is None else {"average": average}
 
 
 def save_for_evaluation(
@@ -273,30 +262,35 @@ def restore_step(
         raise UserError(
             f"{directory}: there are no checkpoints; train first, or name another folder"
         )
-    with _readable(folder):
-        manager = _manager(folder, read_only=True)
-        steps = manager.all_steps()
+    steps = _steps(folder)
     if not steps:
         raise UserError(f"{folder}: holds no whole checkpoint; train first, or name another folder")
+    with explained(folder):
+        manager = _manager(folder, read_only=True)
+        best = manager.best_step()
     if step is None:
-        step = manager.best_step() if manager.best_step() is not None else manager.latest_step()
+        step = steps[-1] if best is None else best
     if step not in steps:
-        held = ", ".join(map(str, sorted(steps)))
+        held = ", ".join(map(str, steps))
         raise UserError(f"{folder}: there is no checkpoint of step {step}; there are {held}")
-    with _readable(folder / str(step)):
+    with explained(folder / str(step), jsons=["config"]):
         saved = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
-        config = configs.from_dict(saved.config)
+    config = configs.from_dict(saved.config)
+    try:
         like = placement.replicated_like(abstract_variables(config))
-        # The item of each part; a checkpoint of before there were averages has no such field.
-        items = {name: name for name in like}
-        if config.get("ema_decay"):
-            items["params"] = "average"
-        restored = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                **{items[name]: ocp.args.StandardRestore(tree) for name, tree in like.items()}
-            ),
-        )
+    except (ValueError, TypeError, AttributeError) as error:  # an unknown model, a missing field
+        raise UserError(
+            f"{folder / str(step)}: the checkpoint's configuration is of another version: {error}; "
+            f"{OTHER_VERSION}"
+        ) from error
+    # The item of each part; the configuration of an old run has no `ema_decay`.
+    items = {name: name for name in like}
+    if config.get("ema_decay"):
+        items["params"] = "average"
+    trees = {items[name]: tree for name, tree in like.items()}
+    arrays = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
+    with explained(folder / str(step), trees):
+        restored = manager.restore(step, args=ocp.args.Composite(**arrays))
     manager.close()
     return {name: restored[item] for name, item in items.items()}, config, step
 
@@ -307,7 +301,7 @@ def dataset_of(directory: str | Path, step: int) -> str | None:
     folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
     if not (folder / str(step) / "data").is_dir():
         return None  # converted weights
-    with _readable(folder / str(step)):
+    with explained(folder / str(step), jsons=["data"]):
         manager = _manager(folder, read_only=True)
         saved = manager.restore(step, args=ocp.args.Composite(data=ocp.args.JsonRestore()))
         manager.close()

@@ -11,11 +11,11 @@ from typing import Any
 import ml_collections
 
 from data_builders.errors import UserError, nearest
+from data_builders.files import write_json
 from qad_jax import configs, models
 from qad_jax.losses import ESTIMATORS
-from qad_jax.runs.writer import write_whole
 
-# May differ between a run and its resumption: where things are, and how often one looks.
+# Fields that may differ when a run continues: they say where data is and how often to log.
 _FREE = {
     "dataset.data_dir",
     "dataset.manual_dir",
@@ -62,14 +62,14 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Checks every field whose mistakes would otherwise surface late or never.
+    """Checks every field in which a mistake would show late or never.
 
     Args:
       config: As it came from the config file and the command line.
 
     Returns:
-      A frozen copy, with the qualities as a tuple of names (`raw,c40` on the command line comes as
-      one).
+      A frozen copy, with the qualities as a tuple of names: the command line gives `raw,c40` as
+      one name.
 
     Raises:
       UserError: Naming the field.
@@ -158,7 +158,7 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
 
     Raises:
       UserError: Where the folder belongs to a run of another configuration, naming the fields, or
-        holds other things.
+        holds checkpoints without a configuration.
     """
     path = workdir / "config.json"
     if workdir.exists() and not workdir.is_dir():
@@ -175,25 +175,25 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
         stored = None
     if not isinstance(stored, dict):
         raise UserError(f"{path}: is not a configuration; name another --workdir")
-    theirs, ours = dict(_leaves(stored)), dict(_leaves(configs.to_dict(config)))
+    there, here = dict(_leaves(stored)), dict(_leaves(configs.to_dict(config)))
     different = [
-        f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
-        for name in sorted(theirs.keys() | ours.keys())
-        if theirs.get(name) != ours.get(name) and name not in _FREE
+        f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name) and name not in _FREE
     ]
     if different:
         raise UserError(
             f"--workdir: {workdir} holds a run of another configuration "
-            f"({'; '.join(different)}); name another folder, or restore those fields to go on with "
+            f"({'; '.join(different)}); name another folder, or set those fields back to continue "
             "it"
         )
 
 
 def check_writable(workdir: Path) -> None:
-    """Checks that a run's folder can be made or written into; leaves nothing behind.
+    """Checks that a run's folder can be made or written to; leaves nothing behind.
 
-    Permissions alone do not say it: a disk may be full or read-only. So something is written, to
-    a file without a name.
+    Permissions do not tell whether a disk is full or read-only, so a file without a name is
+    written.
 
     Args:
       workdir: The run's folder, which need not exist.
@@ -202,9 +202,9 @@ def check_writable(workdir: Path) -> None:
       UserError: Naming the folder that cannot be written.
     """
     try:
-        there = next(folder for folder in (workdir, *workdir.parents) if folder.exists())
-        kept = [workdir / name for name in ("checkpoints", "tensorboard")]
-        for folder in (there, *(folder for folder in kept if folder.exists())):
+        nearest_folder = next(path for path in (workdir, *workdir.parents) if path.exists())
+        subfolders = [workdir / name for name in ("checkpoints", "tensorboard")]
+        for folder in (nearest_folder, *(path for path in subfolders if path.exists())):
             with tempfile.TemporaryFile(dir=folder) as probe:
                 probe.write(b"x")
                 probe.flush()
@@ -216,7 +216,7 @@ def check_writable(workdir: Path) -> None:
 
 
 def claim_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
-    """Makes a folder the run's own: writes `config.json` where there is none.
+    """Writes the run's `config.json` where there is none.
 
     Raises:
       UserError: As `check_workdir`, or where the folder cannot be written.
@@ -226,6 +226,6 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
     if path.exists():
         return
     try:
-        write_whole(path, json.dumps(configs.to_dict(config), indent=2) + "\n")
+        write_json(path, configs.to_dict(config))
     except OSError as error:
         raise UserError(f"--workdir: cannot write to {workdir}: {error.strerror}") from error

@@ -22,6 +22,7 @@ from jax.experimental import multihost_utils
 
 from data_builders import progress
 from data_builders.errors import UserError
+from data_builders.patches import exit_before_threads
 from qad_jax.runs import writer
 
 #: Seconds within which the processes must have found each other.
@@ -254,8 +255,7 @@ def abandon(error: BaseException) -> None:
         sys.stderr.flush()
         os._exit(status)
 
-    # atexit comes behind the wait for threads; concurrent.futures has no other way, either.
-    threading._register_atexit(leave)  # type: ignore[attr-defined]
+    exit_before_threads.register(leave)
 
 
 class Progress(progress.Progress):

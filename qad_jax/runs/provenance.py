@@ -1,4 +1,4 @@
-"""What is needed to repeat a run besides its configuration: versions, devices, data, commit."""
+"""What repeating a run needs besides its configuration: versions, devices, data, commit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 import jax
 
 from data_builders.errors import UserError
+from data_builders.files import write_json
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax.runs import versions
-from qad_jax.runs.writer import write_whole
 
 FILE = "run.json"
 
@@ -25,7 +25,7 @@ def record_start(workdir: Path, dataset: PairedDatasetBuilder, step: int) -> Non
 
     The file holds ``{"dataset", "digest", "starts": [...]}``: the digest of each split where the
     dataset knows it (those that `data_builders.build` has built do), and for every start its time,
-    step, command line, versions, devices and commit. What a run was resumed with may differ.
+    step, command line, versions, devices and commit: they may differ from start to start.
 
     Args:
       workdir: The run's folder.
@@ -36,21 +36,21 @@ def record_start(workdir: Path, dataset: PairedDatasetBuilder, step: int) -> Non
       UserError: Where the file cannot be written.
     """
     if jax.process_index():
-        return  # one process writes for all
+        return
     path = workdir / FILE
-    known = {
+    content = {
         "dataset": dataset.info.full_name,
         "digest": dict((dataset.info.metadata or {}).get("digest") or {}),
         "starts": [*_starts(path), _start(step)],
     }
     try:
-        write_whole(path, json.dumps(known, indent=2) + "\n")
+        write_json(path, content)
     except OSError as error:
         raise UserError(f"--workdir: cannot write to {workdir}: {error.strerror}") from error
 
 
 def _starts(path: Path) -> list[Any]:
-    """Those recorded; a file that somebody else made is replaced, it decides nothing."""
+    """The starts recorded so far; nothing depends on them, so a damaged file is replaced."""
     try:
         starts = json.loads(path.read_text())["starts"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -210,13 +210,26 @@ def _items(
     stream: Sequence[int], batch_size: int, rows: slice, seed: int, start: int
 ) -> Iterator[list[tuple[int, bool]]]:
     """Of some rows of each batch, beginning at a batch: the record and whether it is mirrored."""
-    batches = len(stream) // batch_size
+    batches = batches_in(len(stream), batch_size)
     for number in itertools.count(start):
         epoch, batch = divmod(number, batches)
         first = epoch * len(stream) + batch * batch_size
         records = [stream[first + row] for row in range(rows.start, rows.stop)]
         mirrored = np.random.default_rng((seed, number)).integers(2, size=batch_size)[rows] == 1
         yield list(zip(records, mirrored.tolist(), strict=True))
+
+
+def batches_in(tuples: int, batch_size: int) -> int:
+    """Counts the full batches of an epoch.
+
+    Raises:
+      UserError: Where the split is smaller than a batch.
+    """
+    if tuples < batch_size:
+        raise UserError(
+            f"config.batch_size: {batch_size} tuples are more than the {tuples} of the train split"
+        )
+    return tuples // batch_size
 
 
 class TrainBatches(Iterator[Batch]):
@@ -248,11 +261,7 @@ class TrainBatches(Iterator[Batch]):
         Raises:
           UserError: Where the split is smaller than a batch, or does not suit the sampling.
         """
-        if len(source) < batch_size:
-            raise UserError(
-                f"config.batch_size: {batch_size} tuples are more than the {len(source)} of the "
-                "train split"
-            )
+        batches_in(len(source), batch_size)  # raises here, not where the first batch is taken
         rows = rows or slice(0, batch_size)
         stream = ordered(source, sampling, seed)
 

@@ -12,10 +12,10 @@ import ml_collections
 import numpy as np
 import optax
 
-from data_builders.errors import UserError
 from qad_jax import transforms
 from qad_jax.models.layers import HEAD
 from qad_jax.runs import configuration, placement
+from qad_jax.training.input_pipeline import batches_in
 from qad_jax.training.step import GRADIENT_NORM
 
 
@@ -56,12 +56,7 @@ def plan(config: ml_collections.ConfigDict, tuples: int) -> Plan:
     Raises:
       UserError: Where the split is smaller than a batch.
     """
-    epoch = tuples // config.batch_size
-    if not epoch:
-        raise UserError(
-            f"config.batch_size: {config.batch_size} tuples are more than the {tuples} of the "
-            "train split"
-        )
+    epoch = batches_in(tuples, config.batch_size)
     steps = config.num_steps or config.num_epochs * epoch
     head = config.head_only_epochs * epoch
     awp = max(head, config.awp.warmup_epochs * epoch)

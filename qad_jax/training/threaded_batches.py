@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import collections
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from data_builders.workers import available_cores
 
 # Batches under way at the least: one is taken while the next is filled.
 _BATCHES_AHEAD = 2
@@ -41,7 +42,7 @@ def filled(
     Yields:
       `(rows, *shape)` uint8, the caller's own, and what `fill` returned for each item.
     """
-    threads = threads or os.cpu_count() or 1
+    threads = threads or available_cores()
     # A reader takes several items at a time: to hand over one costs as much as to read a small one,
     # and is done under Python's lock, where all wait for each other.
     share = -(-rows // threads)

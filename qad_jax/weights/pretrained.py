@@ -27,10 +27,10 @@ from absl import logging
 
 from data_builders import command_line
 from data_builders.errors import UserError
+from data_builders.files import write_whole
 from qad_jax import configs
 from qad_jax.models import NAMES, create
 from qad_jax.runs import checkpoints, configuration
-from qad_jax.runs.writer import write_whole
 from qad_jax.weights import conversion, torch_file
 
 # Published files by the first digits of their sha256, which are part of their names.
