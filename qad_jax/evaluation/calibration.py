@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data_builders.files import write_whole
+from data_builders.files import write_json
 from qad_jax.evaluation import metrics
 from qad_jax.evaluation.metrics import Array
 from qad_jax.evaluation.scores import Scores
@@ -160,7 +160,7 @@ def write(path: Path, chosen: Calibration) -> None:
     """Writes what was chosen as JSON, in full or not at all."""
     qualities = {name: quality._asdict() for name, quality in chosen.qualities.items()}
     content: dict[str, Any] = {**chosen._asdict(), "rule": RULE, "qualities": qualities}
-    write_whole(path, json.dumps(content, indent=2) + "\n")
+    write_json(path, content)
 
 
 def read(path: Path, *, step: int) -> Calibration | None:

@@ -6,11 +6,8 @@ python -m qad_jax.compare runs/a/evaluation/test/scores.csv other_tool.csv
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
-import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ import numpy.typing as npt
 
 from data_builders import command_line
 from data_builders.errors import UserError
-from data_builders.files import write_whole
+from data_builders.files import write_csv, write_json
 from qad_jax.evaluation import delong, scores
 from qad_jax.evaluation.bootstrap import bootstrap, interval
 from qad_jax.evaluation.comparison import (
@@ -269,16 +266,9 @@ def write(folder: Path, comparison: Comparison) -> None:
         for level, numbers in compared.levels()
     ]
     clips = [dataclasses.astuple(clip) for clip in comparison.clips]
-    content = json.dumps(comparison.as_dict(), indent=2, allow_nan=False) + "\n"
-    write_whole(folder / "comparison.json", content)
-    write_whole(folder / "comparison.csv", _csv(("quality", "level", *FIELDS), rows))
-    write_whole(folder / "clips.csv", _csv(_CLIP_FIELDS, clips))
-
-
-def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = io.StringIO()
-    csv.writer(lines, lineterminator="\n").writerows([header, *rows])
-    return lines.getvalue()
+    write_json(folder / "comparison.json", comparison.as_dict(), allow_nan=False)
+    write_csv(folder / "comparison.csv", ("quality", "level", *FIELDS), rows)
+    write_csv(folder / "clips.csv", _CLIP_FIELDS, clips)
 
 
 def _job(argv: Sequence[str], prog: str) -> str:

@@ -5,7 +5,6 @@ python -m qad_jax.matrix runs/nt runs/celeb runs/ffiw --out matrix
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import io
@@ -19,7 +18,7 @@ import numpy as np
 
 from data_builders import command_line
 from data_builders.errors import UserError
-from data_builders.files import write_whole
+from data_builders.files import write_csv, write_json, write_whole
 from qad_jax.evaluation.protocol import percent, span
 from qad_jax.evaluation.results import LEVELS, Estimate
 
@@ -277,13 +276,9 @@ def heat_map(rows: Sequence[MatrixRow]) -> bytes:
 def write(folder: Path, rows: Sequence[MatrixRow]) -> None:
     """Writes `matrix.csv`, `matrix.json` and `matrix.png`, each whole or not at all."""
     stored = [row.as_dict() for row in rows]
-    lines = io.StringIO()
-    writer = csv.DictWriter(lines, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(stored)
-    content = json.dumps({"rows": stored}, indent=2, allow_nan=False) + "\n"
-    for name, part in (("csv", lines.getvalue()), ("json", content), ("png", heat_map(rows))):
-        write_whole(folder / f"matrix.{name}", part)
+    write_csv(folder / "matrix.csv", FIELDS, ([row[field] for field in FIELDS] for row in stored))
+    write_json(folder / "matrix.json", {"rows": stored}, allow_nan=False)
+    write_whole(folder / "matrix.png", heat_map(rows))
 
 
 def _job(argv: Sequence[str], prog: str) -> str:

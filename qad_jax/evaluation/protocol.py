@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data_builders.files import write_whole
+from data_builders.files import write_json, write_whole
 from qad_jax.evaluation import calibration, metrics
 from qad_jax.evaluation.bootstrap import bootstrap, interval
 from qad_jax.evaluation.calibration import Calibration
@@ -285,7 +285,7 @@ def table(report: Report) -> str:
 def write(folder: Path, scores: Scores, report: Report) -> None:
     """Writes `scores.csv` and `metrics.json`, each in full or not at all."""
     write_whole(folder / "scores.csv", to_csv(scores))
-    write_whole(folder / "metrics.json", json.dumps(report.as_dict(), indent=2) + "\n")
+    write_json(folder / "metrics.json", report.as_dict())
 
 
 def read(folder: Path) -> Report:

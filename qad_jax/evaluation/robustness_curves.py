@@ -5,15 +5,13 @@ This module imports neither JAX nor a dataset.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from data_builders.files import write_whole
+from data_builders.files import write_csv, write_json
 from qad_jax.evaluation.corruptions import CORRUPTIONS
 from qad_jax.evaluation.results import Estimate
 
@@ -178,17 +176,16 @@ def headline(measured: Robustness) -> str:
 
 def write(folder: Path, measured: Robustness) -> None:
     """Writes `robustness.json` and `robustness.csv`."""
-    lines = io.StringIO()
-    rows = csv.writer(lines, lineterminator="\n")
-    rows.writerow(["run", "corruption", "strength", "level", "auc", "low", "high"])
-    for run in measured.runs:
-        for name, curve in run.curves.items():
-            for point in curve:
-                for level, auc in point.auc.levels():
-                    ends = (auc.value, auc.low, auc.high)
-                    rows.writerow([run.name, name, point.strength, level, *ends])
-    write_whole(folder / "robustness.csv", lines.getvalue())
-    write_whole(folder / "robustness.json", json.dumps(measured.as_dict(), indent=2) + "\n")
+    header = ("run", "corruption", "strength", "level", "auc", "low", "high")
+    rows = [
+        (run.name, name, point.strength, level, auc.value, auc.low, auc.high)
+        for run in measured.runs
+        for name, curve in run.curves.items()
+        for point in curve
+        for level, auc in point.auc.levels()
+    ]
+    write_csv(folder / "robustness.csv", header, rows)
+    write_json(folder / "robustness.json", measured.as_dict())
 
 
 def read(folder: Path, *, step: int | None) -> Robustness | None:

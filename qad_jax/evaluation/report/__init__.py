@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from data_builders.files import write_whole
+from data_builders.files import write_csv, write_whole
 from qad_jax.evaluation import robustness_curves
 from qad_jax.evaluation.report import figures, hardest, page
 from qad_jax.evaluation.results import Report
@@ -59,7 +57,8 @@ def write(
     }
     for figure in (figure for section in drawn.values() for figure in section):
         write_whole(folder / "figures" / f"{figure.name}.png", figure.png)
-    write_whole(folder / "metrics.csv", _rows(report))
+    header = ("method", "quality", "level", "items", "number", "value", "low", "high")
+    write_csv(folder / "metrics.csv", header, _rows(report))
     path = folder / "report.html"
     clips = hardest.choose(scores, images)
     notes = {"Robustness": robustness_curves.headline(robustness)} if robustness else {}
@@ -70,16 +69,11 @@ def write(
     return path
 
 
-def _rows(report: Report) -> str:
-    """The numbers as a table: a row for each method, quality, level and number."""
-    lines = io.StringIO()
-    rows = csv.writer(lines, lineterminator="\n")
-    rows.writerow(["method", "quality", "level", "items", "number", "value", "low", "high"])
+def _rows(report: Report) -> Iterator[tuple[Any, ...]]:
+    """A row for each method, quality, level and number."""
     methods = {"all": report.summary.qualities, **report.summary.methods}
     for method, results in methods.items():
         for quality, result in results.items():
             for level, items, numbers in result.levels():
-                for name, number in numbers.estimates().items():
-                    cells = (number.value, number.low, number.high)
-                    rows.writerow([method, quality, level, items, name, *cells])
-    return lines.getvalue()
+                for name, of in numbers.estimates().items():
+                    yield method, quality, level, items, name, of.value, of.low, of.high
