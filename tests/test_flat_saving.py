@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+import types
 
 import pytest
 
+from qad_jax.runs import flat_saving
 from tests.conftest import ROOT
 
 ARRAYS, SAVES = 200, 4
@@ -53,3 +55,12 @@ def test_a_save_keeps_less_than_an_object_for_each_array(kept):
 def test_tensorstore_keeps_several(kept):
     """Where this fails, tensorstore has been mended, and flat_saving.py can go."""
     assert kept[1] > 2 * ARRAYS
+
+
+def test_versions_without_what_is_replaced_are_left_alone(monkeypatch):
+    monkeypatch.setattr(flat_saving, "tensorstore", types.SimpleNamespace())
+    monkeypatch.setattr(flat_saving, "_ORBAX", "orbax.checkpoint.nowhere")
+    flat_saving.keep.__wrapped__()
+    monkeypatch.setattr(flat_saving, "_ORBAX", "json")  # a module without the function
+    flat_saving.keep.__wrapped__()
+    assert not hasattr(json, "get_tensorstore_raw_bytes")

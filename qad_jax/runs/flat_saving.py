@@ -1,7 +1,7 @@
-"""Saving that leaves nothing in memory, until tensorstore lets go of the JSON that it returns.
+"""Saving that leaves nothing in memory, for as long as tensorstore keeps the JSON that it returns.
 
-Tensorstore 0.1.86 keeps a reference to every value of every JSON that it hands to Python. Orbax
-asks it for two: where an array goes, once for each array of each save, and counts of bytes written.
+Tensorstore 0.1.86 keeps a reference to every value of every JSON that it gives to Python. Orbax
+asks for two: where an array goes, once for each array of each save, and counts of bytes written.
 """
 
 from __future__ import annotations
@@ -9,35 +9,46 @@ from __future__ import annotations
 import collections
 import copy
 import functools
+import importlib
 from typing import Any
 
 import tensorstore
-from orbax.checkpoint._src.serialization import tensorstore_utils
 
 _REMEMBERED = 32  # folders; a checkpoint has one for each of its items
+_ORBAX = "orbax.checkpoint._src.serialization.tensorstore_utils"
 
 
 @functools.cache
 def keep() -> None:
-    """Has tensorstore asked once for each folder, and not at all for what only monitoring reads.
+    """Makes orbax ask tensorstore once for each folder, and never for numbers of monitoring only.
 
-    Changes no file. Where a later tensorstore leaks no more, it can go, and its test shows so.
+    It changes no file, and does nothing where another version lacks what it replaces. Its test
+    fails once tensorstore no longer leaks: then this module can go.
     """
-    specification: Any = tensorstore.KvStore.Spec
-    original = specification.to_json
+    specification: Any = getattr(getattr(tensorstore, "KvStore", None), "Spec", None)
+    original = getattr(specification, "to_json", None)
+    if original is not None:
+        specification.to_json = _remembering(original)
+    try:
+        utilities: Any = importlib.import_module(_ORBAX)
+    except ImportError:
+        return
+    if hasattr(utilities, "get_tensorstore_raw_bytes"):
+        utilities.get_tensorstore_raw_bytes = lambda *args, **kwargs: 0
+
+
+def _remembering(original: Any) -> Any:
     known: collections.deque[tuple[Any, Any]] = collections.deque(maxlen=_REMEMBERED)
 
     @functools.wraps(original)
     def to_json(self: Any, *args: Any, **kwargs: Any) -> Any:
         if args or kwargs:
             return original(self, *args, **kwargs)
-        # A list first: another thread may save at the same time.
-        found = next((answer for asked, answer in list(known) if asked == self), None)
-        if found is None:
-            found = original(self)
-            known.append((self, found))
-        return copy.deepcopy(found)
+        # A copy of the deque, because another thread may save at the same time.
+        answer = next((answer for asked, answer in list(known) if asked == self), None)
+        if answer is None:
+            answer = original(self)
+            known.append((self, answer))
+        return copy.deepcopy(answer)
 
-    specification.to_json = to_json
-    if hasattr(tensorstore_utils, "get_tensorstore_raw_bytes"):
-        tensorstore_utils.get_tensorstore_raw_bytes = lambda *args, **kwargs: 0
+    return to_json
