@@ -29,7 +29,7 @@ from data_builders import build
 from data_builders.png import encode_png
 from qad_jax import cpu
 from qad_jax.training.input_pipeline import TrainBatches, TupleSource
-from qad_jax.training.threaded_batches import Pictures
+from qad_jax.training.threaded_batches import Images
 
 QUALITIES = ("raw", "c23", "c40")
 CROP, SIZE = 224, 224
@@ -40,7 +40,7 @@ _JPEG_QUALITIES = (90, 40)
 
 
 def crops(count: int, side: int = CROP) -> Iterator[list[np.ndarray]]:
-    """Pictures (BGR) with the spectrum of photographs, at three qualities."""
+    """Images (BGR) with the spectrum of photographs, at three qualities."""
     rng = np.random.default_rng(0)
     for _ in range(count):
         picture = np.zeros((side, side, 3))
@@ -65,7 +65,7 @@ class _AgainAndAgain(TupleSource):
     def __len__(self) -> int:
         return 100 * super().__len__()
 
-    def fill(self, index: int, row: Pictures, *, mirrored: bool = False) -> dict[str, Any]:
+    def fill(self, index: int, row: Images, *, mirrored: bool = False) -> dict[str, Any]:
         return super().fill(index % super().__len__(), row, mirrored=mirrored)
 
 

@@ -3,8 +3,8 @@
     python -m qad_jax.models.pretrained FILE --out DIR
     python -m qad_jax.models.pretrained DIR --export FILE.safetensors
 
-The first makes a folder that ``--mode evaluate`` takes, the second a state dict for torch's own
-tools. Training reads a file itself: ``--config.model.pretrained=FILE``.
+The first command makes a folder for ``--mode evaluate``, the second a state dict for torch.
+Training reads such a file itself: ``--config.model.pretrained=FILE``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from qad_jax.models import NAMES, create
 from qad_jax.runs import checkpoints, configuration
 from qad_jax.weights import conversion, torch_file
 
-# Published files by the first digits of their sha256, which are part of their names.
+# Models of published files by the first digits of their sha256, which are part of their names.
 PUBLISHED: dict[str, str] = {
     "0676ba61": "resnet50",  # torchvision, IMAGENET1K_V1
     "11ad3fa6": "resnet50",  # torchvision, IMAGENET1K_V2
@@ -58,7 +58,7 @@ class Imported(NamedTuple):
     Attributes:
       name: The model they are for.
       variables: ``{'params', 'batch_stats'}``, float32.
-      dropped: Number of classes of the file's head where it was left out and a new one drawn.
+      dropped: Number of classes of the file's head, where a new head replaced it.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Imported(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """What was taken, in some words."""
+        """What the file gave, in a few words."""
         if self.dropped is None:
             return f"weights of {self.name}, head included"
         return (
@@ -76,20 +76,20 @@ class Imported(NamedTuple):
 
 
 def load(path: str | Path, name: str, *, num_classes: int = 2, seed: int = 0) -> dict[str, Any]:
-    """Reads weights for a model; nothing in the file is run.
+    """Reads weights for a model without running anything from the file.
 
     Args:
-      path: A ``.pth``/``.pt`` of torch, or ``.safetensors``, told apart by their content.
+      path: A ``.pth``/``.pt`` of torch, or a ``.safetensors``; their content tells which.
       name: The model, see `qad_jax.models.create`.
-      num_classes: Width of the head. One of another width is left out, and a new one drawn.
-      seed: Of a new head.
+      num_classes: Width of the head. A new head replaces one of another width.
+      seed: Seed of a new head.
 
     Returns:
       ``{'params', 'batch_stats'}`` for ``create(name, num_classes)``, float32.
 
     Raises:
-      UserError: If the file cannot be read, would run code, or does not fit the model; in the last
-        case the message names every key that is missing, too many, or of another shape.
+      UserError: Where the file cannot be read, would run code, or does not fit the model; in the
+        last case the message names every key that is missing, unknown, or of another shape.
     """
     return read(path, name, num_classes=num_classes, seed=seed).variables
 
@@ -109,21 +109,21 @@ def of_config(config: ml_collections.ConfigDict) -> Imported:
 def read(
     path: str | Path, name: str | None = None, *, num_classes: int = 2, seed: int = 0
 ) -> Imported:
-    """As `load`, and also returns what the file was found to hold.
+    """Reads weights as `load` does, and also returns their model and what happened to the head.
 
     Args:
       path: As for `load`.
-      name: The model; None: ResNet-50 or the EfficientNet-B1 that the file is of.
+      name: The model; None: the ResNet-50 or EfficientNet-B1 that the file holds.
       num_classes: As for `load`.
       seed: As for `load`.
     """
     path = Path(path).expanduser()
     data = _content(path)
     digest = hashlib.sha256(data).hexdigest()[:_DIGITS]
-    said = re.search(r"-([0-9a-f]{8})\.", path.name)
-    if said and said[1] in PUBLISHED and said[1] != digest:
+    named = re.search(r"-([0-9a-f]{8})\.", path.name)
+    if named and named[1] in PUBLISHED and named[1] != digest:
         raise UserError(
-            f"{path}: its name says that its sha256 begins with {said[1]}, but it begins with "
+            f"{path}: its name says that its sha256 begins with {named[1]}, but it begins with "
             f"{digest}; get the file again, or give what you changed another name"
         )
     content, metadata = _tensors(path, data)
@@ -152,22 +152,22 @@ def _content(path: Path) -> bytes:
 
 
 def _tensors(path: Path, data: bytes) -> tuple[Any, Mapping[str, str]]:
-    """The object in a file, and what a safetensors file says of itself."""
+    """The object in a file, and the metadata of a safetensors file."""
     if data[8:9] != b"{" or data.startswith(torch_file.ZIP_MAGIC):
         return torch_file.read(path, data), {}
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return file.get_tensors(), file.metadata() or {}
-    except Exception as error:  # its own type, or one of numpy's for a type that numpy has not
+    except Exception as error:  # an error of safetensors, or of numpy for a type that it lacks
         raise UserError(
             f"{path}: a safetensors file that is damaged or cut off; get the file again"
         ) from error
 
 
 def _hint(path: Path, metadata: Mapping[str, str], digest: str) -> str | None:
-    """Which model the file is of, by what is known or written about it.
+    """The model of a file by its metadata, digest or name; None where they do not tell.
 
-    timm's two EfficientNets have the same tensors: only this tells them apart.
+    timm's two EfficientNets have the same tensors, and only this tells them apart.
     """
     if metadata.get("model") in NAMES:
         return metadata["model"]
@@ -175,24 +175,25 @@ def _hint(path: Path, metadata: Mapping[str, str], digest: str) -> str | None:
         return PUBLISHED[digest]
     texts = [metadata.get("architecture", ""), path.name, path.absolute().parent.name]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        # Beside the files of timm on the hub, all of which have the same name.
+        # Files of timm on the hub all have the same name, but this file beside them.
         texts.insert(1, str(json.loads((path.parent / "config.json").read_text())["architecture"]))
     for text in texts:
-        if found := re.search(
+        if match := re.search(
             r"(?<![a-z])(tf_|timm_)?(efficientnet_(?:b1|tiny))(?![a-z0-9])", text
         ):
-            return f"{found[1] or 'timm_'}{found[2]}"
+            return f"{match[1] or 'timm_'}{match[2]}"
     return None
 
 
 def _name(path: Path, state: Mapping[str, Any], name: str | None, hint: str | None) -> str:
-    """Settles the model, or says by which name it has to be asked for.
+    """Decides on the model of a file.
 
     Raises:
-      UserError: If file and name do not belong together, or no name follows from the file.
+      UserError: Where name and file do not fit, or the file allows several models; the message
+        says which name to use.
     """
-    found = conversion.layout_of_names(state)
-    if found is None:
+    layout = conversion.layout_of_names(state)
+    if layout is None:
         raise UserError(
             f"{path}: none of its tensors is named as in torchvision, efficientnet_pytorch or timm "
             f"(the first is {next(iter(state))!a})"
@@ -202,8 +203,8 @@ def _name(path: Path, state: Mapping[str, Any], name: str | None, hint: str | No
         conversion.TORCHVISION: ["resnet50"],
         conversion.EFFICIENTNET_PYTORCH: [f"efficientnet_{size}"],
         conversion.TIMM: [f"timm_efficientnet_{size}", f"tf_efficientnet_{size}"],
-    }[found]
-    if hint is not None and conversion.layout_of(create(hint)) == found:
+    }[layout]
+    if hint is not None and conversion.layout_of(create(hint)) == layout:
         names = [hint]
     if name is None:
         if len(names) == 1:
@@ -212,8 +213,8 @@ def _name(path: Path, state: Mapping[str, Any], name: str | None, hint: str | No
             f"{path}: timm's efficientnet_b1 and tf_efficientnet_b1 have the same tensors; say "
             f"which it is with --name {' or --name '.join(names)}"
         )
-    fits = conversion.layout_of(create(name)) == found
-    if fits and (found != conversion.TIMM or name in names):
+    fits = conversion.layout_of(create(name)) == layout
+    if fits and (layout != conversion.TIMM or name in names):
         return name
     if fits:
         raise UserError(
@@ -221,7 +222,7 @@ def _name(path: Path, state: Mapping[str, Any], name: str | None, hint: str | No
             f"geometry; use the model name {hint}, or rename the file if it is mistaken"
         )
     raise UserError(
-        f"{path}: has the tensors of {found}, {name} has those of "
+        f"{path}: has the tensors of {layout}, {name} has those of "
         f"{conversion.layout_of(create(name))}; use the model name {' or '.join(names)}"
     )
 
@@ -229,19 +230,19 @@ def _name(path: Path, state: Mapping[str, Any], name: str | None, hint: str | No
 def convert(
     path: Path, out: Path, name: str | None = None, config_file: str | Path | None = None
 ) -> Imported:
-    """Writes the weights of a file as a folder that can be evaluated and restored from.
+    """Writes the weights of a file as a folder that can be evaluated and restored.
 
     Args:
       path: The file.
-      out: The folder; must not exist, or be empty. It is there in full or not at all.
-      name: The model; None: what the file is of.
-      config_file: Configuration to store with it; None: the original project's for the model.
+      out: The folder, which must be empty or not exist. It is made in full or not at all.
+      name: The model; None: the one that the file holds.
+      config_file: Configuration to store; None: that of the original project for the model.
 
     Returns:
       What was read.
 
     Raises:
-      UserError: As `load`, and where there is something in `out`.
+      UserError: As `load`, and where `out` is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out: {out} exists; name a new folder")
@@ -271,13 +272,13 @@ def export(directory: Path, file: Path, step: int | None = None) -> str:
     Args:
       directory: The run's folder.
       file: The safetensors file to make.
-      step: Which checkpoint; None: the best on validation.
+      step: The step of the checkpoint; None: the best on validation.
 
     Returns:
-      What was written, in some words.
+      What was written, in a few words.
 
     Raises:
-      UserError: If there is no such checkpoint, or the file exists.
+      UserError: Where there is no such checkpoint, or the file exists.
     """
     if file.suffix != ".safetensors":
         raise UserError(f"--export: {file}: must end in .safetensors")
@@ -305,7 +306,7 @@ def _job(argv: Sequence[str], prog: str) -> str:
     parser.add_argument("--config", help="with --out: configuration to go with it")
     parser.add_argument("--step", type=int, help="with --export: checkpoint (the best)")
     args = parser.parse_args(argv)
-    logging.set_verbosity(logging.ERROR)  # orbax tells of every folder it looks at
+    logging.set_verbosity(logging.ERROR)  # orbax logs every folder that it reads
     if args.export:
         return export(args.source, args.export, args.step)
     imported = convert(args.source, args.out, args.name, args.config)

@@ -1,9 +1,9 @@
-"""Reads what `torch.save` wrote, without torch and without running anything from the file.
+"""Reads files of `torch.save` without torch, and without running anything from the file.
 
 A `.pth` holds a pickle, and a pickle can call any function that can be imported. Here it can name
-only what is listed below, each of which stands for a function of this file; tensors become views of
-arrays whose bytes lie in the file. Both formats are read: the zip archive (torch 1.6 and later) and
-the sequence of pickles before it.
+only the functions in a list below, and each of them is one of this module. Tensors become views of
+arrays whose bytes are in the file. Both formats are read: the zip archive (torch 1.6 and later) and
+the older sequence of pickles.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ import numpy.typing as npt
 from data_builders.errors import UserError
 
 Array = npt.NDArray[Any]
-# Gives the storage of a key, a type, and a number of elements.
+# Returns the storage for a key, a type and a number of elements.
 _Storages = Callable[[str, np.dtype[Any], int], Array]
 
 ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
-# Hashing deeply nested tuples overflows the stack; a training checkpoint has some thousands.
+# Hashing deeply nested tuples overflows the stack; a training checkpoint has a few thousand tuples.
 _MOST_TUPLES = 20_000
 
 _STORAGES: dict[str, npt.DTypeLike] = {
@@ -48,7 +48,7 @@ _STORAGES: dict[str, npt.DTypeLike] = {
     "BoolStorage": np.bool_,
 }
 _DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8")
-# Found beside the weights in training checkpoints; whatever they hold is thrown away.
+# Training checkpoints have these beside the weights; their contents are dropped.
 _IGNORED = {
     ("argparse", "Namespace"),
     ("numpy", "dtype"),
@@ -67,7 +67,7 @@ class _RefusedError(Exception):
 
 
 class _Function:
-    """What a pickle gets for the name of a function; it can be called, and not changed."""
+    """What a pickle gets for the name of a function: it can call it, but not change it."""
 
     __slots__ = ("_call",)
 
@@ -82,7 +82,7 @@ class _Function:
 
 
 class _Dictionary(dict[Any, Any]):
-    """An OrderedDict; the attributes that torch hangs on a state dict are thrown away."""
+    """An OrderedDict; the attributes that torch gives to a state dict are dropped."""
 
     __slots__ = ()
 
@@ -116,14 +116,14 @@ def _damaged(*args: Any) -> Any:
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Array:
-    """A tensor as a view of its storage, inside which it must lie.
+    """Makes a tensor, a view that must lie within its storage.
 
     Args:
       storage: The storage.
       offset: First element.
       size: Shape, n integers.
       stride: Steps in elements, n integers.
-      *rest: Gradients and hooks, of no use here.
+      *rest: Gradients and hooks, which are not used.
     """
     del rest
     if not isinstance(storage, _Storage) or not all(
@@ -132,7 +132,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Ar
     ):
         raise _DamagedError
     array = storage.array
-    # No more elements than the storage has: an expanded tensor could be of any size.
+    # A tensor must not have more elements than its storage: an expanded one could be of any size.
     if len(size) != len(stride) or len(size) > 32 or math.prod(size) > array.size:
         raise _DamagedError
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
@@ -165,7 +165,7 @@ class _Unpickler(pickle.Unpickler):
             ("torch._utils", "_rebuild_parameter"): _Function(_parameter),
             **{("torch", name): _StorageType(dtype) for name, dtype in _STORAGES.items()},
             **{("torch", name): None for name in _DTYPES},
-            # A class of its own for each file: what a file does to it ends with it.
+            # Each file gets classes of its own, so that what it does to them affects no other.
             **{name: _ignored_class() for name in _IGNORED},
         }
 
@@ -193,10 +193,9 @@ def _ignored_class() -> type:
 
 
 def _unpickle(file: io.BytesIO, storage: _Storages = _damaged) -> Any:
-    """Reads one pickle and leaves the file behind it.
+    """Reads one pickle and leaves the position of the file after it.
 
-    Its opcodes are looked at first: some make the interpreter itself allocate what the file has not
-    got.
+    The opcodes are checked first: some make the interpreter allocate more than the file holds.
     """
     start = file.tell()
     tuples = 0
@@ -213,7 +212,7 @@ def _unpickle(file: io.BytesIO, storage: _Storages = _damaged) -> Any:
 
 
 class _Budget:
-    """Storages together can be no larger than the file that they lie in."""
+    """Limits the size of all storages together to that of the file."""
 
     def __init__(self, size: int) -> None:
         self._left = size
@@ -235,7 +234,7 @@ def _read_zip(data: bytes) -> Any:
 
         def entry(name: str) -> bytes:
             info = archive.getinfo(folder + name)
-            # Stored as it is, as torch does it: nothing can grow on being unpacked.
+            # torch stores entries without compression; others could grow when they are unpacked.
             if info.compress_type != zipfile.ZIP_STORED:
                 raise _DamagedError
             budget.take(info.file_size)
@@ -269,7 +268,7 @@ def _read_legacy(data: bytes) -> Any:
     def storage(key: str, dtype: np.dtype[Any], count: int) -> Array:
         if key not in storages:
             budget.take(count * dtype.itemsize)
-            storages[key] = np.zeros(count, dtype)  # filled below: the numbers come last
+            storages[key] = np.zeros(count, dtype)  # filled below, because the numbers come last
         if (storages[key].dtype, storages[key].size) != (dtype, count):
             raise _DamagedError
         return storages[key]
@@ -290,7 +289,7 @@ def _read_legacy(data: bytes) -> Any:
 
 @contextmanager
 def _explained(path: Path, kind: str) -> Iterator[None]:
-    """Whatever a strange file leads to becomes one line."""
+    """Turns any error of reading a file into one line."""
     try:
         yield
     except _RefusedError as error:
@@ -298,7 +297,9 @@ def _explained(path: Path, kind: str) -> Iterator[None]:
             f"{path}: refused: its pickle names {error}, which reading it would import and run; "
             "only tensors and plain containers are read: have it saved as a state_dict() alone"
         ) from error
-    except Exception as error:  # the unpickler can raise anything on bytes that torch did not write
+    except (
+        Exception
+    ) as error:  # the unpickler may raise any error for bytes that torch did not write
         raise UserError(
             f"{path}: {kind} that is damaged, cut off, or not written by torch.save; get the file "
             "again"
@@ -316,8 +317,8 @@ def read(path: Path, data: bytes) -> Any:
       The object: dictionaries, lists, numbers; tensors as arrays that must not be written to.
 
     Raises:
-      UserError: If the file is not of torch, is damaged, or would run code; in the last case the
-        message has the name of the function.
+      UserError: Where the file is not of torch, is damaged, or would run code; in the last case the
+        message names the function.
     """
     if data.startswith(ZIP_MAGIC):
         with _explained(path, "a zip archive"):
