@@ -1,7 +1,10 @@
 # The two commands of the README; each makes .venv where there is none and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# For the Python in .venv, which is there by the time a recipe asks.
+PINNED = requirements/py$(shell $(BIN)/python -c 'import sys; print("%d%d" % sys.version_info[:2])').txt
+CONSTRAINT = $(if $(wildcard $(PINNED)),--constraint $(PINNED))
 WORKDIR ?= runs/quickstart
 
 .PHONY: quickstart test clean
@@ -19,11 +22,11 @@ clean:
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/installed: .venv/bin/python pyproject.toml requirements.txt
-	@echo "installing (a minute)"
-	$(INSTALL) --editable .
+.venv/installed: .venv/bin/python pyproject.toml $(wildcard requirements/*.txt)
+	@echo "installing (a minute)$(if $(CONSTRAINT),,: the newest versions, as there is no $(PINNED))"
+	$(INSTALL) $(CONSTRAINT) --editable .
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	$(INSTALL) --editable '.[test]'
+	$(INSTALL) $(CONSTRAINT) --editable '.[test]'
 	@touch $@
