@@ -7,7 +7,7 @@ PINNED = requirements/py$(shell $(BIN)/python -c 'import sys; print("%d%d" % sys
 CONSTRAINT = $(if $(wildcard $(PINNED)),--constraint $(PINNED))
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test clean
+.PHONY: quickstart test lint docs wheel-test clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m qad_jax.main --config configs/quickstart.py --workdir $(WORKDIR) \
@@ -16,8 +16,27 @@ quickstart: .venv/installed
 test: .venv/installed-test
 	$(BIN)/python -m pytest
 
+lint: .venv/installed-test
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+docs: .venv/installed-docs
+	$(BIN)/python docs/build.py build/site
+	@echo build/site/index.html
+
+# The tests against the built wheel: outside of the checkout, in an environment of its own.
+wheel-test: .venv/installed-test
+	rm -rf build/wheel && mkdir -p build/wheel/tree
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(BIN)/python -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		$(CONSTRAINT) "$$(ls build/wheel/*.whl)[test]"
+	cp -r tests pyproject.toml build/wheel/tree
+	cd build/wheel/tree && ../venv/bin/python -m pytest -m 'not checkout'
+
 clean:
-	rm -rf .venv .cache runs
+	rm -rf build .venv .cache runs
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -29,4 +48,8 @@ clean:
 
 .venv/installed-test: .venv/installed
 	$(INSTALL) $(CONSTRAINT) --editable '.[test]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	$(INSTALL) $(CONSTRAINT) --editable '.[docs]'
 	@touch $@

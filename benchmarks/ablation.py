@@ -26,12 +26,14 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from configs import quickstart
 from data_builders import build
-from data_builders.paired import DEFAULT_QUALITIES
-from qad_jax import checkpoints, configuration, evaluate, train
-from qad_jax.input_pipeline import TupleSource
-from qad_jax.writer import write_whole
+from data_builders.files import write_whole
+from data_builders.records import DEFAULT_QUALITIES
+from qad_jax import configs
+from qad_jax.evaluation import inference, protocol
+from qad_jax.runs import checkpoints, configuration
+from qad_jax.training import loop
+from qad_jax.training.input_pipeline import TupleSource
 
 TESTED = ("raw", "c23", "c30", "c40", "c45")
 SEEDS = (0, 1, 2)
@@ -66,7 +68,7 @@ class Variant(NamedTuple):
 
     def config(self, seed: int, data_dir: str) -> ml_collections.ConfigDict:
         """The run's configuration: the quickstart's, smaller and shorter."""
-        config = quickstart.get_config()
+        config = configs.load("quickstart")
         config.dataset.name = "synthetic_faces/sweep"
         config.dataset.data_dir = data_dir
         config.dataset.in_memory = True
@@ -103,7 +105,7 @@ class Ablation:
         began = time.monotonic()
         config = variant.config(seed, self._data_dir)
         folder = self.out / "runs" / f"{variant.name}-{seed}"
-        train.train(config, folder, self._dataset)
+        loop.train(config, folder, self._dataset, inference.validator(config, self._dataset))
         lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
         last = [line for line in lines if line["split"] == "validation"][-1]
         entry = {
@@ -122,16 +124,16 @@ class Ablation:
         self, config: ml_collections.ConfigDict, folder: Path, step: int
     ) -> dict[str, float]:
         variables, _ = checkpoints.restore_for_evaluation(folder, step)
-        scores = evaluate.predict(
-            train.predict_step_of(config),
+        scores = inference.predict(
+            inference.predict_step_of(config),
             variables,
             self._test,
             qualities=TESTED,
             batch_size=32,
             label="test",
         )
-        report = evaluate.summarise(scores, intervals=False)
-        return {q: report["qualities"][q]["frame"]["auc"] for q in TESTED}
+        summary = protocol.summarise(scores, intervals=False)
+        return {q: summary.qualities[q].frame.auc.value for q in TESTED}
 
     def validation(self, variant: Variant, seeds: Sequence[int] = SEEDS) -> float:
         """Mean AUC on validation."""

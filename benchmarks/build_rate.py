@@ -17,8 +17,8 @@ from typing import Any
 
 import cv2
 
-from data_builders import faces, video, videos
-from data_builders.synthetic_faces.builder import Source, film
+from data_builders import clips, faces, h264
+from data_builders.synthetic_faces.builder import SyntheticVideo, film
 
 FRAMES, CHOSEN, REPEATS = 96, 32, 3
 
@@ -36,7 +36,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 def main() -> None:
     """Measures and prints."""
-    rendered = film(Source(0, 6, "original", 0, 1))
+    rendered = film(SyntheticVideo(0, 6, "original", 0, 1))
     rendered = (rendered + rendered[::-1]) * (FRAMES // 12)  # to and fro
     frames = [
         cv2.copyMakeBorder(cv2.resize(f, (480, 480)), 0, 0, 80, 80, cv2.BORDER_REPLICATE)
@@ -44,17 +44,17 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "000.mp4"
-        path.write_bytes(video.encode_h264(frames, crf=0))
+        path.write_bytes(h264.encode(frames, crf=0))
         files = {"raw": path}
         for quality, crf in (("c23", 23), ("c40", 40)):
             files[quality] = path.with_name(f"{quality}.mp4")
-            files[quality].write_bytes(video.encode_h264(frames, crf=crf))
-        recipe = videos.Recipe(("raw", "c23", "c40"), CHOSEN)
-        indices = videos.spread(FRAMES, CHOSEN)
+            files[quality].write_bytes(h264.encode(frames, crf=crf))
+        recipe = clips.Recipe(("raw", "c23", "c40"), CHOSEN)
+        indices = clips.spread(FRAMES, CHOSEN)
         chosen = [frames[i] for i in indices]
-        decode = [seconds(lambda p=p: sum(1 for _ in video.decode(p))) for p in files.values()]
+        decode = [seconds(lambda p=p: sum(1 for _ in h264.decode(p))) for p in files.values()]
         detect = seconds(lambda: faces.Detected()("original/000", indices, chosen))
-        encode = sum(seconds(lambda c=crf: video.encode_h264(frames, crf=c)) for crf in (23, 40))
+        encode = sum(seconds(lambda c=crf: h264.encode(frames, crf=c)) for crf in (23, 40))
         print(f"decode  {3 * FRAMES / sum(decode):7.0f} frames a second, raw, c23 and c40")
         print(f"detect  {CHOSEN / detect:7.0f} frames a second")
         print(f"encode  {2 * FRAMES / encode:7.0f} frames a second, CRF 23 and 40")
@@ -63,8 +63,8 @@ def main() -> None:
             # The source is decoded for itself and for each quality made of it; they are, too.
             ({"raw": path}, 2 * decode[0] + sum(decode) + encode + detect),
         ):
-            of = videos.VideoFiles("original", "000", "000", "real", held)
-            whole = seconds(lambda of=of: videos.read(videos.VideoSource(of, recipe)))
+            of = clips.VideoFiles("original", "000", "000", "real", held)
+            whole = seconds(lambda of=of: clips.read(clips.ClipSource(of, recipe)))
             print(
                 f"clip    {FRAMES / whole:7.0f} source frames a second with {', '.join(held)} on "
                 f"disk: {parts / whole:.2f} of the rate of its parts"

@@ -22,11 +22,13 @@ import cv2
 import jax
 import numpy as np
 
-from data_builders.paired import encode_png
-from qad_jax import evaluate, parallel
-from qad_jax.input_pipeline import TupleSource, frames
+from data_builders.png import encode_png
+from qad_jax.evaluation import inference
 from qad_jax.models import create
-from qad_jax.step import make_predict_step
+from qad_jax.runs import placement
+from qad_jax.training import parallel
+from qad_jax.training.input_pipeline import TupleSource, frames
+from qad_jax.training.step import make_predict_step
 
 QUALITIES = ("raw", "c23", "c40")
 
@@ -75,7 +77,7 @@ def main() -> None:
     model = create(args.model, dtype=args.dtype)
     shape = (1, args.image_size, args.image_size, 3)
     init = jax.jit(lambda key: model.init(key, np.zeros(shape, np.float32), train=False))
-    variables = parallel.replicate(dict(init(jax.random.key(0))))
+    variables = placement.replicate(dict(init(jax.random.key(0))))
     step = parallel.pmap_predict(make_predict_step(model))
     source = Rendered(args.records, args.crop, args.image_size)
     batch_size = -(-args.batch_size // parallel.device_count()) * parallel.device_count()
@@ -91,7 +93,7 @@ def main() -> None:
             pass
 
     def score() -> None:
-        evaluate.predict(
+        inference.predict(
             step, variables, source, qualities=QUALITIES, batch_size=batch_size, label="scoring"
         )
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from data_builders import build
 from qad_jax import models
-from qad_jax.input_pipeline import TupleSource
 from qad_jax.losses import ESTIMATORS, hsic
-from qad_jax.step import normalise
+from qad_jax.training.input_pipeline import TupleSource
+from qad_jax.training.step import normalise
 
 SAMPLES, SIZE = 64, 112
 

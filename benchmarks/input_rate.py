@@ -26,10 +26,10 @@ import cv2
 import numpy as np
 
 from data_builders import build
-from data_builders.paired import encode_png
+from data_builders.png import encode_png
 from qad_jax import cpu
-from qad_jax.input_pipeline import TrainBatches, TupleSource
-from qad_jax.reading import Pictures
+from qad_jax.training.input_pipeline import TrainBatches, TupleSource
+from qad_jax.training.threaded_batches import Pictures
 
 QUALITIES = ("raw", "c23", "c40")
 CROP, SIZE = 224, 224

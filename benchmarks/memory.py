@@ -34,11 +34,10 @@ import jax.numpy as jnp
 import ml_collections
 from jax.experimental import topologies
 
-from configs import hkrawp_effnet, hkrawp_resnet
-from qad_jax import cpu, models, transforms
-from qad_jax.step import Batch, Objective, TrainState, losses, make_train_step
+from qad_jax import configs, cpu, models, transforms
+from qad_jax.training.step import Batch, Objective, TrainState, losses, make_train_step
 
-CONFIGS = {"hkrawp_resnet": hkrawp_resnet, "hkrawp_effnet": hkrawp_effnet}
+CONFIGS = ("hkrawp_resnet", "hkrawp_effnet")
 DTYPES = ("float32", "bfloat16")
 CARDS_GB = (16, 24, 40, 80)
 #: Share of a card's memory that is the step's: the rest is the driver's and the allocator's.
@@ -163,7 +162,7 @@ def main() -> None:
     for name, dtype, choice in itertools.product(
         flags.config or CONFIGS, flags.dtype or DTYPES, flags.remat or ("no", "yes")
     ):
-        config, remat = CONFIGS[name].get_config(), choice == "yes"
+        config, remat = configs.load(name), choice == "yes"
         if on:
             tuples = config.batch_size
             fixed = _size(step_and_shapes(config, tuples, dtype, remat)[1])

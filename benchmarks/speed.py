@@ -32,11 +32,11 @@ import jax.numpy as jnp
 import numpy as np
 import start_up
 
-from configs import common
-from qad_jax import cpu, models, parallel, transforms
-from qad_jax.input_pipeline import TrainBatches
-from qad_jax.models import conversion
-from qad_jax.step import (
+from qad_jax import configs, cpu, models, transforms
+from qad_jax.runs import placement
+from qad_jax.training import parallel
+from qad_jax.training.input_pipeline import TrainBatches
+from qad_jax.training.step import (
     Batch,
     Objective,
     TrainState,
@@ -45,13 +45,14 @@ from qad_jax.step import (
     make_train_step,
     normalise,
 )
+from qad_jax.weights import conversion
 
 SIZES = {"resnet50": 224, "efficientnet_b1": 240}
 QUALITIES = 3
 # Losses of the twin against ours, relative or absolute: rounding through fifty layers of each type.
 # HSIC of few tuples of noise is near 0, and nearly all of it rounding in bfloat16.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-1}
-CONFIG = common.get_config()
+CONFIG = configs.load("common")
 
 
 class Twin:
@@ -101,7 +102,7 @@ class Ours:
 
     def __init__(self, name: str, dtype: str, tuples: int) -> None:
         self.name = name
-        self.model = models.create(name, dtype=jnp.dtype(dtype), axis_name=parallel.AXIS)
+        self.model = models.create(name, dtype=jnp.dtype(dtype), axis_name=placement.AXIS)
         rng = np.random.default_rng(0)
         side = SIZES[name]
         shape = (tuples, QUALITIES, side, side, 3)
@@ -130,7 +131,7 @@ class Ours:
         state = conversion.to_torch(self.variables, self.name)
         np.savez(file, settings=json.dumps(settings), **self.batch._asdict(), **state)
 
-    def _objective(self, hsic: bool, model: Any = None, axis: str | None = parallel.AXIS) -> Any:
+    def _objective(self, hsic: bool, model: Any = None, axis: str | None = placement.AXIS) -> Any:
         weights = tuple(CONFIG.hsic.layer_weights)
         return Objective(
             model or self.model,
@@ -155,14 +156,14 @@ class Ours:
             gamma=gamma,
             hsic_weight=CONFIG.hsic.weight,
             weight_decay=CONFIG.weight_decay,
-            axis_name=parallel.AXIS,
+            axis_name=placement.AXIS,
         )
         step = parallel.pmap_train(make_train_step(self._objective(hsic), tx, CONFIG.seed))
         params, stats = (
             jax.tree.map(jnp.copy, self.variables[part]) for part in ("params", "batch_stats")
         )
         state = TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(params))
-        return step, parallel.replicate(state)
+        return step, placement.replicate(state)
 
     def train(self, hsic: bool, gamma: float) -> Callable[..., Any]:
         """A step on the batch of this object, or on another that is on the devices already."""
@@ -177,7 +178,7 @@ class Ours:
 
     def _forward(self) -> Callable[[], Any]:
         step = parallel.pmap_predict(make_predict_step(self.model.clone(axis_name=None)))
-        variables = parallel.replicate(self.variables)
+        variables = placement.replicate(self.variables)
         return lambda: step(variables, parallel.shard(self.batch.images))
 
     def seconds(self, what: str) -> float:

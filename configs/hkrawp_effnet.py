@@ -2,12 +2,12 @@
 
 import ml_collections
 
-from configs import common
+from qad_jax import configs
 
 
 def get_config() -> ml_collections.ConfigDict:
     """EfficientNet-B1 at 240 px, batches of 32 tuples (on four devices originally)."""
-    config = common.get_config()
+    config = configs.load("common")
     config.dataset.name = "face_forensics/neural_textures"
     config.model.name = "efficientnet_b1"
     config.image_size = 240

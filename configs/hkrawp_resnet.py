@@ -2,11 +2,11 @@
 
 import ml_collections
 
-from configs import common
+from qad_jax import configs
 
 
 def get_config() -> ml_collections.ConfigDict:
     """ResNet-50 at 224 px, one device, batches of 64 tuples."""
-    config = common.get_config()
+    config = configs.load("common")
     config.dataset.name = "face_forensics/neural_textures"
     return config

@@ -2,12 +2,12 @@
 
 import ml_collections
 
-from configs import common
+from qad_jax import configs
 
 
 def get_config() -> ml_collections.ConfigDict:
     """A small ResNet at 64 px, trained from scratch on `synthetic_faces`."""
-    config = common.get_config()
+    config = configs.load("common")
     config.model.name = "resnet_small"
     config.image_size = 64
     config.batch_size = 16

@@ -1,4 +1,5 @@
 """How pixels are obtained: source videos and crops become paired, versioned TFDS datasets.
 
-This package never imports jax: it runs in reader and renderer processes.
+No module of this package imports JAX when it is imported, because reader and renderer processes
+need none. Only the face detector (`mtcnn`) uses JAX, and imports it when it is called.
 """

@@ -1,7 +1,7 @@
-"""The same builders as Apache Beam pipelines: clips are elements, for many processes or machines.
+"""The same builders as Apache Beam pipelines: each clip is an element, on any worker.
 
-Needs the extra `beam`. What a pipeline reads and writes must be reachable under the same path by
-every worker, and `data_builders` be installed there.
+This module needs the extra `beam`. Every worker must reach the files that the pipeline reads and
+writes under the same paths, and must have `data_builders` installed.
 """
 
 from __future__ import annotations
@@ -19,37 +19,38 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.runner import create_runner
 
 from data_builders.errors import UnusableClipError, UserError
-from data_builders.paired import Example, available_cores, start_worker
 from data_builders.progress import Progress
+from data_builders.records import Example
+from data_builders.workers import available_cores, start_worker
 
 _SKIPPED, _FAILED = "skipped", "failed"
 _LOOK_EVERY_S = 1.0
 
 
 def options(arguments: Sequence[str]) -> PipelineOptions:
-    """Parses pipeline options; without `--runner`, as many processes as there are cores.
+    """Parses pipeline options. Without `--runner`, there is one process for each core.
 
     Raises:
-      UserError: For an unknown runner, or a value that is not one of an option's.
+      UserError: A runner is unknown, or an option has a wrong value.
     """
     here = ["--runner=DirectRunner", "--direct_running_mode=multi_processing"]
     here += [f"--direct_num_workers={available_cores()}", "--default_sdk_harness_log_level=ERROR"]
     elsewhere = any(argument.partition("=")[0] == "--runner" for argument in arguments)
-    said = io.StringIO()
+    usage = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):  # argparse says it at the end of a page of usage
+        with contextlib.redirect_stderr(usage):  # argparse ends its page of usage with the reason
             parsed = PipelineOptions([*([] if elsewhere else here), *arguments])
             chosen = parsed.view_as(StandardOptions).runner
             parsed.get_all_options()
         create_runner(chosen)
     except (SystemExit, ValueError) as error:
-        reason = said.getvalue().strip().rpartition("error: ")[2] or str(error)
+        reason = usage.getvalue().strip().rpartition("error: ")[2] or str(error)
         raise UserError(f"--beam: pipeline options: {reason}") from error
     return parsed
 
 
 class _ReadClip(beam.DoFn):
-    """Makes the examples of a clip. What is wrong with it is a value: exceptions become text."""
+    """Makes the examples of a clip. Errors are values, as Beam would turn exceptions into text."""
 
     def __init__(self, reader: Callable[[Any], list[Example] | UnusableClipError]) -> None:
         self._reader = reader
@@ -58,14 +59,14 @@ class _ReadClip(beam.DoFn):
         start_worker()
 
     def process(self, element: tuple[int, Any]) -> Iterator[Any]:
-        number, source = element
+        index, source = element
         try:
             examples = self._reader(source)
         except UserError as error:
-            yield beam.pvalue.TaggedOutput(_FAILED, (number, str(error)))
+            yield beam.pvalue.TaggedOutput(_FAILED, (index, str(error)))
             return
         if isinstance(examples, UnusableClipError):
-            yield beam.pvalue.TaggedOutput(_SKIPPED, (number, str(examples)))
+            yield beam.pvalue.TaggedOutput(_SKIPPED, (index, str(examples)))
         else:
             yield from examples
 
@@ -74,13 +75,14 @@ def _write(reasons: list[tuple[int, str]], path: str) -> None:
     Path(path).write_text(json.dumps([reason for _, reason in sorted(reasons)]))
 
 
-class Clips(beam.PTransform):
-    """From nothing to the `(key, example)` pairs of a split.
+class ReadClips(beam.PTransform):
+    """Makes the `(key, example)` pairs of a split.
 
     Attributes:
-      sources: What `reader` needs to make each clip, picklable.
+      sources: For each clip a picklable value that `reader` takes.
       reader: See `PairedDatasetBuilder.clip_reader`.
-      report: Path before the names of the two files in which the pipeline says what was left out.
+      report: Path of the two files in which the pipeline says which clips it left out, without
+        their suffixes.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class Clips(beam.PTransform):
         self.sources, self.reader, self.report = sources, reader, report
 
     def expand(self, begin: Any) -> Any:
-        """Builds the graph: one clip is one element, spread over the workers."""
+        """Builds the graph: each clip is one element, on any worker."""
         read = (
             begin
             | "Sources" >> beam.Create(list(enumerate(self.sources)))
@@ -104,16 +106,16 @@ class Clips(beam.PTransform):
 
 
 def left_out(report: Path) -> list[str]:
-    """Reads, and removes, what the pipeline has said of the clips that gave no examples.
+    """Reads and removes what the pipeline has written on the clips that gave no examples.
 
     Args:
-      report: As given to `Clips`.
+      report: As given to `ReadClips`.
 
     Returns:
-      Why each skipped clip was, in the order of the sources.
+      The reason for each skipped clip, in the order of the sources.
 
     Raises:
-      UserError: Where a clip failed in a way that ends the build.
+      UserError: A clip failed in a way that ends the build.
     """
     reasons = {}
     for kind in (_SKIPPED, _FAILED):
@@ -127,12 +129,12 @@ def left_out(report: Path) -> list[str]:
 
 @contextlib.contextmanager
 def watch(done: Callable[[], int], total: int, label: str) -> Iterator[None]:
-    """Shows the progress of work that is done elsewhere, by looking at it from time to time."""
-    over = threading.Event()
+    """Shows the progress of work elsewhere, by calling `done` from time to time."""
+    ended = threading.Event()
     progress = Progress(total, label, unit="clip")
 
     def look() -> None:
-        while not over.wait(_LOOK_EVERY_S):
+        while not ended.wait(_LOOK_EVERY_S):
             progress.advance(max(0, done() - progress.done))
 
     watcher = threading.Thread(target=look, daemon=True)
@@ -140,9 +142,9 @@ def watch(done: Callable[[], int], total: int, label: str) -> Iterator[None]:
         watcher.start()
         try:
             yield
-            over.set()
+            ended.set()
             watcher.join()
-            progress.advance(total - progress.done)  # those that were skipped leave no trace
+            progress.advance(total - progress.done)  # skipped clips leave no file
         finally:
-            over.set()
+            ended.set()
             progress.close()

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import io
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -24,15 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
+from data_builders.command_line import DONE, FAILED, PARTLY, USAGE, Parser, command, run
 from data_builders.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from data_builders.paired import PairedConfig, PairedDatasetBuilder
 
 _HERE = Path(__file__).parent
-
-#: Exit statuses of the command.
-BUILT, FAILED, BUILT_WITH_GAPS = 0, 1, 3
 
 
 def names() -> list[str]:
@@ -48,12 +46,12 @@ def builder(
     manifest: str | Path = "",
     **recipe: Any,
 ) -> PairedDatasetBuilder:
-    """Makes the builder of a dataset; nothing is read or written yet but the manifest.
+    """Makes the builder of a dataset, which reads nothing yet but the manifest.
 
     Args:
-      name: A dataset, 'dataset/config', or 'dataset/config-digest' for one that is built already
-        by another recipe.
-      data_dir: Where built datasets are. Empty: TFDS's place (`$TFDS_DATA_DIR`, or
+      name: A dataset, 'dataset/config', or 'dataset/config-digest' for one that another recipe has
+        built already.
+      data_dir: Where built datasets are. Empty: the folder of TFDS (`$TFDS_DATA_DIR`, or
         `~/tensorflow_datasets`).
       manual_dir: Folder downloaded by hand, for datasets that are made from one.
       manifest: Path of the JSON file, for the dataset 'manifest'.
@@ -68,18 +66,21 @@ def builder(
     base, _, config = name.partition("/")
     if base not in names():
         raise UserError(f"there is no builder for dataset {name!r}: {nearest(base, names())}")
-    made: type[PairedDatasetBuilder] = importlib.import_module(f"data_builders.{base}").Builder
+    dataset_class: type[PairedDatasetBuilder] = importlib.import_module(
+        f"data_builders.{base}"
+    ).Builder
     given = {"manual_dir": manual_dir, "manifest": manifest}
-    needed: dict[str, Any] = {source: given[source] for source in made.NEEDS}
-    if recipe and made.NEEDS != ("manual_dir",):
-        raise UserError(f"dataset {base!r} is not made from videos: no --{next(iter(recipe))}")
-    configs = {known.name for known in made.BUILDER_CONFIGS}
+    needed: dict[str, Any] = {source: given[source] for source in dataset_class.NEEDS}
+    if recipe and dataset_class.NEEDS != ("manual_dir",):
+        flag = "faces" if "face_source" in recipe else next(iter(recipe))
+        raise UserError(f"--{flag}: dataset {base!r} is not made from videos")
+    configs = {known.name for known in dataset_class.BUILDER_CONFIGS}
     place = str(Path(data_dir).expanduser().absolute()) if str(data_dir) else None
     if not config or config in configs:
-        return made(data_dir=place, config=config or None, **needed, **recipe)
-    built = {} if recipe else _other_recipes(made(data_dir=place, **needed))
+        return dataset_class(data_dir=place, config=config or None, **needed, **recipe)
+    built = {} if recipe else _other_recipes(dataset_class(data_dir=place, **needed))
     if config in built:
-        return made(data_dir=place, config=built[config], **needed)
+        return dataset_class(data_dir=place, config=built[config], **needed)
     known = [*configs, *built]
     raise UserError(
         f"dataset {base!r} has no configuration {config!r}: "
@@ -88,31 +89,31 @@ def builder(
 
 
 def _other_recipes(dataset: PairedDatasetBuilder) -> dict[str, PairedConfig]:
-    """The configurations that are built beside a dataset's own, by recipes of their own."""
+    """The configurations that other recipes have built beside a dataset's own."""
     from data_builders.paired import PairedConfig
 
     if dataset.NEEDS != ("manual_dir",):
         return {}
-    found = {}
+    configs = {}
     folder = next(
         parent for parent in Path(dataset.data_dir).parents if parent.name == dataset.name
     )
     for path in folder.glob(f"*/{dataset.VERSION}/metadata.json"):
         qualities = json.loads(path.read_text()).get("recipe", {}).get("qualities", ())
-        found[path.parts[-3]] = PairedConfig(name=path.parts[-3], qualities=tuple(qualities))
-    return found
+        configs[path.parts[-3]] = PairedConfig(name=path.parts[-3], qualities=tuple(qualities))
+    return configs
 
 
 def prepare(dataset: PairedDatasetBuilder, *, beam: Sequence[str] | None = None) -> None:
     """Builds a dataset unless it is built.
 
-    Interrupted or failed, it leaves nothing behind but clips that are done, from which the next
-    try goes on.
+    A build that is interrupted or fails leaves nothing behind but the clips that are done. The next
+    one goes on from them.
 
     Args:
       dataset: A builder, see `builder`.
-      beam: Makes the clips in an Apache Beam pipeline, with these pipeline options; none of them:
-        as many processes as there are cores. None: processes of this machine, without Beam.
+      beam: Options of the Apache Beam pipeline that makes the clips; an empty list stands for one
+        process for each core. None: processes of this machine, without Beam.
 
     Raises:
       UserError: If something in the source data is wrong.
@@ -126,7 +127,7 @@ def prepare(dataset: PairedDatasetBuilder, *, beam: Sequence[str] | None = None)
     dataset.beam = beam is not None
     pipeline = contextlib.nullcontext() if beam is None else _pipeline(dataset)
     settings = tfds.download.DownloadConfig(beam_options=_beam_options(beam))
-    tfds.disable_progress_bar()  # ours knows the total
+    tfds.disable_progress_bar()  # this project's knows the total
     place = Path(dataset.data_dir)
     existed = next(parent for parent in place.parents if parent.exists())
     with tempfile.TemporaryDirectory() as downloads:
@@ -137,7 +138,9 @@ def prepare(dataset: PairedDatasetBuilder, *, beam: Sequence[str] | None = None)
         except BaseException as error:
             _remove_empty(place.parent, down_to=existed)
             if isinstance(error, OSError):
-                raise UserError(f"{place}: cannot write the dataset: {error.strerror}") from error
+                raise UserError(
+                    f"{place}: cannot write the dataset: {error.strerror or error}"
+                ) from error
             raise
     dataset.info.metadata["digest"] = {s: digest(dataset, s) for s in dataset.info.splits}
     dataset.info.write_to_directory(dataset.data_dir)
@@ -160,7 +163,7 @@ def _beam_options(arguments: Sequence[str] | None) -> Any:
 
 @contextlib.contextmanager
 def _pipeline(dataset: PairedDatasetBuilder) -> Iterator[None]:
-    """Shows how far a pipeline is; its failure, which comes as text from a worker, is one line."""
+    """Shows the progress of a pipeline, and turns its failure, text of a worker, into one line."""
     from data_builders import beam
 
     sources = dataset.clip_sources()
@@ -178,37 +181,48 @@ def _remove_empty(folder: Path, down_to: Path) -> None:
         folder = folder.parent
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    argv = sys.argv[1:] if argv is None else list(argv)
+def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
     ours = argv[: argv.index("--")] if "--" in argv else argv
-    parser = argparse.ArgumentParser(
-        prog="python -m data_builders.build",
+    parser = Parser(
+        prog=prog,
         usage="%(prog)s NAME [options] [-- pipeline options of Apache Beam]",
-        description="Builds a paired-quality dataset.",
-        epilog=f"Exit status: {BUILT} built, {FAILED} not built, {BUILT_WITH_GAPS} built, but "
-        "some videos were skipped; they are named.",
+        description="Builds a dataset of crops at several qualities.",
+        epilog=f"Exit status: {DONE} built; {FAILED} not built; {USAGE} the command line is wrong; "
+        f"{PARTLY} built, but some videos were skipped, which are named.",
     )
     parser.add_argument("name", help=f"DATASET or DATASET/CONFIG; datasets: {', '.join(names())}")
     parser.add_argument(
-        "--data_dir", default="", help="where to put it (TFDS's place if not given)"
+        "--data_dir", default="", help="where to put it (default: the folder of TFDS)"
     )
     parser.add_argument("--manual_dir", default="", help="the folder you downloaded")
     parser.add_argument("--manifest", default="", help="data.json, for the dataset 'manifest'")
     parser.add_argument(
         "--beam",
         action="store_true",
-        help="as an Apache Beam pipeline: here with a process a core, elsewhere by the options "
-        "after --, such as --runner=FlinkRunner",
+        help="build as an Apache Beam pipeline: here with one process for each core, elsewhere by "
+        "the options after --, such as --runner=FlinkRunner",
     )
     recipe = parser.add_argument_group("datasets made from videos")
-    recipe.add_argument("--doctor", action="store_true", help="look at the folder; build nothing")
     recipe.add_argument(
-        "--qualities", help="raw,c23,c40: raw, cNN (H.264 at CRF NN), random or messenger"
+        "--doctor", action="store_true", help="look at the folder and build nothing"
     )
-    recipe.add_argument("--frames_per_video", type=int, help="spread evenly (32)")
-    recipe.add_argument("--faces", help="mtcnn, none (the pictures are crops), or a JSON of boxes")
-    recipe.add_argument("--seed", type=int, help="of quality 'random' (0)")
-    recipe.add_argument("--max_skipped", type=float, help="share of videos that may fail (0.1)")
+    recipe.add_argument(
+        "--qualities",
+        help="separated by commas: raw, cNN (H.264 at CRF NN), random, messenger "
+        "(default: raw,c23,c40)",
+    )
+    recipe.add_argument(
+        "--frames_per_video", type=int, help="frames, spread evenly over each video (default: 32)"
+    )
+    recipe.add_argument(
+        "--faces",
+        help="where boxes come from: mtcnn, none (the images are crops), or a JSON file of boxes "
+        "(default: mtcnn)",
+    )
+    recipe.add_argument("--seed", type=int, help="seed of quality 'random' (default: 0)")
+    recipe.add_argument(
+        "--max_skipped", type=float, help="share of the videos that may be skipped (default: 0.1)"
+    )
     args = parser.parse_args(ours)
     args.pipeline_options = argv[len(ours) + 1 :]
     if args.pipeline_options and not args.beam:
@@ -217,8 +231,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _recipe(args: argparse.Namespace) -> dict[str, Any]:
-    from data_builders import faces
-
     recipe = {
         name: getattr(args, name)
         for name in ("frames_per_video", "seed", "max_skipped")
@@ -227,6 +239,8 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     if args.qualities:
         recipe["qualities"] = [quality.strip() for quality in args.qualities.split(",")]
     if args.faces:
+        from data_builders import faces
+
         is_file = args.faces.endswith(".json")
         recipe["face_source"] = faces.source(
             "file" if is_file else args.faces, path=args.faces if is_file else ""
@@ -234,48 +248,50 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     return recipe
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the command; returns its exit status."""
-    args = _parse(argv)
-    logging.set_verbosity(logging.ERROR)  # TFDS tells of every folder it looks at
-    try:
-        dataset = builder(
-            args.name,
-            data_dir=args.data_dir,
-            manual_dir=args.manual_dir,
-            manifest=args.manifest,
-            **_recipe(args),
-        )
-        if args.doctor:
-            from data_builders import doctor
-            from data_builders.video_builder import VideoDatasetBuilder
-
-            if not isinstance(dataset, VideoDatasetBuilder):
-                raise UserError(f"--doctor: {dataset.name} is not made from a folder of videos")
-            print(doctor.expected(dataset))
-            print(doctor.report(dataset))
-            return BUILT
-        prepare(dataset, beam=args.pipeline_options if args.beam else None)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror or error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the clips that are done", file=sys.stderr)
-        return 130
+def _job(argv: Sequence[str], prog: str) -> int:
+    args = _parse(argv, prog)
+    logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
+    dataset = builder(
+        args.name,
+        data_dir=args.data_dir,
+        manual_dir=args.manual_dir,
+        manifest=args.manifest,
+        **_recipe(args),
+    )
+    if args.doctor:
+        return _doctor(dataset)
+    prepare(dataset, beam=args.pipeline_options if args.beam else None)
     for split, info in dataset.info.splits.items():
         print(f"{split}: {info.num_examples} tuples at {', '.join(dataset.qualities)}")
-    print(os.fspath(dataset.data_dir))
+    print(dataset.data_dir)
     if dataset.NEEDS == ("manual_dir",):
-        name = dataset.info.full_name.rpartition("/")[0]
-        place = f" --config.dataset.data_dir={args.data_dir}" if args.data_dir else ""
-        print(f"to train on it: --config.dataset.name={name}{place}")
+        options = [f"--config.dataset.name={dataset.info.full_name.rpartition('/')[0]}"]
+        options += [f"--config.dataset.data_dir={args.data_dir}"] if args.data_dir else []
+        print(f"to train on it: {command(*options)}")
     skipped = (dataset.info.metadata or {}).get("skipped", [])
     for reason in skipped:
         print(f"skipped: {reason}", file=sys.stderr)
-    return BUILT_WITH_GAPS if skipped else BUILT
+    return PARTLY if skipped else DONE
+
+
+def _doctor(dataset: PairedDatasetBuilder) -> int:
+    from data_builders import doctor
+    from data_builders.video_builder import VideoDatasetBuilder
+
+    if not isinstance(dataset, VideoDatasetBuilder):
+        raise UserError(f"--doctor: {dataset.name} is not made from a folder of videos")
+    print(doctor.expected(dataset))
+    print(doctor.report(dataset))
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m data_builders.build") -> int:
+    """Entry point of the command; returns its exit status."""
+    return run(
+        functools.partial(_job, prog=prog),
+        argv,
+        interrupted="interrupted; the same command goes on from the clips that are done",
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a built dataset holds, as one short text: two people can tell whether theirs is the same."""
+"""One short text for the content of a dataset, by which people see whether theirs are equal."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def digest(dataset: PairedDatasetBuilder, split: str) -> str:
-    """Digests the records of a split, whatever their order and the files they lie in.
+    """Digests the records of a split. Their order and the files they are in do not count.
 
     Args:
       dataset: A builder whose dataset is built.
-      split: Its split.
+      split: The split.
 
     Returns:
       32 hexadecimal digits.
@@ -32,6 +32,6 @@ def digest(dataset: PairedDatasetBuilder, split: str) -> str:
 def _of_record(record: dict[str, Any]) -> bytes:
     plain = {name: value for name, value in record.items() if name != "image"}
     plain["box"] = plain["box"].tolist()
-    pictures = {q: hashlib.sha256(data).hexdigest() for q, data in record["image"].items()}
+    images = {q: hashlib.sha256(data).hexdigest() for q, data in record["image"].items()}
     plain["frame"], plain["label"] = int(plain["frame"]), int(plain["label"])
-    return hashlib.sha256(repr((sorted(plain.items()), sorted(pictures.items()))).encode()).digest()
+    return hashlib.sha256(repr((sorted(plain.items()), sorted(images.items()))).encode()).digest()

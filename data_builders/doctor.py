@@ -1,4 +1,4 @@
-"""What a build would find in a folder, without building: counts, gaps, work, time, space."""
+"""What a build would use of a folder, without building: counts, gaps, work, time, space."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_builders import video, videos
+from data_builders import clips, h264
 from data_builders.errors import UnusableClipError
 from data_builders.progress import Progress
 from data_builders.video_builder import VideoDatasetBuilder
 
-# Measured with benchmarks/build_rate.py on one core, 640x480: decoding, detecting in the chosen
-# frames, and encoding qualities that are not on disk. Guides, not promises.
+# Frames per second on one core at 640x480, measured with benchmarks/build_rate.py: decoding,
+# detecting in the chosen frames, and encoding qualities that are not on disk. Real rates differ.
 _DECODE_FPS, _DETECT_FPS, _ENCODE_FPS = 176.0, 25.0, 72.0
 _CROP_MB = 0.15  # a 300 px crop as PNG
-_NAMED = 5  # of a long list, how many are shown
+_NAMED = 5  # how many items of a long list are shown
 
 
 def expected(dataset: VideoDatasetBuilder) -> str:
-    """The folder tree that a dataset is made from, in lines for a terminal."""
+    """Shows the folder tree that a dataset is made from, in lines for a terminal."""
     return "\n".join(["expected:", *(f"  {line}" for line in dataset.TREE.splitlines())])
 
 
 def report(dataset: VideoDatasetBuilder) -> str:
-    """Describes what is there, in lines for a terminal.
+    """Describes the folder of a dataset, in lines for a terminal.
 
     Args:
       dataset: A builder of a dataset that is made from videos.
 
     Raises:
-      UserError: Where the folder holds nothing of the dataset.
+      UserError: The folder holds nothing of the dataset.
     """
-    found = dataset.layout()
-    listed = [files for split in found.splits.values() for files in split]
+    layout = dataset.layout()
+    listed = [files for split in layout.splits.values() for files in split]
     lines = [f"{dataset.name} {dataset.part}".rstrip() + f" in {dataset.manual_dir}"]
-    lines += _counts(found)
+    lines += _counts(layout)
     unreadable, frames = _unreadable(listed)
-    lines += _some("unreadable", unreadable) + _some("missing", found.missing)
-    lines += [f"note: {note}" for note in found.notes]
+    lines += _some("unreadable", unreadable) + _some("missing", layout.missing)
+    lines += [f"note: {note}" for note in layout.notes]
     absent = collections.Counter(
         quality for files in listed for quality in dataset.qualities if quality not in files.files
     )
@@ -53,12 +53,12 @@ def report(dataset: VideoDatasetBuilder) -> str:
     return "\n".join(lines)
 
 
-def _counts(found: videos.Layout) -> list[str]:
+def _counts(layout: clips.Layout) -> list[str]:
     qualities = list(
-        dict.fromkeys(q for split in found.splits.values() for files in split for q in files.files)
+        dict.fromkeys(q for split in layout.splits.values() for files in split for q in files.files)
     )
     lines = [f"{'method':<18}{'split':<12}{'videos':>7}" + "".join(f"{q:>7}" for q in qualities)]
-    for split, listed in found.splits.items():
+    for split, listed in layout.splits.items():
         for method in sorted({files.method for files in listed}):
             of_method = [files for files in listed if files.method == method]
             held = [sum(q in files.files for files in of_method) for q in qualities]
@@ -68,17 +68,17 @@ def _counts(found: videos.Layout) -> list[str]:
     return lines
 
 
-def _unreadable(listed: Sequence[videos.VideoFiles]) -> tuple[list[str], int]:
-    """Reads the index of every file, not its frames; also returns the frames of all videos."""
-    broken, frames = [], 0
+def _unreadable(listed: Sequence[clips.VideoFiles]) -> tuple[list[str], int]:
+    """Reads the index of every file. Returns why some are unreadable, and all frames."""
+    reasons, frames = [], 0
     with Progress(len(listed), "looking", unit="video") as progress:
         for files in listed:
             progress.advance()
             try:
-                frames += min(video.probe(path).frames for path in files.files.values())
+                frames += min(h264.probe(path).frames for path in files.files.values())
             except UnusableClipError as error:
-                broken.append(str(error))
-    return broken, frames
+                reasons.append(str(error))
+    return reasons, frames
 
 
 def _some(title: str, items: Sequence[str]) -> list[str]:

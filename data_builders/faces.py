@@ -1,8 +1,8 @@
-"""Where the face is: one square box a frame, found once and used at every quality.
+"""Where the face is: one square box for each frame, found once and used at every quality.
 
-The recipe, whoever finds the face: a square of 1.3 times the larger side about the face's centre,
-shifted into the frame. A model trained on crops of one recipe is nearly blind on those of another,
-so each source can say what its recipe is (`recipe`), to be kept with the dataset.
+The recipe is the same for every source of faces: a square of 1.3 times the larger side about the
+centre of the face, shifted into the frame. A model trained on crops of one recipe is nearly blind
+on those of another, so each source describes its own (`recipe`), which is stored with the dataset.
 
 Boxes are x0, y0, x1, y1 in pixels of the frame; pixel columns x0 to x1 - 1 are inside.
 """
@@ -37,12 +37,12 @@ SCALE = 1.3
 _FAR = 1e6  # pixels: no frame is so large
 
 
-class Source(Protocol):
-    """Where faces come from. Picklable: workers are given one."""
+class FaceSource(Protocol):
+    """Where boxes of faces come from. It is picklable, because workers get it."""
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What tells these crops from others, for the dataset's information: JSON values."""
+        """Describes how these crops are made, as JSON values for the dataset's information."""
 
     def __call__(
         self,
@@ -52,20 +52,20 @@ class Source(Protocol):
         *,
         masks: Sequence[npt.NDArray[Any]] | None = None,
     ) -> Track | None:
-        """Boxes the face of one clip.
+        """Finds the boxes of the face of one clip.
 
         Args:
           video: Name of the video, `method/video` as in the records' keys.
-          indices: Number of each frame in the video, ascending.
+          indices: Index of each frame in the video, ascending.
           frames: The frames, `(height, width, 3)` uint8 RGB, at the best quality there is.
-          masks: For each frame where it is manipulated, as in `tracks.choose_track`.
+          masks: For each frame the manipulated pixels, as in `tracks.choose_track`.
 
         Returns:
           The boxes to `crop`, integers within the frame; None where there is no face.
         """
 
 
-def source(name: str, *, path: str | Path = "") -> Source:
+def source(name: str, *, path: str | Path = "") -> FaceSource:
     """Makes a source of faces by name.
 
     Args:
@@ -73,7 +73,7 @@ def source(name: str, *, path: str | Path = "") -> Source:
       path: The file of boxes, for 'file'.
 
     Raises:
-      UserError: For another name, or a file with a mistake.
+      UserError: The name is another one, or the file has a mistake.
     """
     if name == "mtcnn":
         return Detected()
@@ -90,12 +90,12 @@ def source(name: str, *, path: str | Path = "") -> Source:
 
 @dataclasses.dataclass(frozen=True)
 class Detected:
-    """Faces that MTCNN finds.
+    """Faces that MTCNN detects.
 
     Attributes:
       min_face: As in `mtcnn.Detector`.
       max_side: As in `mtcnn.Detector`.
-      scale: Of the square.
+      scale: Side of the square, in larger sides of the face.
     """
 
     min_face: float | None = None
@@ -104,7 +104,7 @@ class Detected:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Detector, its settings, and the square."""
+        """Names the detector, its settings and the square."""
         return {"faces": f"mtcnn {VERSION}", **dataclasses.asdict(self)}
 
     def __call__(
@@ -115,7 +115,7 @@ class Detected:
         *,
         masks: Sequence[npt.NDArray[Any]] | None = None,
     ) -> Track | None:
-        """Detects in every frame and follows one face."""
+        """Detects the faces of every frame and follows one of them."""
         del video
         for mask, frame in () if masks is None else zip(masks, frames, strict=True):
             if mask.shape != frame.shape[:2]:
@@ -127,7 +127,7 @@ class Detected:
 
 @functools.cache
 def _detector(min_face: float | None, max_side: int | None) -> Detector:
-    """One for each process: it holds the weights on the device."""
+    """Makes one detector for each process, because it holds the weights on the device."""
     from data_builders.mtcnn import Detector
 
     return Detector(min_face=min_face, max_side=max_side)
@@ -137,29 +137,29 @@ def _detector(min_face: float | None, max_side: int | None) -> Detector:
 class FromFile:
     """Faces that the user has found.
 
-    The file is JSON, for each video the box of the face in some of its frames, in pixels of the
-    best quality:
+    The file is JSON. It has for each video the box of the face in some of its frames, in pixels of
+    the best quality:
 
         {"original/000": {"0": [312, 96, 420, 240], "30": [318.5, 99, 425, 241]}, ...}
 
-    Boxes are of the face, as a detector gives them: they are made square, and larger by `scale`.
-    Frames between two that are listed get a box in between; a video with no frames, `{}`, is known
-    to show no face.
+    A box is that of the face, as a detector gives it: it is made square, and larger by `scale`.
+    Frames between two that are listed get a box in between. A video without frames, `{}`, shows no
+    face.
 
     Attributes:
       path: The file.
-      scale: Of the square.
+      scale: Side of the square, in larger sides of the face.
     """
 
     path: str
     scale: float = SCALE
 
     def __post_init__(self) -> None:
-        _read_boxes(self.path)  # a mistake is reported before the work begins
+        _read_boxes(self.path)  # a mistake ends the build before it begins
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Name and digest of the file, and the square."""
+        """Names the file, its digest and the square."""
         digest = hashlib.sha256(Path(self.path).read_bytes()).hexdigest()
         return {"faces": f"file {Path(self.path).name}", "sha256": digest, "scale": self.scale}
 
@@ -171,14 +171,14 @@ class FromFile:
         *,
         masks: Sequence[npt.NDArray[Any]] | None = None,
     ) -> Track | None:
-        """Looks the video up."""
-        del masks  # whoever made the file has chosen
-        known = _read_boxes(self.path)
-        if video not in known:
-            close = difflib.get_close_matches(video, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {len(known)} others"
+        """Looks up the boxes of the video."""
+        del masks  # the file says which face it is
+        videos = _read_boxes(self.path)
+        if video not in videos:
+            close = difflib.get_close_matches(video, videos, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {len(videos)} others"
             raise UserError(f"{self.path}: has no video {video!r}; {hint}")
-        boxes = known[video]
+        boxes = videos[video]
         height, width = frames[0].shape[:2]
         for frame, (x0, y0, x1, y1) in boxes.items():
             if not (0 <= (x0 + x1) / 2 <= width and 0 <= (y0 + y1) / 2 <= height):
@@ -195,11 +195,11 @@ class FromFile:
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """No search: the pictures are crops of faces already."""
+    """The whole frame: the images are crops of faces already."""
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Nothing is cut."""
+        """Says that nothing is cut."""
         return {"faces": "none"}
 
     def __call__(
@@ -210,7 +210,7 @@ class Whole:
         *,
         masks: Sequence[npt.NDArray[Any]] | None = None,
     ) -> Track | None:
-        """Boxes the whole of each frame."""
+        """Takes the whole of each frame."""
         del video, indices, masks
         boxes = [(0, 0, frame.shape[1], frame.shape[0]) for frame in frames]
         return Track(np.array(boxes, np.int64).reshape(-1, 4), np.ones(len(frames), bool))
@@ -219,16 +219,16 @@ class Whole:
 def square_box(
     box: Box, frame_size: tuple[int, int], scale: float = SCALE
 ) -> tuple[int, int, int, int]:
-    """The square to cut out around a face.
+    """Computes the square to cut out around a face.
 
     Args:
-      box: The face: x0, y0, x1, y1, of any size above nothing.
+      box: x0, y0, x1, y1 of the face; it must not be empty.
       frame_size: `(height, width)` of the frame.
-      scale: Side of the square in larger sides of the box.
+      scale: Side of the square, in larger sides of the box.
 
     Returns:
-      Integer x0, y0, x1, y1 of a square within the frame: shifted where it would reach out of it,
-      and smaller only where the frame is.
+      Integer x0, y0, x1, y1 of a square within the frame. It is shifted where it would leave the
+      frame, and smaller only where the frame is.
     """
     x0, y0, x1, y1 = (float(edge) for edge in box)
     if not (x0 < x1 and y0 < y1 and all(map(math.isfinite, (x0, y0, x1, y1)))):
@@ -248,7 +248,7 @@ def crop(frame: Frame, box: Box) -> Frame:
       box: x0, y0, x1, y1 within the frame.
 
     Returns:
-      The pixels, a copy.
+      A copy of the pixels.
     """
     x0, y0, x1, y1 = (int(edge) for edge in box)
     height, width = frame.shape[:2]
@@ -288,7 +288,7 @@ def _checked(path: str, video: str, boxes: Any) -> dict[int, tuple[float, ...]]:
     for frame, box in boxes.items():
         if not (frame.isascii() and frame.isdigit() and len(frame) < 10):
             raise UserError(
-                f"{path}: {video!r} has a frame {frame!r}; frames are numbers from 0 in the video"
+                f"{path}: {video!r} has a frame {frame!r}; frames are indices in the video, from 0"
             )
         four = isinstance(box, list) and len(box) == 4
         if not (four and all(type(edge) in (int, float) and abs(edge) < _FAR for edge in box)):

@@ -6,12 +6,12 @@ import sys
 
 from tqdm import tqdm
 
-# On a terminal the line is redrawn; in a log file every line stays, so there are fewer.
+# A terminal redraws its line. A log file keeps every line, so there are fewer.
 _LOG_INTERVAL_S = 10.0
 
 
 class Progress:
-    """A progress line on stderr, redrawn on a terminal, one line an interval elsewhere."""
+    """A progress line on stderr: redrawn on a terminal, one line each interval elsewhere."""
 
     def __init__(self, total: int, label: str, *, unit: str, initial: int = 0) -> None:
         self._total, self._label, self._unit, self._initial = total, label, unit, initial
@@ -41,17 +41,17 @@ class Progress:
             self.close()
 
     def advance(self, count: int = 1) -> None:
-        """Counts work done."""
+        """Counts work that is done."""
         if self._bar is not None:
             self._bar.update(count)
 
     @property
     def done(self) -> int:
-        """Units counted so far."""
+        """Number of units that are counted so far."""
         return 0 if self._bar is None else self._bar.n
 
     def show(self, **numbers: float) -> None:
-        """Shows numbers behind the rate from the next redrawing on."""
+        """Shows numbers behind the rate, from the next time that the line is drawn."""
         if self._bar is not None:
             self._bar.set_postfix(numbers, refresh=False)
 

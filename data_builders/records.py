@@ -1,27 +1,74 @@
-"""Records whose bytes depend on nothing but what is in them."""
+"""The record: what every dataset holds for one frame, and the clip that records are made of.
+
+A *clip* is one video cut to one face at several qualities: the same frames, the same boxes.
+Importing this module loads NumPy and nothing larger.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from typing import Any
-from unittest import mock
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
-from tensorflow_datasets.core import example_serializer
+import numpy as np
+import numpy.typing as npt
+
+from data_builders.png import Image, encode_png
+
+LABELS = ("real", "fake")  # the index is the class: 0 real, 1 fake
+DEFAULT_QUALITIES = ("raw", "c23", "c40")
+SPLITS = ("train", "validation", "test")
+
+#: Key and fields of one record.
+Example: TypeAlias = tuple[str, dict[str, Any]]
 
 
-class _InKeyOrder(example_serializer.ExampleSerializer):
-    def serialize_example(self, example: Any) -> bytes:
-        data: bytes = self.get_tf_example(example).SerializeToString(deterministic=True)
-        return data
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One video, cut to one face, at several qualities.
 
-
-@contextlib.contextmanager
-def deterministic() -> Iterator[None]:
-    """While it lasts, TFDS writes the fields of each record in the order of their names.
-
-    Protocol buffers leave the order of a map's entries to chance, another one in every process:
-    equal datasets would be different files. TFDS has no setting for it.
+    Attributes:
+      method: Manipulation method, 'original' for a real video.
+      video: Name of the video, unique within `method`.
+      identity: Who is seen; no identity is in two splits.
+      label: 'real' or 'fake'.
+      frames: `(n,)` index of each crop's frame in the source video.
+      boxes: `(n, 4)` x0, y0, x1, y1 of each crop in pixels of the source frame.
+      crops: For each quality the n crops, uint8 RGB arrays or the bytes of PNG files.
     """
-    with mock.patch.object(example_serializer, "ExampleSerializer", _InKeyOrder):
-        yield
+
+    method: str
+    video: str
+    identity: str
+    label: str
+    frames: Sequence[int]
+    boxes: npt.NDArray[np.float32]
+    crops: Mapping[str, Sequence[Image | bytes]]
+
+    def __post_init__(self) -> None:
+        counts = {quality: len(crops) for quality, crops in self.crops.items()}
+        if {*counts.values(), len(self.boxes)} != {len(self.frames)}:
+            raise ValueError(
+                f"{self.method}/{self.video}: {len(self.frames)} frames, {len(self.boxes)} boxes, "
+                f"crops {counts}: all must be equal"
+            )
+
+    def examples(self) -> Iterator[Example]:
+        """Yields `(key, example)` for each frame, images as the bytes of PNG files."""
+        for i, frame in enumerate(self.frames):
+            images = {quality: crops[i] for quality, crops in self.crops.items()}
+            yield (
+                f"{self.method}/{self.video}/{frame:06d}",
+                {
+                    "image": {
+                        quality: image if isinstance(image, bytes) else encode_png(image)
+                        for quality, image in images.items()
+                    },
+                    "label": self.label,
+                    "method": self.method,
+                    "video": self.video,
+                    "identity": self.identity,
+                    "frame": int(frame),
+                    "box": np.asarray(self.boxes[i], np.float32),
+                },
+            )

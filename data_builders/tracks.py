@@ -13,9 +13,9 @@ from data_builders.mtcnn.boxes import area, overlap
 if TYPE_CHECKING:
     from data_builders.mtcnn import Detections
 
-# Boxes of one face in two frames, each grown to double size, share more than this part of their
-# union. Alike in size, they are then less than 0.86 of their side apart: farther than a talking
-# head moves, nearer than the head beside it.
+# The least IoU of the boxes of one face in two frames, each box doubled in size. Two boxes of one
+# size are then less than 0.86 of their side apart: a talking head moves less, and the next head is
+# farther away.
 _SAME_FACE = 0.4
 
 
@@ -23,9 +23,9 @@ class Track(NamedTuple):
     """One face through a clip.
 
     Attributes:
-      boxes: `(n, 4)` its box in each frame.
-      found: `(n,)` bool; where it is false the box was put between those before and after, or is
-        the nearest one.
+      boxes: `(n, 4)` box in each frame.
+      found: `(n,)` bool, whether the face was found in the frame. Elsewhere the box is interpolated
+        between those before and after, or is the nearest one.
     """
 
     boxes: npt.NDArray[Any]
@@ -41,17 +41,17 @@ def choose_track(
     """Follows the faces through a clip and chooses the one that it is about.
 
     That is the face with the largest sum of area times score over the frames: a passer-by is large
-    for a few of them at most. With masks it is the manipulated face, the one whose boxes agree best
-    with the masks: the largest sum of the shared area as part of the union.
+    in a few frames at most. With masks it is the manipulated face, whose boxes have the largest sum
+    of IoU with the masks.
 
     Args:
-      detections: Of each frame in turn.
+      detections: Detections of each frame, in order.
       masks: For each frame `(height, width)` bool, or uint8 with manipulated pixels from 128 up
-        (masks come as compressed videos, too). If they mark nothing at all, they are not heeded.
-      times: Number of each frame in the video, where they are not evenly spread.
+        (masks may be compressed videos). Masks that mark no pixel in any frame are ignored.
+      times: Index of each frame in the video, where they are not evenly spread.
 
     Returns:
-      The chosen face, or None: there is no face, or none where the masks are.
+      The chosen face. None where there is no face, or none under the masks.
     """
     if masks is not None and len(masks) != len(detections):
         raise ValueError(f"{len(masks)} masks for {len(detections)} frames")
@@ -74,19 +74,19 @@ def choose_track(
     frames = sorted(tracks[best])
     boxes = np.array([detections[i].boxes[tracks[best][i]] for i in frames])
     every = np.arange(len(detections))
-    numbers = every if times is None else np.asarray(times)
-    return Track(between(numbers, numbers[frames], boxes), np.isin(every, frames))
+    indices = every if times is None else np.asarray(times)
+    return Track(between(indices, indices[frames], boxes), np.isin(every, frames))
 
 
 def _link(detections: Sequence[Detections]) -> list[dict[int, int]]:
-    """Joins detections of one face: for each track, frame -> which of the frame's detections."""
+    """Joins detections of one face: for each track, frame -> index among the frame's detections."""
     tracks: list[dict[int, int]] = []
-    last: list[npt.NDArray[Any]] = []  # where each track was seen last, however long ago
+    last: list[npt.NDArray[Any]] = []  # the last box of each track, however long ago
     for i, (boxes, _) in enumerate(detections):
         free = set(range(len(boxes)))
         shared = overlap(_doubled(np.array(last).reshape(-1, 4)), _doubled(boxes))
         open_tracks = set(range(len(tracks)))
-        # The closest pair first: nobody takes over while the subject is there to be matched.
+        # The closest pair comes first: no other face takes over a track whose face is there.
         for pair in np.argsort(-shared, axis=None):
             track, face = divmod(int(pair), len(boxes))
             if shared[track, face] <= _SAME_FACE:
@@ -110,7 +110,7 @@ def _doubled(boxes: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _agreements(
     detections: Sequence[Detections], masks: Sequence[npt.NDArray[Any]]
 ) -> list[list[float]] | None:
-    """For each frame and face the mask's and the box's intersection over union; None: no mask."""
+    """IoU of the mask and each box, for each frame. None: the masks mark nothing."""
     marked = [mask if mask.dtype == bool else mask >= 128 for mask in masks]
     if not any(mask.any() for mask in marked):
         return None
@@ -133,15 +133,16 @@ def _agreements(
 def between(
     times: npt.ArrayLike, known: npt.ArrayLike, boxes: npt.NDArray[Any]
 ) -> npt.NDArray[Any]:
-    """Fills in boxes between those that are known.
+    """Interpolates boxes between those that are known.
 
     Args:
-      times: `(n,)` when boxes are wanted.
-      known: `(k,)` when there are boxes, ascending, at least one.
-      boxes: `(k, 4)` those boxes.
+      times: `(n,)` times of the wanted boxes.
+      known: `(k,)` times of the known boxes, ascending, at least one.
+      boxes: `(k, 4)` known boxes.
 
     Returns:
-      `(n, 4)` boxes on straight lines between the known ones, the outer ones held beyond.
+      `(n, 4)` boxes, interpolated linearly. Before the first known box and after the last, they
+      are equal to it.
     """
     at, given = np.asarray(times, np.float64), np.asarray(known, np.float64)
     return np.stack([np.interp(at, given, edge) for edge in boxes.T], axis=1)

@@ -1,4 +1,4 @@
-"""Base of the datasets that are made from video files which the user has downloaded."""
+"""Base of the datasets that are made from video files, which the user has downloaded."""
 
 from __future__ import annotations
 
@@ -12,19 +12,14 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_builders import faces, staging, videos
+from data_builders import clips, faces, staging
+from data_builders.clips import ClipSource, Layout, Recipe
 from data_builders.errors import UnusableClipError, UserError
-from data_builders.paired import (
-    DEFAULT_QUALITIES,
-    Clip,
-    Example,
-    PairedConfig,
-    PairedDatasetBuilder,
-)
-from data_builders.videos import Layout, Recipe, VideoSource
+from data_builders.paired import PairedConfig, PairedDatasetBuilder
+from data_builders.records import DEFAULT_QUALITIES, Clip, Example
 
-# Of videos that are listed and not there, how many names are stored: of a part of a dataset the
-# rest would be thousands.
+# How many names of missing videos are stored: where only a part of a dataset is there, thousands of
+# videos are missing.
 _MISSING_NAMED = 1000
 
 
@@ -32,14 +27,14 @@ class VideoDatasetBuilder(
     PairedDatasetBuilder,
     skip_registration=True,  # type: ignore[call-arg]
 ):
-    """A reader says what is in a folder (`find`); boxes, qualities and resuming are here.
+    """A subclass says which videos are in a folder (`find`); crops and resuming are here.
 
-    The default recipe has the plain name of the dataset; another recipe is another configuration,
-    whose name carries a digest of it.
+    The default recipe has the plain name of the dataset. Another recipe is another configuration,
+    and its name has a digest of the recipe.
     """
 
     NEEDS: ClassVar[tuple[str, ...]] = ("manual_dir",)
-    #: The folder tree that is expected, for people.
+    #: The folder tree that is expected, as text for the user.
     TREE: ClassVar[str]
 
     def __init__(
@@ -49,7 +44,7 @@ class VideoDatasetBuilder(
         config: str | PairedConfig | None = None,
         qualities: Sequence[str] = DEFAULT_QUALITIES,
         frames_per_video: int = 32,
-        face_source: faces.Source | None = None,
+        face_source: faces.FaceSource | None = None,
         seed: int = 0,
         max_skipped: float = 0.1,
         **kwargs: Any,
@@ -58,25 +53,25 @@ class VideoDatasetBuilder(
 
         Args:
           manual_dir: The folder that was downloaded.
-          config: Which part of the dataset, where it has parts; or a configuration of another
-            recipe, to open what has been built by it.
-          qualities: What the records hold, best first: 'raw', 'cNN', 'random', 'messenger'. Those
-            not on disk are made from the best that is.
-          frames_per_video: Frames of each video, spread evenly.
+          config: The part of the dataset, where it has parts; or the configuration of another
+            recipe, to open a dataset that this recipe has built.
+          qualities: Qualities of the records, best first: 'raw', 'cNN', 'random', 'messenger'. A
+            quality that is not on disk is made from the best one that is.
+          frames_per_video: Number of frames of each video, spread evenly.
           face_source: Where boxes come from; by default MTCNN.
-          seed: Of quality 'random'.
-          max_skipped: Share of the videos that may be unusable before the build fails.
+          seed: Seed of quality 'random'.
+          max_skipped: Share of the videos that may be unusable. If more are, the build fails.
           **kwargs: See `tfds.core.DatasetBuilder`.
 
         Raises:
-          UserError: For an unknown quality or a number out of range.
+          UserError: A quality is unknown, or a number is out of range.
         """
         if frames_per_video < 1:
             raise UserError(f"--frames_per_video: is {frames_per_video}, must be at least 1")
         default = Recipe(DEFAULT_QUALITIES)
         built = config if isinstance(config, PairedConfig) else None
         self.recipe = Recipe(
-            videos.check_qualities(built.qualities if built else qualities),
+            clips.check_qualities(built.qualities if built else qualities),
             frames_per_video,
             face_source or default.faces,
             seed,
@@ -91,21 +86,21 @@ class VideoDatasetBuilder(
             name = "-".join(filter(None, (self.part, digest)))
             chosen = PairedConfig(name=name, qualities=self.recipe.qualities)
         super().__init__(config=chosen, **kwargs)
-        place = Path(self.data_dir)  # TFDS names another one while it builds
-        #: Where finished clips are kept until the build is complete.
+        place = Path(self.data_dir)  # now, as TFDS changes it while it builds
+        #: The folder of finished clips, until the build is complete.
         self.staging = place.parent / f".{place.name}.clips"
 
     @classmethod
     @abc.abstractmethod
     def find(cls, root: Path, config: str) -> Layout:
-        """Says what is in a folder.
+        """Finds the videos of the dataset in a folder.
 
         Args:
           root: The folder that was downloaded.
-          config: Which part of the dataset, '' where it has no parts.
+          config: The part of the dataset, '' where it has no parts.
 
         Raises:
-          UserError: Where it holds nothing of this dataset.
+          UserError: The folder holds nothing of this dataset.
         """
 
     @property
@@ -114,10 +109,10 @@ class VideoDatasetBuilder(
         return self.recipe.qualities
 
     def layout(self) -> Layout:
-        """What is in the folder that was downloaded.
+        """Finds the videos in the folder that was downloaded.
 
         Raises:
-          UserError: Where none was named, or it holds nothing of this dataset.
+          UserError: No folder is named, or it holds nothing of this dataset.
         """
         if self.manual_dir is None:
             raise UserError(
@@ -125,40 +120,40 @@ class VideoDatasetBuilder(
             )
         return self.find(self.manual_dir, self.part)
 
-    def clip_sources(self) -> Mapping[str, Sequence[VideoSource]]:
-        """One clip for each video that was found."""
-        found = self.layout()
-        self.info.metadata["notes"] = list(found.notes)
-        self.info.metadata["missing"] = list(found.missing[:_MISSING_NAMED])
-        self.info.metadata["missing_count"] = len(found.missing)
+    def clip_sources(self) -> Mapping[str, Sequence[ClipSource]]:
+        """Names one clip for each video in the folder."""
+        layout = self.layout()
+        self.info.metadata["notes"] = list(layout.notes)
+        self.info.metadata["missing"] = list(layout.missing[:_MISSING_NAMED])
+        self.info.metadata["missing_count"] = len(layout.missing)
         self.info.metadata["reencoded"] = {
-            quality: sum(quality not in f.files for files in found.splits.values() for f in files)
+            quality: sum(quality not in f.files for files in layout.splits.values() for f in files)
             for quality in self.recipe.qualities
         }
         sources = {
-            split: [VideoSource(files, self.recipe) for files in listed]
-            for split, listed in found.splits.items()
+            split: [ClipSource(files, self.recipe) for files in listed]
+            for split, listed in layout.splits.items()
             if listed
         }
-        if videos.RANDOM in self.recipe.qualities:
+        if clips.RANDOM in self.recipe.qualities:
             self.info.metadata["random_crf"] = {
-                str(source): videos.crf_of(source, videos.RANDOM)
+                str(source): clips.crf_of(source, clips.RANDOM)
                 for listed in sources.values()
                 for source in listed
             }
         return sources
 
     @staticmethod
-    def read_clip(source: VideoSource) -> Clip:
-        """Reads one video, see `data_builders.videos.read`."""
-        return videos.read(source)
+    def read_clip(source: ClipSource) -> Clip:
+        """Reads one video, see `data_builders.clips.read`."""
+        return clips.read(source)
 
     def clip_reader(self) -> Callable[[Any], list[Example] | UnusableClipError]:
-        """As in the base; each clip is kept once it is done, and a bad one is no error."""
+        """As in the base, but each finished clip is kept, and an unusable clip is not an error."""
         return functools.partial(_staged_clip, self.staging)
 
     def check_skipped(self, clips: int) -> None:
-        """Records what was skipped; fails where it is too much."""
+        """Stores which clips were skipped, and fails where they are too many."""
         self.info.metadata["skipped"] = list(self.skipped)
         if len(self.skipped) > self.max_skipped * clips:
             raise UserError(
@@ -167,21 +162,21 @@ class VideoDatasetBuilder(
             )
 
     def clips_done(self) -> int:
-        """The clips that are kept for a build that goes on."""
+        """Number of finished clips that a later build goes on from."""
         return sum(1 for _ in self.staging.glob("*.npz"))
 
     def finish(self) -> None:
-        """The finished clips are in the dataset now."""
+        """Removes the finished clips, which are in the dataset now."""
         staging.discard(self.staging)
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self._paired_info(recipe=self.recipe.describe())
 
 
-def _staged_clip(folder: Path, source: VideoSource) -> list[Example] | UnusableClipError:
+def _staged_clip(folder: Path, source: ClipSource) -> list[Example] | UnusableClipError:
     files = {q: (str(path), path.stat().st_size) for q, path in source.files.files.items()}
     name = json.dumps([str(source), files, source.recipe.describe()])
     try:
-        return staging.staged(folder, name, lambda: list(videos.read(source).examples()))
+        return staging.staged(folder, name, lambda: list(clips.read(source).examples()))
     except UnusableClipError as error:
         return error

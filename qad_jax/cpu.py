@@ -12,8 +12,8 @@ import importlib.util
 import os
 from collections.abc import Mapping
 
-# The first and the last jaxlib on which a flag was tried. XLA ends the process at a flag that it does
-# not know, and flags come and go with any release: a newer jaxlib runs without it.
+# The first and the last jaxlib on which a flag was tried. XLA ends the process at a flag that it
+# does not know, and flags come and go with any release: a newer jaxlib runs without it.
 Versions = tuple[str, str]
 _XLA_FLAGS: dict[str, Versions] = {
     # YNNPACK, the default for convolutions since jax 0.10, takes up to three times as long as XLA's

@@ -1,60 +1,118 @@
 """Trains and evaluates.
 
 python -m qad_jax.main --config configs/quickstart.py --workdir runs/quickstart
-python -m qad_jax.main --config configs/quickstart.py --workdir runs/quickstart --mode evaluate
+python -m qad_jax.main --workdir runs/quickstart --mode evaluate
 """
 
 from __future__ import annotations
 
+import argparse
+import functools
 import re
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
+from unittest import mock
 
-from absl import app, flags
-from ml_collections import config_flags
-
+from data_builders import command_line
+from data_builders.command_line import UsageError
 from data_builders.errors import UserError
-from qad_jax import cpu, preemption
+from qad_jax import configs, cpu
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration file; --config.FIELD=VALUE changes a field.", lock_config=True
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder: checkpoints, logs, results.")
-_MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "evaluate"], "Train and then evaluate, or only evaluate."
-)
-_SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "What to evaluate on.")
-_STEP = flags.DEFINE_integer(
-    "step", None, "Checkpoint to evaluate; by default the best on validation."
-)
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of process 0, where several processes train together."
-)
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
-_ROBUSTNESS = flags.DEFINE_boolean(
-    "robustness", False, "Evaluate the best quality under JPEG, blur, noise and resizing, too."
-)
-_AGAINST = flags.DEFINE_string(
-    "against", None, "A second run's folder, whose robustness is drawn beside this one's."
-)
-_DEBUG = flags.DEFINE_boolean("debug", False, "Show the traceback of an error.")
+MODES = ("train", "evaluate")
 
 
-def _fail(message: object) -> NoReturn:
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
-    sys.exit(1)
+def _parser(prog: str, mode: str | None) -> argparse.ArgumentParser:
+    """The parser; `mode` is what a subcommand has settled."""
+    parser = command_line.Parser(
+        prog=prog,
+        description={
+            None: "Trains a detector and evaluates it, or only evaluates it.",
+            "train": "Trains a detector, then evaluates its best checkpoint on the test split.",
+            "evaluate": "Evaluates a checkpoint of a run.",
+        }[mode],
+        epilog="--config.FIELD=VALUE changes a field of the configuration.",
+    )
+    if mode == "evaluate":
+        parser.add_argument("folder", nargs="?", metavar="WORKDIR", help="the folder of the run")
+    parser.add_argument("--workdir", help="the folder of the run: checkpoints, logs, results")
+    parser.add_argument(
+        "--config",
+        metavar="FILE[:ARGUMENT]|NAME|RUN",
+        help=f"a file of configuration, the folder of a run, or one of {', '.join(configs.names())}"
+        "; by default that of the run in the folder",
+    )
+    if mode is None:
+        parser.add_argument("--mode", choices=MODES, default="train", help="by default train")
+    if mode != "train":
+        evaluation = parser.add_argument_group("evaluation")
+        evaluation.add_argument("--split", choices=("train", "validation", "test"), default="test")
+        evaluation.add_argument("--step", type=int, help="a checkpoint; by default the best")
+        evaluation.add_argument(
+            "--robustness",
+            action="store_true",
+            help="evaluate the best quality under JPEG, blur, noise and resizing, too",
+        )
+        evaluation.add_argument(
+            "--against", metavar="RUN", help="with --robustness: a second run to draw beside it"
+        )
+    several = parser.add_argument_group("several processes")
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    several.add_argument("--num_processes", type=int, help="how many processes there are")
+    several.add_argument("--process_id", type=int, help="which one this is, from 0")
+    return parser
 
 
-def _explain(error: Exception, config: str) -> str:
-    """What to say of a command line or a configuration file that could not be understood."""
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words that change fields of the configuration, and the others."""
+    fields, others, words = [], [], list(argv)
+    while words:
+        word = words.pop(0)
+        if not re.match(r"--?(no)?config\.", word):
+            others.append(word)
+            continue
+        fields.append(word)
+        if "=" not in word and words and not words[0].startswith("-"):
+            fields.append(words.pop(0))
+    return fields, others
+
+
+def _configuration(path: str, fields: Sequence[str], *, debug: bool) -> Any:
+    """Loads a configuration and changes fields of it; a mistake in either is one line."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("config", None, flag_values=values, lock_config=True)
+    argv = ["qad-jax", f"--config={path}", *fields]
+    try:
+        with mock.patch.object(sys, "argv", argv):  # ml_collections looks there for the fields
+            values(argv)
+            config = holder.value
+            config.to_dict()  # a file that could not be loaded says so only when it is used
+    except Exception as error:  # a file of configuration is code, and may fail in any way
+        if debug:
+            traceback.print_exc()
+        raise _explained(error, path) from error
+    return config
+
+
+def _explained(error: Exception, path: str) -> UserError:
+    """What is wrong with a file of configuration, or with the fields on the command line."""
+    file = path.partition(":")[0]
     frames = traceback.extract_tb(error.__traceback__)
-    in_file = config and any(Path(f.filename).name == Path(config).name for f in frames)
+    in_file = any(Path(frame.filename).name == Path(file).name for frame in frames)
+    if isinstance(error, UserError):
+        return error
     if in_file or isinstance(error, SyntaxError | ImportError | OSError):
-        return f"--config: {config}: {type(error).__name__}: {error}"
+        return UserError(f"--config: {file}: {type(error).__name__}: {error}")
+    return UsageError(f"command line: {_field_error(error)}")
+
+
+def _field_error(error: Exception) -> str:
+    """What ml_collections or absl say of a field, in the project's words where they are known."""
     if field := re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error)):
         return f"the configuration has no field {field[2]!r}: did you mean {field[1]!r}?"
     if field := re.fullmatch(r"\W*'?(\w+)\W*", str(error)):
@@ -62,71 +120,55 @@ def _explain(error: Exception, config: str) -> str:
     return str(error)
 
 
-def _config_of(argv: Sequence[str]) -> str:
-    """The configuration file that a command line names last, '' for none."""
-    config = ""
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
-        name, equals, value = word.lstrip("-").partition("=")
-        if word.startswith("-") and name == "config":
-            config = value if equals else following
-    return config
-
-
-def _parse(argv: Sequence[str]) -> list[str]:
-    """Parses the flags; a mistake in them is one line, whoever finds it."""
-    config = _config_of(argv)
-    if config and not Path(config).is_file():
-        _fail(f"--config: {config}: there is no such file")
-    try:
-        rest: list[str] = flags.FLAGS(argv)
-        if _CONFIG.value is not None:
-            _CONFIG.value.to_dict()  # a file that could not be loaded says so only when used
-    except Exception as error:  # a configuration file may fail in any way
-        if "--debug" in argv:
-            raise
-        _fail(f"command line: {_explain(error, config)}")
-    if rest[1:]:
-        _fail(f"command line: unexpected {rest[1]!r}; options begin with --")
-    return rest
-
-
-def _main(argv: Sequence[str]) -> None:
-    del argv
-    try:
-        if _CONFIG.value is None:
-            raise UserError("--config: name a configuration file, such as configs/quickstart.py")
-        if not _WORKDIR.value:
-            raise UserError("--workdir: name the run's folder; it is made if there is none")
-        from qad_jax import run  # here, so that --help need not wait for jax
-
-        run.run(
-            _CONFIG.value,
-            _WORKDIR.value,
-            mode=_MODE.value,
-            split=_SPLIT.value,
-            step=_STEP.value,
-            coordinator=_COORDINATOR.value,
-            num_processes=_NUM_PROCESSES.value,
-            process_id=_PROCESS_ID.value,
-            robustness=_ROBUSTNESS.value,
-            against=_AGAINST.value,
+def _job(argv: Sequence[str], *, prog: str, mode: str | None) -> int:
+    fields, others = _split(argv)
+    given = vars(_parser(prog, mode).parse_args(others))
+    workdir = given.pop("workdir") or given.pop("folder", None)
+    given.pop("folder", None)
+    if not workdir:
+        raise UsageError("--workdir: name the folder of the run; it is made if there is none")
+    given["mode"] = mode or given["mode"]
+    name, debug = given.pop("config"), given.pop("debug", False)
+    if name is None and not (Path(workdir) / configs.STORED).is_file():
+        raise UsageError(
+            "--config: name a configuration: a file, the folder of a run, or one of "
+            f"{', '.join(configs.names())}"
         )
-    except UserError as error:
-        if _DEBUG.value:
-            traceback.print_exc()
-        _fail(error)
-    except OSError as error:
-        if _DEBUG.value:
-            traceback.print_exc()
-        _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
-    except preemption.Preempted as stopped:
+    config = _configuration(configs.find(name or workdir), fields, debug=debug)
+    from qad_jax import run  # here, so that --help need not wait for JAX
+    from qad_jax.training.preemption import Preempted
+
+    try:
+        run.run(config, workdir, **given)
+    except Preempted as stopped:
         print(stopped, file=sys.stderr)
-        sys.exit(preemption.EXIT_STATUS)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        return command_line.TERMINATED
+    return command_line.DONE
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    mode: str | None = None,
+    prog: str = "python -m qad_jax.main",
+) -> int:
+    """Trains or evaluates.
+
+    Args:
+      argv: The arguments; those of the process if not given.
+      mode: 'train' or 'evaluate', where a subcommand has settled it.
+      prog: What the command is called.
+
+    Returns:
+      The exit status.
+    """
+    return command_line.run(
+        functools.partial(_job, prog=prog, mode=mode),
+        argv,
+        interrupted="interrupted; the same command goes on from the last checkpoint",
+    )
 
 
 if __name__ == "__main__":
     cpu.tune()
-    app.run(_main, flags_parser=_parse)
+    sys.exit(main())

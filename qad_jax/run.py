@@ -10,12 +10,15 @@ import jax
 import ml_collections
 from absl import logging
 
-from data_builders import build
+from data_builders import build, command_line
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
-from qad_jax import checkpoints, configuration, evaluation, hosts, parallel, preemption, train
-from qad_jax.input_pipeline import check_qualities
-from qad_jax.models import pretrained
+from qad_jax.evaluation import inference
+from qad_jax.evaluation.evaluate_run import evaluate_run
+from qad_jax.runs import checkpoints, configuration, hosts
+from qad_jax.training import loop, parallel, preemption
+from qad_jax.training.input_pipeline import check_qualities
+from qad_jax.weights import pretrained
 
 
 def run(
@@ -106,14 +109,14 @@ def _run(
             hosts.say(f"{config.model.pretrained}: {imported.summary}", file=sys.stderr)
         with hosts.first_then_others("dataset"):
             dataset = open_dataset(config, may_build=True)
-        train.train(config, folder, dataset)
+        loop.train(config, folder, dataset, inference.validator(config, dataset))
         if split not in dataset.info.splits:
             hosts.say(f"{dataset.info.full_name} has no {split} split: trained, not evaluated")
             return
     else:
         dataset = open_dataset(config, may_build=False)
     hosts.say(
-        evaluation.evaluate_run(
+        evaluate_run(
             config,
             folder,
             dataset,
@@ -140,10 +143,11 @@ def open_dataset(config: ml_collections.ConfigDict, *, may_build: bool) -> Paire
         return dataset
     if not may_build or "manual_dir" in dataset.NEEDS:
         needed = {"data_dir": where.data_dir, **{n: where[n] or n.upper() for n in dataset.NEEDS}}
-        options = " ".join(f"--{option} {value}" for option, value in needed.items() if value)
+        options = [word for option, at in needed.items() if at for word in (f"--{option}", at)]
+        command = command_line.command("python", "-m", "data_builders.build", name, *options)
         raise UserError(
             f"config.dataset.name: {name} is not built in {dataset.data_path.parent}; run: "
-            f"python -m data_builders.build {name} {options}".rstrip()
+            f"{command}"
         )
     build.prepare(dataset)
     return dataset

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import sys
+from collections.abc import Callable
 from typing import NamedTuple
-from unittest import mock
-
-from absl import flags
 
 from qad_jax import main
 
@@ -19,21 +16,13 @@ class Result(NamedTuple):
     err: str
 
 
-def call(*arguments: object) -> Result:
-    """Runs `python -m qad_jax.main` with arguments, without the start of a process."""
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    flags.FLAGS.unparse_flags()
-    own = ("config", "workdir", "mode", "split", "step", "robustness", "against", "debug")
-    for name in (*own, "coordinator", "num_processes", "process_id"):
-        flags.FLAGS[name].unparse()
-    for name in [name for name in flags.FLAGS if name.startswith("config.")]:
-        delattr(flags.FLAGS, name)  # made while parsing, one for each field that is overridden
-    argv = ["qad_jax.main", *map(str, arguments)]
-    streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
-    with streams[0], streams[1], mock.patch.object(sys, "argv", argv):  # config_flags reads it
+def call(*arguments: object, main: Callable[[list[str]], int] = main.main) -> Result:
+    """Runs `python -m qad_jax.main`, or another command, without the start of a process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            main._main(main._parse(argv))
-        except SystemExit as stop:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # --help
             status = int(stop.code or 0)
     return Result(status, out.getvalue(), err.getvalue())
 
@@ -41,7 +30,7 @@ def call(*arguments: object) -> Result:
 def tiny(config: str, workdir: object, manifest: object, data_dir: object) -> list[str]:
     """Arguments of a training of seconds, through all three phases."""
     return [
-        f"--config=configs/{config}.py",
+        f"--config={config}",
         f"--workdir={workdir}",
         "--config.dataset.name=manifest",
         f"--config.dataset.manifest={manifest}",

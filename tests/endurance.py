@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax._src.array import ArrayImpl
 
-from configs import common
-from qad_jax import checkpoints, configuration, cpu, evaluate, train
+from qad_jax import configs, cpu
+from qad_jax.evaluation import inference
+from qad_jax.runs import checkpoints, configuration
+from qad_jax.training import loop
 
 SIZE, TUPLES = 16, 800
 
@@ -34,13 +36,13 @@ def main(workdir):
     float(jax.jit(lambda x: x + 1)(jnp.ones(())))
     assert fetched and compiled, "nothing is counted"  # noqa: PT018
 
-    train.TupleSource = Tuples
-    train.Checkpoints = Opened
-    train.TrainBatches = lambda *a, **k: watched(make_batches(*a, **k))
-    evaluate.frames = lambda *a, **k: watched(make_frames(*a, **k))
-    make = train.train_step_of
-    train.train_step_of = lambda *arguments: observed(make(*arguments))
-    config = common.get_config()
+    loop.TupleSource = inference.TupleSource = Tuples
+    loop.Checkpoints = Opened
+    loop.TrainBatches = lambda *a, **k: watched(make_batches(*a, **k))
+    inference.frames = lambda *a, **k: watched(make_frames(*a, **k))
+    make = loop.train_step_of
+    loop.train_step_of = lambda *arguments: observed(make(*arguments))
+    config = configs.load("common")
     config.model.name = "resnet_tiny"
     config.image_size = SIZE
     config.qualities = ("raw", "c40")
@@ -56,7 +58,8 @@ def main(workdir):
             splits={"train": None, "validation": None}, full_name="memory", metadata=None
         )
     )
-    train.train(configuration.check(config), workdir, dataset)
+    config = configuration.check(config)
+    loop.train(config, workdir, dataset, inference.validator(config, dataset))
     print(json.dumps(steps))
 
 
@@ -90,7 +93,7 @@ def observed(step):
     return looked_at
 
 
-make_batches, make_frames = train.TrainBatches, evaluate.frames
+make_batches, make_frames = loop.TrainBatches, inference.frames
 
 
 def watched(batches):

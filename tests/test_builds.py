@@ -14,7 +14,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from data_builders import build, video, videos
+from data_builders import build, clips, h264
+from data_builders.command_line import DONE, FAILED
 from data_builders.errors import UserError
 from data_builders.face_forensics.builder import METHODS
 from tests import trees
@@ -84,7 +85,7 @@ def train_on(dataset, data_dir, folder):
     """A training run of two steps, and its evaluation, by the name of what was built."""
     name = dataset.info.full_name.rpartition("/")[0]
     result = call(
-        "--config=configs/hkrawp_resnet.py",
+        "--config=hkrawp_resnet",
         f"--workdir={folder / 'run'}",
         f"--config.dataset.name={name}",
         f"--config.dataset.data_dir={data_dir}",
@@ -193,7 +194,7 @@ def test_a_quality_that_is_on_disk_is_the_file_and_not_made_anew(face_forensics,
     dataset = make("face_forensics/face_swap", root, tmp_path, qualities=("c23", "c30", "random"))
     records = [r for r in read(dataset)["test"] if r["video"] == name]
     path = trees.face_forensics_path(root, "original", name, "c23")
-    frames = list(video.decode(path))
+    frames = list(h264.decode(path))
     for record in records:
         x0, y0, x1, y1 = record["box"].astype(int)
         stored = record["image"]["c23"]
@@ -221,7 +222,7 @@ def test_killed_and_started_again_it_equals_an_uninterrupted_build(face_forensic
     again = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
     )
-    assert again.returncode == build.BUILT, again.stderr
+    assert again.returncode == DONE, again.stderr
     assert 3 <= len(done) < 12
     killed = build.builder(
         "face_forensics/face_shifter",
@@ -238,7 +239,7 @@ def test_a_beam_pipeline_makes_the_same_records(face_forensics, whole, tmp_path)
     root, _ = face_forensics
     command = [*command_for(root, tmp_path), "--beam", "--", "--direct_num_workers=2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == build.BUILT, done.stderr
+    assert done.returncode == DONE, done.stderr
     assert "clip/s" in done.stderr
     name = whole.info.full_name.rpartition("/")[0]
     piped = build.builder(name, data_dir=tmp_path)
@@ -262,7 +263,7 @@ def test_a_beam_pipeline_names_what_it_could_not_use(face_forensics, tmp_path):
     command[3] = "face_forensics/neural_textures"  # has the spoilt videos
     command[command.index("--max_skipped") + 1] = "0"
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == build.FAILED, done.stderr
+    assert done.returncode == FAILED, done.stderr
     assert "error: 2 of 19 videos are unusable" in done.stderr
     assert f"{tree['truncated'][1]}.mp4" in done.stderr
     assert not list(tmp_path.glob("**/dataset_info.json"))
@@ -278,7 +279,7 @@ def test_a_beam_pipeline_names_what_it_could_not_use(face_forensics, tmp_path):
 def test_bad_pipeline_options_are_one_line(options, message, face_forensics, tmp_path):
     command = [*command_for(face_forensics[0], tmp_path), "--beam", "--", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == build.FAILED
+    assert done.returncode == FAILED
     assert f"error: --beam: pipeline options: {message}" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -287,7 +288,7 @@ def test_the_doctor_looks_and_builds_nothing(face_forensics, tmp_path, capsys):
     root, tree = face_forensics
     arguments = ["face_forensics/neural_textures", "--manual_dir", str(root)]
     arguments += ["--data_dir", str(tmp_path / "data"), "--doctor"]
-    assert build.main(arguments) == build.BUILT
+    assert build.main(arguments) == DONE
     out = capsys.readouterr().out
     assert "unreadable: 1" in out
     assert f"{tree['truncated'][1]}.mp4" in out
@@ -320,6 +321,6 @@ def test_mistakes_are_one_line(option, message, tmp_path, capsys):
 
 
 def test_frames_are_spread_evenly():
-    assert videos.spread(100, 4) == [12, 37, 62, 87]
-    assert videos.spread(3, 4) == [0, 1, 2]
-    assert len(set(videos.spread(33, 32))) == 32
+    assert clips.spread(100, 4) == [12, 37, 62, 87]
+    assert clips.spread(3, 4) == [0, 1, 2]
+    assert len(set(clips.spread(33, 32))) == 32

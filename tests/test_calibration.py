@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from qad_jax import calibration
-from qad_jax.scores import Scores
+from qad_jax.evaluation import calibration
+from qad_jax.evaluation.scores import Scores
 
 
 def drawn(temperature, n=40_000, seed=0):

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from data_builders import build
-from qad_jax import protocol
-from qad_jax.report import card
+from qad_jax.evaluation import protocol
+from qad_jax.evaluation.report import card
 from tests.test_protocol import complete, make_scores
 
 CONFIG = {
@@ -41,11 +41,13 @@ def test_every_number_is_there_with_its_interval(dataset):
     assert len({len(row) for row in rows}) == 1
     for quality in ("raw", "c40"):
         for level in ("frame", "video"):
-            found = report["qualities"][quality][level]
+            numbers_of = getattr(report.summary.qualities[quality], level).estimates()
             (row,) = (r for r in rows if r[0] == f"| {quality}" and r[1] == level)
             for cell, name in zip(row[3:], protocol.TITLES, strict=True):
-                ends = (found[f"{name}_low"], found[f"{name}_high"])
-                expected = f"{100 * found[name]:.1f} ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})"
+                number = numbers_of[name]
+                expected = (
+                    f"{100 * number.value:.1f} ({100 * number.low:.1f} to {100 * number.high:.1f})"
+                )
                 assert cell.removesuffix(" |") == expected
     assert protocol.headline(report) in numbers
     stored = json.loads(section(text, "Configuration").strip().strip("`").removeprefix("json"))
@@ -100,7 +102,7 @@ def test_what_was_skipped_and_made_is_said(tmp_path):
     assert "- file \\<4\\>\\|: no face was found" in crops
     assert "<5" not in crops
     assert "- and 2 more" in crops
-    assert "4 listed files were not there" in crops
+    assert "4 listed files were missing" in crops
     assert "c40 of 12 videos" in crops
     assert "raw of" not in crops
     assert "- qualities: raw, c23, c40\n- frames per video: 32\n" in crops

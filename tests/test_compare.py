@@ -1,13 +1,15 @@
 """The comparison of two files of scores: what is compared, what is left out, what is said."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+from data_builders import command_line
 from data_builders.errors import UserError
-from qad_jax import compare, delong, intervals, scores
+from qad_jax.evaluation import bootstrap, compare, delong, scores
 from tests.test_full_disk import no_file_larger_than
 from tests.test_metrics import brute_auc
 from tests.test_protocol import make_scores
@@ -31,77 +33,81 @@ def shuffled(made, seed=1):
 def test_each_quality_and_level_is_paired_by_method_video_and_frame():
     a = make_scores(10)
     b = other(a)
-    found = compare.compare(a, shuffled(b).of(("c40", "raw")))
+    compared = compare.compare(a, shuffled(b).of(("c40", "raw")))
     for i, quality in enumerate(("raw", "c40")):
         for level, one, two in (("frame", a, b), ("video", a.videos(), b.videos())):
-            got = found["qualities"][quality][level]
+            got = getattr(compared.qualities[quality], level)
             first, second = one.score[:, i], two.score[:, i]
-            assert got["items"] == len(one.label)
-            assert got["auc_a"] == pytest.approx(brute_auc(one.label, first))
-            assert got["auc_b"] == pytest.approx(brute_auc(one.label, second))
-            assert got["difference"] == pytest.approx(got["auc_a"] - got["auc_b"])
+            assert got.items == len(one.label)
+            assert got.auc_a == pytest.approx(brute_auc(one.label, first))
+            assert got.auc_b == pytest.approx(brute_auc(one.label, second))
+            assert got.difference == pytest.approx(got.auc_a - got.auc_b)
             tested = delong.compare(one.label, first, second)
-            assert (got["delong_low"], got["delong_p"]) == pytest.approx((tested.low, tested.p))
-            drawn = intervals.bootstrap(one.label, np.stack([first, second], 1), one.identity)
+            assert (got.delong_low, got.delong_high, got.delong_p) == pytest.approx(
+                (tested.low, tested.high, tested.p)
+            )
+            drawn = bootstrap.bootstrap(one.label, np.stack([first, second], 1), one.identity)
             ends = np.percentile(drawn["auc"][:, 0] - drawn["auc"][:, 1], [2.5, 97.5])
-            assert (got["identity_low"], got["identity_high"]) == pytest.approx(tuple(ends))
+            assert (got.identity_low, got.identity_high) == pytest.approx(tuple(ends))
 
 
 def test_the_clips_that_differ_most_come_first():
     a, b = make_scores(5), other(make_scores(5))
-    found = compare.compare(a, b)["clips"]
+    clips = compare.compare(a, b).clips
     apart = (a.score.astype(float) - b.score).reshape(15, 3, 2).mean(1)
     order = np.argsort(-np.abs(apart).ravel())[: compare.CLIPS]
     videos = a.videos()
-    for clip, at in zip(found, order, strict=True):
+    for clip, at in zip(clips, order, strict=True):
         video, quality = divmod(at, 2)
         names = (videos.method[video], videos.video[video], a.qualities[quality])
-        assert (clip["method"], clip["video"], clip["quality"]) == names
-        assert clip["difference"] == pytest.approx(apart[video, quality])
+        assert (clip.method, clip.video, clip.quality) == names
+        assert clip.difference == pytest.approx(apart[video, quality])
+        assert clip.difference == pytest.approx(clip.score_a - clip.score_b)
+        assert clip.label == videos.label[video]
 
 
 def test_what_only_one_has_is_left_out_and_said():
     a, b = make_scores(6), other(make_scores(6))
     b.score[7, 1] = np.nan
-    found = compare.compare(a.take(np.arange(2, 54)), b.take(np.arange(50)))
-    assert found["left_out"] == {
+    compared = compare.compare(a.take(np.arange(2, 54)), b.take(np.arange(50)))
+    assert dataclasses.asdict(compared.left_out) == {
         "frames_of_a": 4,
         "frames_of_b": 2,
-        "qualities_of_a": [],
-        "qualities_of_b": [],
+        "qualities_of_a": (),
+        "qualities_of_b": (),
     }
-    raw, c40 = (found["qualities"][q] for q in ("raw", "c40"))
-    assert (raw["frames"], c40["frames"], c40["not_numbers"]) == (48, 47, 1)
+    raw, c40 = (compared.qualities[q] for q in ("raw", "c40"))
+    assert (raw.frames, c40.frames, c40.not_numbers) == (48, 47, 1)
     rows = [i for i in range(2, 50) if i != 7]
     expected = brute_auc(a.label[rows], a.score[rows, 1])
-    assert c40["frame"]["auc_a"] == pytest.approx(expected)
-    text = compare.table({"a": "a", "b": "b", **found})
+    assert c40.frame.auc_a == pytest.approx(expected)
+    text = compare.table(compared)
     assert "left out: 4 frames that only A has" in text
     assert "left out at c40: 1 frames whose score is not a number" in text
     only = compare.compare(a.of(("raw",)), b)
-    assert "left out: c40, which only B has" in compare.table({"a": "a", "b": "b", **only})
+    assert "left out: c40, which only B has" in compare.table(only)
 
 
 def test_a_file_without_identities_takes_those_of_the_other():
     a, b = make_scores(6), other(make_scores(6))
     people = [str(int(video) // 2) for video in a.video]
     expected = compare.compare(a._replace(identity=people), b._replace(identity=people))
-    found = compare.compare(a, b._replace(identity=people))
-    assert found["identities_of"] == "B"
-    assert found["qualities"] == expected["qualities"]
-    assert found["qualities"]["raw"]["identities"] == 4
-    assert "identities are those of B" in compare.table({"a": "a", "b": "b", **found})
+    compared = compare.compare(a, b._replace(identity=people))
+    assert compared.identities_of == "B"
+    assert compared.qualities == expected.qualities
+    assert compared.qualities["raw"].identities == 4
+    assert "the identities are those of B" in compare.table(compared)
 
 
 def test_identical_scores_do_not_differ():
     a = make_scores()
-    found = compare.compare(a, a)
-    assert found["clips"] == []
-    assert "No clip differs." in compare.table({"a": "a", "b": "a", **found})
+    compared = compare.compare(a, a)
+    assert compared.clips == ()
+    assert "A and B differ on no clip." in compare.table(compared)
     for level in ("frame", "video"):
-        got = found["qualities"]["c40"][level]
-        assert (got["difference"], got["delong_p"]) == (0, 1)
-        assert (got["identity_low"], got["identity_high"]) == (0, 0)
+        got = getattr(compared.qualities["c40"], level)
+        assert (got.difference, got.delong_p) == (0, 1)
+        assert (got.identity_low, got.identity_high) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -114,33 +120,41 @@ def test_identical_scores_do_not_differ():
 )
 def test_what_is_not_defined_says_why(change, reason):
     a = make_scores()._replace(**change)
-    found = {"a": "a", "b": "b", **compare.compare(a, other(a))}
-    assert found["qualities"]["raw"]["frame"]["identity_low"] is None
-    assert f"not defined at raw, frame level: {reason}" in compare.table(found).replace(
+    compared = compare.compare(a, other(a))
+    assert compared.qualities["raw"].frame.identity_low is None
+    assert f"not defined at raw, frame level: {reason}" in compare.table(compared).replace(
         "no interval over identities: ", ""
     )
-    json.dumps(found, allow_nan=False)
+    json.dumps(compared.as_dict(), allow_nan=False)
 
 
 def test_the_command_takes_folders_and_files_and_writes_what_it_prints(tmp_path, capsys):
     a, b = make_scores(), other(make_scores())
-    save(tmp_path / "run/evaluation/validation/scores.csv", a)
+    ours = save(tmp_path / "run/evaluation/validation/scores.csv", a)
     file, out = save(tmp_path / "theirs.csv", b), tmp_path / "out"
     arguments = [str(tmp_path / "run"), str(file), "--split", "validation", "--out", str(out)]
     assert compare.main(arguments) == 0
     printed = capsys.readouterr().out
-    found = json.loads((out / "comparison.json").read_text())
-    assert compare.table(found) + "\n" == printed
+    read = (scores.read(path) for path in (ours, file))
+    compared = compare.compare(*read, names=(str(ours), str(file)))
+    assert compare.table(compared) + "\n" == printed
+    stored = json.loads((out / "comparison.json").read_text())
+    assert stored == json.loads(json.dumps(compared.as_dict()))
+    assert list(stored) == ["a", "b", "left_out", "identities_of", "qualities", "clips"]
+    assert list(stored["qualities"]["raw"]["frame"]) == list(compare.FIELDS)
     with (out / "comparison.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     assert [(row["quality"], row["level"]) for row in rows] == [
         (quality, level) for quality in ("raw", "c40") for level in ("frame", "video")
     ]
     for row in rows:
-        numbers = found["qualities"][row["quality"]][row["level"]]
+        numbers = stored["qualities"][row["quality"]][row["level"]]
         assert float(row["delong_p"]) == numbers["delong_p"]
         assert float(row["identity_low"]) == numbers["identity_low"]
-    assert len((out / "clips.csv").read_text().splitlines()) == 1 + compare.CLIPS
+    with (out / "clips.csv").open(newline="") as lines:
+        clips = list(csv.DictReader(lines))
+    assert len(clips) == compare.CLIPS
+    assert clips == [{key: str(of[key]) for key in of} for of in stored["clips"]]
     assert sorted(path.name for path in out.iterdir()) == [
         "clips.csv",
         "comparison.csv",
@@ -180,7 +194,7 @@ def test_mistakes_are_one_line(tmp_path, capsys):
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert message in error
-    assert compare.main([str(good)]) == 1
+    assert compare.main([str(good)]) == command_line.USAGE
     assert "arguments are required: b" in capsys.readouterr().err
     with pytest.raises(UserError, match="evaluate it first"):
         compare.find(tmp_path, "test")

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from qad_jax.corruptions import CORRUPTIONS, blur, jpeg, noise, resize
+from qad_jax.evaluation.corruptions import CORRUPTIONS, blur, jpeg, noise, resize
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     """Edges, a ramp and texture; odd sides, kept off 0 and 255."""
     rng = np.random.default_rng(2)
     y, x = np.mgrid[:75, :91]
@@ -29,17 +29,17 @@ def psnr(a, b):
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_shape_type_and_input_are_kept_and_strength_is_strength(name, picture):
+def test_shape_type_and_input_are_kept_and_strength_is_strength(name, image):
     corruption = CORRUPTIONS[name]
-    before = picture.copy()
-    made = [corruption.apply(picture, s, generator()) for s in corruption.strengths]
-    np.testing.assert_array_equal(picture, before)
+    before = image.copy()
+    made = [corruption.apply(image, s, generator()) for s in corruption.strengths]
+    np.testing.assert_array_equal(image, before)
     assert len(made) >= 5
-    assert {(one.shape, one.dtype) for one in made} == {(picture.shape, np.dtype(np.uint8))}
-    distances = [psnr(picture, one) for one in made]
+    assert {(one.shape, one.dtype) for one in made} == {(image.shape, np.dtype(np.uint8))}
+    distances = [psnr(image, one) for one in made]
     assert all(np.diff(distances) < 0), distances
     assert distances[0] > 25
-    again = corruption.apply(picture, corruption.strengths[0], generator())
+    again = corruption.apply(image, corruption.strengths[0], generator())
     np.testing.assert_array_equal(made[0], again)
 
 
@@ -48,21 +48,21 @@ def test_jpeg_goes_from_95_to_10():
 
 
 @pytest.mark.parametrize("quality", [95, 50, 10])
-def test_jpeg_is_that_of_another_encoder(quality, picture):
+def test_jpeg_is_that_of_another_encoder(quality, image):
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "jpeg", quality=quality, subsampling="4:2:0")
+    Image.fromarray(image).save(file, "jpeg", quality=quality, subsampling="4:2:0")
     expected = np.asarray(Image.open(file)).astype(int)
-    difference = np.abs(jpeg(picture, quality, generator()).astype(int) - expected)
+    difference = np.abs(jpeg(image, quality, generator()).astype(int) - expected)
     # Two builds of libjpeg may round otherwise.
     assert difference.mean() < 0.3
     assert np.percentile(difference, 99) <= 2
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1, 3])
-def test_blur_is_a_gaussian(sigma, picture):
-    got = blur(picture, sigma, generator()).astype(float)
+def test_blur_is_a_gaussian(sigma, image):
+    got = blur(image, sigma, generator()).astype(float)
     expected = ndimage.gaussian_filter(
-        picture.astype(float), (sigma, sigma, 0), mode="mirror", truncate=6
+        image.astype(float), (sigma, sigma, 0), mode="mirror", truncate=6
     )
     assert np.abs(got - expected).max() < 2.5
     assert np.abs(got - expected).mean() < 0.6
@@ -88,8 +88,8 @@ def test_noise_is_clipped_not_wrapped():
     assert noise(light, 5, generator()).min() > 205
 
 
-def test_resizing_by_two_keeps_the_means_of_blocks(picture):
-    even = picture[:74, :90]
+def test_resizing_by_two_keeps_the_means_of_blocks(image):
+    even = image[:74, :90]
     got = resize(even, 2, generator())
     assert got.shape == even.shape
     means = even.astype(float).reshape(37, 2, 45, 2, 3).mean((1, 3))
@@ -99,7 +99,7 @@ def test_resizing_by_two_keeps_the_means_of_blocks(picture):
     np.testing.assert_array_equal(resize(flat, 6, generator()), flat)
 
 
-def test_resizing_takes_away_what_is_finer_than_the_small_picture():
+def test_resizing_takes_away_what_is_finer_than_the_small_image():
     """The mean over four pixels of a wave of that period is nothing; of a long wave, the wave."""
     x = np.tile(np.arange(96), (96, 1))
     fine, coarse = (

@@ -60,6 +60,7 @@ def test_flags_that_another_jaxlib_may_not_know_are_left_out(tuned, jaxlib):
     assert tuned("--a=b", jaxlib=jaxlib) == "--a=b"
 
 
+@pytest.mark.checkout
 def test_the_pinned_jaxlibs_are_tuned(tuned):
     files = sorted((ROOT / "requirements").glob("*.txt"))
     assert len(files) == 3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from qad_jax import delong
+from qad_jax.evaluation import delong
 from tests.test_metrics import brute_auc
 
 

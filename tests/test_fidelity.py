@@ -1,5 +1,6 @@
 """Averages, warm-ups, stopping, and what a run says of itself: the loop, with a step of no cost."""
 
+import functools
 import json
 import struct
 import subprocess
@@ -13,28 +14,19 @@ import optax
 import pytest
 from tensorboardX.proto import event_pb2
 
-from configs import common
 from data_builders.errors import UserError
-from qad_jax import (
-    checkpoints,
-    configuration,
-    evaluate,
-    protocol,
-    provenance,
-    resumption,
-    schedule,
-    stopping,
-    train,
-)
-from qad_jax.input_pipeline import TrainBatches, TupleSource
-from qad_jax.step import Batch, Objective, TrainState, make_train_step
+from qad_jax import configs
+from qad_jax.runs import checkpoints, configuration, provenance, resumption, versions
+from qad_jax.training import early_stopping, loop, schedule
+from qad_jax.training.input_pipeline import TrainBatches, TupleSource
+from qad_jax.training.step import Batch, Objective, TrainState, make_train_step
 from tests.conftest import ROOT
 
 EPOCH = 5  # steps: 40 tuples in batches of 8
 
 
 def configured(dataset, **fields):
-    config = common.get_config()
+    config = configs.load("common")
     config.model.name = "resnet_tiny"
     config.image_size, config.batch_size = 16, 8
     config.head_only_epochs, config.num_epochs = 0, 6
@@ -52,32 +44,29 @@ def small(monkeypatch):
         params = {"fc": jnp.ones(2)}
         return lambda: TrainState(jnp.zeros((), jnp.int32), params, {"bn": jnp.ones(2)}, {"m": 0.0})
 
-    monkeypatch.setattr(train, "_drawn", drawn)
+    monkeypatch.setattr(loop, "_drawn", drawn)
 
 
 @pytest.fixture
-def loop(monkeypatch):
+def scripted(monkeypatch):
     """Steps that count, and validations that read their mean AUC from a list."""
-    scripted = types.SimpleNamespace(auc=[], steps=[], bad={}, evaluated=[])
+    script = types.SimpleNamespace(auc=[], steps=[], bad={}, evaluated=[])
 
     def step(state, batch):
         number = int(jax.device_get(state.step)) + 1
-        scripted.steps.append(number)
+        script.steps.append(number)
         average = None if state.average is None else jax.tree.map(jnp.zeros_like, state.average)
-        metrics = {"cross_entropy": 1.0, "hsic": 0.5, **scripted.bad.get(number, {})}
+        metrics = {"cross_entropy": 1.0, "hsic": 0.5, **script.bad.get(number, {})}
         return state.replace(step=state.step + 1, average=average), metrics
 
-    def predict(_, variables, *args, **kwargs):
-        scripted.evaluated.append(variables)
+    def validate(variables):
+        script.evaluated.append(variables)
+        auc = script.auc[script.steps[-1] // EPOCH - 1]
+        return {"raw/auc": auc, "auc": auc}
 
-    def summarise(scores, *, intervals):
-        auc = scripted.auc[scripted.steps[-1] // EPOCH - 1]
-        return {"qualities": {"raw": {"frame": {"auc": auc}}}, "mean": {"auc": auc}}
-
-    monkeypatch.setattr(train, "train_step_of", lambda *_: lambda s, b: _unguarded(step, s, b))
-    monkeypatch.setattr(evaluate, "predict", predict)
-    monkeypatch.setattr(protocol, "summarise", summarise)
-    return scripted
+    monkeypatch.setattr(loop, "train_step_of", lambda *_: lambda s, b: _unguarded(step, s, b))
+    script.train = functools.partial(loop.train, validate=validate)
+    return script
 
 
 def _unguarded(step, state, batch):
@@ -86,34 +75,34 @@ def _unguarded(step, state, batch):
 
 
 def test_early_stopping_is_the_same_when_resumed(
-    small, loop, dataset, tmp_path, capsys, monkeypatch
+    small, scripted, dataset, tmp_path, capsys, monkeypatch
 ):
-    loop.auc = [0.6, 0.8, 0.8, 0.7, 0.9, 0.9]
+    scripted.auc = [0.6, 0.8, 0.8, 0.7, 0.9, 0.9]
     config = configured(dataset, early_stop_patience=2)
-    train.train(config, tmp_path / "whole", dataset)
-    assert loop.steps[-1] == 4 * EPOCH
+    scripted.train(config, tmp_path / "whole", dataset)
+    assert scripted.steps[-1] == 4 * EPOCH
     expected = "stopped early at step 20: 2 epochs without a mean validation AUC above the 0.8000"
     assert expected in capsys.readouterr().err
 
-    log = train._Run.log
+    log = loop._Run.log
 
     def killed(self, step, interval):
         if step == 3 * EPOCH + 1:
             raise KeyboardInterrupt
         return log(self, step, interval)
 
-    monkeypatch.setattr(train._Run, "log", killed)
+    monkeypatch.setattr(loop._Run, "log", killed)
     every_step = configured(dataset, early_stop_patience=2, log_every_steps=1)
     with pytest.raises(KeyboardInterrupt):
-        train.train(every_step, tmp_path / "killed", dataset)
-    monkeypatch.setattr(train._Run, "log", log)
-    loop.steps.clear()
-    train.train(every_step, tmp_path / "killed", dataset)
-    assert loop.steps == [16, 17, 18, 19, 20]
+        scripted.train(every_step, tmp_path / "killed", dataset)
+    monkeypatch.setattr(loop._Run, "log", log)
+    scripted.steps.clear()
+    scripted.train(every_step, tmp_path / "killed", dataset)
+    assert scripted.steps == [16, 17, 18, 19, 20]
     assert expected in capsys.readouterr().err
     # Once more: it has ended, and says so again.
-    train.train(every_step, tmp_path / "killed", dataset)
-    assert loop.steps[-1] == 20
+    scripted.train(every_step, tmp_path / "killed", dataset)
+    assert scripted.steps[-1] == 20
     assert expected in capsys.readouterr().err
     starts = json.loads((tmp_path / "killed" / "run.json").read_text())["starts"]
     assert [start["step"] for start in starts] == [0, 15, 20]
@@ -131,43 +120,43 @@ def test_early_stopping_is_the_same_when_resumed(
     ],
 )
 def test_patience(history, patience, stops):
-    validations = [stopping.Validation(i, auc) for i, auc in enumerate(history, start=1)]
-    assert (stopping.reason_to_stop(validations, patience) is not None) == stops
+    validations = [early_stopping.Validation(i, auc) for i, auc in enumerate(history, start=1)]
+    assert (early_stopping.reason_to_stop(validations, patience) is not None) == stops
 
 
-def test_divergence_names_step_terms_and_checkpoint(small, loop, dataset, tmp_path):
-    loop.auc = [0.5] * 6
-    loop.bad = {8: {"gradient_norm": np.inf, "hsic": np.nan}, 9: {"cross_entropy": np.nan}}
+def test_divergence_names_step_terms_and_checkpoint(small, scripted, dataset, tmp_path):
+    scripted.auc = [0.5] * 6
+    scripted.bad = {8: {"gradient_norm": np.inf, "hsic": np.nan}, 9: {"cross_entropy": np.nan}}
     with pytest.raises(UserError) as caught:
-        train.train(configured(dataset), tmp_path / "run", dataset)
+        scripted.train(configured(dataset), tmp_path / "run", dataset)
     assert "gradient_norm is inf, hsic is nan at step 8;" in str(caught.value)
     assert "last good checkpoint: step 5;" in str(caught.value)
 
 
-def test_averaged_weights_are_validated_saved_and_restored(loop, dataset, tmp_path):
-    loop.auc = [0.5]
+def test_averaged_weights_are_validated_saved_and_restored(scripted, dataset, tmp_path):
+    scripted.auc = [0.5]
     config = configured(dataset, ema_decay=0.9, num_epochs=1)
-    train.train(config, tmp_path / "run", dataset)
+    scripted.train(config, tmp_path / "run", dataset)
     variables, _ = checkpoints.restore_for_evaluation(tmp_path / "run")
     # The scripted step has set the average to zero, and nothing else.
-    for params in (variables["params"], loop.evaluated[0]["params"]):
+    for params in (variables["params"], scripted.evaluated[0]["params"]):
         assert all(not np.any(leaf) for leaf in jax.tree.leaves(params))
     planned = schedule.plan(config, 40)
     about = resumption.circumstances(dataset)
     state, _ = checkpoints.Checkpoints(tmp_path / "run", about).restore(
-        jax.eval_shape(train._drawn(config, planned))
+        jax.eval_shape(loop._drawn(config, planned))
     )
     assert any(np.any(leaf) for leaf in jax.tree.leaves(state.params))
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(state.average))
     assert jax.tree.structure(state.average) == jax.tree.structure(state.params)
 
 
-def test_the_sheet_of_tuples_is_what_the_network_is_fed(small, loop, dataset, tmp_path):
+def test_the_sheet_of_tuples_is_what_the_network_is_fed(small, scripted, dataset, tmp_path):
     import cv2
 
-    loop.auc = [0.5]
+    scripted.auc = [0.5]
     config = configured(dataset, num_epochs=1)
-    train.train(config, tmp_path / "run", dataset)
+    scripted.train(config, tmp_path / "run", dataset)
     (path,) = (tmp_path / "run" / "tensorboard").glob("events*")
     sheets = {v.tag: v.image for e in events(path) for v in e.summary.value if v.HasField("image")}
     png = np.frombuffer(sheets["train/tuples"].encoded_image_string, np.uint8)
@@ -220,7 +209,7 @@ def test_the_average_of_weights_in_float64():
 
 
 def test_hsic_warms_up_once_the_backbone_moves():
-    config = common.get_config()
+    config = configs.load("common")
     config.head_only_epochs, config.hsic.warmup_epochs, config.hsic.weight = 1, 2, 0.4
     weight = schedule.hsic_weight(config, schedule.plan(config, 10 * config.batch_size))
     assert [float(weight(step)) for step in (0, 9, 10, 15, 20, 29, 30, 99)] == pytest.approx(
@@ -231,7 +220,7 @@ def test_hsic_warms_up_once_the_backbone_moves():
 
 
 def test_the_commit_of_a_source_tree(tmp_path):
-    assert provenance.commit(tmp_path) is None
+    assert versions.commit(tmp_path) is None
 
     def git(*words):
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
@@ -248,9 +237,9 @@ def test_the_commit_of_a_source_tree(tmp_path):
     git("commit", "-m", "one")
     head = git("rev-parse", "HEAD")
     assert len(head) == 40
-    assert provenance.commit(tmp_path) == head
+    assert versions.commit(tmp_path) == head
     (tmp_path / "file").write_text("2")
-    assert provenance.commit(tmp_path) == f"{head}+"
+    assert versions.commit(tmp_path) == f"{head}+"
 
 
 def test_a_run_says_what_it_was_made_with(dataset, tmp_path, monkeypatch):
@@ -269,5 +258,5 @@ def test_a_run_says_what_it_was_made_with(dataset, tmp_path, monkeypatch):
     assert (first["step"], second["step"]) == (0, 7)
     assert second["versions"]["flax"] == flax.__version__
     assert second["devices"] == [f"{jax.devices()[0].device_kind} x {jax.device_count()}"]
-    assert second["commit"] == provenance.commit(ROOT)
+    assert second["commit"] == versions.commit(ROOT)
     assert "qad_jax.main --config=configs/common.py" in second["command"]

@@ -10,7 +10,7 @@ from jax import lax
 
 from qad_jax import models, transforms
 from qad_jax.models import depthwise, layers
-from qad_jax.step import Objective, make_train_step
+from qad_jax.training.step import Objective, make_train_step
 from tests.test_step import LAYERS, make_batch, make_state
 
 STEPS, TUPLES, SIZE = 50, 8, 16

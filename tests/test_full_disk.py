@@ -11,11 +11,11 @@ import pytest
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-from configs import common
 from data_builders.errors import UserError
-from qad_jax.checkpoints import Checkpoints
-from qad_jax.step import TrainState
-from qad_jax.writer import MetricsWriter
+from qad_jax import configs
+from qad_jax.runs.checkpoints import Checkpoints
+from qad_jax.runs.writer import MetricsWriter
+from qad_jax.training.step import TrainState
 
 
 @contextlib.contextmanager
@@ -36,11 +36,11 @@ def state(step):
 
 def test_the_newest_whole_checkpoint_is_named_and_intact(tmp_path):
     checkpoints = Checkpoints(tmp_path, {"dataset": "data"})
-    checkpoints.save(state(1), common.get_config(), step=1)
+    checkpoints.save(state(1), configs.load("common"), step=1)
     checkpoints._manager.wait_until_finished()
 
     def save():
-        checkpoints.save(state(2), common.get_config(), step=2)
+        checkpoints.save(state(2), configs.load("common"), step=2)
         checkpoints.close()  # saving is asynchronous: it fails here or there
 
     message = "cannot save a checkpoint: File too large; the newest whole one is step 1; "
@@ -50,7 +50,7 @@ def test_the_newest_whole_checkpoint_is_named_and_intact(tmp_path):
     assert again.latest == 1
     restored, _ = again.restore(state(0))
     np.testing.assert_array_equal(restored.params["w"], state(1).params["w"])
-    again.save(state(2), common.get_config(), step=2)
+    again.save(state(2), configs.load("common"), step=2)
     again.close()
     assert again.latest == 2
 

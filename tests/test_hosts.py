@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from data_builders.errors import UserError
-from qad_jax import hosts
-from qad_jax.input_pipeline import TrainBatches, TupleSource, frames
+from qad_jax.runs import hosts
+from qad_jax.training.input_pipeline import TrainBatches, TupleSource, frames
 from tests.commands import call, tiny
 from tests.conftest import ROOT
 
@@ -207,7 +207,7 @@ def test_a_process_that_leaves_others_does_not_wait_for_its_threads():
     """One that saves waits for a process that is gone, until jax aborts."""
     code = (
         "import jax, threading\n"
-        "from qad_jax import hosts\n"
+        "from qad_jax.runs import hosts\n"
         "jax.distributed.is_initialized = lambda: True\n"
         "threading.Thread(target=threading.Event().wait).start()\n"
         "hosts.abandon(error := SystemExit(3))\n"
@@ -295,7 +295,7 @@ def test_flags_that_do_not_fit(given, message):
 @pytest.mark.parametrize("index", [0, 1])
 def test_nobody_there_is_one_line(index):
     code = (
-        "from qad_jax import hosts\n"
+        "from qad_jax.runs import hosts\n"
         "hosts.CONNECT_S = 2\n"
         f"hosts.connect('localhost:{free_port()}', 2, {index})\n"
     )

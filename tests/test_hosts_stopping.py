@@ -7,8 +7,9 @@ import signal
 
 import pytest
 
-from qad_jax import hosts, train
-from qad_jax.checkpoints import Checkpoints
+from qad_jax.runs import hosts
+from qad_jax.runs.checkpoints import Checkpoints
+from qad_jax.training import loop
 from tests.commands import call, tiny
 from tests.stopping import assert_the_same, half_written, newest, rows, wait
 from tests.test_hosts import finish, start
@@ -109,7 +110,7 @@ def test_a_save_that_another_cannot_join_is_not_waited_for(
     def fail(*_):
         raise ValueError("it ends")
 
-    monkeypatch.setattr(train, "_loop", fail)
+    monkeypatch.setattr(loop, "_loop", fail)
     monkeypatch.setattr(hosts, "lost_another", lambda error: lost)
     monkeypatch.setattr(Checkpoints, "close", lambda self: closed.append(self))
     arguments = tiny("hkrawp_resnet", tmp_path / "run", manifest, data_dir)

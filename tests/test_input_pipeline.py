@@ -11,8 +11,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from data_builders.errors import UserError
-from data_builders.paired import encode_png
-from qad_jax.input_pipeline import TrainBatches, TupleSource, frames
+from data_builders.png import encode_png
+from qad_jax.training.input_pipeline import TrainBatches, TupleSource, frames
 
 QUALITIES = ("raw", "c23", "c40")
 SIZE = 48

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from qad_jax import configs
 from tests.commands import call, tiny
 from tests.conftest import ROOT
 
@@ -22,7 +23,7 @@ def arguments(tmp_path, manifest, data_dir, dataset):
         (["--config.model.nam=x"], "no field 'nam': did you mean 'name'"),
         (["--config.batch_size=many"], "config.batch_size.*many"),
         (["--bogus"], "bogus"),
-        (["extra"], "unexpected 'extra'"),
+        (["extra"], "command line: unrecognized arguments: extra"),
         (["--mode=tset"], "mode"),
         (["--config.batch_size=12"], "config.batch_size: 12 tuples cannot be shared evenly by 8"),
         (["--config.batch_size=48"], "config.batch_size: 48 tuples are more than the 40"),
@@ -64,7 +65,7 @@ def arguments(tmp_path, manifest, data_dir, dataset):
 )
 def test_mistakes_are_one_line_and_nothing_is_written(arguments, tmp_path, extra, message):
     result = call(*arguments, *extra)
-    assert result.status == 1
+    assert result.status == (2 if "error: command line: " in result.err else 1)
     lines = [line for line in result.err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, result.err
     assert "Traceback" not in result.err
@@ -73,17 +74,31 @@ def test_mistakes_are_one_line_and_nothing_is_written(arguments, tmp_path, extra
 
 
 def test_without_config_or_workdir():
-    assert "--config: name a configuration file" in call("--workdir=x").err
-    assert "--workdir: name the run's folder" in call("--config=configs/quickstart.py").err
+    assert "--config: name a configuration: a file," in call("--workdir=x").err
+    assert "--workdir: name the folder of the run" in call("--config=configs/quickstart.py").err
 
 
 def test_a_dataset_that_is_not_built_names_the_command(arguments, tmp_path, manifest):
-    place = tmp_path / "empty"
+    place = tmp_path / "an empty folder"
     result = call(*arguments, "--mode=evaluate", f"--config.dataset.data_dir={place}")
     assert result.status == 1
-    expected = f"python -m data_builders.build manifest --data_dir {place} --manifest {manifest}"
+    expected = f"python -m data_builders.build manifest --data_dir '{place}' --manifest {manifest}"
     assert expected in result.err
     assert not place.exists()
+
+
+def test_the_folder_of_a_run_is_a_configuration(arguments, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"seed": 7, "awp": {"gamma": 0.5}, "qualities": ["raw"]}')
+    config = configs.load(folder)
+    assert (config.seed, config.awp.gamma, config.qualities) == (7, 0.5, ("raw",))
+    assert config.batch_size == 64  # a field that the file lacks has its default
+    (folder / "config.json").write_text("[]")
+    result = call(f"--workdir={folder}", "--mode=evaluate")
+    assert result.status == 1
+    assert result.err.startswith("error: --config: ")
+    assert "is not the configuration of a run" in result.err
 
 
 def test_evaluating_where_nothing_was_trained(arguments, tmp_path):
@@ -128,9 +143,9 @@ def test_a_configuration_file_that_fails(text, message, tmp_path):
 def test_a_configuration_of_wrong_types(arguments, tmp_path):
     config = tmp_path / "own.py"
     config.write_text(
-        "from configs import common\n"
+        "from qad_jax import configs\n"
         "def get_config():\n"
-        "    config = common.get_config().copy_and_resolve_references()\n"
+        "    config = configs.load('common').copy_and_resolve_references()\n"
         "    with config.ignore_type():\n"
         "        config.batch_size = '64'\n"
         "    return config\n"
@@ -177,6 +192,6 @@ def test_the_command_exits_with_one_line():
         text=True,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("error: command line: ")
     assert done.stderr.count("\n") == 1

@@ -122,7 +122,7 @@ def test_another_content_is_another_dataset(small, tmp_path):
         ({"worst": ["worst/p0.png"]}, "train.worst has 1 entries"),
         ({"labels": [0, 1, 2, 0, 1, 0]}, r"train.labels\[2\] is 2; must be 0, 1, 'real' or 'fake'"),
         ({"labels": [0, 1, True, 0, 1, 0]}, r"train.labels\[2\] is True"),
-        ({"best": ["gone.png"] * 6}, r"picture .*gone.png does not exist \(and 5 more\)"),
+        ({"best": ["gone.png"] * 6}, r"image .*gone.png does not exist \(and 5 more\)"),
         ({"best": [1] * 6}, r"train.best\[0\] is 1, not a path"),
         ({"worst": "all"}, "train.worst is not a list"),
         ({"labels": [1] * 6}, "all train.labels are 'fake'; both are needed"),
@@ -143,7 +143,7 @@ def test_mistakes_are_named(small, changes, message):
         ("{}", "lists no split"),
         ('{"trian": {"labels": []}}', "unknown split 'trian': did you mean 'train'"),
         ('{"train": {"raw": []}}', "train has no list 'labels'"),
-        ('{"train": {"labels": []}}', "no pictures at any quality"),
+        ('{"train": {"labels": []}}', "no images at any quality"),
         (
             '{"train": {"raw": [], "labels": []}, "val": {"c23": [], "labels": []}}',
             "val has qualities c23",
@@ -170,7 +170,7 @@ def test_a_damaged_picture_is_named_and_nothing_is_left(manifest, tmp_path, dama
     data = victim.read_bytes()
     victim.write_bytes(data[: len(data) // 2] if damage == "truncate" else b"not a picture")
     dataset = build.builder("manifest", data_dir=tmp_path / "tfds", manifest=crops / "data.json")
-    with pytest.raises(UserError, match=rf"{victim.name}: not a readable picture"):
+    with pytest.raises(UserError, match=rf"{victim.name}: not a readable image"):
         build.prepare(dataset)
     assert not (tmp_path / "tfds").exists()
 
@@ -179,7 +179,7 @@ def test_sixteen_bits_are_refused_and_not_clipped(small, tmp_path):
     path = small()
     cv2.imwrite(str(tmp_path / "best" / "p3.png"), np.full((20, 24), 40000, np.uint16))
     dataset = build.builder("manifest", data_dir=tmp_path / "tfds", manifest=path)
-    with pytest.raises(UserError, match=r"p3.png: not a readable picture .mode I"):
+    with pytest.raises(UserError, match=r"p3.png: not a readable image .mode I"):
         build.prepare(dataset)
 
 

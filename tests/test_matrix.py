@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qad_jax import matrix, protocol
+from data_builders import command_line
+from qad_jax.evaluation import matrix, protocol
+from qad_jax.evaluation.results import Estimate, Report
 from tests.test_protocol import make_scores
 
 
 def store(folder, dataset, made, step=5, split="test"):
-    report = {"dataset": dataset, "split": split, "step": step, **protocol.summarise(made)}
-    protocol.write(folder, made, {**report, "threshold_rule": "0.5"})
+    report = Report(dataset, split, step, protocol.summarise(made), "0.5")
+    protocol.write(folder, made, report)
     return report
 
 
@@ -44,25 +46,28 @@ def test_every_run_dataset_and_quality_has_its_numbers(tmp_path, runs, capsys):
     printed = capsys.readouterr().out
     rows = json.loads((out / "matrix.json").read_text())["rows"]
     assert [(r["run"], r["dataset"], r["own"], r["quality"]) for r in rows] == [
-        (*key, quality) for key, report in runs.items() for quality in report["qualities"]
+        (*key, quality) for key, report in runs.items() for quality in report.summary.qualities
     ]
     for row in rows:
-        entry = runs[row["run"], row["dataset"], row["own"]]["qualities"][row["quality"]]
-        for level in ("frame", "video"):
-            assert row[f"{level}s"] == entry[f"{level}s"]
-            for end in ("auc", "auc_low", "auc_high"):
-                assert row[f"{level}_{end}"] == entry[level][end]
+        assert list(row) == list(matrix.FIELDS)
+        report = runs[row["run"], row["dataset"], row["own"]]
+        for level, items, numbers in report.summary.qualities[row["quality"]].levels():
+            assert row[f"{level}s"] == items
+            ends = [row[f"{level}_auc{end}"] for end in ("", "_low", "_high")]
+            assert ends == [numbers.auc.value, numbers.auc.low, numbers.auc.high]
     with (out / "matrix.csv").open(newline="") as lines:
         again = list(csv.DictReader(lines))
     assert [float(r["video_auc"]) for r in again] == [r["video_auc"] for r in rows]
-    first = runs["a", "first/1.0.0", True]["qualities"]["raw"]["frame"]
+    first = runs["a", "first/1.0.0", True].summary.qualities["raw"].frame.auc.value
     head, line, *_ = printed.splitlines()
     assert head.split() == ["run", "dataset", "level", "raw", "c40", "all"]
-    assert line.split()[:5] == ["a", "first/1.0.0", "*", "frame", f"{100 * first['auc']:.1f}"]
+    assert line.split()[:5] == ["a", "first/1.0.0", "*", "frame", f"{100 * first:.1f}"]
     assert line.split()[-1] == "-"
     assert "* the dataset that the run was trained on" in printed
 
-    runs_, columns, values = matrix.grid(rows, "frame")
+    collected = matrix.collect([tmp_path / name for name in ("a", "b", "theirs")], "test")
+    assert [row.as_dict() for row in collected] == rows
+    runs_, columns, values = matrix.grid(collected, "frame")
     assert runs_ == ["a", "b", "theirs"]
     assert columns == [
         ("first/1.0.0", "raw"),
@@ -71,19 +76,19 @@ def test_every_run_dataset_and_quality_has_its_numbers(tmp_path, runs, capsys):
         ("second/1.0.0", "raw"),
         ("second/1.0.0", "c40"),
     ]
-    assert values[0, 0] == first["auc"]
+    assert values[0, 0] == first
     np.testing.assert_array_equal(np.isnan(values).sum(1), [1, 4, 4])
-    picture = np.asarray(Image.open(out / "matrix.png").convert("RGB"))
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100  # a scale of colours
+    image = np.asarray(Image.open(out / "matrix.png").convert("RGB"))
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 100  # a scale of colours
 
 
 def test_better_is_brighter():
     def shade(auc):
-        row = dict.fromkeys(matrix.FIELDS, auc) | {"run": "r", "dataset": "d", "quality": "q"}
-        content = matrix.picture([row | {"own": None}])
-        picture = np.asarray(Image.open(io.BytesIO(content)).convert("L"), float)
-        height, width = picture.shape
-        return np.median(picture[height // 10 : height // 3, width // 3 : width // 2])
+        both = {"frame": Estimate(auc), "video": Estimate(auc)}
+        row = matrix.MatrixRow("r", 1, "d", "test", None, "q", frames=1, videos=1, **both)
+        image = np.asarray(Image.open(io.BytesIO(matrix.heat_map([row]))).convert("L"), float)
+        height, width = image.shape
+        return np.median(image[height // 10 : height // 3, width // 3 : width // 2])
 
     assert shade(0.95) > shade(0.75) > shade(0.55)
 
@@ -93,19 +98,19 @@ def test_what_is_not_defined_is_said(tmp_path):
     store(tmp_path / "a/evaluation/test", "d", one)
     rows = matrix.collect([tmp_path / "a"], "test")
     assert matrix.table(rows).count("n/a") == 4
-    assert matrix.picture(rows).startswith(b"\x89PNG")
+    assert matrix.heat_map(rows).startswith(b"\x89PNG")
 
 
 def test_weights_from_elsewhere_are_not_said_to_be_trained_here(tmp_path):
     store(tmp_path / "a/evaluation/test", "d", make_scores(), step=0)
-    assert {row["own"] for row in matrix.collect([tmp_path / "a"], "test")} == {None}
+    assert {row.own for row in matrix.collect([tmp_path / "a"], "test")} == {None}
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path):
     folders = [tmp_path / "x" / "run", tmp_path / "y" / "run"]
     for folder in folders:
         store(folder / "evaluation/test", "d", make_scores())
-    names = list(dict.fromkeys(row["run"] for row in matrix.collect(folders, "test")))
+    names = list(dict.fromkeys(row.run for row in matrix.collect(folders, "test")))
     assert names == [str(folder) for folder in folders]
 
 
@@ -118,10 +123,11 @@ def test_mistakes_are_one_line(tmp_path, capsys, content):
     for arguments, message in [
         ([bad], "bad/metrics.json: is not the result of an evaluation"),
         ([str(tmp_path / "none")], "none: holds no results of the split 'test'"),
-        ([good, good], "named twice"),
+        ([good, good], "is named twice"),
         ([], "required: DIR"),
     ]:
-        assert matrix.main([*arguments, "--out", str(tmp_path / "out")]) == 1
+        status = command_line.USAGE if "required" in message else command_line.FAILED
+        assert matrix.main([*arguments, "--out", str(tmp_path / "out")]) == status
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert message in error

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_builders import faces, video, videos
+from data_builders import clips, faces, h264
 from data_builders.errors import UserError
 
 FRAMES = 5
@@ -17,14 +17,14 @@ def film(path, height, width):
     wall = np.clip(40 + 1.5 * wall.astype(int), 0, 255).astype(np.uint8)
     cv2.circle(wall, (width // 2, height // 2), height // 4, (30, 60, 200), -1)
     frames = [wall[:, 4 * i : 4 * i + width] for i in range(FRAMES)]
-    path.write_bytes(video.encode_h264(frames, crf=0))
+    path.write_bytes(h264.encode(frames, crf=0))
     return frames
 
 
 def clip_of(path, qualities):
-    files = videos.VideoFiles("original", "000", "000", "real", {"raw": path})
-    recipe = videos.Recipe(qualities, FRAMES, faces.Whole())
-    return videos.read(videos.VideoSource(files, recipe))
+    files = clips.VideoFiles("original", "000", "000", "real", {"raw": path})
+    recipe = clips.Recipe(qualities, FRAMES, faces.Whole())
+    return clips.read(clips.ClipSource(files, recipe))
 
 
 def error(a, b):
@@ -35,8 +35,8 @@ def test_a_large_video_is_shrunk_compressed_twice_and_lies_where_it_lay(tmp_path
     frames = film(tmp_path / "v.mp4", 600, 800)
     crops = clip_of(tmp_path / "v.mp4", ("raw", "c32", "messenger")).crops
     small = [cv2.resize(f, (640, 480), interpolation=cv2.INTER_AREA) for f in frames]
-    once = list(video.decode(video.encode_h264(small, crf=28)))
-    twice = list(video.decode(video.encode_h264(once, crf=32)))
+    once = list(h264.decode(h264.encode(small, crf=28)))
+    twice = list(h264.decode(h264.encode(once, crf=32)))
     for i, (raw, plain, sent) in enumerate(
         zip(crops["raw"], crops["c32"], crops["messenger"], strict=True)
     ):
@@ -60,6 +60,6 @@ def test_a_small_video_of_odd_sides_keeps_its_size(tmp_path):
 
 
 def test_it_is_one_of_the_qualities_that_can_be_asked_for():
-    assert videos.check_qualities(["raw", "c28", "messenger"]) == ("raw", "c28", "messenger")
+    assert clips.check_qualities(["raw", "c28", "messenger"]) == ("raw", "c28", "messenger")
     with pytest.raises(UserError, match="'telegraph' is not a quality; raw, random, messenger"):
-        videos.check_qualities(["raw", "telegraph"])
+        clips.check_qualities(["raw", "telegraph"])

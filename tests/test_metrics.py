@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from qad_jax import metrics
+from qad_jax.evaluation import metrics
 
 
 def brute_auc(labels, scores, weights=None):
@@ -35,7 +35,7 @@ def test_a_table_worked_by_hand():
     assert got["fpr"] == pytest.approx(1 / 4)
     assert got["accuracy_at_threshold"] == pytest.approx(5 / 8)
     assert got["fpr_at_threshold"] == pytest.approx(1 / 4)
-    assert got["tpr_at_fpr_1"] == pytest.approx(2 / 4)  # above 0.7: no real is wronged
+    assert got["tpr_at_fpr_1"] == pytest.approx(2 / 4)  # above 0.7 no real is called fake
     assert got["eer"] == pytest.approx(1 / 4)  # from 0.6 on: one real of four, one fake of four
     # precisions at the ranks of the fakes: 1/1, 2/2, 3/4, 4/6
     assert got["average_precision"] == pytest.approx((1 + 1 + 3 / 4 + 4 / 6) / 4)
@@ -46,14 +46,14 @@ def test_a_table_worked_by_hand():
 def test_every_number_against_scikit_learn_and_scipy(decimals, share):
     labels, scores = sample(7, decimals, share=share)
     got = metrics.numbers(labels, scores, threshold=0.7)
-    false, true, _ = sklearn.metrics.roc_curve(labels, scores, drop_intermediate=False)
+    false_rate, true_rate, _ = sklearn.metrics.roc_curve(labels, scores, drop_intermediate=False)
     u = scipy.stats.mannwhitneyu(scores[labels == 1], scores[labels == 0]).statistic
     expected = {
         "auc": sklearn.metrics.roc_auc_score(labels, scores),
         "average_precision": sklearn.metrics.average_precision_score(labels, scores),
-        "eer": np.interp(0, false + true - 1, false),
-        "tpr_at_fpr_1": true[false <= 0.01].max(),
-        "tpr_at_fpr_01": true[false <= 0.001].max(),
+        "eer": np.interp(0, false_rate + true_rate - 1, false_rate),
+        "tpr_at_fpr_1": true_rate[false_rate <= 0.01].max(),
+        "tpr_at_fpr_01": true_rate[false_rate <= 0.001].max(),
     }
     for suffix, threshold in (("", 0.5), ("_at_threshold", 0.7)):
         said = (scores >= threshold).astype(int)
@@ -79,7 +79,7 @@ def test_degenerate_scores(scores, auc, eer):
 
 
 def test_rates_at_a_limit_that_is_met_exactly():
-    """One real of a hundred, and of a thousand, may be wronged."""
+    """One real of a hundred, and of a thousand, may be called fake."""
     for reals, name in ((100, "tpr_at_fpr_1"), (1000, "tpr_at_fpr_01")):
         labels = [0] * reals + [1] * 4
         scores = [0.9, 0.8, *[0.1] * (reals - 2), 0.95, 0.85, 0.7, 0.05]

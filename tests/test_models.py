@@ -13,10 +13,11 @@ from flax import traverse_util
 from jax import lax
 
 from data_builders.errors import UserError
-from qad_jax.models import NAMES, conversion, create
+from qad_jax.models import NAMES, create
 from qad_jax.models.depthwise import depthwise
 from qad_jax.models.layers import max_pool, same_padding
 from qad_jax.models.resnet import ResNet
+from qad_jax.weights import conversion
 
 DATA = pathlib.Path(__file__).parent / "data"
 TINY = ("resnet_tiny", "efficientnet_tiny")

@@ -18,8 +18,11 @@ from flax import traverse_util
 from safetensors import numpy as safetensors
 
 from data_builders.errors import UserError
-from qad_jax import checkpoints, models, parallel, schedule, train
-from qad_jax.models import conversion, pretrained, torch_file
+from qad_jax import models
+from qad_jax.evaluation import inference
+from qad_jax.runs import checkpoints
+from qad_jax.training import loop, parallel, schedule
+from qad_jax.weights import conversion, pretrained, torch_file
 from tests.commands import call, tiny
 from tests.test_models import DATA, fixture, variables_from_torch
 
@@ -35,9 +38,9 @@ def saved(folder, name="resnet_tiny", file="weights.safetensors", **changes):
 
 
 def config_of(name, path="", **fields):
-    from configs import common
+    from qad_jax import configs
 
-    config = common.get_config()
+    config = configs.load("common")
     config.model.name, config.model.pretrained = name, str(path)
     config.update(fields)
     return config
@@ -310,10 +313,10 @@ def test_published_names_agree_with_their_models():
 def test_training_begins_at_the_imported_function(tmp_path, name):
     """The state of step 0 says of pictures what torch said of them."""
     config = config_of(name, saved(tmp_path, name), batch_size=8, image_size=32)
-    state = train.initial_state(config, schedule.plan(config, 80))
+    state = loop.initial_state(config, schedule.plan(config, 80))
     assert int(state.step) == 0
     images = fixture(name)["images_odd"]
-    scores = train.predict_step_of(config)(
+    scores = inference.predict_step_of(config)(
         {"params": state.params, "batch_stats": state.batch_stats},
         parallel.shard(np.tile(images, (8, 1, 1, 1))[:, None]),
     )

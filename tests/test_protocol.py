@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from data_builders.errors import UserError
-from qad_jax import calibration, intervals, metrics, protocol, scores
-from qad_jax.calibration import Calibration
-from qad_jax.scores import Scores
+from qad_jax.evaluation import bootstrap, calibration, metrics, protocol, scores
+from qad_jax.evaluation.calibration import Calibration
+from qad_jax.evaluation.results import Report
+from qad_jax.evaluation.scores import Scores
 from tests.test_metrics import brute_auc
 
 
@@ -35,56 +36,91 @@ def make_scores(people=3):
     )
 
 
-def complete(made, **more):
-    head = {"dataset": "d", "split": "test", "step": 1}
-    return {**head, **protocol.summarise(made), "threshold_rule": "0.5", **more}
+def complete(made, chosen=None):
+    return Report("d", "test", 1, protocol.summarise(made, chosen=chosen), "0.5")
 
 
 def test_equal_names_of_videos_under_two_methods_stay_apart():
     made = make_scores()
-    report = protocol.summarise(made)
-    entry = report["qualities"]["raw"]
-    assert entry["frames"] == 27
-    assert entry["videos"] == 9
+    result = protocol.summarise(made).qualities["raw"]
+    assert result.frames == 27
+    assert result.videos == 9
     means = made.score[:, 0].reshape(9, 3).mean(1)
-    assert entry["video"]["auc"] == pytest.approx(brute_auc([0] * 3 + [1] * 6, means))
-    assert entry["frame"]["auc"] == pytest.approx(brute_auc(made.label, made.score[:, 0]))
+    assert result.video.auc.value == pytest.approx(brute_auc([0] * 3 + [1] * 6, means))
+    assert result.frame.auc.value == pytest.approx(brute_auc(made.label, made.score[:, 0]))
 
 
 def test_each_method_is_set_against_all_reals():
     made = make_scores()
-    methods = protocol.summarise(made)["methods"]
+    methods = protocol.summarise(made).methods
     assert list(methods) == ["Deepfakes", "FaceSwap"]
     rows = np.r_[0:9, 18:27]
-    entry = methods["FaceSwap"]["c40"]
-    assert (entry["frames"], entry["videos"]) == (18, 6)
-    assert entry["frame"]["auc"] == pytest.approx(brute_auc(made.label[rows], made.score[rows, 1]))
+    result = methods["FaceSwap"]["c40"]
+    assert (result.frames, result.videos) == (18, 6)
+    expected = brute_auc(made.label[rows], made.score[rows, 1])
+    assert result.frame.auc.value == pytest.approx(expected)
     single = made.take(rows)
-    assert protocol.summarise(single)["methods"] == {}
+    assert protocol.summarise(single).methods == {}
 
 
 def test_the_mean_is_over_qualities_and_its_interval_of_the_mean():
     made = make_scores(12)
-    report = protocol.summarise(made)
-    frames = [report["qualities"][q]["frame"] for q in ("raw", "c40")]
-    draws = intervals.bootstrap(made.label, made.score, made.identity)
+    summary = protocol.summarise(made)
+    raw, c40 = (summary.qualities[q].frame.estimates() for q in ("raw", "c40"))
+    mean = summary.mean.estimates()
+    draws = bootstrap.bootstrap(made.label, made.score, made.identity)
     for name in metrics.NAMES:
-        assert report["mean"][name] == pytest.approx((frames[0][name] + frames[1][name]) / 2)
+        assert mean[name].value == pytest.approx((raw[name].value + c40[name].value) / 2)
         low, high = np.percentile(draws[name].mean(axis=1), [2.5, 97.5])
-        ends = (report["mean"][f"{name}_low"], report["mean"][f"{name}_high"])
-        assert ends == pytest.approx((low, high))
-    assert list(report["mean"]) == list(protocol.FIELDS)
+        assert (mean[name].low, mean[name].high) == pytest.approx((low, high))
+    assert list(mean) == list(metrics.NAMES)
+
+
+def test_what_is_stored_is_flat_in_one_order_and_is_read_again(tmp_path):
+    chosen = Calibration("d", 1, {"c40": calibration.Quality(2.0, 0.7, 0.6)})
+    report = complete(make_scores(), chosen)
+    protocol.write(tmp_path, make_scores(), report)
+    assert protocol.read(tmp_path) == report
+    stored = json.loads((tmp_path / "metrics.json").read_text())
+    head = ["dataset", "split", "step"]
+    numbers = ["qualities", "mean", "methods", "drop", "identities", "bootstrap"]
+    assert list(stored) == [*head, *numbers, "threshold_rule"]
+    raw = stored["qualities"]["raw"]
+    assert list(raw) == ["frames", "videos", "frame", "video", "calibration"]
+    assert list(raw["calibration"]) == ["temperature", "ece_before", "ece_after"]
+    assert list(stored["methods"]["FaceSwap"]["raw"]) == ["frames", "videos", "frame", "video"]
+    ends = [f"{name}{end}" for name in metrics.NAMES for end in ("", "_low", "_high")]
+    for level in (raw["frame"], raw["video"], stored["mean"]):
+        assert list(level) == [*ends, "threshold", "undefined"]
+    assert list(stored["drop"]) == ["from", "to", "frame", "video"]
+    assert list(stored["drop"]["video"]) == ["difference", "low", "high"]
+    auc = report.summary.qualities["raw"].frame.auc
+    assert [raw["frame"][f"auc{end}"] for end in ("", "_low", "_high")] == [
+        auc.value,
+        auc.low,
+        auc.high,
+    ]
+
+
+@pytest.mark.parametrize(
+    "change", [{"label": np.ones(27, int)}, {"identity": ["one"] * 27}, {"score": np.ones((27, 2))}]
+)
+def test_what_is_not_defined_is_stored_and_read_again(tmp_path, change):
+    made = make_scores()._replace(**change)
+    report = complete(made)
+    protocol.write(tmp_path, made, report)
+    assert protocol.read(tmp_path) == report
 
 
 def test_the_drop_is_paired():
     made = make_scores(12)
-    drop = protocol.summarise(made)["drop"]
-    assert (drop["from"], drop["to"]) == ("raw", "c40")
+    drop = protocol.summarise(made).drop
+    assert (drop.first, drop.weakest) == ("raw", "c40")
     raw, c40 = (brute_auc(made.label, column) for column in made.score.T)
-    assert drop["frame"]["difference"] == pytest.approx(raw - c40)
-    draws = intervals.bootstrap(made.label, made.score, made.identity)["auc"]
+    assert drop.frame.difference == pytest.approx(raw - c40)
+    draws = bootstrap.bootstrap(made.label, made.score, made.identity)["auc"]
     expected = np.percentile(draws[:, 0] - draws[:, 1], [2.5, 97.5])
-    assert (drop["frame"]["low"], drop["frame"]["high"]) == pytest.approx(tuple(expected))
+    assert (drop.frame.low, drop.frame.high) == pytest.approx(tuple(expected))
     text = protocol.headline(complete(made))
     assert f"weakest quality is c40: frame AUC {100 * c40:.1f} %" in text
     assert f"{100 * (raw - c40):.1f} points below raw" in text
@@ -93,55 +129,55 @@ def test_the_drop_is_paired():
 def test_thresholds_of_validation_are_used_at_their_quality_and_level():
     made = make_scores()
     chosen = Calibration("d", 1, {"c40": calibration.Quality(2.0, 0.7, 0.6)})
-    report = protocol.summarise(made, chosen=chosen)
+    qualities = protocol.summarise(made, chosen=chosen).qualities
     for level, threshold, values, labels in [
         ("frame", 0.7, made.score[:, 1], made.label),
         ("video", 0.6, made.score[:, 1].reshape(9, 3).mean(1), made.label[::3]),
     ]:
-        numbers = report["qualities"]["c40"][level]
-        assert numbers["threshold"] == threshold
-        assert numbers["fpr_at_threshold"] == pytest.approx(
+        numbers = getattr(qualities["c40"], level)
+        assert numbers.threshold == threshold
+        assert numbers.fpr_at_threshold.value == pytest.approx(
             np.mean(values[labels == 0] >= threshold)
         )
-        assert numbers["accuracy"] == pytest.approx(np.mean((values >= 0.5) == labels))
-    assert report["qualities"]["raw"]["frame"]["threshold"] == 0.5
-    assert report["qualities"]["c40"]["calibration"]["temperature"] == 2.0
-    assert report["qualities"]["c40"]["calibration"]["ece_after"] is not None
-    assert report["qualities"]["raw"]["calibration"]["ece_after"] is None
+        assert numbers.accuracy.value == pytest.approx(np.mean((values >= 0.5) == labels))
+    assert qualities["raw"].frame.threshold == 0.5
+    assert qualities["c40"].calibration.temperature == 2.0
+    assert qualities["c40"].calibration.ece_after is not None
+    assert qualities["raw"].calibration.ece_after is None
 
 
 def test_a_split_of_one_class_gives_the_rest_of_the_report():
     made = make_scores()
     report = complete(made._replace(label=np.ones(27, int)))
-    assert report["mean"]["auc"] is None
-    assert report["mean"]["accuracy"] is not None
-    assert report["drop"] is None
+    assert report.summary.mean.auc.value is None
+    assert report.summary.mean.accuracy.value is not None
+    assert report.summary.drop is None
     assert "one class only: all 27 are fake" in protocol.table(report)
     assert protocol.headline(report).startswith("AUC is not defined: one class only")
-    json.dumps(report, allow_nan=False)
+    json.dumps(report.as_dict(), allow_nan=False)
 
 
 def test_a_quality_with_scores_that_are_no_numbers_leaves_the_others():
     made = make_scores()
     made.score[:2, 1] = np.nan
     report = complete(made)
-    assert report["qualities"]["c40"]["frame"]["auc"] is None
-    reason = {metrics.ALL: "2 of 27 scores are not numbers"}
-    assert report["qualities"]["c40"]["frame"]["undefined"] == reason
-    assert report["qualities"]["raw"]["frame"]["auc_low"] is not None
-    assert report["mean"]["auc"] == report["qualities"]["raw"]["frame"]["auc"]
+    raw, c40 = (report.summary.qualities[q].frame for q in ("raw", "c40"))
+    assert c40.auc.value is None
+    assert c40.undefined == {metrics.ALL: "2 of 27 scores are not numbers"}
+    assert raw.auc.low is not None
+    assert report.summary.mean.auc.value == raw.auc.value
     assert "not defined at c40: 2 of 27 scores are not numbers" in protocol.table(report)
     assert "no other quality" in protocol.headline(report)
-    json.dumps(report, allow_nan=False)
+    json.dumps(report.as_dict(), allow_nan=False)
 
 
 def test_one_identity_gives_numbers_and_no_interval():
     made = make_scores()
     report = complete(made._replace(identity=["one"] * 27))
-    numbers = report["qualities"]["raw"]["frame"]
-    assert numbers["auc"] is not None
-    assert numbers["auc_low"] is None
-    assert numbers["undefined"] == {"intervals": "one identity only"}
+    numbers = report.summary.qualities["raw"].frame
+    assert numbers.auc.value is not None
+    assert numbers.auc.low is None
+    assert numbers.undefined == {"intervals": "one identity only"}
     assert "no interval: one identity only" in protocol.headline(report)
 
 
@@ -186,7 +222,7 @@ def test_the_scores_of_another_tool(tmp_path):
         ("method,video,frame,label,score\na,b,0,2,0.5\n", "row 2: label is '2'; must be 0 or"),
         ("method,video,frame,label,score\na,b,x,1,0.5\n", "row 2: frame is 'x' and score '0.5'"),
         ("method,video,frame,label,score\na,b,0,1,high\n", "row 2: frame is '0' and score 'high'"),
-        ("method,video,frame,label,score\na,b,0,1,1\na,b,0,1,1\n", "row 3: a/b .* there twice"),
+        ("method,video,frame,label,score\na,b,0,1,1\na,b,0,1,1\n", "row 3: a/b .* occurs twice"),
         ("method,video,frame,label,score\na,b,0,1,1\na,b,0,0,1\n", "row 3: .* another label"),
         (
             "method,video,frame,label,score,quality\na,b,0,1,1,raw\na,b,1,1,1,c40\n",

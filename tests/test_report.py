@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from qad_jax import metrics, protocol, report
-from qad_jax.calibration import Calibration, Quality
-from qad_jax.report import figures, hardest
+from qad_jax.evaluation import metrics, protocol, report
+from qad_jax.evaluation.calibration import Calibration, Quality
+from qad_jax.evaluation.report import figures, hardest
 from tests.test_protocol import complete, make_scores
 
 SIDE = 24
@@ -47,14 +47,13 @@ class Page(html.parser.HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def pictures(row):
+def crops_of(row):
     return np.full((2, SIDE, SIDE, 3), (200, 100, row), np.uint8)
 
 
-def written(folder, made, *, chosen=CHOSEN, provenance=None, crops=pictures):
-    numbers = complete(made)
-    numbers.update(protocol.summarise(made, chosen=chosen))
-    path = report.write(folder, numbers, made, provenance=provenance or {}, pictures=crops)
+def written(folder, made, *, chosen=CHOSEN, provenance=None, crops=crops_of):
+    numbers = complete(made, chosen)
+    path = report.write(folder, numbers, made, provenance=provenance or {}, images=crops)
     return path, path.read_text(encoding="utf-8"), numbers
 
 
@@ -66,14 +65,14 @@ def whole(tmp_path_factory):
 
 def fetched(page, text):
     """What a browser would ask for: sources that are not data, and references out of the page."""
-    found = [
+    sources = [
         value
         for _, attributes in page.tags
         for name, value in attributes.items()
         if name in ("src", "srcset", "href", "xlink:href", "data", "poster", "action")
         if not value.startswith(("data:image/png;base64,", "#"))
     ]
-    return found + re.findall(r"url\((?!#)[^)]*\)|@import[^;]*", text)
+    return sources + re.findall(r"url\((?!#)[^)]*\)|@import[^;]*", text)
 
 
 def test_nothing_is_fetched_and_nothing_runs(whole):
@@ -131,9 +130,19 @@ def test_every_figure_and_table_is_there(whole):
         assert word in page.text
     assert protocol.headline(numbers) in page.text
     for quality in ("raw", "c40"):
-        entry = numbers["qualities"][quality]["video"]
-        ends = protocol.span(entry["auc_low"], entry["auc_high"])
-        assert f"{protocol.percent(entry['auc'])} {ends}" in page.text
+        auc = numbers.summary.qualities[quality].video.auc
+        assert f"{protocol.percent(auc.value)} {protocol.span(auc.low, auc.high)}" in page.text
+
+
+def test_the_quality_with_the_most_false_positives_is_named(whole):
+    _, text, numbers = whole
+    rates = {q: of.frame.fpr_at_threshold.value for q, of in numbers.summary.qualities.items()}
+    worst = max(rates, key=rates.get)
+    said = (
+        f"{worst} has the highest false-positive rate: {100 * rates[worst]:.1f} % of its real "
+        "frames are called fake."
+    )
+    assert said in Page(text).text
 
 
 def test_ids_are_unique_and_all_references_end_in_the_page(whole):
@@ -162,10 +171,11 @@ def test_csv_holds_the_numbers_of_every_quality_level_and_method(whole):
     keys = {(r["method"], r["quality"], r["level"], r["number"]) for r in rows}
     assert len(keys) == len(rows)
     for row in rows:
-        entries = {"all": numbers["qualities"], **numbers["methods"]}[row["method"]]
-        level = entries[row["quality"]][row["level"]]
-        assert float(row["value"]) == level[row["number"]]
-        assert row["low"] == str(level[f"{row['number']}_low"])
+        methods = {"all": numbers.summary.qualities, **numbers.summary.methods}
+        level = getattr(methods[row["method"]][row["quality"]], row["level"])
+        number = level.estimates()[row["number"]]
+        assert float(row["value"]) == number.value
+        assert (row["low"], row["high"]) == (str(number.low), str(number.high))
 
 
 def test_a_split_of_one_class_says_why_and_shows_the_rest(tmp_path):
@@ -203,15 +213,15 @@ def test_the_hardest_clip_is_the_one_furthest_from_the_truth(tmp_path):
     made = make_scores()
     worst = (np.array(made.method) == "FaceSwap") & (np.array(made.video) == "002")
     made.score[worst] = 0.001
-    clip = hardest.choose(made, pictures)[0]
+    clip = hardest.choose(made, crops_of)[0]
     assert (clip.method, clip.video, clip.truth, clip.frame) == ("FaceSwap", "002", "fake", 1)
     row = np.flatnonzero(worst)[1]
-    for png in clip.pictures:
+    for png in clip.images:
         shown = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB)
-        np.testing.assert_array_equal(shown, pictures(row)[0])
+        np.testing.assert_array_equal(shown, crops_of(row)[0])
     _, text, _ = written(tmp_path, made)
     first = re.search(r'src="data:image/png;base64,([^"]+)"', text)[1]
-    assert base64.b64decode(first) == clip.pictures[0]
+    assert base64.b64decode(first) == clip.images[0]
 
 
 def test_scores_alone_make_a_page_without_crops(tmp_path):

@@ -14,7 +14,8 @@ import pytest
 
 from data_builders.errors import UserError
 from data_builders.progress import Progress
-from qad_jax import preemption, resumption
+from qad_jax.runs import resumption
+from qad_jax.training import preemption
 from tests.commands import call, tiny
 from tests.conftest import ROOT
 from tests.stopping import DEADLINE_S, assert_the_same, half_written, newest, rows, wait
@@ -171,7 +172,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_a_dataset_is_built(
 
 
 def test_the_folder_is_probed_without_a_trace(tmp_path):
-    from qad_jax import configuration
+    from qad_jax.runs import configuration
 
     workdir = tmp_path / "a" / "b"
     configuration.check_writable(workdir)

@@ -12,10 +12,14 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.metrics import roc_auc_score
 
-from qad_jax import checkpoints, models, protocol, robustness
-from qad_jax.corruptions import CORRUPTIONS
-from qad_jax.robustness import CorruptedSource
-from qad_jax.step import normalise
+from qad_jax import models
+from qad_jax.evaluation import protocol, robustness_curves
+from qad_jax.evaluation.corruptions import CORRUPTIONS
+from qad_jax.evaluation.results import Estimate
+from qad_jax.evaluation.robustness import CorruptedSource
+from qad_jax.evaluation.robustness_curves import Aucs, Point, Robustness, RunCurves
+from qad_jax.runs import checkpoints
+from qad_jax.training.step import normalise
 from tests.commands import call, tiny
 
 SIZE = 32
@@ -25,9 +29,9 @@ QUALITIES = ("raw", "c23", "c40")
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, manifest, data_dir, dataset):
     """Two folders with the checkpoints of random networks, evaluated one against the other."""
-    from configs import common
+    from qad_jax import configs
 
-    config = common.get_config().copy_and_resolve_references()
+    config = configs.load("common").copy_and_resolve_references()
     config.model.name, config.image_size = "resnet_tiny", SIZE
     made = []
     init = jax.jit(functools.partial(models.create("resnet_tiny").init, train=False))
@@ -47,7 +51,7 @@ def evaluating(workdir, manifest, data_dir):
 
 @pytest.fixture(scope="module")
 def measured(folders):
-    return json.loads((folders[0] / "evaluation/test/robustness.json").read_text())
+    return robustness_curves.read(folders[0] / "evaluation/test", step=0)
 
 
 def test_the_stored_crop_is_corrupted_before_it_is_resized(dataset):
@@ -90,42 +94,45 @@ def scores_of(folder, source, column):
 def test_a_point_of_each_run_is_the_auc_of_its_network(folders, measured, dataset):
     source = CorruptedSource(dataset, "test", "raw", SIZE)
     labels = [source[i]["label"] for i in range(len(source))]
-    for folder, run in zip(folders, measured["runs"], strict=True):
-        points = {p["strength"]: p["frame"] for p in run["curves"]["blur"]}
+    for folder, run in zip(folders, measured.runs, strict=True):
+        points = {point.strength: point.auc.frame for point in run.curves["blur"]}
         expected = roc_auc_score(
             labels, scores_of(folder, source, source.qualities.index("blur 4"))
         )
-        assert points[4]["auc"] == pytest.approx(expected, abs=1e-6)
-        assert points[4]["auc_low"] <= points[4]["auc"] <= points[4]["auc_high"]
+        assert points[4].value == pytest.approx(expected, abs=1e-6)
+        assert points[4].low <= points[4].value <= points[4].high
 
 
 def test_curves_are_stored_for_both_runs(folders, measured):
-    assert measured["quality"] == "raw"
-    assert [run["name"] for run in measured["runs"]] == ["mine", "theirs"]
-    report = json.loads((folders[0] / "evaluation/test/metrics.json").read_text())
-    for run in measured["runs"]:
-        assert set(run["curves"]) == {*CORRUPTIONS, "h264"}
+    assert measured.quality == "raw"
+    assert [run.name for run in measured.runs] == ["mine", "theirs"]
+    report = protocol.read(folders[0] / "evaluation/test")
+    assert (measured.dataset, measured.split) == (report.dataset, report.split)
+    for run in measured.runs:
+        assert set(run.curves) == {*CORRUPTIONS, "h264"}
         for name, one in CORRUPTIONS.items():
-            assert [p["strength"] for p in run["curves"][name]] == list(one.strengths)
-    mine = measured["runs"][0]
-    for quality, point in zip(QUALITIES, [mine["clean"], *mine["curves"]["h264"]], strict=True):
-        for level in ("frame", "video"):
-            for end in ("auc", "auc_low", "auc_high"):
-                expected = report["qualities"][quality][level][end]
-                assert point[level][end] == pytest.approx(expected, abs=1e-12)
-    assert [p["strength"] for p in mine["curves"]["h264"]] == [23, 40]
+            assert [point.strength for point in run.curves[name]] == list(one.strengths)
+    mine = measured.runs[0]
+    aucs = [mine.clean, *(point.auc for point in mine.curves["h264"])]
+    for quality, got in zip(QUALITIES, aucs, strict=True):
+        result = report.summary.qualities[quality]
+        for auc, numbers in ((got.frame, result.frame), (got.video, result.video)):
+            for end in ("value", "low", "high"):
+                expected = getattr(numbers.auc, end)
+                assert getattr(auc, end) == pytest.approx(expected, abs=1e-12)
+    assert [point.strength for point in mine.curves["h264"]] == [23, 40]
     assert not (folders[1] / "evaluation").exists()
     with (folders[0] / "evaluation/test/robustness.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 2 * (sum(len(c.strengths) for c in CORRUPTIONS.values()) + 2)
-    assert float(rows[0]["auc"]) == mine["curves"]["jpeg"][0]["frame"]["auc"]
+    assert float(rows[0]["auc"]) == mine.curves["jpeg"][0].auc.frame.value
 
 
 def test_the_report_draws_both_and_says_what_costs_most(folders, measured):
     folder = folders[0] / "evaluation/test"
     text = (folder / "report.html").read_text()
-    assert robustness.headline(measured) in text
-    for name in robustness.TITLES:
+    assert robustness_curves.headline(measured) in text
+    for name in robustness_curves.TITLES:
         drawn = text[text.index(f'<figure id="robustness_{name}"') :]
         drawn = drawn[: drawn.index("</figure>")]
         assert ">mine, step 0<" in drawn
@@ -135,26 +142,51 @@ def test_the_report_draws_both_and_says_what_costs_most(folders, measured):
 
 def test_the_folder_has_a_model_card(folders, measured):
     text = (folders[0] / "MODEL_CARD.md").read_text()
-    report = json.loads((folders[0] / "evaluation/test/metrics.json").read_text())
+    report = protocol.read(folders[0] / "evaluation/test")
     assert protocol.headline(report) in text
-    assert robustness.headline(measured) in text
+    assert robustness_curves.headline(measured) in text
     assert "Trained on: not known" in text  # nothing was: the weights came from elsewhere
     assert '"image_size": 32' in text
 
 
 def test_the_worst_is_named():
-    def points(*values):
-        return [{"strength": i, "frame": {"auc": v}} for i, v in enumerate(values)]
-
-    run = {
-        "clean": {"frame": {"auc": 0.9}},
-        "curves": {"jpeg": points(0.9, 0.8), "blur": points(0.7, None), "h264": points(0.1)},
-    }
-    text = robustness.headline({"quality": "raw", "runs": [run]})
+    text = robustness_curves.headline(curves_of(clean=0.9))
     assert "blur (Gaussian blur, standard deviation in px: 0) costs most" in text
-    assert "frame AUC 70.0 %, 20.0 points below 90.0 %" in text
-    run["clean"]["frame"]["auc"] = None
-    assert "not defined" in robustness.headline({"quality": "raw", "runs": [run]})
+    assert "frame AUC from 90.0 % to 70.0 %, 20.0 points down" in text
+    assert "not defined" in robustness_curves.headline(curves_of(clean=None))
+
+
+def curves_of(clean):
+    def aucs(value):
+        return Aucs(Estimate(value, 0.0, 1.0), Estimate(0.4))
+
+    def points(*values):
+        return tuple(Point(i, aucs(value)) for i, value in enumerate(values))
+
+    curves = {"jpeg": points(0.9, 0.8), "blur": points(0.7, None), "h264": points(0.1)}
+    return Robustness("d/1.0.0", "test", "raw", (RunCurves("run", 7, aucs(clean), curves),))
+
+
+@pytest.mark.parametrize("clean", [0.9, None])
+def test_curves_are_stored_in_one_order_and_read_again_for_their_step(tmp_path, clean):
+    measured = curves_of(clean)
+    robustness_curves.write(tmp_path, measured)
+    assert robustness_curves.read(tmp_path, step=7) == measured
+    assert robustness_curves.read(tmp_path, step=8) is None
+    assert robustness_curves.read(tmp_path / "none", step=7) is None
+    stored = json.loads((tmp_path / "robustness.json").read_text())
+    assert list(stored) == ["dataset", "split", "quality", "runs"]
+    (run,) = stored["runs"]
+    assert list(run) == ["name", "step", "clean", "curves"]
+    assert run["clean"]["frame"] == {"auc": clean, "auc_low": 0.0, "auc_high": 1.0}
+    assert run["curves"]["jpeg"][1] == {
+        "strength": 1,
+        "frame": {"auc": 0.8, "auc_low": 0.0, "auc_high": 1.0},
+        "video": {"auc": 0.4, "auc_low": None, "auc_high": None},
+    }
+    lines = (tmp_path / "robustness.csv").read_text().splitlines()
+    assert lines[0] == "run,corruption,strength,level,auc,low,high"
+    assert lines[1:3] == ["run,jpeg,0,frame,0.9,0.0,1.0", "run,jpeg,0,video,0.4,,"]
 
 
 def test_results_on_other_data_lie_apart_and_leave_the_own(

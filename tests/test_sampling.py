@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from data_builders.errors import UserError
-from qad_jax.input_pipeline import TrainBatches, TupleSource
-from qad_jax.sampling import ordered
+from qad_jax.training.input_pipeline import TrainBatches, TupleSource
+from qad_jax.training.sampling import ordered
 
 
 class Split:

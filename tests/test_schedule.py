@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from configs import common
-from qad_jax import parallel, schedule, transforms
+from qad_jax import configs, transforms
+from qad_jax.runs import placement
+from qad_jax.training import schedule
 from tests.conftest import ROOT
 
 TORCH = np.load(ROOT / "tests" / "data" / "torch_optimiser.npz")
@@ -15,7 +16,7 @@ CYCLES = [name for name in TORCH if name.startswith("one_cycle/")]
 
 
 def cycle(pct_start, peak=2e-4):
-    config = common.get_config()
+    config = configs.load("common")
     config.learning_rate = peak
     config.one_cycle.pct_start = pct_start
     return config
@@ -77,7 +78,7 @@ def test_the_backbone_stands_still_for_the_head_only_epochs_decay_included():
             return tx.update(pullback, state, params, grad_fn=lambda _: pullback)
 
         mapped = jax.jit(
-            jax.vmap(step, in_axes=None, out_axes=None, axis_size=1, axis_name=parallel.AXIS)
+            jax.vmap(step, in_axes=None, out_axes=None, axis_size=1, axis_name=placement.AXIS)
         )
         for _ in range(phase.start, phase.stop):
             updates, state = mapped(params, state)

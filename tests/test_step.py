@@ -11,7 +11,15 @@ import pytest
 from qad_jax import models, transforms
 from qad_jax.models.efficientnet import EfficientNet, Stage
 from qad_jax.models.resnet import ResNet
-from qad_jax.step import HEAD, Batch, Objective, TrainState, losses, make_train_step, normalise
+from qad_jax.training.step import (
+    HEAD,
+    Batch,
+    Objective,
+    TrainState,
+    losses,
+    make_train_step,
+    normalise,
+)
 from tests.test_losses import reference
 
 PAIRS = [(0, 1), (0, 2), (1, 2)]

@@ -7,6 +7,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.checkout
+
 
 @pytest.mark.parametrize(
     "command",

@@ -14,8 +14,9 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from data_builders import video
-from data_builders.paired import SPLITS, encode_png
+from data_builders import h264
+from data_builders.png import encode_png
+from data_builders.records import SPLITS
 from data_builders.synthetic_faces import Builder, builder, preview
 from data_builders.synthetic_faces.manipulate import METHODS
 from tests.conftest import ROOT
@@ -24,13 +25,13 @@ QUALITIES = ("raw", "c23", "c40")
 _DIGEST = """
 import hashlib
 from data_builders.synthetic_faces import Builder, builder
-clip = Builder.read_clip(builder.Source(3, 2, {method!r}, 4, 5))
+clip = Builder.read_clip(builder.SyntheticVideo(3, 2, {method!r}, 4, 5))
 print(hashlib.sha256(b"".join(f.tobytes() for q in clip.crops.values() for f in q)).hexdigest())
 """
 
 
 def source(method, number, *, frames=1, seed=5):
-    return builder.Source(seed, frames, method, number, number + 1)
+    return builder.SyntheticVideo(seed, frames, method, number, number + 1)
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +113,13 @@ def test_qualities_are_the_same_moment():
 def test_the_compression_is_real(monkeypatch):
     """What is stored is what libx264 gave back: exact at CRF 0, with less and less detail after."""
     encoded = []
-    encode = video.encode_h264
+    encode = h264.encode
 
     def spy(frames, *, crf):
         encoded.append((crf, encode(frames, crf=crf)))
         return encoded[-1][1]
 
-    monkeypatch.setattr(video, "encode_h264", spy)
+    monkeypatch.setattr(h264, "encode", spy)
     it = source(METHODS[0], 2, frames=2)
     clip = Builder.read_clip(it)
     film = builder.film(it)
@@ -127,7 +128,7 @@ def test_the_compression_is_real(monkeypatch):
     sizes = [len(data) for _, data in encoded]
     assert sizes[0] > 4 * sizes[1]
     assert sizes[1] > 1.5 * sizes[2]
-    np.testing.assert_array_equal(list(video.decode(encoded[0][1])), film)
+    np.testing.assert_array_equal(list(h264.decode(encoded[0][1])), film)
     for i, (x0, y0, x1, y1) in enumerate(clip.boxes.astype(int)):
         np.testing.assert_array_equal(clip.crops["raw"][i], film[i][y0:y1, x0:x1])
     detail = [

@@ -11,8 +11,8 @@ import json
 import cv2
 import numpy as np
 
-from data_builders import video
-from data_builders.synthetic_faces.builder import Source, film
+from data_builders import h264
+from data_builders.synthetic_faces.builder import SyntheticVideo, film
 
 SIZE = 288  # twice what is rendered: a detector of faces has a smallest size
 CRFS = {"raw": 0, "c23": 23, "c40": 40}
@@ -24,20 +24,20 @@ _METHOD = "inner_face_swap"
 @functools.cache
 def frames_of(target, count, fake=False, size=SIZE):
     """One of the rendered films, enlarged."""
-    source = Source(11, count, _METHOD if fake else "original", target, target + 1)
+    source = SyntheticVideo(11, count, _METHOD if fake else "original", target, target + 1)
     return [cv2.resize(f, (size, size), interpolation=cv2.INTER_CUBIC) for f in film(source)]
 
 
 @functools.cache
 def _encoded(target, count, fake, crf):
-    return video.encode_h264(frames_of(target, count, fake), crf=crf)
+    return h264.encode(frames_of(target, count, fake), crf=crf)
 
 
 @functools.cache
 def _noise(count, crf):
     rng = np.random.default_rng(5)
     grey = rng.integers(96, 160, (count, SIZE, SIZE, 1), dtype=np.uint8)
-    return video.encode_h264(np.repeat(grey, 3, axis=3), crf=crf)
+    return h264.encode(np.repeat(grey, 3, axis=3), crf=crf)
 
 
 def rendered(name, count, *, fake=False, crf=23):
@@ -115,7 +115,7 @@ def face_forensics(folder, *, methods=("NeuralTextures",), frames=6, pairs=(3, 2
                         else rendered(name[:3], frames, fake=kind != "original", crf=crf)
                     )
                     if less:
-                        data = video.encode_h264(list(video.decode(data))[:-less], crf=crf)
+                        data = h264.encode(list(h264.decode(data))[:-less], crf=crf)
                     write(face_forensics_path(folder, *which, quality), data)
     truncate(face_forensics_path(folder, *spoilt["truncated"], "raw"))
     return {"splits": listed, **spoilt}
@@ -215,7 +215,7 @@ def _mask(frames, width, box):
     picture = np.zeros((SIZE, width, 3), np.uint8)
     left, top, right, bottom = box
     picture[top:bottom, left:right] = 255
-    return video.encode_h264([picture] * frames, crf=23)
+    return h264.encode([picture] * frames, crf=23)
 
 
 @functools.cache
@@ -234,4 +234,4 @@ def _two_faces(frames, kind, small):
         picture[:, :SIZE] = first
         picture[top:bottom, left:right] = second
         pictures.append(picture)
-    return video.encode_h264(pictures, crf=23)
+    return h264.encode(pictures, crf=23)

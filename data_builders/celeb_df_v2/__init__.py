@@ -1,4 +1,4 @@
-"""Celeb-DF (v2): interviews with celebrities, and faces swapped among them."""
+"""Celeb-DF (v2): interviews with celebrities, and fakes with faces swapped among them."""
 
 from data_builders.celeb_df_v2.builder import CelebDfV2 as Builder
 

@@ -1,4 +1,4 @@
-"""`celeb_df_v2`: Celeb-DF (v2) as its archive unpacks."""
+"""`celeb_df_v2`: Celeb-DF (v2), in the folders of its archive."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
+from data_builders.clips import Layout, VideoFiles
 from data_builders.errors import UserError
 from data_builders.video_builder import VideoDatasetBuilder
-from data_builders.videos import Layout, VideoFiles
 
 FAKE, YOUTUBE, LIST = "Celeb-synthesis", "YouTube-real", "List_of_testing_videos.txt"
 _LABELS = {"Celeb-real": "real", YOUTUBE: "real", FAKE: "fake"}
-_LISTED_LABELS = {"1": "real", "0": "fake"}  # the other way round than in this project
-# Faces are swapped within circles of people. This draw holds out five people of one circle and one
-# more: validation then has fakes, and few are lost between it and train.
+_LISTED_LABELS = {"1": "real", "0": "fake"}  # opposite to this project
+# Faces are swapped within groups of people. With this seed, validation has five people of one group
+# and one more, so it has fakes, and few fakes between it and train are lost.
 _DRAW = 7635
 
 
@@ -29,15 +29,15 @@ class CelebDfV2(VideoDatasetBuilder):
 
     @classmethod
     def find(cls, root: Path, config: str = "") -> Layout:
-        """Finds all videos. Test is the official list; validation is carved by identity.
+        """Finds all videos. Test is the official list; validation is chosen by identity.
 
         Raises:
-          UserError: No such folder, no real or fake videos, no list, or one that contradicts them.
+          UserError: The folder or the list is missing, or the list contradicts the folders.
         """
         videos = {key: video for folder in _LABELS for key, video in _videos(root, folder)}
         if len({video.label for video in videos.values()}) < 2:
-            lacks = "lacks real videos or fakes" if root.is_dir() else "there is no such folder"
-            raise UserError(f"{root}: {lacks}; expected in it:\n{cls.TREE}".replace("\n", " "))
+            problem = "lacks real videos or fakes" if root.is_dir() else "there is no such folder"
+            raise UserError(f"{root}: {problem}; expected in it:\n{cls.TREE}".replace("\n", " "))
         listed = dict.fromkeys(_test_list(root / LIST))
         # A fake shows the face of one person and all else of another.
         seen = {key: {*key[1].split("_")[:-1]} or {v.identity} for key, v in videos.items()}
@@ -56,14 +56,14 @@ class CelebDfV2(VideoDatasetBuilder):
         notes = [
             f"{dropped} fakes of one person in train and one in validation are left out",
             f"{len(tested & rest)} of the {len(tested)} people in the official test list are in "
-            "train or validation too; those two have nobody in common",
+            "train or validation too; train and validation have nobody in common",
         ]
         missing = [f"{folder}/{name}" for folder, name in listed if (folder, name) not in videos]
         return Layout(splits, missing, [note for note in notes if not note.startswith("0 ")])
 
 
 def _videos(root: Path, folder: str) -> Iterator[tuple[tuple[str, str], VideoFiles]]:
-    """The videos of a folder, each with its folder and name in the official list."""
+    """Yields the videos of a folder, each with its folder and name in the official list."""
     names = dict.fromkeys((folder, folder.replace("YouTube", "Youtube")))
     parents = [root / name / level for name in names for level in ("", "videos")]
     paths = {path.stem: path for parent in parents for path in parent.glob("[!.]*.mp4")}
@@ -74,7 +74,7 @@ def _videos(root: Path, folder: str) -> Iterator[tuple[tuple[str, str], VideoFil
 
 
 def _held_out(people: Iterable[str]) -> set[str]:
-    """A tenth of those with a name, and of YouTube's, of whom each has one video."""
+    """Chooses a tenth of the celebrities, and of those from YouTube, who have one video each."""
     held_out: set[str] = set()
     for youtube in (False, True):
         group = [person for person in people if person.startswith(YOUTUBE) == youtube]
@@ -84,9 +84,9 @@ def _held_out(people: Iterable[str]) -> set[str]:
 
 
 def _test_list(path: Path) -> Iterator[tuple[str, str]]:
-    """Folder and name of each test video, its label checked against the folder."""
+    """Yields folder and name of each test video, after a check of its label against the folder."""
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file; it comes with Celeb-DF, as its test set")
+        raise UserError(f"{path}: there is no such file; it lists the test set of Celeb-DF")
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         label, _, name = line.strip().partition(" ")
         folder = name.partition("/")[0].replace("Youtube", "YouTube")

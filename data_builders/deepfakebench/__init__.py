@@ -1,4 +1,4 @@
-"""Crops that DeepfakeBench prepared, listed in its JSON."""
+"""Crops that DeepfakeBench has prepared and lists in its JSON."""
 
 from data_builders.deepfakebench.builder import Deepfakebench as Builder
 

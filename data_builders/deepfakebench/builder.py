@@ -1,4 +1,4 @@
-"""`deepfakebench`: the crops that DeepfakeBench prepared, as a TFDS dataset."""
+"""`deepfakebench`: the crops that DeepfakeBench has prepared, as a TFDS dataset."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from data_builders.deepfakebench import reader
 from data_builders.manifest.builder import Manifest
-from data_builders.paired import PairedConfig, PairedDatasetBuilder
+from data_builders.manifest.reader import Listing
 
 
 class Deepfakebench(Manifest):
@@ -26,17 +26,16 @@ class Deepfakebench(Manifest):
         """Reads the listing.
 
         Args:
-          manifest: DeepfakeBench's JSON file.
+          manifest: The JSON file of DeepfakeBench.
           manual_dir: The folder to which the paths in it are relative.
           config: Unused: the content is the configuration.
           **kwargs: See `tfds.core.DatasetBuilder`.
+
+        Raises:
+          UserError: The file has another format, or lists nothing that is in the folder.
         """
-        path = Path(manifest)
-        self._listing = reader.read(path, manual_dir)
-        made = PairedConfig(
-            name=f"{path.stem}-{self._listing.digest()}",
-            description=f"The crops listed in {path.name}.",
-            qualities=self._listing.qualities,
-        )
-        # Not Manifest's own constructor: that reads another format.
-        PairedDatasetBuilder.__init__(self, config=made, **kwargs)
+        self._root = manual_dir
+        super().__init__(manifest=manifest, config=config, **kwargs)
+
+    def _read(self, path: Path) -> Listing:
+        return reader.read(path, self._root)

@@ -1,4 +1,4 @@
-"""Reads DeepfakeBench's JSON: dataset, label, split, (compression,) video, frames."""
+"""Reads the JSON of DeepfakeBench: dataset, label, split, (compression,) video, frames."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from typing import Any
 from data_builders.errors import UserError
 from data_builders.manifest.reader import Listing, Tuple
 
-# A video stays in the first of these that lists it.
+# A video stays in the first of these splits that lists it.
 _SPLITS = {"test": "test", "val": "validation", "train": "train"}
 
 
 def read(json_path: str | Path, root: str | Path) -> Listing:
-    """Reads a listing of crops; a frame is taken if it is there at every compression.
+    """Reads a listing of crops. It takes a frame if its files exist at every compression.
 
-    Frames are numbered by their file's name. Videos of the test split are often listed for training
-    or validation too: they are taken out of there, and a warning counts them.
+    The number in a file's name is the index of its frame. Videos of the test split are often listed
+    for training or validation too: they are left out there, and a warning counts them.
 
     Args:
       json_path: The JSON file.
       root: The folder to which the paths in it are relative.
 
     Raises:
-      UserError: Where the file is none of DeepfakeBench's, or lists nothing that is under `root`.
+      UserError: The file has another format, or lists nothing that is under `root`.
     """
     path = Path(json_path).expanduser()
     listed = list(_videos(path))
     qualities = sorted({quality for _, quality, *_ in listed}, key=_crf)
-    pictures: dict[tuple[str, ...], dict[int, dict[str, Path]]] = collections.defaultdict(dict)
+    images: dict[tuple[str, ...], dict[int, dict[str, Path]]] = collections.defaultdict(dict)
     for split, quality, label, video, frames in listed:
         for name in frames:
-            picture = Path(root).expanduser() / PurePosixPath(str(name).replace("\\", "/"))
-            number = re.search(r"(\d{1,9})$", picture.stem)
-            if number and picture.is_file():
-                frame = pictures[split, label, video].setdefault(int(number[1]), {})
-                frame[quality] = picture
+            path_of_image = Path(root).expanduser() / PurePosixPath(str(name).replace("\\", "/"))
+            number = re.search(r"(\d{1,9})$", path_of_image.stem)
+            if number and path_of_image.is_file():
+                frame = images[split, label, video].setdefault(int(number[1]), {})
+                frame[quality] = path_of_image
     splits: dict[str, list[Tuple]] = {"train": [], "validation": [], "test": []}
     taken: dict[tuple[str, ...], str] = {}
     repeated: collections.Counter[tuple[str, str]] = collections.Counter()
     for split in _SPLITS.values():
-        for (where, label, video), found in pictures.items():
+        for (where, label, video), frames_of_video in images.items():
             if where == split and taken.setdefault((label, video), split) == split:
-                truth = "real" if label.lower().endswith("real") else "fake"
-                method = "original" if truth == "real" else label
-                # TARGET_SOURCE, idA_idB_NNNN, idA_NNNN: who is seen comes first.
-                about = (truth, method, video, video.partition("_")[0])
+                kind = "real" if label.lower().endswith("real") else "fake"
+                method = "original" if kind == "real" else label
+                # TARGET_SOURCE, idA_idB_NNNN, idA_NNNN: the person who is seen comes first.
+                about = (kind, method, video, video.partition("_")[0])
                 splits[split] += [
                     Tuple({quality: files[quality] for quality in qualities}, *about, number)
-                    for number, files in sorted(found.items())
+                    for number, files in sorted(frames_of_video.items())
                     if len(files) == len(qualities)
                 ]
             elif where == split:
@@ -62,11 +62,11 @@ def read(json_path: str | Path, root: str | Path) -> Listing:
         raise UserError(f"{path}: no crop that it lists is under {root} at every compression")
     for (split, other), count in repeated.items():
         warnings.warn(f"{path}: {count} videos are left out of {split}: in {other}", stacklevel=2)
-    return Listing(tuple(qualities), {split: found for split, found in splits.items() if found})
+    return Listing(tuple(qualities), {split: tuples for split, tuples in splits.items() if tuples})
 
 
 def _videos(path: Path) -> Iterator[tuple[str, str, str, str, list[Any]]]:
-    """Split, compression, label, name and frames of everything that is listed."""
+    """Yields split, compression, label, name and frames of each video that is listed."""
     try:
         for labels in json.loads(path.read_text(encoding="utf-8")).values():
             for label, splits in labels.items():
@@ -77,11 +77,11 @@ def _videos(path: Path) -> Iterator[tuple[str, str, str, str, list[Any]]]:
                             name = "raw" if quality == "c0" else quality
                             yield _SPLITS[split], name, label, video, entry["frames"]
     except OSError as error:
-        raise UserError(f"{path}: cannot read the listing: {error.strerror}") from error
+        raise UserError(f"{path}: cannot read the listing: {error.strerror or error}") from error
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(
-            f"{path}: not a JSON file of DeepfakeBench, an object of dataset, label, split (train, "
-            f"val, test), video, frames: {error!r}"
+            f"{path}: not a JSON file of DeepfakeBench, which is an object of dataset, label, "
+            f"split (train, val, test), video, frames: {error!r}"
         ) from error
 
 

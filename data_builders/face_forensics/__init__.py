@@ -1,4 +1,4 @@
-"""FaceForensics++: a thousand videos of newsreaders, and five manipulations of each."""
+"""FaceForensics++: a thousand videos of people who speak, and five manipulations of each."""
 
 from data_builders.face_forensics.builder import FaceForensics as Builder
 

@@ -1,4 +1,4 @@
-"""`face_forensics`: the folder that FaceForensics++'s download script leaves behind."""
+"""`face_forensics`: the folder that the download script of FaceForensics++ makes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from data_builders.clips import Layout, VideoFiles
 from data_builders.errors import UserError
 from data_builders.paired import PairedConfig
 from data_builders.video_builder import VideoDatasetBuilder
-from data_builders.videos import Layout, VideoFiles
 
 ORIGINAL = "original"
 METHODS = {
@@ -36,7 +36,7 @@ class FaceForensics(VideoDatasetBuilder):
         "original_sequences/youtube/{raw or c0,c23,c40}/videos/NNN.mp4\n"
         "manipulated_sequences/METHOD/{raw or c0,c23,c40}/videos/TTT_SSS.mp4\n"
         f"METHOD is one of {', '.join(METHODS.values())};\n"
-        "one quality is enough, the others are made of the best one that is there"
+        "one quality is enough: the others are made from the best one that is there"
     )
 
     @classmethod
@@ -44,7 +44,7 @@ class FaceForensics(VideoDatasetBuilder):
         """Finds the videos that the official splits name.
 
         Raises:
-          UserError: There is no such folder, or no originals in it, or no fakes to go with them.
+          UserError: There is no such folder, or it has no originals or no fakes.
         """
         methods = [ORIGINAL, *(METHODS.values() if config == "all" else [METHODS[config]])]
         folders = {method: _qualities(root, method) for method in methods}
@@ -54,7 +54,7 @@ class FaceForensics(VideoDatasetBuilder):
             paths = [(quality, path / f"{name}.mp4") for quality, path in folders[method]]
             files = {quality: path for quality, path in paths if path.is_file()}
             label = "real" if method == ORIGINAL else "fake"
-            if files:  # a fake is TARGET_SOURCE: who is seen is the target
+            if files:  # a fake is called TARGET_SOURCE, and shows the target
                 video = VideoFiles(method, name, name.partition("_")[0], label, files)
                 splits[split].append(video)
             else:
@@ -75,18 +75,18 @@ def _any(splits: Mapping[str, Sequence[VideoFiles]], method: str) -> bool:
 
 
 def _qualities(root: Path, method: str) -> Sequence[tuple[str, Path]]:
-    """The folders of a method's qualities, best first."""
+    """Lists the folders of a method's qualities, best first."""
     real = method == ORIGINAL
     parent = root / ("original_sequences/youtube" if real else f"manipulated_sequences/{method}")
-    found = [path.name for path in parent.glob("c*") if re.fullmatch(r"c[1-9]\d?", path.name)]
-    # The download script says raw, the compression script c0.
+    compressed = [path.name for path in parent.glob("c*") if re.fullmatch(r"c[1-9]\d?", path.name)]
+    # The download script calls it raw, the compression script c0.
     names = [("raw", "c0"), ("raw", "raw")]
-    names += [(name, name) for name in sorted(found, key=lambda name: int(name[1:]))]
+    names += [(name, name) for name in sorted(compressed, key=lambda name: int(name[1:]))]
     return [(quality, parent / name / "videos") for quality, name in names]
 
 
 def _official(methods: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Split, method and name of every video; of a pair, each is the other's source once."""
+    """Yields split, method and name of every video; each one of a pair is a source once."""
     for split, file in _FILES.items():
         path = importlib.resources.files(__package__) / "splits" / f"{file}.json"
         pairs = json.loads(path.read_text(encoding="utf-8"))

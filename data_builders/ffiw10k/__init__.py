@@ -1,4 +1,4 @@
-"""FFIW10K: videos with several people, some of whose faces are swapped."""
+"""FFIW10K: videos of several people, some of whom have a swapped face."""
 
 from data_builders.ffiw10k.builder import Ffiw10k as Builder
 

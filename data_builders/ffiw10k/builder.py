@@ -1,4 +1,4 @@
-"""`ffiw10k`: FFIW10K as its archives unpack."""
+"""`ffiw10k`: FFIW10K, in the folders of its archives."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from data_builders.clips import Layout, VideoFiles
 from data_builders.errors import UserError
 from data_builders.video_builder import VideoDatasetBuilder
-from data_builders.videos import Layout, VideoFiles
 
 RELEASE = "FFIW10K-v1-release"
 
@@ -19,7 +19,7 @@ _SPLITS = {"train": "train", "validation": "val", "test": "test"}
 
 
 class Ffiw10k(VideoDatasetBuilder):
-    """FFIW10K: several faces in a picture, and masks of those that are swapped."""
+    """FFIW10K: several faces in a frame, and masks of those that are swapped."""
 
     TREE: ClassVar[str] = (
         f"{RELEASE}/{{source,target,target_mask}}/{{train,val}}/STEM.mp4\n"
@@ -29,32 +29,32 @@ class Ffiw10k(VideoDatasetBuilder):
 
     @classmethod
     def find(cls, root: Path, config: str = "") -> Layout:
-        """Finds all videos of the official splits, and the masks that go with them.
+        """Finds all videos of the official splits, and their masks.
 
         Raises:
           UserError: There is no such folder, or no real or no fake video of FFIW10K in it.
         """
         del config
-        found = {split: _read(root, folder) for split, folder in _SPLITS.items()}
-        if not all(any(kinds[kind] for kinds in found.values()) for kind in _METHODS):
-            lacks = "holds no pairs of FFIW10K" if root.is_dir() else "there is no such folder"
+        files_in = {split: _read(root, folder) for split, folder in _SPLITS.items()}
+        if not all(any(kinds[kind] for kinds in files_in.values()) for kind in _METHODS):
+            problem = "holds no pairs of FFIW10K" if root.is_dir() else "there is no such folder"
             raise UserError(
-                f"{root}: {lacks}; expected {RELEASE}/source/train/STEM.mp4, real, and "
+                f"{root}: {problem}; expected {RELEASE}/source/train/STEM.mp4, real, and "
                 f"{RELEASE}/target/train/STEM.mp4, fake, in it"
             )
         stems = {
-            split: sorted({*kinds["source"], *kinds["target"]}) for split, kinds in found.items()
+            split: sorted({*kinds["source"], *kinds["target"]}) for split, kinds in files_in.items()
         }
         splits_of = collections.Counter(stem for split in stems.values() for stem in split)
         splits: dict[str, list[VideoFiles]] = {split: [] for split in _SPLITS}
         missing, notes = [], []
-        for split, kinds in found.items():
+        for split, kinds in files_in.items():
             for stem in stems[split]:
-                # The same number in two splits is no sign of the same person.
+                # The same number in two splits does not mean the same person.
                 name = stem if splits_of[stem] == 1 else f"{split}_{stem}"
                 for kind, (method, label) in _METHODS.items():
                     if stem in kinds[kind]:
-                        # The real video is looked at where its twin is manipulated.
+                        # The real video has the mask of its fake: both show the same face.
                         files, mask = {"raw": kinds[kind][stem]}, kinds[_MASKS].get(stem)
                         splits[split].append(VideoFiles(method, name, name, label, files, mask))
                     else:
@@ -68,14 +68,14 @@ class Ffiw10k(VideoDatasetBuilder):
 
 
 def _read(root: Path, split: str) -> Mapping[str, Mapping[str, Path]]:
-    """The files of a split by kind and stem, wherever the archives have been unpacked to."""
+    """Finds the files of a split by kind and stem, in all places where archives are unpacked."""
     parents = (root, root / RELEASE, root / f"{RELEASE}-test")
     kinds: dict[str, dict[str, Path]] = {}
     for kind in (*_METHODS, _MASKS):
         folders = [parent / kind / split for parent in parents]
         if split == "test":
             folders += [parents[-1] / kind, parents[-1] / kind / "val"]
-        folders += [folder / "videos" for folder in folders]  # as some copies have it
+        folders += [folder / "videos" for folder in folders]  # some copies have this level
         paths = [path for folder in folders for path in sorted(folder.glob("[!.]*.mp4"))]
         suffix = "_mask" if kind == _MASKS else ""
         kinds[kind] = {path.stem.removesuffix(suffix): path for path in paths}

@@ -1,4 +1,4 @@
-"""A user's own crops, listed in a JSON file."""
+"""The user's own crops, which a JSON file lists."""
 
 from data_builders.manifest.builder import Manifest as Builder
 

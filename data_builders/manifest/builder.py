@@ -1,4 +1,4 @@
-"""Crops listed in a data.json, as a TFDS dataset."""
+"""`manifest`: the crops that a JSON file lists, as a TFDS dataset."""
 
 from __future__ import annotations
 
@@ -13,39 +13,53 @@ from PIL import Image, UnidentifiedImageError
 
 from data_builders.errors import UserError
 from data_builders.manifest import reader
-from data_builders.paired import Clip, PairedConfig, PairedDatasetBuilder, encode_png
+from data_builders.paired import PairedConfig, PairedDatasetBuilder
+from data_builders.png import encode_png
+from data_builders.records import Clip
 
 
 class Manifest(PairedDatasetBuilder):
-    """Builds the crops that a manifest lists. Each content gets a configuration of its own."""
+    """Builds the crops that a manifest lists. Each content is a configuration of its own."""
 
     VERSION = tfds.core.Version("1.0.0")
     NEEDS: ClassVar[tuple[str, ...]] = ("manifest",)
 
     def __init__(self, *, manifest: str | Path, config: str | None = None, **kwargs: Any) -> None:
-        del config  # the content is the configuration
-        path = Path(manifest)
-        self._listing = reader.read(path)
-        made = PairedConfig(
-            name=f"{path.stem}-{self._listing.digest()}",
-            description=f"The crops listed in {path.name}.",
+        """Reads the manifest.
+
+        Args:
+          manifest: The JSON file.
+          config: Unused: the content is the configuration.
+          **kwargs: See `tfds.core.DatasetBuilder`.
+
+        Raises:
+          UserError: The manifest has a mistake.
+        """
+        del config
+        self._listing = self._read(Path(manifest))
+        listing_config = PairedConfig(
+            name=f"{Path(manifest).stem}-{self._listing.digest()}",
+            description=f"The crops listed in {Path(manifest).name}.",
             qualities=self._listing.qualities,
         )
-        super().__init__(config=made, **kwargs)
+        super().__init__(config=listing_config, **kwargs)
+
+    def _read(self, path: Path) -> reader.Listing:
+        return reader.read(path)
 
     def clip_sources(self) -> Mapping[str, Sequence[reader.Tuple]]:
-        """One clip of one frame for each listed tuple."""
+        """Names one clip, of one frame, for each listed tuple."""
         return self._listing.splits
 
     @staticmethod
     def read_clip(source: reader.Tuple) -> Clip:
-        """Reads a tuple's pictures.
+        """Reads the images of a tuple.
 
         Raises:
-          UserError: Naming the file, if a picture cannot be decoded.
+          UserError: An image cannot be decoded. The message names its file.
         """
-        pictures = {quality: _lossless(path) for quality, path in source.paths.items()}
-        width, height = next(iter(pictures.values()))[1]
+        images = {quality: _lossless(path) for quality, path in source.paths.items()}
+        width, height = next(iter(images.values()))[1]
         return Clip(
             method=source.method,
             video=source.video,
@@ -53,24 +67,26 @@ class Manifest(PairedDatasetBuilder):
             label=source.label,
             frames=[source.frame],
             boxes=np.asarray([[0, 0, width, height]], np.float32),
-            crops={quality: [data] for quality, (data, _) in pictures.items()},
+            crops={quality: [data] for quality, (data, _) in images.items()},
         )
 
 
 def _lossless(path: Path) -> tuple[bytes, tuple[int, int]]:
-    """The picture as the bytes of a PNG, decoded in full to be sure of it, and its size."""
+    """Reads an image as the bytes of a PNG file, and its size; decodes it once, as a check."""
     try:
         data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as picture:
-            if picture.mode.startswith("I") or picture.mode == "F":
-                raise ValueError(f"mode {picture.mode}: only 8 bits a channel are read")
-            picture.load()  # a truncated file is found here and not in the middle of training
-            if picture.format == "PNG" and picture.mode == "RGB":
-                return data, picture.size
-            return encode_png(np.asarray(picture.convert("RGB"))), picture.size
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode.startswith("I") or image.mode == "F":
+                raise ValueError(f"mode {image.mode}: only 8 bits a channel are read")
+            image.load()  # a truncated file fails here and not in the middle of training
+            if image.format == "PNG" and image.mode == "RGB":
+                return data, image.size
+            return encode_png(np.asarray(image.convert("RGB"))), image.size
     except UnidentifiedImageError as error:
-        raise UserError(f"{path}: not a readable picture; replace it or unlist it") from error
+        raise UserError(
+            f"{path}: not a readable image; replace it, or take it out of the list"
+        ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(
-            f"{path}: not a readable picture ({error}); replace it or unlist it"
+            f"{path}: not a readable image ({error}); replace it, or take it out of the list"
         ) from error

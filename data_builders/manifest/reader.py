@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_builders.errors import UserError, nearest
-from data_builders.paired import LABELS
+from data_builders.records import LABELS
 
 _SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 _OPTIONAL = ("video", "method", "identity")
-# What the fakes of a manifest are called that names no methods; reals are 'original' everywhere.
+# Methods where a manifest names none; a real video is 'original' in every dataset.
 _METHODS = {"real": "original", "fake": "manipulated"}
 
 
@@ -24,7 +24,7 @@ class Tuple(NamedTuple):
     """One crop at every quality.
 
     Attributes:
-      paths: For each quality the picture's file.
+      paths: The image's file at each quality.
       label: 'real' or 'fake'.
       method: Manipulation method, 'original' where real.
       video: Name of the video.
@@ -41,13 +41,13 @@ class Tuple(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """A whole manifest: its qualities, and the tuples of each split."""
+    """The content of a manifest: its qualities, and the tuples of each split."""
 
     qualities: tuple[str, ...]
     splits: dict[str, list[Tuple]]
 
     def digest(self) -> str:
-        """A name for this content: changes with any path, size or date of a picture."""
+        """Digests the content: it changes with any path, size or date of an image."""
         sha = hashlib.sha256()
         for split, tuples in self.splits.items():
             for item in tuples:
@@ -60,23 +60,23 @@ class Listing(NamedTuple):
 
 
 def read(path: str | Path) -> Listing:
-    """Reads a manifest and checks everything that can be checked without decoding a picture.
+    """Reads a manifest, and checks all that can be checked without decoding an image.
 
     The format is `{"train" | "val" | "test": {QUALITY: [paths], ..., "labels": [...]}}` with lists
     aligned by index and paths relative to the file's folder. Labels are 0 or 'real', 1 or 'fake'.
-    Optional parallel lists are `video`, `method` and `identity`. Without `video`, the folder of a
-    picture is its video, unless that folder also holds pictures of the other label or all pictures
-    of its own; then each picture counts as a video. Without `identity`, the video is the identity.
+    Optional parallel lists are `video`, `method` and `identity`. Without `video`, the folder of an
+    image is its video, unless the folder also holds images of the other label, or all images of
+    this label; then each image counts as a video. Without `identity`, the video is the identity.
 
     Args:
       path: The JSON file.
 
     Returns:
-      What it lists.
+      The content.
 
     Raises:
-      UserError: Naming the file and the place in it, for anything that is not as above, and for
-        pictures that do not exist.
+      UserError: The file is not as above, or an image does not exist. The message names the file
+        and the place in it.
     """
     if not str(path):
         raise UserError("no manifest is named: give the path of a data.json")
@@ -87,21 +87,21 @@ def read(path: str | Path) -> Listing:
     for key, lists in content.items():
         if key not in _SPLITS:
             raise UserError(f"{path}: unknown split {key!r}: {nearest(key, _SPLITS)}")
-        found = _qualities(path, key, lists)
-        qualities = qualities or found
-        if set(found) != set(qualities):
+        own_qualities = _qualities(path, key, lists)
+        qualities = qualities or own_qualities
+        if set(own_qualities) != set(qualities):
             raise UserError(
-                f"{path}: {key} has qualities {', '.join(found)}, another split has "
+                f"{path}: {key} has qualities {', '.join(own_qualities)}, another split has "
                 f"{', '.join(qualities)}; all splits must have the same"
             )
         if _SPLITS[key] in splits:
             raise UserError(f"{path}: 'val' and 'validation' are the same split; keep one")
         splits[_SPLITS[key]] = _tuples(path, key, lists, qualities)
     if not any(splits.values()):
-        raise UserError(f"{path}: lists no picture in any split")
-    found_labels = {item.label for item in splits.get("train", [])}
-    if len(found_labels) == 1:
-        raise UserError(f"{path}: all train.labels are {found_labels.pop()!r}; both are needed")
+        raise UserError(f"{path}: lists no image in any split")
+    train_labels = {item.label for item in splits.get("train", [])}
+    if len(train_labels) == 1:
+        raise UserError(f"{path}: all train.labels are {train_labels.pop()!r}; both are needed")
     _check_exist(path, splits)
     _warn_of_shared_identities(path, content, splits)
     return Listing(qualities, {split: splits[split] for split in splits if splits[split]})
@@ -111,7 +111,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise UserError(f"{path}: cannot read the manifest: {error.strerror}") from error
+        raise UserError(f"{path}: cannot read the manifest: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
@@ -134,7 +134,7 @@ def _qualities(path: Path, split: str, lists: Mapping[str, Any]) -> tuple[str, .
             )
     qualities = tuple(name for name in lists if name != "labels" and name not in _OPTIONAL)
     if not qualities:
-        raise UserError(f"{path}: {split} lists no pictures at any quality")
+        raise UserError(f"{path}: {split} lists no images at any quality")
     return qualities
 
 
@@ -172,20 +172,20 @@ def _tuples(
     ]
 
 
-def _videos(pictures: Sequence[Path], labels: Sequence[str]) -> list[str]:
+def _videos(paths: Sequence[Path], labels: Sequence[str]) -> list[str]:
     folders = collections.defaultdict(set)
-    for picture, label in zip(pictures, labels, strict=True):
-        folders[label].add(picture.parent)
+    for path, label in zip(paths, labels, strict=True):
+        folders[label].add(path.parent)
     mixed = folders["real"] & folders["fake"]
     return [
-        str(picture if picture.parent in mixed or len(folders[label]) == 1 else picture.parent)
-        for picture, label in zip(pictures, labels, strict=True)
+        str(path if path.parent in mixed or len(folders[label]) == 1 else path.parent)
+        for path, label in zip(paths, labels, strict=True)
     ]
 
 
-def _frames(pictures: Sequence[Path], videos: Sequence[tuple[str, str]]) -> list[int]:
-    """The number that ends a file's name; where that is not unique in a video, the position."""
-    numbers = [re.search(r"(\d{1,9})$", picture.stem) for picture in pictures]
+def _frames(paths: Sequence[Path], videos: Sequence[tuple[str, str]]) -> list[int]:
+    """The number that ends a file's name; where it is not unique in a video, the position."""
+    numbers = [re.search(r"(\d{1,9})$", path.stem) for path in paths]
     named = [int(number[1]) if number else -1 for number in numbers]
     seen = collections.Counter(zip(videos, named, strict=True))
     ambiguous = {video for (video, frame), count in seen.items() if count > 1 or frame < 0}
@@ -198,11 +198,11 @@ def _frames(pictures: Sequence[Path], videos: Sequence[tuple[str, str]]) -> list
 
 
 def _check_exist(path: Path, splits: Mapping[str, Sequence[Tuple]]) -> None:
-    pictures = [p for tuples in splits.values() for item in tuples for p in item.paths.values()]
-    missing = [picture for picture in pictures if not picture.is_file()]
-    if missing:
-        others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise UserError(f"{path}: picture {missing[0]} does not exist{others}")
+    images = [p for tuples in splits.values() for item in tuples for p in item.paths.values()]
+    missing_files = [image for image in images if not image.is_file()]
+    if missing_files:
+        others = f" (and {len(missing_files) - 1} more)" if len(missing_files) > 1 else ""
+        raise UserError(f"{path}: image {missing_files[0]} does not exist{others}")
 
 
 def _warn_of_shared_identities(
@@ -210,14 +210,14 @@ def _warn_of_shared_identities(
 ) -> None:
     if not any("identity" in lists or "video" in lists for lists in content.values()):
         return
-    who: dict[str, set[str]] = collections.defaultdict(set)
+    splits_of: dict[str, set[str]] = collections.defaultdict(set)
     for split, tuples in splits.items():
         for item in tuples:
-            who[item.identity].add(split)
-    shared = sorted(identity for identity, where in who.items() if len(where) > 1)
+            splits_of[item.identity].add(split)
+    shared = sorted(identity for identity, where in splits_of.items() if len(where) > 1)
     if shared:
         warnings.warn(
             f"{path}: {len(shared)} identities are in more than one split ({shared[0]!r} is in "
-            f"{', '.join(sorted(who[shared[0]]))}); numbers on them will be too good",
+            f"{', '.join(sorted(splits_of[shared[0]]))}); results on them will be too good",
             stacklevel=2,
         )

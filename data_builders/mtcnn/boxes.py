@@ -9,22 +9,22 @@ import numpy.typing as npt
 
 Boxes: TypeAlias = npt.NDArray[np.floating]
 
-# Rows of the overlap matrix that are held at a time: a noisy picture has thousands of candidates.
+# Rows of the overlap matrix in memory at a time: a noisy image has thousands of candidates.
 _ROWS = 256
 
 
 def area(boxes: Boxes) -> npt.NDArray[np.floating]:
-    """Width by height."""
+    """Width times height."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def overlap(first: Boxes, second: Boxes, *, of_smaller: bool = False) -> npt.NDArray[np.floating]:
-    """How much boxes share.
+    """Computes the overlap of boxes: IoU, or a variant of it.
 
     Args:
       first: `(m, 4)`.
       second: `(k, 4)`.
-      of_smaller: The part of the smaller of the two boxes, instead of the part of their union.
+      of_smaller: Whether to divide by the area of the smaller box, instead of that of the union.
 
     Returns:
       `(m, k)` values from 0 to 1; 0 where a box is empty.
@@ -39,48 +39,48 @@ def overlap(first: Boxes, second: Boxes, *, of_smaller: bool = False) -> npt.NDA
 
 
 def strongest(
-    which: npt.NDArray[np.integer],
+    image_index: npt.NDArray[np.integer],
     boxes: Boxes,
     scores: npt.NDArray[np.floating],
     *,
     limit: float,
     of_smaller: bool = False,
 ) -> npt.NDArray[np.intp]:
-    """Non-maximum suppression: drops what overlaps something stronger in the same picture.
+    """Non-maximum suppression (NMS): drops boxes that overlap a stronger one in the same image.
 
-    A box is dropped for a stronger one that is itself dropped, too, unlike in the textbook: that is
-    how the reference does it.
+    Unlike in the textbook, a stronger box that is dropped itself still drops others, as in the
+    reference.
 
     Args:
-      which: `(k,)` the picture of each box.
+      image_index: `(k,)` index of the image of each box.
       boxes: `(k, 4)`.
       scores: `(k,)`.
-      limit: The overlap up to which a box is kept.
+      limit: The largest overlap at which a box is kept.
       of_smaller: As in `overlap`.
 
     Returns:
-      Indices of the boxes that are left, by picture, the strongest first.
+      Indices of the boxes that are kept, by image, the strongest first.
     """
-    order = np.lexsort((-scores, which))
-    pictures = np.split(order, np.flatnonzero(np.diff(which[order])) + 1)
-    return np.concatenate([_undisputed(boxes, one, limit, of_smaller) for one in pictures])
+    order = np.lexsort((-scores, image_index))
+    images = np.split(order, np.flatnonzero(np.diff(image_index[order])) + 1)
+    return np.concatenate([_undisputed(boxes, one, limit, of_smaller) for one in images])
 
 
 def _undisputed(
     boxes: Boxes, order: npt.NDArray[np.intp], limit: float, of_smaller: bool
 ) -> npt.NDArray[np.intp]:
     sorted_boxes = boxes[order]
-    left = []
+    kept = []
     for start in range(0, len(order), _ROWS):
         rows = sorted_boxes[start : start + _ROWS]
         stronger = sorted_boxes[: start + len(rows)]
         disputed = overlap(rows, stronger, of_smaller=of_smaller) > limit
-        left.append(~np.tril(disputed, k=start - 1).any(axis=1))
-    return order[np.concatenate(left)] if left else order
+        kept.append(~np.tril(disputed, k=start - 1).any(axis=1))
+    return order[np.concatenate(kept)] if kept else order
 
 
 def squared(boxes: Boxes) -> Boxes:
-    """Grows the shorter side of each box to the longer one, about the centre."""
+    """Grows the shorter side of each box to the longer one, about its centre."""
     sizes = boxes[:, 2:] - boxes[:, :2]
     side = sizes.max(axis=1, keepdims=True, initial=0)
     corner = boxes[:, :2] + (sizes - side) / 2

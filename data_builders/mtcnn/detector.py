@@ -1,4 +1,4 @@
-"""The cascade: from frames to boxes, a few frames at a time, few shapes compiled."""
+"""The cascade: from frames to boxes, a few frames at a time, with few compiled shapes."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from data_builders.mtcnn.boxes import Boxes, area, moved, squared, strongest
 
 Frame = npt.NDArray[np.uint8]
 
-_WINDOW = 12  # pixels that P looks at
-_STEP = 0.709  # from one level of the pyramid to the next: half the area
+_WINDOW = 12  # pixels that P-Net looks at
+_STEP = 0.709  # scale from one level of the pyramid to the next: half the area
 
-# What a face must score to pass P, R and O.
+# The thresholds of P-Net, R-Net and O-Net.
 _PROPOSED, _REFINED, _FACE = 0.6, 0.7, 0.8
 
-# Shapes that are compiled: levels and frames are padded to multiples, counts to powers of two.
+# Compiled shapes: levels and frames are padded to multiples, counts to powers of two.
 _LEVEL_MULTIPLE, _FRAME_MULTIPLE = 32, 128
 _FRAMES_AT_ONCE = 8
 _CROPS_AT_ONCE = 16, 512
 
-# Faces smaller than this part of the shorter side are nobody's portrait, and a pyramid that starts
-# at half the size costs four times as much.
+# The smallest face, as a part of the shorter side. No video is about smaller faces, and a pyramid
+# that starts at half the size costs four times as much.
 _SMALLEST_PART = 1 / 16
 _SMALLEST_PIXELS = 20
 
 
 class Detections(NamedTuple):
-    """The faces of one frame, the surest first.
+    """The faces of one frame, the highest score first.
 
     Attributes:
       boxes: `(k, 4)` float32 x0, y0, x1, y1 in pixels of the frame, within it.
@@ -45,7 +45,7 @@ class Detections(NamedTuple):
 
 
 class _Candidates(NamedTuple):
-    which: npt.NDArray[np.intp]  # (k,) the frame
+    frame_index: npt.NDArray[np.intp]  # (k,)
     boxes: Boxes  # (k, 4)
     scores: npt.NDArray[np.floating]  # (k,)
 
@@ -64,14 +64,13 @@ class Detector:
       >>> boxes, scores = detector.detect(frames)[0]
 
     Args:
-      min_face: Side of the smallest face that is looked for, in pixels of the frame. None: a
-        sixteenth of the frame's shorter side, or 20 pixels where that is more.
-      max_side: Frames whose longer side is more are shrunk for detection, so that a film in 4K
-        takes no longer than one in SD. None: never. In the shrunk frame, too, no face under 12
-        pixels is found.
+      min_face: Side of the smallest face to detect, in pixels of the frame. None: a sixteenth of
+        the frame's shorter side, or 20 pixels where that is more.
+      max_side: Frames with a longer side are shrunk for detection, so that a film in 4K takes no
+        longer than one in SD. None: never. No face under 12 pixels of the shrunk frame is found.
 
     Raises:
-      UserError: The wheel is not installed, or carries other weights.
+      UserError: The wheel is not installed, or has other weights.
     """
 
     def __init__(self, *, min_face: float | None = None, max_side: int | None = 640) -> None:
@@ -86,13 +85,13 @@ class Detector:
         self._weights = jax.device_put(weights.load())
 
     def detect(self, frames: Sequence[Frame] | Frame) -> list[Detections]:
-        """Finds the faces in frames of one size.
+        """Detects the faces in frames of one size.
 
         Args:
-          frames: `(n, height, width, 3)` uint8 RGB, one array or one for each frame.
+          frames: `(n, height, width, 3)` uint8 RGB, as one array or one for each frame.
 
         Returns:
-          What was found in each frame.
+          The faces of each frame.
         """
         for frame in frames:
             if frame.shape != frames[0].shape or frame.ndim != 3 or frame.shape[2] != 3:
@@ -102,60 +101,62 @@ class Detector:
                 )
             if frame.dtype != np.uint8:
                 raise ValueError(f"frames must be uint8, got {frame.dtype}")
-        found: list[Detections] = []
+        detections: list[Detections] = []
         for start in range(0, len(frames), _FRAMES_AT_ONCE):
-            found.extend(self._detect(frames[start : start + _FRAMES_AT_ONCE]))
-        return found
+            detections.extend(self._detect(frames[start : start + _FRAMES_AT_ONCE]))
+        return detections
 
     def _detect(self, frames: Sequence[Frame] | Frame) -> list[Detections]:
         height, width = frames[0].shape[:2]
         shrink = min(1, (self.max_side or np.inf) / max(height, width))
         size = max(1, round(height * shrink)), max(1, round(width * shrink))
-        pictures = [_resized(frame, size) for frame in frames]
+        images = [_resized(frame, size) for frame in frames]
         min_face = (
             max(_SMALLEST_PIXELS, _SMALLEST_PART * min(size))
             if self.min_face is None
             else max(_WINDOW, self.min_face * shrink)
         )
-        found = self._propose(pictures, min_face)
-        if len(found.which):
+        candidates = self._propose(images, min_face)
+        if len(candidates.frame_index):
             stages = networks.compiled()
-            look = functools.partial(_look, _padded(pictures, _FRAME_MULTIPLE), size)
-            found = look(stages.refinement, self._weights.refinement, 24, found)
-            found = found.take(found.scores > _REFINED).strongest(0.7)
-            found = found._replace(boxes=squared(found.boxes))
-            found = look(stages.output, self._weights.output, 48, found)
-            found = found.take(found.scores > _FACE).strongest(0.7, of_smaller=True)
-        boxes = found.boxes * np.tile([width / size[1], height / size[0]], 2)
+            look = functools.partial(_look, _padded(images, _FRAME_MULTIPLE), size)
+            candidates = look(stages.refinement, self._weights.refinement, 24, candidates)
+            candidates = candidates.take(candidates.scores > _REFINED).strongest(0.7)
+            candidates = candidates._replace(boxes=squared(candidates.boxes))
+            candidates = look(stages.output, self._weights.output, 48, candidates)
+            candidates = candidates.take(candidates.scores > _FACE).strongest(0.7, of_smaller=True)
+        boxes = candidates.boxes * np.tile([width / size[1], height / size[0]], 2)
         boxes = np.clip(boxes, 0, np.tile([width - 1, height - 1], 2)).astype(np.float32)
-        scores = found.scores.astype(np.float32)
-        seen = area(boxes) > 0
-        mine = [seen & (found.which == i) for i in range(len(frames))]
-        return [Detections(boxes[one], scores[one]) for one in mine]
+        scores = candidates.scores.astype(np.float32)
+        visible = area(boxes) > 0
+        masks = [visible & (candidates.frame_index == i) for i in range(len(frames))]
+        return [Detections(boxes[one], scores[one]) for one in masks]
 
-    def _propose(self, pictures: Sequence[Frame], min_face: float) -> _Candidates:
-        """Everything that P takes for a face, at all levels of the pyramid."""
+    def _propose(self, images: Sequence[Frame], min_face: float) -> _Candidates:
+        """Finds what P-Net takes for faces, at all levels of the pyramid."""
         proposal = networks.compiled().proposal
-        floats = [picture.astype(np.float32) for picture in pictures]
+        floats = [image.astype(np.float32) for image in images]
         results = []
-        for scale, size in _levels(pictures[0].shape[:2], min_face):
-            level = _padded([_resized(picture, size) for picture in floats], _LEVEL_MULTIPLE)
-            # Not waited for: the next level is resized meanwhile.
+        for scale, size in _levels(images[0].shape[:2], min_face):
+            level = _padded([_resized(image, size) for image in floats], _LEVEL_MULTIPLE)
+            # The result is not waited for: the next level is resized meanwhile.
             results.append((scale, size, proposal(self._weights.proposal, level, *size)))
-        found = []
+        by_level = []
         for scale, (height, width), (offsets, scores) in results:
-            valid = np.s_[: len(pictures), : networks.cells(height), : networks.cells(width)]
+            valid = np.s_[: len(images), : networks.cells(height), : networks.cells(width)]
             level_scores = np.asarray(scores)[valid].astype(np.float64)
-            which, rows, columns = np.nonzero(level_scores > _PROPOSED)
+            frame_index, rows, columns = np.nonzero(level_scores > _PROPOSED)
             corner = 2 * np.stack([columns, rows], axis=1)
             windows = np.concatenate([corner + 1, corner + _WINDOW], axis=1)
-            offset = np.asarray(offsets)[valid][which, rows, columns].astype(np.float64)
+            offset = np.asarray(offsets)[valid][frame_index, rows, columns].astype(np.float64)
             boxes = (windows + (_WINDOW - 1) * offset) / scale
-            level_found = _Candidates(which, boxes, level_scores[which, rows, columns])
-            found.append(level_found.strongest(0.5))
-        if not found:
+            level_candidates = _Candidates(
+                frame_index, boxes, level_scores[frame_index, rows, columns]
+            )
+            by_level.append(level_candidates.strongest(0.5))
+        if not by_level:
             return _Candidates(np.zeros(0, np.intp), np.zeros((0, 4)), np.zeros(0))
-        every = _Candidates(*map(np.concatenate, zip(*found, strict=True))).strongest(0.7)
+        every = _Candidates(*map(np.concatenate, zip(*by_level, strict=True))).strongest(0.7)
         return every._replace(boxes=squared(every.boxes))
 
 
@@ -175,35 +176,35 @@ def _look(
     crop_size: int,
     candidates: _Candidates,
 ) -> _Candidates:
-    """Has R or O score the candidates of all frames and move their boxes."""
+    """Makes R-Net or O-Net score the candidates of all frames and move their boxes."""
     offsets, scores = [np.zeros((0, 4))], [np.zeros(0)]
-    for start in range(0, len(candidates.which), _CROPS_AT_ONCE[1]):
+    for start in range(0, len(candidates.frame_index), _CROPS_AT_ONCE[1]):
         block = candidates.take(np.s_[start : start + _CROPS_AT_ONCE[1]])
-        count = len(block.which)
+        count = len(block.frame_index)
         more = _power_of_two(count, at_least=_CROPS_AT_ONCE[0]) - count
-        which = np.pad(block.which, (0, more)).astype(np.int32)
+        frame_index = np.pad(block.frame_index, (0, more)).astype(np.int32)
         boxes = np.pad(block.boxes, ((0, more), (0, 0))).astype(np.float32)
-        crops = networks.compiled().cut(padded, *size, which, boxes, size=crop_size)
+        crops = networks.compiled().cut(padded, *size, frame_index, boxes, size=crop_size)
         block_offsets, block_scores = network(parameters, crops)
         offsets.append(np.asarray(block_offsets)[:count])
         scores.append(np.asarray(block_scores)[:count])
     boxes = moved(candidates.boxes, np.concatenate(offsets))
-    return _Candidates(candidates.which, boxes, np.concatenate(scores))
+    return _Candidates(candidates.frame_index, boxes, np.concatenate(scores))
 
 
-def _resized(picture: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
-    if picture.shape[:2] == size:
-        return picture
-    return cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
+def _resized(image: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
+    if image.shape[:2] == size:
+        return image
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
 
 
-def _padded(pictures: Sequence[npt.NDArray[Any]], multiple: int) -> npt.NDArray[Any]:
-    """Stacks pictures, their number a power of two, height and width multiples."""
-    height, width = (-(-pixels // multiple) * multiple for pixels in pictures[0].shape[:2])
-    shape = _power_of_two(len(pictures)), height, width, 3
-    stack = np.zeros(shape, pictures[0].dtype)
-    for target, picture in zip(stack, pictures, strict=False):
-        target[: picture.shape[0], : picture.shape[1]] = picture
+def _padded(images: Sequence[npt.NDArray[Any]], multiple: int) -> npt.NDArray[Any]:
+    """Stacks images and pads: their number to a power of two, height and width to multiples."""
+    height, width = (-(-pixels // multiple) * multiple for pixels in images[0].shape[:2])
+    shape = _power_of_two(len(images)), height, width, 3
+    stack = np.zeros(shape, images[0].dtype)
+    for target, image in zip(stack, images, strict=False):
+        target[: image.shape[0], : image.shape[1]] = image
     return stack
 
 

@@ -1,6 +1,6 @@
-"""The three networks as functions of their weights, and the cutting of their inputs, in JAX.
+"""The three networks as functions of their weights, and the crops that are their input, in JAX.
 
-jax is imported inside the functions: processes that detect no face never load it.
+The functions import JAX when they are called: processes that detect no face do not load it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from jax import Array
 
-# Below anything that a convolution of these networks gives, and far from overflow.
+# Less than any output of a convolution of these networks, and far from overflow.
 _NEVER = -1e6
 
 
@@ -39,28 +39,29 @@ def compiled() -> Compiled:
 
 
 def proposal(
-    weights: Sequence[Array], pictures: Array, height: Array, width: Array
+    weights: Sequence[Array], images: Array, height: Array, width: Array
 ) -> tuple[Array, Array]:
-    """P: looks at each 12 px window of pictures, every second pixel.
+    """P-Net: scores each window of 12 px, at every second pixel.
 
-    Pictures may be padded at the bottom and the right, so that many sizes share one compiled
-    function; what does not touch the padding comes out as if there were none.
+    Images may be padded at the bottom and the right, so that many sizes share one compiled
+    function. Windows that do not touch the padding give the same result as without it.
 
     Args:
-      weights: Of P.
-      pictures: `(n, H, W, 3)` with values 0 to 255.
-      height: Height of the pictures without padding.
-      width: Width of the pictures without padding.
+      weights: Weights of P-Net.
+      images: `(n, H, W, 3)` with values 0 to 255.
+      height: Height of the images without padding.
+      width: Width of the images without padding.
 
     Returns:
       `(n, h, w, 4)` offsets of the windows' edges in parts of their size, and `(n, h, w)`
-      probabilities of a face. The first `cells(height)` rows and `cells(width)` columns count.
+      probabilities of a face. Only the first `cells(height)` rows and `cells(width)` columns are
+      valid.
     """
     import jax.numpy as jnp
 
-    x = _normalise(pictures)
+    x = _normalise(images)
     x = _convolve(x, *weights[0:3])
-    # The last pooling window of an odd picture has one row or column less.
+    # The last pooling window of an image of odd size has one row or column less.
     rows, columns = jnp.arange(x.shape[1]) < height - 2, jnp.arange(x.shape[2]) < width - 2
     x = jnp.where((rows[:, None] & columns)[..., None], x, _NEVER)
     x = _pool(x, 2, "SAME")
@@ -70,19 +71,19 @@ def proposal(
 
 
 def cells(pixels: int) -> int:
-    """How many windows P looks at along an edge of so many pixels."""
+    """Number of windows of P-Net along an edge of so many pixels."""
     return (pixels - 1) // 2 - 4
 
 
 def refinement(weights: Sequence[Array], crops: Array) -> tuple[Array, Array]:
-    """R: looks at crops.
+    """R-Net: scores crops.
 
     Args:
-      weights: Of R.
+      weights: Weights of R-Net.
       crops: `(k, 24, 24, 3)`, normalised.
 
     Returns:
-      `(k, 4)` offsets of the edges in parts of the size, `(k,)` probabilities of a face.
+      `(k, 4)` offsets of the edges in parts of the size, and `(k,)` probabilities of a face.
     """
     x = _pool(_convolve(crops, *weights[0:3]), 3, "SAME")
     x = _pool(_convolve(x, *weights[3:6]), 3, "VALID")
@@ -92,14 +93,14 @@ def refinement(weights: Sequence[Array], crops: Array) -> tuple[Array, Array]:
 
 
 def output(weights: Sequence[Array], crops: Array) -> tuple[Array, Array]:
-    """O: looks at larger crops. Its third head, landmarks, is left out.
+    """O-Net: scores larger crops. Its third head, landmarks, is left out.
 
     Args:
-      weights: Of O.
+      weights: Weights of O-Net.
       crops: `(k, 48, 48, 3)`, normalised.
 
     Returns:
-      `(k, 4)` offsets of the edges in parts of the size, `(k,)` probabilities of a face.
+      `(k, 4)` offsets of the edges in parts of the size, and `(k,)` probabilities of a face.
     """
     x = _pool(_convolve(crops, *weights[0:3]), 3, "SAME")
     x = _pool(_convolve(x, *weights[3:6]), 3, "VALID")
@@ -110,16 +111,16 @@ def output(weights: Sequence[Array], crops: Array) -> tuple[Array, Array]:
 
 
 def cut(
-    pictures: Array, height: Array, width: Array, which: Array, boxes: Array, *, size: int
+    images: Array, height: Array, width: Array, image_index: Array, boxes: Array, *, size: int
 ) -> Array:
-    """Cuts boxes out of pictures and resamples them, bilinear, corner on corner.
+    """Cuts boxes out of images and resamples them: bilinear, corners aligned.
 
     Args:
-      pictures: `(n, H, W, 3)` uint8, padded at the bottom and the right.
-      height: Height of the pictures without padding.
-      width: Width of the pictures without padding.
-      which: `(k,)` the picture of each box.
-      boxes: `(k, 4)` x0, y0, x1, y1; what lies outside the picture becomes grey.
+      images: `(n, H, W, 3)` uint8, padded at the bottom and the right.
+      height: Height of the images without padding.
+      width: Width of the images without padding.
+      image_index: `(k,)` index of the image of each box.
+      boxes: `(k, 4)` x0, y0, x1, y1; pixels outside the image become grey.
       size: Width and height of the crops.
 
     Returns:
@@ -130,7 +131,7 @@ def cut(
     steps = jnp.linspace(0, 1, size)
 
     def places(first: Array, last: Array, length: Array) -> tuple[Array, Array, Array, Array]:
-        # As the weights were trained: the coordinate `length` falls on the last pixel.
+        # As in training of the weights: the coordinate `length` is the last pixel.
         at = (first[:, None] + (last - first)[:, None] * steps) * ((length - 1) / length)
         inside = (at >= 0) & (at <= length - 1)
         low = jnp.clip(jnp.floor(at), 0, length - 1).astype(jnp.int32)
@@ -140,8 +141,8 @@ def cut(
     top, bottom, part_y, inside_y = places(boxes[:, 1], boxes[:, 3], height)
 
     def pixels(rows: Array, columns: Array) -> Array:
-        found = pictures[which[:, None, None], rows[:, :, None], columns[:, None, :]]
-        return found.astype(jnp.float32)
+        samples = images[image_index[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return samples.astype(jnp.float32)
 
     part_x, part_y = part_x[:, None, :, None], part_y[:, :, None, None]
     upper = pixels(top, left) * (1 - part_x) + pixels(top, right) * part_x
@@ -150,8 +151,8 @@ def cut(
     return jnp.where(inside, _normalise(upper * (1 - part_y) + lower * part_y), 0)
 
 
-def _normalise(pictures: Array) -> Array:
-    return (pictures - 127.5) / 128
+def _normalise(images: Array) -> Array:
+    return (images - 127.5) / 128
 
 
 def _convolve(x: Array, kernel: Array, bias: Array, slope: Array) -> Array:
@@ -163,7 +164,7 @@ def _convolve(x: Array, kernel: Array, bias: Array, slope: Array) -> Array:
         window_strides=(1, 1),
         padding="VALID",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=lax.Precision.HIGHEST,  # accelerators round the factors otherwise
+        precision=lax.Precision.HIGHEST,  # else accelerators round the factors
     )
     return _prelu(x + bias, slope)
 
@@ -200,5 +201,5 @@ def _pool(x: Array, window: int, padding: str) -> Array:
 
 
 def _flatten(x: Array) -> Array:
-    # The networks were trained where maps lie column by column.
+    # The networks were trained with maps that are stored column by column.
     return x.transpose(0, 2, 1, 3).reshape(len(x), -1)

@@ -1,4 +1,4 @@
-"""The weights of the three networks, out of the `mtcnn` wheel."""
+"""The weights of the three networks, from the `mtcnn` wheel."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
-import joblib  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
 
 from data_builders.errors import UserError
 
-VERSION = "1.0.0"  # of the wheel that carries these files
+VERSION = "1.0.0"  # of the wheel that has these files
 
 _SHA256 = {
     "pnet.lz4": "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
@@ -25,12 +24,12 @@ _INSTALL = f"pip install mtcnn=={VERSION} lz4"
 
 
 class Weights(NamedTuple):
-    """Arrays of each network, layer by layer: kernel, bias, then the PReLU's slope if it has one.
+    """Arrays of each network, by layer: kernel, bias, and the slope of the PReLU if it has one.
 
     Attributes:
-      proposal: Of P.
-      refinement: Of R.
-      output: Of O.
+      proposal: Weights of P-Net.
+      refinement: Weights of R-Net.
+      output: Weights of O-Net.
     """
 
     proposal: list[npt.NDArray[np.float32]]
@@ -39,7 +38,7 @@ class Weights(NamedTuple):
 
 
 def folder() -> Path:
-    """Where the installed wheel keeps its weights.
+    """Finds the folder of the weights in the installed wheel.
 
     The package is not imported: its first line is `import tensorflow`.
 
@@ -57,13 +56,13 @@ def folder() -> Path:
 
 
 def load(source: Path | None = None) -> Weights:
-    """Reads the weights, having made sure that they are the expected ones.
+    """Reads the weights, after a check that they are the expected ones.
 
-    The files are pickles, which can run any code on being read: no byte reaches the unpickler
-    unless the file's digest is the one written here.
+    The files are pickles, and reading a pickle can run any code. No byte reaches the unpickler
+    unless the digest of the file is the one written here.
 
     Args:
-      source: Folder of the three files; None for that of the installed wheel.
+      source: Folder of the three files; None: that of the installed wheel.
 
     Returns:
       The arrays of the networks.
@@ -71,6 +70,8 @@ def load(source: Path | None = None) -> Weights:
     Raises:
       UserError: A file is missing or is not the expected one.
     """
+    import joblib  # type: ignore[import-untyped]  # here: processes that detect no face do without
+
     source = folder() if source is None else source
     networks = []
     for name, expected in _SHA256.items():
@@ -83,8 +84,8 @@ def load(source: Path | None = None) -> Weights:
             ) from error
         if hashlib.sha256(data).hexdigest() != expected:
             raise UserError(
-                f"{path}: is not the file that mtcnn {VERSION} carries (its sha256 differs), and "
-                f"was not opened; run `{_INSTALL} --force-reinstall`"
+                f"{path}: is not the file of mtcnn {VERSION} (its sha256 differs), and was not "
+                f"opened; run `{_INSTALL} --force-reinstall`"
             )
         networks.append(joblib.load(io.BytesIO(data)))  # these very bytes, not the path again
     return Weights(*networks)

@@ -1,4 +1,4 @@
-"""The embedded dataset: no download, a minute to make, and hard in the way the real task is."""
+"""The embedded dataset: no download, made in a minute, and hard as the real task is."""
 
 from data_builders.synthetic_faces.builder import SyntheticFaces as Builder
 

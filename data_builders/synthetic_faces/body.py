@@ -1,4 +1,4 @@
-"""What is around the head: the room, neck and shoulders, ears."""
+"""What surrounds the head: the room, neck and shoulders, ears."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from data_builders.synthetic_faces.shading import Planes, View
 
 
 def room(person: Person, rng: np.random.Generator, size: int) -> list[Map]:
-    """A wall with a pattern, and a few things in front of it, out of focus.
+    """Paints a wall with a pattern, and a few things in front of it that are out of focus.
 
     Args:
       person: Whose room it is.
-      rng: Source of pattern and things.
+      rng: Source of the pattern and the things.
       size: Width and height of the frame.
 
     Returns:
-      Three planes of linear light.
+      Three planes of linear light: red, green and blue.
     """
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32)
     first, second = (np.asarray(colour, np.float32) for colour in person.wall)
@@ -33,7 +33,7 @@ def room(person: Person, rng: np.random.Generator, size: int) -> list[Map]:
     if rng.random() < 0.5:
         pattern *= np.sign(np.sin(2 * np.pi / (period * float(rng.uniform(0.4, 1))) * rows))
     wall *= (1 + float(rng.uniform(0.0, 0.12)) * pattern)[..., None]
-    for _ in range(rng.integers(3, 9)):  # shelves, pictures, windows
+    for _ in range(rng.integers(3, 9)):  # shelves, framed prints, windows
         x, y = rng.uniform(-0.1, 1.0, 2) * size
         width, height = rng.uniform(0.06, 0.4, 2) * size
         colour = rng.uniform(0.03, 0.6) * rng.uniform(0.5, 1, 3)
@@ -45,17 +45,17 @@ def room(person: Person, rng: np.random.Generator, size: int) -> list[Map]:
 
 
 def draw(
-    picture: Planes, person: Person, cloth: Map, light: Light, x: Map, y: Map, view: View
+    image: Planes, person: Person, cloth: Map, light: Light, x: Map, y: Map, view: View
 ) -> None:
     """Draws neck and shoulders.
 
     Args:
-      picture: What is drawn on, in place.
-      person: Whose they are.
-      cloth: Pattern of the clothes, of the picture's size.
+      image: It is drawn on, in place.
+      person: The person whose they are.
+      cloth: Pattern of the clothes, of the image's size.
       light: The light.
-      x: Pixels in head units from the head's centre.
-      y: The same, down.
+      x: Column of each pixel in head units from the head's centre.
+      y: Row of each pixel, in the same units, positive down.
       view: How the head is turned.
     """
     direction = np.asarray(light.direction)
@@ -63,11 +63,11 @@ def draw(
     normal_x = np.clip(x / half, -1, 1)
     cosine = shading.cosine(direction, normal_x, np.full_like(x, 0.1), np.sqrt(1 - normal_x**2))
     coverage = np.clip((half - np.abs(x)) / view.pixel + 0.5, 0, 1) * (y > 0.4)
-    # The chin's shadow is the longer the higher the light.
+    # The chin's shadow is longer when the light is higher.
     shadow = 0.35 + 0.65 * smoothstep(0.9, 1.5, y + 0.2 * light.direction[1] + 0.15)
     skin = shading.times(person.skin, 0.92 + 0.03 * cloth)
     neck = shading.lit(skin, cosine * shadow, light, shading.WRAP_SKIN, 0.8 * shadow)
-    shading.over(picture, neck, coverage)
+    shading.over(image, neck, coverage)
 
     aside = np.abs(x) / person.shoulders
     top = 1.32 + 0.43 * aside**2 + 0.8 * smoothstep(0.8, 1.25, aside)
@@ -84,18 +84,18 @@ def draw(
         for fabric, edge in zip(person.clothes, person.collar, strict=True)
     ]
     cosine = shading.cosine(direction, normal_x, normal_y, normal_z)
-    shading.over(picture, shading.lit(albedo, cosine, light), coverage)
+    shading.over(image, shading.lit(albedo, cosine, light), coverage)
 
 
-def draw_ears(picture: Planes, person: Person, light: Light, x: Map, y: Map, view: View) -> None:
-    """Draws both ears; they come before the head, which covers what is behind it.
+def draw_ears(image: Planes, person: Person, light: Light, x: Map, y: Map, view: View) -> None:
+    """Draws both ears. They are drawn before the head, which covers what is behind it.
 
     Args:
-      picture: What is drawn on, in place.
-      person: Whose they are.
+      image: It is drawn on, in place.
+      person: The person whose they are.
       light: The light.
-      x: Pixels in head units from the head's centre, roll removed.
-      y: The same, down.
+      x: Column of each pixel in head units from the head's centre, roll removed.
+      y: Row of each pixel, in the same units, positive down.
       view: How the head is turned.
     """
     skin = person.skin[0], 0.85 * person.skin[1], 0.82 * person.skin[2]
@@ -106,4 +106,4 @@ def draw_ears(picture: Planes, person: Person, light: Light, x: Map, y: Map, vie
         rim = 0.62 + 0.38 * smoothstep(0.45, 0.85, radius)
         cosine = np.full_like(x, 0.35 + 0.5 * side * light.direction[0])
         ear = shading.lit(shading.times(skin, rim), cosine, light, shading.WRAP_SKIN, rim)
-        shading.over(picture, ear, coverage)
+        shading.over(image, ear, coverage)

@@ -1,7 +1,7 @@
 """`synthetic_faces`: rendered talking heads, real and manipulated, behind real H.264.
 
-Nothing is downloaded. A clip depends on the seed and its own number alone, so the same seed gives
-the same pixels in whatever order, and in however many processes, clips are made.
+Nothing is downloaded. A clip depends only on the seed and the people in it: the same seed gives the
+same pixels, in whatever order and in however many processes clips are made.
 """
 
 from __future__ import annotations
@@ -13,31 +13,27 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from data_builders import video
-from data_builders.paired import (
-    DEFAULT_QUALITIES,
-    Clip,
-    PairedConfig,
-    PairedDatasetBuilder,
-)
+from data_builders import h264
+from data_builders.paired import PairedConfig, PairedDatasetBuilder
+from data_builders.records import DEFAULT_QUALITIES, Clip
 from data_builders.synthetic_faces import manipulate
 from data_builders.synthetic_faces.camera import Camera, sample_camera
 from data_builders.synthetic_faces.face import Map
 from data_builders.synthetic_faces.identity import sample_person
 from data_builders.synthetic_faces.performance import Pose, perform
-from data_builders.synthetic_faces.render import FRAME_SIZE, Model, prepare, render
+from data_builders.synthetic_faces.render import FRAME_SIZE, Scene, prepare, render
 
 CRF = {"raw": 0, "c23": 23, "c30": 30, "c40": 40, "c45": 45}
 REAL = "original"
 
-# What is random about a clip, each from a stream of its own: a real and its fake differ in the
-# manipulation and in the sensor's noise, and in nothing else.
+# Each random part of a clip has its own stream of random numbers: a real video and its fake differ
+# only in the manipulation and in the sensor's noise.
 _PERSON, _PERFORMANCE, _CAMERA, _BOX, _SENSOR, _FLAWS = range(6)
 
 
 @dataclasses.dataclass(eq=False)
 class SyntheticFacesConfig(PairedConfig):
-    """How much is rendered.
+    """Says how much is rendered.
 
     Attributes:
       identities: Number of people in each split, at least 2: a donor is from the same split.
@@ -51,16 +47,16 @@ class SyntheticFacesConfig(PairedConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """One video to be made.
+class SyntheticVideo:
+    """One video that is to be rendered.
 
     Attributes:
-      seed: Of the dataset.
-      frames: How many.
+      seed: Seed of the dataset.
+      frames: Number of frames.
       method: 'original', or the manipulation.
-      target: Number of the person whose video it is.
-      donor: Number of the person whose face or expression is put in; unused in a real video.
-      qualities: At which it is wanted, of `CRF`.
+      target: Index of the person whose video it is.
+      donor: Index of the person whose face or expression is put in; unused in a real video.
+      qualities: The qualities to make, out of `CRF`.
     """
 
     seed: int
@@ -97,16 +93,16 @@ class SyntheticFaces(PairedDatasetBuilder):
         ),
     ]
 
-    def clip_sources(self) -> Mapping[str, Sequence[Source]]:
-        """A real video of each person, and a fake made of it, methods in turn."""
+    def clip_sources(self) -> Mapping[str, Sequence[SyntheticVideo]]:
+        """Names a real video of each person and a fake made of it; methods alternate."""
         config = self.builder_config
-        sources: dict[str, list[Source]] = {}
+        sources: dict[str, list[SyntheticVideo]] = {}
         first = 0
         for split, count in config.identities.items():
             people = range(first, first + count)
             sources[split] = [
-                Source(config.seed, config.frames, method, person, donor, config.qualities)
-                # Each donor gives once, and is of the same split: the next person.
+                SyntheticVideo(config.seed, config.frames, method, person, donor, config.qualities)
+                # The donor is the next person of the same split, so each person is a donor once.
                 for person, donor in zip(people, [*people[1:], people[0]], strict=True)
                 for method in (REAL, manipulate.METHODS[person % len(manipulate.METHODS)])
             ]
@@ -114,14 +110,14 @@ class SyntheticFaces(PairedDatasetBuilder):
         return sources
 
     @staticmethod
-    def read_clip(source: Source) -> Clip:
-        """Renders, manipulates, films, compresses and crops one video."""
+    def read_clip(source: SyntheticVideo) -> Clip:
+        """Renders, manipulates, records, compresses and crops one video."""
         footage = film(source)
         take = _take(source.seed, source.target, source.frames)
         boxes = face_boxes(take.poses, _stream(source.seed, _BOX, source.target))
         crops = {}
         for quality in source.qualities:
-            frames = video.decode(video.encode_h264(footage, crf=CRF[quality]))
+            frames = h264.decode(h264.encode(footage, crf=CRF[quality]))
             crops[quality] = [
                 frame[top:bottom, left:right]
                 for frame, (left, top, right, bottom) in zip(frames, boxes, strict=True)
@@ -142,62 +138,62 @@ def _stream(seed: int, kind: int, person: int, *more: int) -> np.random.Generato
     return np.random.default_rng((seed, kind, person, *more))
 
 
-@functools.lru_cache(maxsize=4)  # a donor is the next video's target
-def _model(seed: int, person: int) -> Model:
+@functools.lru_cache(maxsize=4)  # the donor is the next video's target
+def _scene(seed: int, person: int) -> Scene:
     return prepare(sample_person(_stream(seed, _PERSON, person)))
 
 
 class _Take(NamedTuple):
-    """What the camera saw of one person, developed: the real video, and the fake's raw material."""
+    """Developed images of one person: the real video is these, and the fake is made of them."""
 
     poses: list[Pose]
     camera: Camera
-    pictures: list[Map]
+    images: list[Map]
 
 
-@functools.lru_cache(maxsize=2)  # the fake follows the real video that it is made of
+@functools.lru_cache(maxsize=2)  # a fake follows the real video that it is made of
 def _take(seed: int, person: int, frames: int) -> _Take:
     poses = perform(_stream(seed, _PERFORMANCE, person), frames, FRAME_SIZE)
     camera = sample_camera(_stream(seed, _CAMERA, person))
-    model = _model(seed, person)
-    return _Take(poses, camera, [camera.develop(render(model, pose)) for pose in poses])
+    scene = _scene(seed, person)
+    return _Take(poses, camera, [camera.develop(render(scene, pose)) for pose in poses])
 
 
-def film(source: Source) -> list[video.Frame]:
-    """The frames of one video before it is compressed.
+def film(source: SyntheticVideo) -> list[h264.Frame]:
+    """Renders the frames of one video before it is compressed.
 
     Args:
-      source: Which video.
+      source: The video.
 
     Returns:
       `(FRAME_SIZE, FRAME_SIZE, 3)` uint8 RGB frames.
     """
     seed, frames = source.seed, source.frames
-    poses, camera, pictures = _take(seed, source.target, frames)
+    poses, camera, images = _take(seed, source.target, frames)
     if source.method != REAL:
         flaws = manipulate.sample_flaws(_stream(seed, _FLAWS, source.target))
     if source.method == "inner_face_swap":
-        donor = _model(seed, source.donor)
-        pictures = [
-            manipulate.inner_face_swap(picture, pose, donor, camera, flaws)
-            for picture, pose in zip(pictures, poses, strict=True)
+        donor = _scene(seed, source.donor)
+        images = [
+            manipulate.inner_face_swap(image, pose, donor, camera, flaws)
+            for image, pose in zip(images, poses, strict=True)
         ]
     elif source.method == "mouth_reenactment":
-        target = _model(seed, source.target)
+        target = _scene(seed, source.target)
         drivers = perform(_stream(seed, _PERFORMANCE, source.donor), frames, FRAME_SIZE)
-        pictures = [
-            manipulate.mouth_reenactment(picture, pose, target, driver, camera, flaws)
-            for picture, pose, driver in zip(pictures, poses, drivers, strict=True)
+        images = [
+            manipulate.mouth_reenactment(image, pose, target, driver, camera, flaws)
+            for image, pose, driver in zip(images, poses, drivers, strict=True)
         ]
     sensor = _stream(seed, _SENSOR, source.target, int(source.method != REAL))
-    return [camera.record(picture, sensor) for picture in pictures]
+    return [camera.record(image, sensor) for image in images]
 
 
 def face_boxes(poses: Sequence[Pose], rng: np.random.Generator) -> np.ndarray:
-    """Square boxes around the face, as a detector gives them: nearly, not quite, in place.
+    """Makes square boxes around the face with the small errors of a detector.
 
     Args:
-      poses: Where the head is in each frame.
+      poses: Position of the head in each frame.
       rng: Source of the detector's errors.
 
     Returns:
@@ -209,7 +205,7 @@ def face_boxes(poses: Sequence[Pose], rng: np.random.Generator) -> np.ndarray:
         x = pose.x + pose.scale * (0.35 * np.sin(pose.yaw) + rng.normal(0, 0.05))
         y = pose.y + pose.scale * (0.12 + rng.normal(0, 0.05))
         left, top = (
-            int(np.clip(round(middle - side / 2), 0, FRAME_SIZE - side)) for middle in (x, y)
+            int(np.clip(round(centre - side / 2), 0, FRAME_SIZE - side)) for centre in (x, y)
         )
         boxes.append((left, top, left + side, top + side))
     return np.array(boxes)

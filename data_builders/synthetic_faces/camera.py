@@ -1,7 +1,8 @@
 """From light to pixels: exposure and tone, then lens blur, sensor noise and rounding.
 
-Real and fake videos go through the same camera, and the fake is made between its two halves: on
-developed pictures, as fakes are, yet before blur and noise, so that neither differs inside a mask.
+Real and fake videos go through the same camera. The fake is made between its two halves: on
+developed images, as real fakes are, but before blur and noise, so that these do not differ inside a
+mask.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Camera:
       gain: Exposure of red, green and blue.
       contrast: Strength of the S-shaped tone curve.
       blur: Standard deviation of the lens blur, pixels.
-      read_noise: Standard deviation of the noise in the dark, of full scale.
+      read_noise: Standard deviation of the noise in the dark, as a part of full scale.
       shot_noise: Standard deviation that is added at full scale.
     """
 
@@ -34,7 +35,7 @@ class Camera:
     shot_noise: float
 
     def develop(self, light: Map) -> Map:
-        """Turns linear light into a picture.
+        """Turns linear light into an image.
 
         Args:
           light: `(height, width, 3)` linear RGB.
@@ -44,22 +45,22 @@ class Camera:
         """
         exposed = np.maximum(light * np.asarray(self.gain, np.float32), 0)
         # Highlights roll off instead of clipping; 1 - exp(-x) is nearly x in the shadows.
-        picture = cv2.pow(1 - np.exp(-1.25 * exposed), 1 / 2.2)
-        curve = picture * picture * (3 - 2 * picture)
-        return picture + np.float32(self.contrast) * (curve - picture)
+        image = cv2.pow(1 - np.exp(-1.25 * exposed), 1 / 2.2)
+        curve = image * image * (3 - 2 * image)
+        return image + np.float32(self.contrast) * (curve - image)
 
-    def record(self, picture: Map, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-        """Adds what lens and sensor add.
+    def record(self, image: Map, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+        """Adds the blur of the lens and the noise of the sensor.
 
         Args:
-          picture: `(height, width, 3)`, gamma-encoded, in [0, 1].
+          image: `(height, width, 3)`, gamma-encoded, in [0, 1].
           rng: Source of the noise.
 
         Returns:
           The frame as uint8 RGB.
         """
-        blurred = cv2.GaussianBlur(picture, (0, 0), self.blur)
-        noise = rng.standard_normal(picture.shape, dtype=np.float32)
+        blurred = cv2.GaussianBlur(image, (0, 0), self.blur)
+        noise = rng.standard_normal(image.shape, dtype=np.float32)
         deviation = self.read_noise + self.shot_noise * np.sqrt(np.clip(blurred, 0, 1))
         return np.clip((blurred + deviation * noise) * 255 + 0.5, 0, 255).astype(np.uint8)
 

@@ -1,7 +1,7 @@
 """The face as a flat map: albedo, relief and shine over the front of the head.
 
-The map is painted from the front, in head units, and later wrapped around the head by `render`.
-Skin, brows and beard are painted once for a video; eyes and mouth for every frame.
+The map is painted from the front, in head units. `render` wraps it around the head. Skin, brows and
+beard are painted once for each video, eyes and mouth for each frame.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from data_builders.synthetic_faces.performance import Pose
 
 Map: TypeAlias = npt.NDArray[np.floating[Any]]
 
-SIZE = 176  # pixels of the map: about as many to a head unit as `render` has
-EXTENT = 1.1  # head units from its middle to its edge
+SIZE = 176  # pixels of the map: about as many for each head unit as in `render`
+EXTENT = 1.1  # head units from its centre to its edge
 _PIXEL = 2 * EXTENT / (SIZE - 1)
 _AXIS = np.linspace(-EXTENT, EXTENT, SIZE, dtype=np.float32)
 _X, _Y = np.meshgrid(_AXIS, _AXIS)
@@ -31,7 +31,7 @@ class Face(NamedTuple):
       albedo: `(SIZE, SIZE, 3)` linear RGB.
       relief: `(SIZE, SIZE)` height over the ellipsoid, head units.
       shine: `(SIZE, SIZE)` strength of the highlight.
-      shade: `(SIZE, SIZE)` how much of the light from everywhere arrives, 0 to 1.
+      shade: `(SIZE, SIZE)` share of the ambient light that arrives, 0 to 1.
     """
 
     albedo: Map
@@ -41,7 +41,13 @@ class Face(NamedTuple):
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], sigma: float | tuple) -> Map:
-    """Smooth noise of mean 0 and standard deviation 1; `sigma` in pixels, (x, y) if two."""
+    """Draws smooth noise of mean 0 and standard deviation 1.
+
+    Args:
+      rng: Source of the noise.
+      shape: Height and width.
+      sigma: Standard deviation of the blur in pixels, one for both axes or (x, y).
+    """
     sigma_x, sigma_y = sigma if isinstance(sigma, tuple) else (sigma, sigma)
     field = rng.standard_normal(shape, dtype=np.float32)
     field = cv2.GaussianBlur(field, (0, 0), sigma_x, sigmaY=sigma_y)
@@ -50,20 +56,20 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], sigma: float | tuple
 
 
 def smoothstep(low: float, high: float, value: Map) -> Map:
-    """0 below `low`, 1 above `high`, smooth between; falling where `high` < `low`."""
+    """Rises smoothly from 0 at `low` to 1 at `high`; falls where `high` < `low`."""
     part = np.clip((value - low) / (high - low), 0.0, 1.0)
     return part * part * (3 - 2 * part)
 
 
 def _spot(x: float, y: float, width: float, height: float) -> Map:
-    """A Gaussian bump; separable, so two rows of exponentials make it."""
+    """A Gaussian bump, made of two rows of exponentials, as it is separable."""
     across = np.exp(-0.5 * ((_AXIS - np.float32(x)) / np.float32(width)) ** 2)
     down = np.exp(-0.5 * ((_AXIS - np.float32(y)) / np.float32(height)) ** 2)
     return np.outer(down, across)
 
 
 def _inside(distance: Map, blur: float = 1.0) -> Map:
-    """Coverage of a shape from a signed distance (negative inside), soft over `blur` pixels."""
+    """Coverage of a shape by signed distance, negative inside; the edge is `blur` pixels wide."""
     return np.clip(0.5 - distance / np.float32(blur * _PIXEL), 0.0, 1.0)
 
 
@@ -77,7 +83,7 @@ def _pair(x: float, y: float, width: float, height: float) -> Map:
 
 
 def paint_skin(person: Person) -> Face:
-    """Everything of the face that does not move."""
+    """Paints the parts of the face that do not move."""
     p, rng = person, np.random.default_rng(person.texture_seed)
     pores, fine = noise(rng, _X.shape, 1.3), noise(rng, _X.shape, 0.7)
     blotches, strands = noise(rng, _X.shape, 7), noise(rng, _X.shape, (0.7, 1.8))
@@ -128,7 +134,7 @@ def _hair_tone(person: Person, part: float) -> Colour:
 def _relief(person: Person) -> Map:
     p = person
     relief = np.zeros_like(_X)
-    # The bridge of the nose grows from the brows to the tip and widens on its way.
+    # The bridge of the nose becomes higher and wider from the brows to the tip.
     down = np.clip((_Y - p.eye_y + 0.05) / (p.nose_y - p.eye_y + 0.05), 0, 1)
     width = 0.06 + 0.05 * down
     below = smoothstep(p.nose_y + 0.1, p.nose_y - 0.02, _Y)
@@ -179,7 +185,7 @@ def _beard(person: Person, strands: Map) -> Map:
 
 
 def paint_expression(face: Face, person: Person, pose: Pose) -> Face:
-    """Adds eyes and mouth of one frame to the face; the face given stays as it is."""
+    """Returns the face with the eyes and the mouth of one frame; the given face is not changed."""
     albedo, relief, shine, shade = (part.copy() for part in face)
     for side in (-1, 1):
         _paint_eye(albedo, shine, person, pose, side)

@@ -14,13 +14,14 @@ _SCALE = (SIZE - 1) / (2 * EXTENT)  # pixels of the face's map for each head uni
 
 
 def surface(face: Face) -> tuple[Map, Map]:
-    """The face as two pictures of four channels, to be looked up.
+    """Packs the face into two images of four channels, which `draw` samples.
 
     Args:
       face: The face, eyes and mouth included.
 
     Returns:
-      Albedo and height; the height's slopes to the right and down, shine and shade.
+      An image of albedo and height, and one of the height's slopes to the right and down, shine
+      and shade.
     """
     slopes = [  # the weights of Sobel's filter sum to 8
         cv2.Sobel(face.relief, cv2.CV_32F, right, 1 - right, scale=_SCALE / 8) for right in (1, 0)
@@ -32,7 +33,7 @@ def surface(face: Face) -> tuple[Map, Map]:
 
 
 def draw(
-    picture: Planes,
+    image: Planes,
     person: Person,
     painted: tuple[Map, Map],
     light: Light,
@@ -43,19 +44,19 @@ def draw(
     """Draws the head.
 
     Args:
-      picture: What is drawn on, in place.
-      person: Whose head it is.
-      painted: Their `surface`.
+      image: It is drawn on, in place.
+      person: The person whose head it is.
+      painted: `surface` of the person's face.
       light: The light.
-      x: Pixels in head units from the head's centre, roll removed.
-      y: The same, down.
+      x: Column of each pixel in head units from the head's centre, roll removed.
+      y: Row of each pixel, in the same units, positive down.
       view: How the head is turned.
     """
     axes = (person.width, 1.0, person.depth)
     taper = 1 - person.jaw * smoothstep(0.0, 1.0, y) * np.clip(y, 0, 1)
     coverage, px, py, pz = view.hit(x / taper, y, axes)
 
-    # What stands out from the ellipsoid moves against what lies behind it when the head turns.
+    # When the head turns, parts that stand out from the ellipsoid move against the rest.
     to_viewer = view.to_head((0.0, 0.0, 1.0))
     height = cv2.remap(painted[0], _on_map(px), _on_map(py), cv2.INTER_LINEAR)[..., 3]
     column, row = (
@@ -73,13 +74,13 @@ def draw(
     for _ in range(4):  # to the power of 16
         highlight *= highlight
     highlight *= shine
-    # Less light from everywhere reaches what looks down.
+    # Less ambient light reaches surfaces that look down.
     shade *= 0.8 - 0.3 * ny
     cosine = shading.cosine(to_light, nx, ny, nz)
     planes = shading.lit(cv2.split(albedo)[:3], cosine, light, shading.WRAP_SKIN, shade)
     for plane, key in zip(planes, light.key, strict=True):
         plane += highlight * key
-    shading.over(picture, planes, coverage)
+    shading.over(image, planes, coverage)
 
 
 def _on_map(coordinate: Map) -> Map:

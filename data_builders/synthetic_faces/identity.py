@@ -1,8 +1,8 @@
-"""What a person is: geometry, skin, hair, eyes, the place they sit in and the light there.
+"""A person: geometry, skin, hair, eyes, the room they sit in and its light.
 
-Colours are linear light (not gamma-encoded) RGB in [0, 1]. Lengths are in units of half the
-head's height; x points right, y down, z towards the viewer; the head's centre is the origin, so
-its crown is at y = -1, its chin at y = 1 and its eyes are near y = 0.
+Colours are linear RGB (not gamma-encoded) in [0, 1]. Lengths are in head units: half the head's
+height. x points right, y down, z towards the viewer. The head's centre is the origin, so its crown
+is at y = -1, its chin at y = 1 and its eyes are near y = 0.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import numpy as np
 
 Colour: TypeAlias = tuple[float, float, float]
 
-# Palettes as sRGB bytes; a person's own colour is a jittered mixture of neighbours.
+# Palettes as sRGB bytes. A person's colour is a mixture of two neighbours, with jitter.
 _SKIN_PALE, _SKIN_DARK = (240, 205, 184), (98, 64, 48)
 _HAIR = ((22, 18, 17), (44, 30, 24), (78, 52, 36), (120, 62, 36), (176, 132, 80), (150, 146, 142))
 _IRIS = ((58, 34, 20), (96, 60, 32), (120, 98, 52), (84, 112, 78), (86, 120, 158), (120, 134, 146))
 
 
 def linear(srgb: tuple[float, float, float]) -> Colour:
-    """Turns sRGB bytes into linear light, by the power 2.2 that `camera` undoes."""
+    """Converts sRGB bytes to linear RGB, by the power 2.2 that `camera` undoes."""
     red, green, blue = ((channel / 255) ** 2.2 for channel in srgb)
     return red, green, blue
 
 
 @dataclasses.dataclass(frozen=True)
 class Hair:
-    """Shape and colour of the hair; `amount` 0 is a bald head.
+    """Shape and colour of the hair; an `amount` of 0 is a bald head.
 
     Attributes:
-      colour: Of a strand in full light.
+      colour: Albedo of a strand.
       amount: How far it stands off the skull.
       front: y of the hairline over the forehead.
       parting: x where the hairline is highest.
       drop: How far down the hair goes at the sides, from the front's y.
-      back: y down to which hair is seen behind the neck; above 0.4 means long hair.
+      back: y at which the hair behind the neck ends; above 0.4 for long hair.
       ragged: How uneven the hairline is.
       curl: Wavelength of the strands' wave, 0 for straight hair.
     """
@@ -53,12 +53,12 @@ class Hair:
 
 @dataclasses.dataclass(frozen=True)
 class Light:
-    """A key light, and the light that comes from everywhere.
+    """A key light, and the ambient light that comes from everywhere.
 
     Attributes:
       direction: Unit vector towards the key light.
       key: Its colour, strength included.
-      ambient: Colour of the light from everywhere, strength included.
+      ambient: Colour of the ambient light, strength included.
     """
 
     direction: tuple[float, float, float]
@@ -68,7 +68,7 @@ class Light:
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-    """Everything that stays the same in every frame of one person.
+    """The properties of one person that are the same in every frame.
 
     Attributes:
       width: Half width of the head.
@@ -94,7 +94,7 @@ class Person:
       brow_density: Opacity of the brows.
       nose_y: Height of the tip of the nose.
       nose_width: Half width at the nostrils.
-      nose_length: How far it stands out.
+      nose_length: How far the nose stands out.
       mouth_y: Height of the mouth.
       mouth_width: Half width of the mouth.
       lip_upper: Thickness of the upper lip.
@@ -105,7 +105,7 @@ class Person:
       collar: Albedo of the collar.
       shoulders: Half width of the shoulders.
       light: The light of the room.
-      wall: Two albedos that the wall behind shades between.
+      wall: Two albedos; the wall behind changes from one to the other.
       texture_seed: Seed of skin, hair, cloth and background textures.
     """
 
@@ -151,7 +151,7 @@ def sample_person(rng: np.random.Generator) -> Person:
     """Draws a person.
 
     Args:
-      rng: Source of all that is random about them.
+      rng: Source of every random property.
 
     Returns:
       The person; the same generator state gives the same person.
@@ -163,7 +163,7 @@ def sample_person(rng: np.random.Generator) -> Person:
     def chance(probability: float) -> bool:
         return bool(rng.random() < probability)
 
-    # Pale and dark are mixed in log space, where equal steps look equal.
+    # Pale and dark are mixed in log space, in which equal steps look equal.
     melanin = between(0.0, 1.0) ** 1.5
     pale, dark = np.array(linear(_SKIN_PALE)), np.array(linear(_SKIN_DARK))
     skin = pale ** (1 - melanin) * dark**melanin * rng.uniform(0.95, 1.05, 3)
@@ -243,7 +243,7 @@ def _sample_light(rng: np.random.Generator) -> Light:
             float(np.cos(azimuth) * np.cos(elevation)),
         ),
         key=_colour(strength * np.array((1 + warmth, 1.0, 1 - warmth))),
-        # What fills the shadows is bluish where the key is warm, and the other way round.
+        # Ambient light is bluish where the key light is warm, and the other way round.
         ambient=_colour(ambient * np.array((1 - warmth / 2, 1.0, 1 + warmth / 2))),
     )
 

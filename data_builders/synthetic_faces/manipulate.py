@@ -1,18 +1,18 @@
-"""How a fake is made: another face, or another mouth, put into the frames of a video.
+"""How a fake is made: another face, or another mouth, is put into the frames of a video.
 
 Both methods do what face generators do. The new region is produced at another resolution, aligned
-by landmarks that are a little off, matched to the colours of the frame and blended in through a
-soft mask. How well each step goes is drawn for each video, and a fake that is good in one way
-leaves traces of another kind:
+by landmarks with small errors, matched to the colours of the frame and blended in with a soft mask.
+The quality of each step is drawn for each video. A fake that is good in one way leaves traces of
+another kind:
 
-- A poor generator and careless blending: missing detail, colours that differ at a seam. Much of
-  the first survives CRF 23, some of the second CRF 40.
-- A sharp generator: the fine checkerboard of transposed convolutions, in the chrominance. It is in
-  every raw frame and in hardly any compressed one: the codec halves the resolution of colours and
-  quantises them coarsely.
+- A poor generator and careless blending leave missing detail and colours that differ at the edge of
+  the mask. Much of the first survives CRF 23, some of the second CRF 40.
+- A sharp generator leaves the fine checkerboard of transposed convolutions, in the chrominance. It
+  is in every raw frame and in hardly any compressed one: the codec halves the resolution of colours
+  and quantises them coarsely.
 
 Missing detail makes a file smaller and the checkerboard makes it larger, so that the number of
-bytes is no shortcut.
+bytes does not tell real from fake.
 """
 
 from __future__ import annotations
@@ -25,26 +25,28 @@ import numpy as np
 from data_builders.synthetic_faces.camera import Camera
 from data_builders.synthetic_faces.face import Map
 from data_builders.synthetic_faces.performance import Pose
-from data_builders.synthetic_faces.render import FRAME_SIZE, Model, render
+from data_builders.synthetic_faces.render import FRAME_SIZE, Scene, render
 
 METHODS = ("inner_face_swap", "mouth_reenactment")
 
-_SHARP_GENERATORS = 0.35  # part of the fakes that only raw frames, or fine detail, give away
-# Without luminance, and across the colours of skin.
+_SHARP_GENERATORS = (
+    0.35  # share of the fakes that are visible only in raw frames, or in fine detail
+)
+# This direction has no luminance, and is not one along which skin colours vary.
 _MAGENTA_AGAINST_GREEN = np.array((1.0, -0.70, 1.0), np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Flaws:
-    """What went wrong in one fake video.
+    """The errors in one fake video.
 
     Attributes:
       resolution: Pixels of the generator for each head unit; the frames have about 40.
-      checker: Amplitude of the checkerboard, of full scale.
+      checker: Amplitude of the checkerboard, as a part of full scale.
       cell: Side of its squares, head units.
       shift: Error of the alignment, head units, right and down.
       zoom: Error of the size, as a factor.
-      tint: Error of the colour in R, G and B, of full scale.
+      tint: Error of the colour in R, G and B, as a part of full scale.
       contrast: Error of the contrast, as a factor.
       softness: Standard deviation of the mask's edge, head units.
     """
@@ -60,36 +62,36 @@ class Flaws:
 
 
 def sample_flaws(rng: np.random.Generator) -> Flaws:
-    """Draws the flaws of a video: its generator, one overall badness, and luck in each step."""
+    """Draws the flaws of a video: generator, overall badness, and the error of each step."""
     sharp = rng.random() < _SHARP_GENERATORS
     badness = float(rng.uniform(0.0, 0.25) if sharp else rng.uniform(0.4, 1.0))
 
-    def luck() -> float:
+    def error() -> float:
         return min(1.0, badness * float(rng.uniform(0.6, 1.4)))
 
-    brightness = rng.choice((-1, 1)) * 0.17 * luck()
+    brightness = rng.choice((-1, 1)) * 0.17 * error()
     red, green, blue = brightness + 0.03 * badness * rng.normal(size=3)
     return Flaws(
-        resolution=9 * (48 / 9) ** (1 - luck()),
+        resolution=9 * (48 / 9) ** (1 - error()),
         checker=float(rng.uniform(0.18, 0.28)) if sharp else 0.0,
         cell=float(rng.uniform(0.06, 0.08)),
         shift=(0.03 * badness * float(rng.normal()), 0.03 * badness * float(rng.normal())),
         zoom=float(np.exp(0.03 * badness * rng.normal())),
         tint=(float(red), float(green), float(blue)),
         contrast=float(np.exp(0.12 * badness * rng.normal())),
-        softness=0.08 - 0.05 * luck(),
+        softness=0.08 - 0.05 * error(),
     )
 
 
-def inner_face_swap(picture: Map, pose: Pose, donor: Model, camera: Camera, flaws: Flaws) -> Map:
-    """Replaces the face from the brows to the chin by that of another person.
+def inner_face_swap(image: Map, pose: Pose, donor: Scene, camera: Camera, flaws: Flaws) -> Map:
+    """Replaces the face, from the brows to the chin, by that of another person.
 
     Args:
-      picture: The target's frame, developed.
+      image: The target's frame, developed.
       pose: The target's pose and expression, which the donor takes on.
-      donor: Whose face it is, in the light of their own room.
-      camera: Develops the donor's face.
-      flaws: What goes wrong.
+      donor: The person whose face it becomes, in the light of their own room.
+      camera: It develops the donor's face.
+      flaws: The errors of the fake.
 
     Returns:
       The fake frame, developed.
@@ -97,21 +99,21 @@ def inner_face_swap(picture: Map, pose: Pose, donor: Model, camera: Camera, flaw
     face = camera.develop(render(donor, pose, head_only=True))
     turn = float(np.sin(pose.yaw))
     centre = 0.42 * turn, 0.24 + 0.3 * float(np.sin(pose.pitch))
-    return _blend(picture, face, pose, centre, (0.55 - 0.25 * abs(turn), 0.6), flaws)
+    return _blend(image, face, pose, centre, (0.55 - 0.25 * abs(turn), 0.6), flaws)
 
 
 def mouth_reenactment(
-    picture: Map, pose: Pose, target: Model, driver: Pose, camera: Camera, flaws: Flaws
+    image: Map, pose: Pose, target: Scene, driver: Pose, camera: Camera, flaws: Flaws
 ) -> Map:
-    """Makes the person say something else: re-renders mouth and chin with other lips.
+    """Makes the person say something else: renders mouth and chin again with another expression.
 
     Args:
-      picture: The target's frame, developed.
+      image: The target's frame, developed.
       pose: The target's pose.
-      target: Whose frame it is.
-      driver: Where the expression comes from.
-      camera: Develops the new mouth.
-      flaws: What goes wrong.
+      target: The person whose frame it is.
+      driver: The pose whose expression the target takes on.
+      camera: It develops the new mouth.
+      flaws: The errors of the fake.
 
     Returns:
       The fake frame, developed.
@@ -120,24 +122,24 @@ def mouth_reenactment(
     face = camera.develop(render(target, spoken, head_only=True))
     turn = float(np.sin(pose.yaw))
     centre = 0.4 * turn, target.person.mouth_y + 0.02 + 0.5 * float(np.sin(pose.pitch))
-    return _blend(picture, face, pose, centre, (0.42 - 0.2 * abs(turn), 0.29), flaws)
+    return _blend(image, face, pose, centre, (0.42 - 0.2 * abs(turn), 0.29), flaws)
 
 
 def _blend(
-    picture: Map,
+    image: Map,
     face: Map,
     pose: Pose,
     centre: tuple[float, float],
     radii: tuple[float, float],
     flaws: Flaws,
 ) -> Map:
-    """Puts an elliptical part of `face` into `picture`; lengths in head units."""
+    """Blends an elliptical part of `face` into `image`; lengths are in head units."""
     mask = _mask(pose, centre, radii, flaws.softness)
     left, top, width, height = cv2.boundingRect((mask > 1 / 512).astype(np.uint8))
     box = np.s_[top : top + height, left : left + width]
     face = _regenerated(face, pose, flaws)[box]
-    face = _colour_matched(face, picture[box], mask[box], flaws)
-    fake = picture.copy()
+    face = _colour_matched(face, image[box], mask[box], flaws)
+    fake = image.copy()
     fake[box] += mask[box][..., None] * (face - fake[box])
     return fake
 
@@ -150,7 +152,7 @@ def _mask(
     y = pose.y + pose.scale * (sin * centre[0] + cos * centre[1])
     mask = np.zeros((FRAME_SIZE, FRAME_SIZE), np.float32)
     axes = pose.scale * radii[0], pose.scale * radii[1]
-    # Fixed point with 4 binary digits: the ellipse moves with the head, not from pixel to pixel.
+    # Coordinates have 4 binary digits of fraction: the ellipse moves smoothly with the head.
     cv2.ellipse(
         mask,
         (round(16 * (x - 0.5)), round(16 * (y - 0.5))),
@@ -167,11 +169,11 @@ def _mask(
 
 
 def _regenerated(face: Map, pose: Pose, flaws: Flaws) -> Map:
-    """The face as a generator of low resolution, and a warp that is a little off, leave it."""
+    """The face after a generator of low resolution and a warp with small errors."""
     side = round(FRAME_SIZE * flaws.resolution / pose.scale)
     small = cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA)
     back = FRAME_SIZE / side * flaws.zoom
-    # Zoomed about the head's centre; pixel centres lie at halves.
+    # The zoom is about the head's centre; pixel centres lie at halves.
     offset = [
         at * (1 - flaws.zoom) + step * pose.scale + 0.5 * back - 0.5
         for at, step in zip((pose.x, pose.y), flaws.shift, strict=True)
@@ -184,7 +186,7 @@ def _regenerated(face: Map, pose: Pose, flaws: Flaws) -> Map:
 
 
 def _checkerboard(pose: Pose, cell: float) -> Map:
-    """Rounded squares of +1 and -1 that move with the head."""
+    """Rounded squares of +1 and -1, which move with the head."""
     pixels = np.arange(FRAME_SIZE, dtype=np.float32)
     across, down = (
         np.sin(np.pi / (cell * pose.scale) * (pixels - middle)) for middle in (pose.x, pose.y)
@@ -192,13 +194,13 @@ def _checkerboard(pose: Pose, cell: float) -> Map:
     return np.outer(down, across)
 
 
-def _colour_matched(face: Map, picture: Map, mask: Map, flaws: Flaws) -> Map:
-    """Gives the face, but for errors, the mean and deviation that the frame has under the mask."""
+def _colour_matched(face: Map, image: Map, mask: Map, flaws: Flaws) -> Map:
+    """Gives the face, with errors, the mean and the deviation of the frame under the mask."""
     weight = mask[..., None] / mask.sum()
-    mean_from, mean_to = ((image * weight).sum((0, 1)) for image in (face, picture))
+    mean_from, mean_to = ((pixels * weight).sum((0, 1)) for pixels in (face, image))
     spread_from, spread_to = (
-        np.sqrt((weight * (image - mean) ** 2).sum((0, 1)))
-        for image, mean in ((face, mean_from), (picture, mean_to))
+        np.sqrt((weight * (pixels - mean) ** 2).sum((0, 1)))
+        for pixels, mean in ((face, mean_from), (image, mean_to))
     )
     gain = np.clip(spread_to / (spread_from + 1e-4), 0.6, 1.6) * np.float32(flaws.contrast)
     matched = (face - mean_from) * gain + mean_to + np.asarray(flaws.tint, np.float32)

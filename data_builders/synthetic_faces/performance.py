@@ -1,4 +1,4 @@
-"""What a person does in a video: where the head is and how the face moves, frame by frame."""
+"""What a person does in a video: position of the head and expression of the face in each frame."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """Head and face in one frame.
+    """Position of the head and expression of the face in one frame.
 
     Attributes:
-      x: Head's centre, in pixels of the frame.
-      y: Head's centre, in pixels of the frame.
-      scale: Half the head's height in pixels.
+      x: Column of the head's centre, in pixels of the frame.
+      y: Row of the head's centre, in pixels of the frame.
+      scale: Half the head's height, in pixels.
       yaw: Turn to the side, radians.
       pitch: Nod, radians; positive looks down.
       roll: Tilt in the image plane, radians.
@@ -39,11 +39,11 @@ class Pose:
 
 
 def perform(rng: np.random.Generator, frames: int, size: int) -> list[Pose]:
-    """A few frames of a talking head, some tenths of a second apart.
+    """Draws a few frames of a talking head, some tenths of a second apart.
 
     Args:
       rng: Source of the motion.
-      frames: How many.
+      frames: Number of frames.
       size: Width and height of the frame in pixels.
 
     Returns:
@@ -52,12 +52,12 @@ def perform(rng: np.random.Generator, frames: int, size: int) -> list[Pose]:
     steps = np.arange(frames)
 
     def wave(middle: float, swing: float) -> np.ndarray:
-        """Motion to and fro."""
+        """A motion back and forth."""
         phase, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.1)
         return middle + swing * np.sin(phase + speed * steps)
 
     def sweep(middle: float, step: float) -> np.ndarray:
-        """Motion one way: no two frames are alike, as they might be where a wave turns."""
+        """A motion in one direction: no two frames are equal, as may happen where a wave turns."""
         return middle + rng.choice((-1, 1)) * step * rng.uniform(0.6, 1.2) * (steps - steps.mean())
 
     def spread(width: float) -> float:

@@ -5,21 +5,24 @@ python -m data_builders.synthetic_faces.preview --out docs/synthetic_faces.png
 
 from __future__ import annotations
 
-import argparse
+import io
 import pathlib
+import sys
 from collections.abc import Sequence
 
 import cv2
 from PIL import Image, ImageDraw, ImageFont
 
-from data_builders.paired import Clip
+from data_builders import command_line
+from data_builders.files import write_whole
+from data_builders.records import Clip
 from data_builders.synthetic_faces import manipulate
-from data_builders.synthetic_faces.builder import REAL, Source, SyntheticFaces
+from data_builders.synthetic_faces.builder import REAL, SyntheticFaces, SyntheticVideo
 
 _CELL = 148  # side of a crop on the sheet, pixels
 _GAP, _GROUP_GAP = 4, 22
 _MARGIN, _HEADER, _CAPTION = 14, 26, 24
-_PEOPLE = (10, 14, 15, 1)  # even numbers show the first method, odd ones the second
+_PEOPLE = (10, 14, 15, 1)  # even indices show the first method, odd ones the second
 _COLOURS = {"real": (28, 110, 60), "fake": (176, 42, 42)}
 
 
@@ -27,10 +30,10 @@ def sheet(people: Sequence[int] = _PEOPLE) -> Image.Image:
     """Draws each person's real and fake video, one frame at every quality.
 
     Args:
-      people: Numbers of people in the default configuration, two to a row.
+      people: Indices of people in the default configuration, two to a row.
 
     Returns:
-      The sheet: qualities from left to right, the fake under the real frame it was made of.
+      The sheet: qualities from left to right, each fake under the real frame that it is made of.
     """
     first, *_ = pairs = [_pair(person) for person in people]
     qualities = list(first[0].crops)
@@ -38,11 +41,11 @@ def sheet(people: Sequence[int] = _PEOPLE) -> Image.Image:
     block = _HEADER + 2 * (_CELL + _CAPTION)
     rows = -(-len(pairs) // 2)
     width = 2 * _MARGIN + 2 * group + _GROUP_GAP
-    picture = Image.new("RGB", (width, _MARGIN + rows * (block + _MARGIN)), "white")
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
-    for number, pair in enumerate(pairs):
-        left = _MARGIN + number % 2 * (group + _GROUP_GAP)
-        top = _MARGIN + number // 2 * (block + _MARGIN)
+    image = Image.new("RGB", (width, _MARGIN + rows * (block + _MARGIN)), "white")
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(15)
+    for index, pair in enumerate(pairs):
+        left = _MARGIN + index % 2 * (group + _GROUP_GAP)
+        top = _MARGIN + index // 2 * (block + _MARGIN)
         for column, quality in enumerate(qualities):
             middle = left + column * (_CELL + _GAP) + _CELL // 2
             draw.text((middle, top + _HEADER // 2), quality, "black", font, anchor="mm")
@@ -51,7 +54,7 @@ def sheet(people: Sequence[int] = _PEOPLE) -> Image.Image:
             for column, quality in enumerate(qualities):
                 size = _CELL, _CELL
                 crop = cv2.resize(clip.crops[quality][0], size, interpolation=cv2.INTER_CUBIC)
-                picture.paste(Image.fromarray(crop), (left + column * (_CELL + _GAP), y))
+                image.paste(Image.fromarray(crop), (left + column * (_CELL + _GAP), y))
             label = clip.label if clip.label == "real" else f"{clip.label}: {clip.method}"
             draw.text(
                 (left, y + _CELL + _CAPTION // 2 - 2),
@@ -60,31 +63,41 @@ def sheet(people: Sequence[int] = _PEOPLE) -> Image.Image:
                 font,
                 anchor="lm",
             )
-    return picture
+    return image
 
 
 def _pair(person: int) -> tuple[Clip, Clip]:
     config = SyntheticFaces.BUILDER_CONFIGS[0]
     methods = REAL, manipulate.METHODS[person % len(manipulate.METHODS)]
     real, fake = (
-        SyntheticFaces.read_clip(Source(config.seed, config.frames, method, person, person + 1))
+        SyntheticFaces.read_clip(
+            SyntheticVideo(config.seed, config.frames, method, person, person + 1)
+        )
         for method in methods
     )
     return real, fake
 
 
-def main() -> None:
-    """Writes the sheet."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> str:
+    parser = command_line.Parser(
+        prog="python -m data_builders.synthetic_faces.preview",
+        description="Draws a few tuples of the dataset on a sheet.",
+    )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="PNG file to write")
-    out = parser.parse_args().out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Six bits a channel: three fifths of the size and no difference to be seen, whereas a palette
-    # would lose the pattern in the colours that the raw fakes show.
-    picture = sheet().point(lambda value: round(value / 255 * 63) * 255 // 63)
-    picture.save(out, optimize=True)
-    print(f"{out}: {picture.width}x{picture.height}, {out.stat().st_size / 1e3:.0f} kB")
+    out = parser.parse_args(argv).out
+    # Six bits a channel: three fifths of the size and no visible difference. A palette would lose
+    # the pattern in the colours that the raw fakes show.
+    image = sheet().point(lambda value: round(value / 255 * 63) * 255 // 63)
+    content = io.BytesIO()
+    image.save(content, format="PNG", optimize=True)
+    write_whole(out, content.getvalue())
+    return f"{out}: {image.width}x{image.height}, {len(content.getvalue()) / 1e3:.0f} kB"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the sheet; returns the exit status."""
+    return command_line.run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,6 @@
-"""What everything that is drawn shares: where lines of sight end, light, and layers.
+"""What all drawing shares: where lines of sight end, light, and layers.
 
-Pictures are lists of colour planes: NumPy is several times slower on many short rows of three.
+Images are lists of colour planes: NumPy is several times slower on many short rows of three.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Planes: TypeAlias = Sequence[Map]
 Vector: TypeAlias = npt.NDArray[np.float64]
 Axes: TypeAlias = tuple[float, float, float]
 
-# Light that enters skin leaves it elsewhere, red light farthest: shadows end softly and reddish.
+# Light that enters skin leaves it elsewhere, red light farthest: shadows have soft, reddish edges.
 WRAP_SKIN = (0.38, 0.24, 0.2)
 _WRAP_MATT = (0.1, 0.1, 0.1)
 
@@ -41,15 +41,15 @@ class View:
         self.pixel = 1 / (pose.scale * oversampling)
 
     def to_head(self, direction: tuple[float, float, float]) -> Vector:
-        """A direction in camera axes as one in head axes."""
+        """Converts a direction from camera axes to head axes."""
         return self.head_to_camera.T @ np.asarray(direction)
 
     def hit(self, x: Map, y: Map, axes: Axes) -> tuple[Map, Map, Map, Map]:
-        """Where each pixel's line of sight meets an ellipsoid.
+        """Finds where each pixel's line of sight meets an ellipsoid.
 
         Args:
-          x: Pixels in head units from the head's centre, roll removed.
-          y: The same, down.
+          x: Column of each pixel in head units from the head's centre, roll removed.
+          y: Row of each pixel, in the same units, positive down.
           axes: Half axes of the ellipsoid.
 
         Returns:
@@ -65,7 +65,7 @@ class View:
         points = [
             (float(a[i]) * x + float(b[i]) * y + float(c[i]) * depth) * axes[i] for i in range(3)
         ]
-        # Near the outline the discriminant falls by about 2 for each head unit.
+        # Near the outline the discriminant decreases by about 2 for each head unit.
         coverage = np.clip(under / (2 * self.pixel) + 0.5, 0, 1)
         return coverage, points[0], points[1], points[2]
 
@@ -93,14 +93,14 @@ def lit(
     wrap: Colour = _WRAP_MATT,
     shade: Map | float = 1.0,
 ) -> list[Map]:
-    """Light scattered by a matt surface.
+    """Computes the light that a matt surface scatters.
 
     Args:
-      albedo: Its colour, planes or one for all.
-      to_light: Cosine between its normal and the direction of the key light.
+      albedo: Colour of the surface, as planes or one for all pixels.
+      to_light: Cosine between the normal and the direction of the key light.
       light: The light.
-      wrap: How far round the surface the key light reaches, in each channel.
-      shade: The part of the light from everywhere that arrives.
+      wrap: How far around the surface the key light reaches, for each channel.
+      shade: Share of the ambient light that arrives.
 
     Returns:
       Three planes of linear light.
@@ -113,11 +113,11 @@ def lit(
 
 
 def times(colour: Colour, pattern: Map) -> list[Map]:
-    """One colour, varied by a pattern."""
+    """Multiplies one colour by a pattern."""
     return [channel * pattern for channel in colour]
 
 
-def over(picture: Planes, colour: Planes, coverage: Map) -> None:
-    """Puts a layer on a picture, in place."""
-    for plane, channel in zip(picture, colour, strict=True):
+def over(image: Planes, colour: Planes, coverage: Map) -> None:
+    """Blends a layer over an image, in place."""
+    for plane, channel in zip(image, colour, strict=True):
         plane += coverage * (channel - plane)

@@ -24,7 +24,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from data_builders.errors import UserError, nearest
+from data_builders.errors import nearest
 from qad_jax.models.efficientnet import EfficientNet, Stage
 from qad_jax.models.layers import ModelOutput
 from qad_jax.models.resnet import ResNet
@@ -102,8 +102,8 @@ def create(
       its top-level module ``fc``.
 
     Raises:
-      UserError: If there is no model of that name.
+      ValueError: If there is no model of that name.
     """
     if name not in _MODELS:
-        raise UserError(f"no model is called {name!r}: {nearest(name, NAMES)}")
+        raise ValueError(f"no model is called {name!r}: {nearest(name, NAMES)}")
     return _MODELS[name](num_classes=num_classes, dtype=dtype, axis_name=axis_name, remat=remat)

@@ -20,6 +20,11 @@ from qad_jax.models.depthwise import Padding, depthwise
 
 Init = Callable[..., jax.Array]
 
+#: Top-level module of every backbone that turns the pooled feature into logits.
+HEAD = "fc"
+#: The six features of a model.
+LAYERS = ("stage1", "stage2", "stage3", "stage4", "pooled", "logits")
+
 
 class ModelOutput(NamedTuple):
     """What every model returns.
@@ -258,4 +263,4 @@ def classifier(num_classes: int, fan_in: int) -> nn.Dense:
       A module of the parent that is being traced: (N, fan_in) to (N, num_classes).
     """
     init = torch_uniform(fan_in)
-    return nn.Dense(num_classes, dtype=jnp.float32, kernel_init=init, bias_init=init, name="fc")
+    return nn.Dense(num_classes, dtype=jnp.float32, kernel_init=init, bias_init=init, name=HEAD)

@@ -79,7 +79,7 @@ def main():
     from data_builders.synthetic_faces import builder
 
     rendered = np.stack(
-        [builder.film(builder.Source(7, 1, builder.REAL, i, i + 1))[0] for i in range(3)]
+        [builder.film(builder.SyntheticVideo(7, 1, builder.REAL, i, i + 1))[0] for i in range(3)]
     )
     reference = MTCNN()
     arrays = {"rendered": rendered}

@@ -308,7 +308,8 @@ def compare(label, name, model):
     import safetensors.numpy
     from flax import traverse_util
 
-    from qad_jax.models import conversion, create, pretrained
+    from qad_jax.models import create
+    from qad_jax.weights import conversion, pretrained
 
     blocks = None if name == "resnet50" else (4, 7, 15, 22)
     random = np.random.RandomState(0)

@@ -1,0 +1,165 @@
+"""The frame of all commands: one line for a mistake, one meaning for each exit status.
+
+A command is a job, from its arguments to an exit status or to text that is printed:
+
+    def _job(argv: Sequence[str]) -> str:
+        parser = Parser(prog="python -m package.command", description="...")
+        ...
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        return run(_job, argv)
+
+Importing this module loads neither JAX nor TFDS: `--help` must not wait for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import select
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeAlias
+
+from data_builders.errors import UserError
+
+#: Exit statuses. FAILED is what the user can mend; PARTLY is done but for what was named; the last
+#: two are those that shells give to a process which a signal ended.
+DONE, FAILED, USAGE, PARTLY = 0, 1, 2, 3
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+_NOBODY_READS = 128 + 13  # of SIGPIPE, which not every system has
+
+#: What a job returns: an exit status, text to print, or both.
+Outcome: TypeAlias = int | str | tuple[str, int]
+
+
+class UsageError(UserError):
+    """The command line cannot be understood."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line, as every other mistake is, and that knows --debug."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # A script that relies on the beginning of an option breaks with the next option.
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+        # Suppressed: the parser of a subcommand would reset what was given before it.
+        self.add_argument(
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="show the traceback of an error",
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what `run` prints.
+
+        Raises:
+          UsageError: Always.
+        """
+        raise UsageError(f"command line: {message}; --help has the options")
+
+
+def run(
+    job: Callable[[Sequence[str]], Outcome],
+    argv: Sequence[str] | None = None,
+    *,
+    interrupted: str = "interrupted",
+) -> int:
+    """Does a job and prints what it returns, or one line that says why there is nothing.
+
+    Args:
+      job: From the arguments to an `Outcome`. It parses them with a `Parser`.
+      argv: The arguments; those of the process if not given.
+      interrupted: What is said after Ctrl-C, such as how to go on.
+
+    Returns:
+      The exit status.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    ours = argv[: argv.index("--")] if "--" in argv else argv
+    try:
+        outcome = job(argv)
+        if isinstance(outcome, int):
+            text, status = None, outcome
+        else:
+            text, status = (outcome, DONE) if isinstance(outcome, str) else outcome
+        if text is not None:
+            print(text)
+        sys.stdout.flush()  # what cannot be written is said here and not at the end of the process
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return INTERRUPTED
+    except (UserError, OSError, MemoryError) as error:
+        status = _NOBODY_READS if _nobody_reads(error) else fail(error, debug="--debug" in ours)
+        if isinstance(error, OSError):
+            _drop_what_is_left()
+    return status
+
+
+def fail(error: BaseException, *, debug: bool = False) -> int:
+    """Prints what went wrong as one line on standard error.
+
+    Args:
+      error: What was raised.
+      debug: Whether to show its traceback first.
+
+    Returns:
+      The exit status that goes with it.
+    """
+    if debug:
+        traceback.print_exception(error)
+    print(f"error: {describe(error)}", file=sys.stderr)
+    return USAGE if isinstance(error, UsageError) else FAILED
+
+
+def describe(error: BaseException) -> str:
+    """Says in one line what went wrong, with the name of the file if the error has one."""
+    if isinstance(error, UserError):
+        text = str(error)
+    elif isinstance(error, OSError):
+        named = error.filename is not None and not isinstance(error.filename, int)
+        name = os.fsdecode(error.filename) if named else "input/output"
+        text = f"{name}: {error.strerror or str(error) or type(error).__name__}"
+    elif isinstance(error, MemoryError):
+        text = f"not enough memory: {error}" if str(error) else "not enough memory"
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def quoted(word: str | os.PathLike[str]) -> str:
+    """A path or another word as a shell reads it: in quotes where it needs them."""
+    return shlex.quote(os.fspath(word))
+
+
+def command(*words: object) -> str:
+    """A command for a message: can be copied into a shell whatever is in its words."""
+    return " ".join(
+        quoted(word if isinstance(word, str | os.PathLike) else str(word)) for word in words
+    )
+
+
+def _nobody_reads(error: BaseException) -> bool:
+    """Whether standard output is a pipe whose reader has ended, as `| head` does."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # no poll, or no file
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return bool(poll.poll(0))
+    return False
+
+
+def _drop_what_is_left() -> None:
+    """Keeps the end of the process from failing on output that cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,64 @@
+"""Files that are there in full or not at all: text, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Writes a file so that readers see all of the content or the file as it was before.
+
+    Several processes, on several machines too, may write the same file: the last one counts.
+
+    Args:
+      path: The file. Its folder is made where there is none.
+      content: Its bytes, or text that is written as UTF-8 with line ends as they are.
+
+    Raises:
+      OSError: It cannot be written. Nothing is left behind.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], value: Any, **options: Any) -> None:
+    """Writes a value as JSON, indented by two, with a line feed at the end.
+
+    Args:
+      path: The file, see `write_whole`.
+      value: What `json.dumps` can write.
+      **options: For `json.dumps`; `allow_nan=False` refuses what is not JSON to other programs.
+    """
+    write_whole(path, json.dumps(value, **{"indent": 2, **options}) + "\n")
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Formats a table as CSV whose lines end in a line feed.
+
+    Args:
+      header: Names of the columns.
+      rows: The values of each row.
+    """
+    lines = io.StringIO()
+    csv.writer(lines, lineterminator="\n").writerows([header, *rows])
+    return lines.getvalue()
+
+
+def write_csv(
+    path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Iterable[Any]]
+) -> None:
+    """Writes a table as a CSV file; see `csv_text` and `write_whole`."""
+    write_whole(path, csv_text(header, rows))

@@ -1,0 +1,1 @@
+"""From the scores of a split to numbers with intervals, and the report of them."""

@@ -1,0 +1,182 @@
+"""Temperature, threshold and expected calibration error of each quality, chosen on validation.
+
+Temperature scaling and the error follow Guo et al., "On Calibration of Modern Neural Networks",
+ICML 2017: the logit of a probability is divided by one number, the one that minimises the negative
+log-likelihood. It moves no score past another: AUC and the like stay what they are.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from data_builders.files import write_json
+from qad_jax.evaluation import metrics
+from qad_jax.evaluation.metrics import Array
+from qad_jax.evaluation.scores import Scores
+
+#: The rule by which a threshold is chosen, in words.
+RULE = "equal error rate on validation, at the same quality and level"
+BINS = 15
+# Probabilities come as float32, which cannot tell a value nearer to 0 or 1 from 0 or 1.
+_EPSILON = 1e-7
+# Bounds of the logarithm of the temperature.
+_BOUNDS = (np.log(0.01), np.log(100.0))
+
+
+class Quality(NamedTuple):
+    """What was chosen for one quality; None stands for what is not defined.
+
+    Attributes:
+      temperature: Divides the logit.
+      threshold: The threshold of frames.
+      video_threshold: The threshold of videos.
+    """
+
+    temperature: float | None
+    threshold: float | None
+    video_threshold: float | None
+
+
+class Calibration(NamedTuple):
+    """What was chosen on a validation split.
+
+    Attributes:
+      dataset: Full name of the dataset.
+      step: Step of the checkpoint.
+      qualities: What was chosen for each quality, under its name.
+    """
+
+    dataset: str
+    step: int
+    qualities: dict[str, Quality]
+
+
+class Reliability(NamedTuple):
+    """A reliability diagram, which leaves out empty bins.
+
+    Attributes:
+      confidence: `(b,)` mean probability of fake in each bin.
+      frequency: `(b,)` share of fakes.
+      items: `(b,)` number of items.
+    """
+
+    confidence: Array
+    frequency: Array
+    items: Array
+
+
+def scaled(probabilities: npt.ArrayLike, temperature: float | None) -> Array:
+    """Divides the logits of probabilities by a temperature; None leaves them as they are."""
+    p = np.asarray(probabilities, np.float64)
+    if temperature is None:
+        return p
+    return np.asarray((1 + np.tanh(_logit(p) / (2 * temperature))) / 2)  # never overflows
+
+
+def _logit(probabilities: Array) -> Array:
+    p = np.clip(probabilities, _EPSILON, 1 - _EPSILON)
+    return np.asarray(np.log(p) - np.log1p(-p))
+
+
+def fit_temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float | None:
+    """Finds the temperature of the least negative log-likelihood.
+
+    Args:
+      labels: `(n,)` 0 real, 1 fake.
+      probabilities: `(n,)` of fake.
+
+    Returns:
+      A number between 0.01 and 100; None where one class is missing, a score is not a number, or
+      a score is not a probability.
+    """
+    from scipy import optimize  # late: its import takes a second
+
+    y, p = np.asarray(labels, np.float64), np.asarray(probabilities, np.float64)
+    if metrics.why_undefined(y, p) or p.min() < 0 or p.max() > 1:
+        return None
+    signed = np.where(y == 1, 1, -1) * _logit(p)
+
+    def loss(log_temperature: float) -> float:
+        return float(np.mean(np.logaddexp(0, -signed * np.exp(-log_temperature))))
+
+    # The loss is convex in the inverse temperature and has a single minimum.
+    minimum = optimize.minimize_scalar(
+        loss, bounds=_BOUNDS, method="bounded", options={"xatol": 1e-6}
+    )
+    return float(np.exp(minimum.x))
+
+
+def reliability(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS
+) -> Reliability:
+    """Computes the mean probability and the share of fakes in bins of equal width."""
+    y, p = np.asarray(labels, np.float64), np.asarray(probabilities, np.float64)
+    bin_of = np.clip((p * bins).astype(np.intp), 0, bins - 1)
+    count = np.bincount(bin_of, minlength=bins).astype(np.float64)
+    filled = count > 0
+    sums = (np.bincount(bin_of, values, bins)[filled] for values in (p, y))
+    confidence, frequency = (total / count[filled] for total in sums)
+    return Reliability(confidence, frequency, count[filled])
+
+
+def expected_calibration_error(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS
+) -> float:
+    """Mean over the items of `|share of fakes - mean probability|` in the bin of each."""
+    bars = reliability(labels, probabilities, bins)
+    gaps = np.abs(bars.frequency - bars.confidence)
+    return float(np.sum(gaps * bars.items) / np.sum(bars.items))
+
+
+def fit(scores: Scores, *, dataset: str, step: int) -> Calibration:
+    """Chooses the temperature and the thresholds of each quality.
+
+    Args:
+      scores: The scores of the validation split.
+      dataset: Full name of the dataset.
+      step: Step of the checkpoint.
+    """
+    videos = scores.videos()
+    return Calibration(
+        dataset,
+        step,
+        {
+            quality: Quality(
+                fit_temperature(scores.label, scores.score[:, i]),
+                metrics.equal_error_threshold(scores.label, scores.score[:, i]),
+                metrics.equal_error_threshold(videos.label, videos.score[:, i]),
+            )
+            for i, quality in enumerate(scores.qualities)
+        },
+    )
+
+
+def write(path: Path, chosen: Calibration) -> None:
+    """Writes what was chosen as JSON, in full or not at all."""
+    qualities = {name: quality._asdict() for name, quality in chosen.qualities.items()}
+    content: dict[str, Any] = {**chosen._asdict(), "rule": RULE, "qualities": qualities}
+    write_json(path, content)
+
+
+def read(path: Path, *, step: int) -> Calibration | None:
+    """Reads what `write` stored; None where nothing is there, or it is of another checkpoint."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["step"] != step:
+            return None
+        qualities = {name: Quality(**quality) for name, quality in _known(stored["qualities"])}
+        return Calibration(str(stored["dataset"]), step, qualities)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _known(qualities: dict[str, dict[str, float]]) -> list[tuple[str, dict[str, float]]]:
+    return [
+        (name, {field: values[field] for field in Quality._fields})
+        for name, values in qualities.items()
+    ]

@@ -1,0 +1,111 @@
+"""Evaluates the scores of another tool, with the same table, files and report as of a run.
+
+python -m qad_jax.score theirs.csv --out results
+python -m qad_jax.score theirs_test.csv --out results --validation theirs_validation.csv
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_builders import command_line
+from data_builders.errors import UserError
+from qad_jax.evaluation import calibration, protocol, scores
+from qad_jax.evaluation import report as reports
+from qad_jax.evaluation.report import origin
+from qad_jax.evaluation.results import Report
+
+
+def evaluate(
+    path: Path,
+    folder: Path,
+    *,
+    validation: Path | None = None,
+    dataset: str | None = None,
+    split: str = "test",
+) -> str:
+    """Evaluates a file of scores and writes the results into a folder.
+
+    Args:
+      path: The scores, see `scores.read`.
+      folder: Gets `metrics.json`, `scores.csv`, `metrics.csv`, `figures` and `report.html`.
+      validation: Scores of a validation split, on which thresholds and temperatures are chosen.
+      dataset: Name of the data; by default the name of the file.
+      split: Name of the split.
+
+    Returns:
+      The table, the sentence on the weakest quality, and where the files are.
+
+    Raises:
+      UserError: Naming the row that is wrong.
+    """
+    if path.resolve() in {(folder / name).resolve() for name in ("scores.csv", "metrics.csv")}:
+        raise UserError(
+            f"--out: {folder} holds {path.name}, which would be overwritten; name another folder"
+        )
+    scored = scores.read(path)
+    dataset = dataset or path.stem
+    chosen, rule = None, "0.5: no validation scores were given to choose one on"
+    if validation:
+        validated = scores.read(validation)
+        if missing := [name for name in scored.qualities if name not in validated.qualities]:
+            raise UserError(
+                f"{validation}: has no scores at {', '.join(missing)}; it needs every quality of "
+                f"{path}"
+            )
+        chosen = calibration.fit(validated, dataset=dataset, step=0)
+        rule = f"{calibration.RULE} ({validation.name})"
+        undefined = [name for name, of in chosen.qualities.items() if of.threshold is None]
+        rule += f"; 0.5 for {', '.join(undefined)}" if undefined else ""
+    report = Report(
+        dataset=dataset,
+        split=split,
+        step=None,
+        summary=protocol.summarise(scored, chosen=chosen),
+        threshold_rule=rule,
+    )
+    protocol.write(folder, scored, report)
+    page = reports.write(
+        folder,
+        report,
+        scored,
+        provenance=origin.describe(
+            scores=_named(path), validation=_named(validation) if validation else "", threshold=rule
+        ),
+    )
+    return "\n".join([protocol.table(report), str(folder), protocol.headline(report), str(page)])
+
+
+def _named(path: Path) -> str:
+    """The name of a file and the checksum of its content."""
+    with path.open("rb") as file:
+        return f"{path.name}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _job(argv: Sequence[str], prog: str) -> str:
+    parser = command_line.Parser(
+        prog=prog,
+        description="Evaluates a CSV file of scores: columns method, video, frame, label, score, "
+        "and where there are any quality and identity.",
+    )
+    parser.add_argument("file", type=Path, help="the scores")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--validation", type=Path, help="scores on which to choose thresholds")
+    parser.add_argument("--dataset", help="name of the data (default: that of the file)")
+    parser.add_argument("--split", default="test", help="name of the split (default: test)")
+    args = parser.parse_args(argv)
+    return evaluate(
+        args.file,
+        args.out,
+        validation=args.validation,
+        dataset=args.dataset,
+        split=args.split,
+    )
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m qad_jax.score") -> int:
+    """Entry point of the command; returns its exit status."""
+    return command_line.run(functools.partial(_job, prog=prog), argv)

@@ -1,0 +1,213 @@
+"""A restored model, and the scores that it gives to every frame of a split at every quality."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import numpy.typing as npt
+
+from data_builders.errors import UserError
+from data_builders.paired import PairedDatasetBuilder
+from qad_jax import models
+from qad_jax.evaluation import protocol
+from qad_jax.evaluation.scores import Scores
+from qad_jax.runs import checkpoints, hosts, placement
+from qad_jax.runs.hosts import Progress
+from qad_jax.training import parallel
+from qad_jax.training.input_pipeline import Frames, TupleSource, frames
+from qad_jax.training.loop import Validate
+from qad_jax.training.step import make_predict_step
+from qad_jax.weights import pretrained
+
+
+def predict_step_of(config: ml_collections.ConfigDict) -> Callable[..., Any]:
+    """Compiles, on its first call, prediction over all devices."""
+    model = models.create(config.model.name, dtype=jnp.dtype(config.model.dtype))
+    return parallel.pmap_predict(make_predict_step(model))
+
+
+def predict(
+    step: Callable[[Any, Any], Any],
+    variables: Any,
+    source: TupleSource,
+    *,
+    qualities: Sequence[str],
+    batch_size: int,
+    label: str,
+) -> Scores:
+    """Scores every record of a split, on all devices.
+
+    The last batch is filled up, so that every batch has one shape, and the scores of what fills it
+    are cut off again: no frame is dropped, and none counts twice. Each process reads its own rows
+    of every batch, and every process gets all scores.
+
+    Args:
+      step: From `parallel.pmap_predict`.
+      variables: `{'params', 'batch_stats'}`, replicated.
+      source: The split.
+      qualities: Their names, as `source` decodes them.
+      batch_size: Records at a time, rounded up to what the devices share evenly.
+      label: Name of the progress line.
+
+    Returns:
+      The scores in the order of the records.
+    """
+    devices = parallel.device_count()
+    batch_size = -(-batch_size // devices) * devices
+    batches: list[Frames] = []
+    parts: list[npt.NDArray[np.float32]] = []
+
+    def place(batch: Frames) -> tuple[Frames, Any]:
+        return batch, parallel.shard(batch.images)
+
+    pending: jax.Array | None = None
+    with Progress(len(source), label, unit="frame") as progress:
+        read = frames(source, batch_size, rows=parallel.rows(batch_size))
+        for batch, images in parallel.prefetch(read, place):
+            # Results are fetched one batch late, while the next one is computed.
+            newer = step(variables, images)
+            if pending is not None:
+                parts.append(jax.device_get(pending))
+            pending = newer
+            batches.append(batch._replace(images=np.empty(0, np.uint8)))
+            progress.advance(min(batch_size, len(source) - progress.done))
+    parts.append(jax.device_get(pending))
+    batches = _of_all_processes(batches)
+    columns = len(qualities)
+    return Scores(
+        tuple(qualities),
+        np.concatenate([batch.labels for batch in batches]),
+        [name for batch in batches for name in batch.method],
+        [name for batch in batches for name in batch.video],
+        [name for batch in batches for name in batch.identity],
+        np.concatenate([batch.frame for batch in batches]),
+        np.concatenate(
+            [
+                part.reshape(-1, columns)[: len(batch.labels)]
+                for batch, part in zip(batches, parts, strict=True)
+            ]
+        ),
+    )
+
+
+def _of_all_processes(batches: list[Frames]) -> list[Frames]:
+    """Joins what each process knows of its rows of each batch."""
+    if jax.process_count() == 1:
+        return batches
+    gathered = hosts.gather(
+        [(b.labels.tolist(), b.method, b.video, b.identity, b.frame.tolist()) for b in batches]
+    )
+    joined = []
+    for parts in zip(*gathered, strict=True):
+        label, method, video, identity, frame = (
+            list(itertools.chain(*lists)) for lists in zip(*parts, strict=True)
+        )
+        joined.append(
+            Frames(
+                np.empty(0, np.uint8),
+                np.asarray(label, np.int32),
+                method,
+                video,
+                identity,
+                np.asarray(frame, np.int32),
+            )
+        )
+    return joined
+
+
+class Model(NamedTuple):
+    """A checkpoint, ready to score.
+
+    Attributes:
+      config: The configuration it was trained with.
+      step: Step of the checkpoint.
+      dataset: Full name of the dataset it was trained on. Imported weights do not tell theirs, and
+        count as trained on the dataset that they are evaluated on.
+      variables: `{'params', 'batch_stats'}` on all devices.
+      predict: See `predict_step_of`.
+    """
+
+    config: ml_collections.ConfigDict
+    step: int
+    dataset: str
+    variables: Any
+    predict: Any
+
+    @classmethod
+    def restore(cls, workdir: Path, dataset: str, step: int | None = None) -> Model:
+        """Restores a checkpoint; by default the best on validation."""
+        variables, config, step = checkpoints.restore_step(workdir, step)
+        trained_on = checkpoints.dataset_of(workdir, step) or dataset
+        return cls(config, step, trained_on, variables, predict_step_of(config))
+
+    @classmethod
+    def imported(cls, config: ml_collections.ConfigDict, dataset: str) -> Model:
+        """Takes the weights of `config.model.pretrained` as they are.
+
+        Raises:
+          UserError: Where they are not the weights of a detector.
+        """
+        imported = pretrained.of_config(config)
+        if imported.dropped is not None:
+            raise UserError(
+                f"config.model.pretrained: {config.model.pretrained} has a head of "
+                f"{imported.dropped} classes, not of real and fake: train from it before evaluating"
+            )
+        variables = placement.replicate(imported.variables)
+        return cls(config, 0, dataset, variables, predict_step_of(config))
+
+    def score(self, source: TupleSource, *, batch_size: int, label: str) -> Scores:
+        """Scores every record of a split at the qualities that its source decodes."""
+        return predict(
+            self.predict,
+            self.variables,
+            source,
+            qualities=source.qualities,
+            batch_size=batch_size,
+            label=label,
+        )
+
+
+def validator(config: ml_collections.ConfigDict, dataset: PairedDatasetBuilder) -> Validate | None:
+    """Makes the function that training calls at the end of each epoch.
+
+    Args:
+      config: The configuration of the run.
+      dataset: A builder whose dataset is built.
+
+    Returns:
+      A function of the variables that gives the frame AUC of each quality, as '<quality>/auc', and
+      as 'auc' their mean; None where the dataset has no validation split.
+    """
+    if "validation" not in dataset.info.splits:
+        return None
+    source = TupleSource(
+        dataset,
+        "validation",
+        config.qualities,
+        config.image_size,
+        in_memory=config.dataset.in_memory,
+    )
+    step = predict_step_of(config)
+
+    def validate(variables: Any) -> dict[str, float | None]:
+        scores = predict(
+            step,
+            variables,
+            source,
+            qualities=config.qualities,
+            batch_size=config.batch_size,
+            label="validation",
+        )
+        summary = protocol.summarise(scores, intervals=False)
+        aucs = {f"{name}/auc": of.frame.auc.value for name, of in summary.qualities.items()}
+        return {**aucs, "auc": summary.mean.auc.value}
+
+    return validate

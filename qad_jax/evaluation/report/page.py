@@ -1,0 +1,240 @@
+"""One self-contained HTML page: no script, no network, light, dark and printed."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qad_jax.evaluation import protocol
+from qad_jax.evaluation.protocol import TITLES, percent, span
+from qad_jax.evaluation.report.figures import Figure
+from qad_jax.evaluation.report.hardest import HardClip
+from qad_jax.evaluation.results import CalibrationResult, Estimate, Numbers, QualityResult, Report
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --page: #fff; --line: #d5dae0;
+  --band: #f3f5f8; --mark: #b35900; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --soft: #9aa5b1; --page: #14171b;
+  --line: #363d46; --band: #1e2329; --mark: #ffa94d; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1.2rem; max-width: 76rem; color: var(--ink);
+  background: var(--page); font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; line-height: 1.25; margin: 0.2rem 0; }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 0.6rem; border-bottom: 1px solid var(--line); }
+.headline { font-size: 1.2rem; border-left: 4px solid var(--mark); padding-left: 0.8rem; }
+.soft, figcaption, caption { color: var(--soft); font-size: 0.9rem; }
+.wide { overflow-x: auto; } .wide + .wide { margin-top: 1.4rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.92rem;
+  white-space: nowrap; }
+caption { text-align: left; white-space: normal; max-width: calc(100vw - 3.4rem); }
+th, td { padding: 0.25rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
+tbody tr:nth-child(even) { background: var(--band); }
+.low { color: var(--soft); font-size: 0.85em; }
+.figures, .clips { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit,
+  minmax(min(100%, 21rem), 1fr)); }
+figure { margin: 0; max-width: 30rem; }
+figure svg { display: block; width: 100%; height: auto; }
+.clips { grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
+.clip { border: 1px solid var(--line); border-radius: 6px; padding: 0.6rem; }
+.crops { display: flex; flex-wrap: wrap; gap: 0.5rem; }
+.crops figure { width: 5.4rem; }
+.crops img { width: 100%; display: block; image-rendering: auto; }
+dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: 0.2rem 1rem; }
+dt { color: var(--soft); } dd { margin: 0; }
+pre { white-space: pre-wrap; background: var(--band); padding: 0.8rem; font-size: 0.85rem; }
+@media print { :root { --ink: #000; --soft: #444; --page: #fff; --line: #bbb; --band: #f2f2f2;
+  color-scheme: light; } body { max-width: none; padding: 0; font-size: 11px; }
+  figure, .clip, tr { break-inside: avoid; } .wide { overflow: visible; }
+  table { font-size: 9px; } th, td { padding: 0.1rem 0.3rem; } }
+"""
+
+
+def render(
+    report: Report,
+    *,
+    figures: Mapping[str, Sequence[Figure]],
+    hardest: Sequence[HardClip],
+    provenance: Mapping[str, Any],
+    notes: Mapping[str, str] | None = None,
+) -> str:
+    """Renders the page.
+
+    Args:
+      report: The numbers.
+      figures: The figures of each section, under its title.
+      hardest: The clips that were judged worst.
+      provenance: What produced the scores, see `origin.describe`.
+      notes: A sentence at the head of a section, under its title.
+
+    Returns:
+      The page. Every name in it is escaped: names of videos are strangers' text.
+    """
+    title = f"{report.dataset}, {report.split}"
+    step = "" if report.step is None else f", step {report.step}"
+    parts = [
+        f"<h1>{_text(title)}</h1>",
+        f'<p class="soft">Evaluation of a deepfake detector{_text(step)}</p>',
+        f'<p class="headline">{_text(protocol.headline(report))}</p>',
+        *(f"<p>{_text(line)}</p>" for line in sentences(report)),
+        "<h2>Every quality</h2>",
+        _table(report.summary.qualities, "All methods together"),
+        *(
+            _table(results, f"{method} against the reals")
+            for method, results in report.summary.methods.items()
+        ),
+        "<h2>Calibration</h2>",
+        _calibration(report),
+    ]
+    for section, drawn in figures.items():
+        if drawn:
+            parts.append(f"<h2>{_text(section)}</h2>")
+            if notes and section in notes:
+                parts.append(f"<p>{_text(notes[section])}</p>")
+            parts.append('<div class="figures">')
+            parts += [_figure(one) for one in drawn]
+            parts.append("</div>")
+    parts += _hardest(hardest)
+    parts += ["<h2>Where this comes from</h2>", _provenance(provenance)]
+    body = "\n".join(parts)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "img-src data:; style-src 'unsafe-inline'\">\n"
+        f"<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n"
+        "</body>\n</html>\n"
+    )
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def sentences(report: Report) -> list[str]:
+    """What a reader should know of the numbers after the headline, in words."""
+    summary = report.summary
+    lines = [
+        f"Intervals are of 95 %, by bootstrap over {summary.identities} identities "
+        f"({summary.bootstrap} draws). The score of a video is the mean over its frames. Accuracy "
+        "and FPR, the share of real frames or videos that are called fake, are at a threshold. "
+        f"The rule of the threshold is: {report.threshold_rule}."
+    ]
+    rates = {
+        quality: result.frame.fpr_at_threshold.value
+        for quality, result in summary.qualities.items()
+        if result.frame.fpr_at_threshold.value is not None
+    }
+    if rates:
+        quality = max(rates, key=lambda quality: rates[quality])
+        lines.append(
+            f"{quality} has the highest false-positive rate: {percent(rates[quality])} % of its "
+            "real frames are called fake."
+        )
+    lines += [
+        f"Not defined at {', '.join(qualities)}: {reason}."
+        for reason, qualities in summary.undefined().items()
+    ]
+    return lines
+
+
+def _table(results: Mapping[str, QualityResult], caption: str) -> str:
+    head = "".join(f"<th>{_text(title)}</th>" for title in TITLES.values())
+    rows = []
+    for quality, result in results.items():
+        for level, count, numbers in result.levels():
+            estimates = numbers.estimates()
+            cells = "".join(_cell(numbers, name, estimates[name]) for name in TITLES)
+            name = _text(quality) if level == "frame" else ""
+            rows.append(f"<tr><td>{name}</td><td>{level}</td><td>{count}</td>{cells}</tr>")
+    return (
+        f'<div class="wide"><table><caption>{_text(caption)}; percent, 95 % interval below'
+        f"</caption><thead><tr><th>quality</th><th>level</th><th>n</th>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _cell(numbers: Numbers, name: str, estimate: Estimate) -> str:
+    if estimate.value is None:
+        reason = numbers.undefined.get(name) or next(iter(numbers.undefined.values()), "")
+        return f'<td title="{_text(reason)}">not defined</td>'
+    ends = span(estimate.low, estimate.high)
+    return f'<td>{percent(estimate.value)}<br><span class="low">{ends}</span></td>'
+
+
+def _calibration(report: Report) -> str:
+    def number(value: float | None) -> str:
+        return "not defined" if value is None else f"{value:.3f}"
+
+    rows = []
+    for quality, result in report.summary.qualities.items():
+        fitted = result.calibration or CalibrationResult(None, None, None)
+        cells = (
+            fitted.temperature,
+            fitted.ece_before,
+            fitted.ece_after,
+            result.frame.threshold,
+            result.video.threshold,
+        )
+        numbers = "".join(f"<td>{number(value)}</td>" for value in cells)
+        rows.append(f"<tr><td>{_text(quality)}</td><td></td>{numbers}</tr>")
+    return (
+        '<div class="wide"><table><caption>Temperature fitted on validation; expected '
+        "calibration error of frames here, before and after it; thresholds</caption><thead><tr>"
+        "<th>quality</th><th></th><th>temperature</th><th>ECE before</th><th>ECE after</th>"
+        "<th>threshold, frames</th><th>threshold, videos</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _figure(figure: Figure) -> str:
+    return (
+        f'<figure id="{_text(figure.name)}"><figcaption>{_text(figure.title)}</figcaption>'
+        f"{figure.svg}</figure>"
+    )
+
+
+def _hardest(clips: Sequence[HardClip]) -> list[str]:
+    if not clips:
+        return []
+    parts = ["<h2>Hardest clips</h2>", '<div class="clips">']
+    for clip in clips:
+        crops = "".join(
+            f"<figure>{_image(image)}<figcaption>{_text(quality)} {score:.2f}</figcaption></figure>"
+            for quality, score, image in zip(
+                clip.qualities,
+                clip.scores,
+                clip.images or (None,) * len(clip.scores),
+                strict=True,
+            )
+        )
+        parts.append(
+            f'<div class="clip"><div>{_text(clip.method)} / {_text(clip.video)}</div>'
+            f'<div class="soft">{clip.truth}, frame {clip.frame}; mean probability of fake over '
+            f'the video at each quality</div><div class="crops">{crops}</div></div>'
+        )
+    return [*parts, "</div>"]
+
+
+def _image(png: bytes | None) -> str:
+    if png is None:
+        return ""
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
+
+def _provenance(provenance: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>"
+        for name, value in provenance.items()
+        if not isinstance(value, Mapping)
+    )
+    details = "".join(
+        f"<details><summary>{_text(name)}</summary><pre>"
+        f"{_text(json.dumps(value, indent=2))}</pre></details>"
+        for name, value in provenance.items()
+        if isinstance(value, Mapping)
+    )
+    return f"<dl>{rows}</dl>{details}"

@@ -1,0 +1,218 @@
+"""The scores of every frame of a split at every quality, and their CSV file.
+
+The file is the format of exchange: this project reads the scores of other tools, and they its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from data_builders.errors import UserError, nearest
+from qad_jax.evaluation import metrics
+
+#: Columns of `scores.csv`, and the other names under which each is accepted.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "method": ("manipulation", "dataset_name"),
+    "video": ("video_id", "clip", "video_name"),
+    "identity": ("subject", "person", "source_id"),
+    "frame": ("frame_id", "frame_index", "frame_number"),
+    "quality": ("compression",),
+    "label": ("target", "y_true", "ground_truth"),
+    "score": ("prob", "probability", "pred", "prediction", "y_score", "fake_prob"),
+}
+_NEEDED = ("method", "video", "frame", "label", "score")
+_LABELS = {"0": 0, "1": 1, "real": 0, "fake": 1, "0.0": 0, "1.0": 1}
+
+
+class Scores(NamedTuple):
+    """The scores of a split.
+
+    Attributes:
+      qualities: The k qualities, best first.
+      label: `(n,)` 0 real, 1 fake.
+      method: n manipulation methods.
+      video: n videos, unique within a method.
+      identity: n identities.
+      frame: `(n,)` frame indices.
+      score: `(n, k)` probability of fake at each quality.
+    """
+
+    qualities: tuple[str, ...]
+    label: npt.NDArray[np.int32]
+    method: list[str]
+    video: list[str]
+    identity: list[str]
+    frame: npt.NDArray[np.int32]
+    score: npt.NDArray[np.floating[Any]]
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Scores:
+        """Some of the frames, in a given order."""
+        return self._replace(
+            label=self.label[rows],
+            method=[self.method[i] for i in rows],
+            video=[self.video[i] for i in rows],
+            identity=[self.identity[i] for i in rows],
+            frame=self.frame[rows],
+            score=self.score[rows],
+        )
+
+    def of(self, qualities: Sequence[str]) -> Scores:
+        """Some of the qualities, in a given order."""
+        columns = [self.qualities.index(quality) for quality in qualities]
+        return self._replace(qualities=tuple(qualities), score=self.score[:, columns])
+
+    def videos(self) -> Scores:
+        """The same at video level: a row a video, its score the mean probability of its frames."""
+        first, means = metrics.by_video(self.method, self.video, self.score)
+        return self.take(first)._replace(score=means)
+
+
+def to_csv(scores: Scores) -> str:
+    """The text of `scores.csv`: a line for each frame and quality.
+
+    The contract with other tools: UTF-8, commas, lines that end in a line feed; a header with the
+    names of `COLUMNS` in their order; label 0 real, 1 fake; score the probability of fake, with
+    all its digits, 'nan' where there is none; names quoted where they hold a comma, a quote or a
+    line's end.
+    """
+    lines = io.StringIO()
+    rows = csv.writer(lines, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for i, label in enumerate(scores.label):
+        rows.writerows(
+            (
+                scores.method[i],
+                scores.video[i],
+                scores.identity[i],
+                scores.frame[i],
+                quality,
+                label,
+                repr(float(scores.score[i, column])),
+            )
+            for column, quality in enumerate(scores.qualities)
+        )
+    return lines.getvalue()
+
+
+def read(path: Path) -> Scores:
+    """Reads a file of scores, ours or another tool's.
+
+    Args:
+      path: A CSV file with a header: method, video, frame, label (0, 1, real or fake), score
+        (a larger one means that fake is more likely; accuracy and calibration have a meaning for
+        probabilities only), and optionally quality and identity. Without quality there is one,
+        'all'; without identity, each name of a video counts as one person, whom two methods then
+        share. See `COLUMNS` for other names of the columns.
+
+    Returns:
+      The scores, frames in the order of the file.
+
+    Raises:
+      UserError: Naming the row.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return _table(path, file)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: cannot read the scores: {reason}") from error
+
+
+def _table(path: Path, lines: Iterator[str]) -> Scores:
+    rows = csv.reader(lines)
+    header = [name.strip().lower() for name in next(rows, [])]
+    place = _columns(path, header)
+    keys: dict[tuple[str, str, int], int] = {}
+    qualities: dict[str, int] = {}
+    facts: list[tuple[int, str]] = []
+    entries: dict[tuple[int, int], float] = {}
+    for row in rows:
+        if not row:
+            continue
+        where = f"{path}: row {rows.line_num}"
+        if len(row) != len(header):
+            raise UserError(f"{where}: {len(row)} values, the header has {len(header)}")
+        # A name comes again with every frame of a video; interning keeps it in memory once.
+        method, video = sys.intern(row[place["method"]]), sys.intern(row[place["video"]])
+        label = _LABELS.get(row[place["label"]].strip().lower())
+        if label is None:
+            raise UserError(
+                f"{where}: label is {row[place['label']]!r}; must be 0 or real, 1 or fake"
+            )
+        try:
+            frame, score = int(float(row[place["frame"]])), float(row[place["score"]] or "nan")
+        except (ValueError, OverflowError):
+            raise UserError(
+                f"{where}: frame is {row[place['frame']]!r} and score {row[place['score']]!r}; "
+                "both must be numbers"
+            ) from None
+        identity = sys.intern(row[place["identity"]]) if "identity" in place else video
+        quality = row[place["quality"]] if "quality" in place else "all"
+        index = keys.setdefault((method, video, frame), len(keys))
+        column = qualities.setdefault(quality, len(qualities))
+        if index == len(facts):
+            facts.append((label, identity))
+        elif facts[index] != (label, identity):
+            raise UserError(
+                f"{where}: {method}/{video} frame {frame} has another label or identity than "
+                "in an earlier row"
+            )
+        if (index, column) in entries:
+            raise UserError(f"{where}: {method}/{video} frame {frame} occurs twice at {quality}")
+        entries[index, column] = score
+    if not keys:
+        raise UserError(f"{path}: holds no scores")
+    if len(entries) < len(keys) * len(qualities):
+        _missing(path, list(keys), list(qualities), entries)
+    matrix = np.empty((len(keys), len(qualities)))
+    positions = np.array(list(entries), np.intp)
+    matrix[positions[:, 0], positions[:, 1]] = list(entries.values())
+    return Scores(
+        tuple(qualities),
+        np.array([label for label, _ in facts], np.int32),
+        [method for method, _, _ in keys],
+        [video for _, video, _ in keys],
+        [identity for _, identity in facts],
+        np.array([frame for _, _, frame in keys], np.int32),
+        matrix,
+    )
+
+
+def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
+    place = {}
+    for name, aliases in COLUMNS.items():
+        columns = [i for i, title in enumerate(header) if title in (name, *aliases)]
+        if len(columns) > 1:
+            raise UserError(f"{path}: more than one column could be {name!r}")
+        if columns:
+            place[name] = columns[0]
+    for name in _NEEDED:
+        if name not in place:
+            raise UserError(
+                f"{path}: has no column {name!r} (or {', '.join(COLUMNS[name])}): "
+                f"{nearest(name, header)}"
+            )
+    return place
+
+
+def _missing(
+    path: Path,
+    keys: Sequence[tuple[str, str, int]],
+    qualities: Sequence[str],
+    entries: dict[tuple[int, int], float],
+) -> None:
+    for index, (method, video, frame) in enumerate(keys):
+        for column, quality in enumerate(qualities):
+            if (index, column) not in entries:
+                raise UserError(
+                    f"{path}: {method}/{video} frame {frame} has no score at {quality}; every "
+                    "frame needs one at every quality (nan where there is none)"
+                )

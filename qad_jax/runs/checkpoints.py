@@ -1,0 +1,319 @@
+"""Checkpoints: what is saved, what is kept, and restoring for training and for evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from data_builders.errors import UserError
+from data_builders.patches import orbax_byte_counts, tensorstore_json
+from qad_jax import configs, models
+from qad_jax.runs import placement, resumption
+from qad_jax.runs.checkpoint_errors import OTHER_VERSION, explained
+from qad_jax.runs.state import TrainState
+
+_SCORE = "auc"
+
+
+def _score(metrics: Mapping[str, float]) -> float:
+    return metrics[_SCORE]
+
+
+def _manager(directory: Path, *, read_only: bool) -> ocp.CheckpointManager:
+    kept = [
+        checkpoint_managers.LatestN(1),
+        checkpoint_managers.BestN(
+            get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
+        ),
+    ]
+    return ocp.CheckpointManager(
+        directory,
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(kept),
+            best_fn=_score,
+            read_only=read_only,
+            save_interval_steps=0 if read_only else 1,
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+        ),
+    )
+
+
+def _steps(folder: Path) -> list[int]:
+    """Steps of the whole checkpoints: one that is being written has a longer name."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
+
+
+def latest_step(workdir: Path) -> int | None:
+    """The newest whole checkpoint of a run, None where there is none; writes nothing."""
+    return max(_steps(workdir / "checkpoints"), default=None)
+
+
+@contextlib.contextmanager
+def _saving(folder: Path) -> Iterator[None]:
+    """A disk that is full or gone is the user's to mend; the message says what is safe."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        # tensorstore's errors are ValueErrors that name the system's error by its number.
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None)
+        if reason is None:
+            raise
+        latest = latest_step(folder.parent)
+        safe = (
+            "there is no whole one" if latest is None else f"the newest whole one is step {latest}"
+        )
+        raise UserError(
+            f"{folder}: cannot save a checkpoint: {reason}; {safe}; mend that, and the same "
+            "command continues from there"
+        ) from error
+
+
+class Checkpoints:
+    """The checkpoints of a run: the newest, and the best by mean validation AUC."""
+
+    def __init__(self, workdir: Path, circumstances: Mapping[str, Any]) -> None:
+        """Opens or makes `workdir/checkpoints`.
+
+        Args:
+          workdir: The run's folder.
+          circumstances: See `resumption.circumstances`; stored in the item `data`, and compared
+            with it on going on.
+
+        Raises:
+          UserError: Where the folder cannot be read.
+        """
+        self.directory = workdir / "checkpoints"
+        self._circumstances = dict(circumstances)
+        tensorstore_json.remember()
+        orbax_byte_counts.leave_out()
+        with explained(self.directory):
+            self._manager = _manager(self.directory, read_only=False)
+
+    @property
+    def latest(self) -> int | None:
+        """See `latest_step`."""
+        return latest_step(self.directory.parent)
+
+    def save(
+        self,
+        state: TrainState,
+        config: ml_collections.ConfigDict,
+        *,
+        step: int,
+        auc: float | None = None,
+        pending: Sequence[Mapping[str, float]] = (),
+    ) -> None:
+        """Saves in the background; the state may be donated right after.
+
+        Args:
+          state: What to save.
+          config: The run's configuration: a checkpoint can be used without anything beside it.
+          step: Steps taken, which is also the position in the stream of training batches.
+          auc: Mean validation AUC, where it has just been measured.
+          pending: Metrics of the steps that are not logged yet: a mean over them is still to come.
+
+        Raises:
+          UserError: Where this or the save before it fails, for instance because the disk is full.
+        """
+        state = placement.fetch(state)
+        average = {
+            name: ocp.args.StandardSave(tree) for name, tree in _only_if(state.average).items()
+        }
+        with _saving(self.directory):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardSave(state.params),
+                    batch_stats=ocp.args.StandardSave(state.batch_stats),
+                    opt_state=ocp.args.StandardSave(state.opt_state),
+                    data=ocp.args.JsonSave(
+                        {**self._circumstances, "batches": step, "pending": list(pending)}
+                    ),
+                    config=ocp.args.JsonSave(configs.to_dict(config)),
+                    **average,
+                ),
+                metrics=None if auc is None else {_SCORE: auc},
+            )
+
+    def restore(self, like: TrainState) -> tuple[TrainState, list[dict[str, float]]]:
+        """Restores the newest checkpoint onto this process's devices.
+
+        Args:
+          like: A state of the same shape; only shapes and types are read.
+
+        Returns:
+          The state, and the `pending` that it was saved with.
+
+        Raises:
+          UserError: Where the checkpoint cannot be read, or is of a run on other data.
+        """
+        step = self.latest
+        if not (self.directory / str(step) / "opt_state").exists() and step == 0:
+            raise UserError(
+                f"--workdir: {self.directory.parent} holds converted weights, not a training; name "
+                "another folder, and start from their file with config.model.pretrained"
+            )
+        like = placement.replicated_like(like)
+        trees = {
+            "params": like.params,
+            "batch_stats": like.batch_stats,
+            "opt_state": like.opt_state,
+            **_only_if(average=like.average),
+        }
+        arrays = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
+        with explained(self.directory / str(step), trees, ["data"]):
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(**arrays, data=ocp.args.JsonRestore())
+            )
+        resumption.check(restored.data, self._circumstances, self.directory.parent)
+        state = TrainState(
+            step=placement.replicate(jnp.asarray(step, jnp.int32)),
+            params=restored.params,
+            batch_stats=restored.batch_stats,
+            opt_state=restored.opt_state,
+            average=restored.get("average"),
+        )
+        return state, restored.data.get("pending", [])
+
+    def newest_whole(self) -> int | None:
+        """As `latest`, once the save under way is whole."""
+        with _saving(self.directory):
+            self._manager.wait_until_finished()
+        return self.latest
+
+    def close(self) -> None:
+        """Waits for saves under way.
+
+        Raises:
+          UserError: Where one of them failed.
+        """
+        with _saving(self.directory):
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+
+def _only_if(average: Any) -> dict[str, Any]:
+    """The item of the averaged parameters, where a run has them."""
+    return {} if average is None else {"average": average}
+
+
+def save_for_evaluation(
+    workdir: Path, variables: Mapping[str, Any], config: ml_collections.ConfigDict
+) -> None:
+    """Saves variables without a training, as step 0.
+
+    Args:
+      workdir: The folder.
+      variables: `{'params', 'batch_stats'}`.
+      config: Names the model they are for.
+    """
+    manager = _manager(workdir / "checkpoints", read_only=False)
+    items = {name: ocp.args.StandardSave(tree) for name, tree in variables.items()}
+    manager.save(
+        0,
+        args=ocp.args.Composite(**items, config=ocp.args.JsonSave(configs.to_dict(config))),
+    )
+    manager.wait_until_finished()
+    manager.close()
+
+
+def restore_for_evaluation(
+    directory: str | Path, step: int | None = None
+) -> tuple[dict[str, Any], ml_collections.ConfigDict]:
+    """Restores a trained model, without optimiser state, whatever devices it was trained on.
+
+    Args:
+      directory: The run's folder, or the `checkpoints` folder in it.
+      step: Which checkpoint; None: the best by mean validation AUC, or the newest where no
+        validation took place.
+
+    Returns:
+      `(variables, config)`: `{'params', 'batch_stats'}` replicated on this process's devices, for
+      `qad_jax.models.create(config.model.name)`; and the configuration of the run. Where
+      `config.ema_decay` is on, `params` are the averaged ones, those that were validated.
+
+    Raises:
+      UserError: Where there is no such checkpoint.
+    """
+    variables, config, _ = restore_step(directory, step)
+    return variables, config
+
+
+def restore_step(
+    directory: str | Path, step: int | None = None
+) -> tuple[dict[str, Any], ml_collections.ConfigDict, int]:
+    """As `restore_for_evaluation`, and also returns the step of the checkpoint."""
+    folder = Path(directory).expanduser().absolute()
+    if (folder / "checkpoints").is_dir():
+        folder = folder / "checkpoints"
+    if not folder.is_dir():
+        raise UserError(
+            f"{directory}: there are no checkpoints; train first, or name another folder"
+        )
+    steps = _steps(folder)
+    if not steps:
+        raise UserError(f"{folder}: holds no whole checkpoint; train first, or name another folder")
+    with explained(folder):
+        manager = _manager(folder, read_only=True)
+        best = manager.best_step()
+    if step is None:
+        step = steps[-1] if best is None else best
+    if step not in steps:
+        held = ", ".join(map(str, steps))
+        raise UserError(f"{folder}: there is no checkpoint of step {step}; there are {held}")
+    with explained(folder / str(step), jsons=["config"]):
+        saved = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
+    config = configs.from_dict(saved.config)
+    try:
+        like = placement.replicated_like(abstract_variables(config))
+    except (ValueError, TypeError, AttributeError) as error:  # an unknown model, a missing field
+        raise UserError(
+            f"{folder / str(step)}: the checkpoint's configuration is of another version: {error}; "
+            f"{OTHER_VERSION}"
+        ) from error
+    # The item of each part; the configuration of an old run has no `ema_decay`.
+    items = {name: name for name in like}
+    if config.get("ema_decay"):
+        items["params"] = "average"
+    trees = {items[name]: tree for name, tree in like.items()}
+    arrays = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
+    with explained(folder / str(step), trees):
+        restored = manager.restore(step, args=ocp.args.Composite(**arrays))
+    manager.close()
+    return {name: restored[item] for name, item in items.items()}, config, step
+
+
+def dataset_of(directory: str | Path, step: int) -> str | None:
+    """Full name of the dataset that a checkpoint was trained on; None where it does not say."""
+    folder = Path(directory).expanduser().absolute()
+    folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+    if not (folder / str(step) / "data").is_dir():
+        return None  # converted weights
+    with explained(folder / str(step), jsons=["data"]):
+        manager = _manager(folder, read_only=True)
+        saved = manager.restore(step, args=ocp.args.Composite(data=ocp.args.JsonRestore()))
+        manager.close()
+    name = saved.data.get("dataset")
+    return None if name is None else str(name)
+
+
+def abstract_variables(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Shapes and types of a configuration's variables, without computing any."""
+    model = models.create(config.model.name)
+    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+    variables = jax.eval_shape(
+        lambda images: model.init(jax.random.key(0), images, train=False), image
+    )
+    return {"params": variables["params"], "batch_stats": variables["batch_stats"]}

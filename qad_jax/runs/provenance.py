@@ -1,0 +1,76 @@
+"""What repeating a run needs besides its configuration: versions, devices, data, commit."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from data_builders.errors import UserError
+from data_builders.files import write_json
+from data_builders.paired import PairedDatasetBuilder
+from qad_jax.runs import versions
+
+FILE = "run.json"
+
+
+def record_start(workdir: Path, dataset: PairedDatasetBuilder, step: int) -> None:
+    """Adds a start, or a resumption, of a run to its `run.json`.
+
+    The file holds ``{"dataset", "digest", "starts": [...]}``: the digest of each split where the
+    dataset knows it (those that `data_builders.build` has built do), and for every start its time,
+    step, command line, versions, devices and commit: they may differ from start to start.
+
+    Args:
+      workdir: The run's folder.
+      dataset: A builder whose dataset is built.
+      step: Where the run starts.
+
+    Raises:
+      UserError: Where the file cannot be written.
+    """
+    if jax.process_index():
+        return
+    path = workdir / FILE
+    content = {
+        "dataset": dataset.info.full_name,
+        "digest": dict((dataset.info.metadata or {}).get("digest") or {}),
+        "starts": [*_starts(path), _start(step)],
+    }
+    try:
+        write_json(path, content)
+    except OSError as error:
+        raise UserError(f"--workdir: cannot write to {workdir}: {error.strerror}") from error
+
+
+def _starts(path: Path) -> list[Any]:
+    """The starts recorded so far; nothing depends on them, so a damaged file is replaced."""
+    try:
+        starts = json.loads(path.read_text())["starts"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return starts if isinstance(starts, list) else []
+
+
+def _start(step: int) -> dict[str, Any]:
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "step": step,
+        "command": shlex.join(sys.argv),
+        "commit": versions.commit(),
+        "platform": platform.platform(),
+        "versions": versions.packages(),
+        "devices": [f"{kind} x {count}" for kind, count in _devices().items()],
+        "processes": jax.process_count(),
+    }
+
+
+def _devices() -> dict[str, int]:
+    kinds = [device.device_kind for device in jax.devices()]
+    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}

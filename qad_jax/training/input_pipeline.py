@@ -1,0 +1,321 @@
+"""From a built dataset to batches: grain's order, records of TFDS, uint8 arrays on the host.
+
+The order of training batches, and which of them are mirrored, depends on the seed alone, not on
+how many threads read: what is at a place of the stream is decided before it is read.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import jax
+import numpy as np
+import numpy.typing as npt
+import tensorflow_datasets as tfds
+from google.protobuf.message import DecodeError
+from tensorflow_datasets.proto import tf_example_pb2
+
+from data_builders.errors import UserError, nearest
+from data_builders.paired import PairedDatasetBuilder
+from qad_jax.training.sampling import ordered
+from qad_jax.training.threaded_batches import Pictures, filled
+
+# Records read together where all are read and little of each is kept.
+_READ_AT_ONCE = 256
+
+
+class Batch(NamedTuple):
+    """Training input.
+
+    Attributes:
+      images: `(m, Q, H, W, 3)` uint8, RGB: m tuples, each the same crop at Q qualities.
+      labels: `(m,)` int32, 0 real, 1 fake.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+
+
+class Frames(NamedTuple):
+    """Evaluation input: consecutive records of a split, filled up to the batch size.
+
+    Attributes:
+      images: `(n, Q, H, W, 3)` uint8, RGB; zeros where padded.
+      labels: `(k,)` int32, k <= n: the records there really are.
+      method: k names of the manipulation methods.
+      video: k names of videos, unique within a method.
+      identity: k identities.
+      frame: `(k,)` int32 index of each frame in its video.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int32]
+    method: list[str]
+    video: list[str]
+    identity: list[str]
+    frame: npt.NDArray[np.int32]
+
+
+def check_qualities(dataset: PairedDatasetBuilder, qualities: Sequence[str]) -> None:
+    """Raises a `UserError` unless the dataset's records hold, or will hold, all the qualities."""
+    for quality in qualities:
+        if quality not in dataset.qualities:
+            raise UserError(
+                f"config.qualities: {dataset.info.full_name} has no quality {quality!r}: "
+                f"{nearest(quality, dataset.qualities)}"
+            )
+
+
+class TupleSource:
+    """Records of one split by index, decoded at the wanted qualities and resized, once."""
+
+    def __init__(
+        self,
+        dataset: PairedDatasetBuilder,
+        split: str,
+        qualities: Sequence[str],
+        image_size: int,
+        *,
+        in_memory: bool = False,
+    ) -> None:
+        """Opens a split.
+
+        Args:
+          dataset: A builder whose dataset is built.
+          split: 'train', 'validation' or 'test'.
+          qualities: Which qualities to decode; others in the record cost nothing.
+          image_size: Side of the square that each crop is resized to, in pixels.
+          in_memory: Keep what has been decoded: `Q * image_size^2 * 3` bytes a record.
+
+        Raises:
+          UserError: Where the dataset has no such split or quality.
+        """
+        check_qualities(dataset, qualities)
+        if split not in dataset.info.splits:
+            raise UserError(
+                f"{dataset.info.full_name} has no {split} split, only "
+                f"{', '.join(dataset.info.splits)}"
+            )
+        # TFDS's own parsing takes a tenth of the time of decoding, and other threads wait for it.
+        self._records = dataset.as_data_source(
+            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+        self._name = f"{dataset.data_dir} {split}"
+        self.qualities = tuple(qualities)
+        self._size = image_size
+        self._kept: dict[int, tuple[dict[str, Any], Pictures]] | None = {} if in_memory else None
+        cv2.setNumThreads(1)  # the readers are the threads
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a record's pictures: `(Q, H, W, 3)`."""
+        return (len(self.qualities), self._size, self._size, 3)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """What `fill` returns, and the pictures as `image`."""
+        row = np.empty(self.shape, np.uint8)
+        return {**self.fill(index, row), "image": row}
+
+    def fill(self, index: int, row: Pictures, *, mirrored: bool = False) -> dict[str, Any]:
+        """Decodes a record into `row`, of `shape`, all qualities mirrored or none.
+
+        Returns:
+          Its `label`, `method`, `video`, `identity` and `frame`.
+
+        Raises:
+          UserError: Where the record is damaged.
+        """
+        if self._kept is None:
+            known = self._read(index, row)
+        else:
+            if index not in self._kept:  # two threads may both decode it: the same bits
+                pictures = np.empty(self.shape, np.uint8)
+                self._kept[index] = self._read(index, pictures), pictures
+            known, row[...] = self._kept[index]
+        if mirrored:  # in one call, as each waits for Python's lock behind it
+            pictures = row.reshape(-1, *row.shape[2:], copy=False)  # a copy would be mirrored alone
+            cv2.flip(pictures, 1, pictures)
+        return known
+
+    def _read(self, index: int, row: Pictures) -> dict[str, Any]:
+        try:
+            stored = _features(self._records[index])
+        except (RuntimeError, DecodeError) as error:
+            raise UserError(f"{self._name}: record {index} is damaged; build it again") from error
+
+        def decode(quality: str) -> Pictures:
+            data = stored[f"image/{quality}"].bytes_list.value[0]
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+            if image is None:
+                raise UserError(
+                    f"{self._name}: picture of record {index} is damaged; build it again"
+                )
+            return image
+
+        for image, picture in zip(self._pictures(index, decode), row, strict=True):
+            self._resize(image, picture)
+        return {
+            **{name: _integer(stored[name]) for name in ("label", "frame")},
+            **{name: _text(stored[name]) for name in ("method", "video", "identity")},
+        }
+
+    def _pictures(self, index: int, decode: Callable[[str], Pictures]) -> Iterable[Pictures]:
+        """The record's pictures in order, of any size."""
+        del index
+        return map(decode, self.qualities)
+
+    def labels_and_identities(self) -> tuple[npt.NDArray[np.int32], list[str]]:
+        """Label and identity of every record; no picture is decoded."""
+        labels, identities = [], []
+        for first in range(0, len(self), _READ_AT_ONCE):
+            indices = range(first, min(first + _READ_AT_ONCE, len(self)))
+            for stored in map(_features, self._records.__getitems__(indices)):
+                labels.append(_integer(stored["label"]))
+                identities.append(_text(stored["identity"]))
+        return np.array(labels, np.int32), identities
+
+    def _resize(self, image: Pictures, picture: Pictures) -> None:
+        if image.shape == picture.shape:
+            picture[...] = image
+            return
+        shrinks = min(image.shape[:2]) > self._size
+        cv2.resize(
+            image,
+            (self._size, self._size),
+            dst=picture,
+            interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
+        )
+
+
+def _features(record: bytes) -> Any:
+    """Name to value; those of nested features are joined by a slash."""
+    return tf_example_pb2.Example.FromString(record).features.feature
+
+
+def _integer(feature: Any) -> int:
+    return int(feature.int64_list.value[0])
+
+
+def _text(feature: Any) -> str:
+    return str(feature.bytes_list.value[0], "utf-8")
+
+
+def _items(
+    stream: Sequence[int], batch_size: int, rows: slice, seed: int, start: int
+) -> Iterator[list[tuple[int, bool]]]:
+    """Of some rows of each batch, beginning at a batch: the record and whether it is mirrored."""
+    batches = batches_in(len(stream), batch_size)
+    for number in itertools.count(start):
+        epoch, batch = divmod(number, batches)
+        first = epoch * len(stream) + batch * batch_size
+        records = [stream[first + row] for row in range(rows.start, rows.stop)]
+        mirrored = np.random.default_rng((seed, number)).integers(2, size=batch_size)[rows] == 1
+        yield list(zip(records, mirrored.tolist(), strict=True))
+
+
+def batches_in(tuples: int, batch_size: int) -> int:
+    """Counts the full batches of an epoch.
+
+    Raises:
+      UserError: Where the split is smaller than a batch.
+    """
+    if tuples < batch_size:
+        raise UserError(
+            f"config.batch_size: {batch_size} tuples are more than the {tuples} of the train split"
+        )
+    return tuples // batch_size
+
+
+class TrainBatches(Iterator[Batch]):
+    """Endless shuffled training batches; each epoch drops its own incomplete last batch."""
+
+    def __init__(
+        self,
+        source: TupleSource,
+        batch_size: int,
+        *,
+        seed: int,
+        sampling: str = "natural",
+        start: int = 0,
+        rows: slice | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Starts reading.
+
+        Args:
+          source: The training split.
+          batch_size: Tuples in a batch.
+          rows: Which of them to read, by default all: see `qad_jax.training.parallel.rows`.
+          seed: Of the order and the mirroring.
+          sampling: Which tuples, see `qad_jax.training.sampling.ordered`.
+          start: Number of batches that are past: the stream begins behind them.
+          threads: Number of readers, by default as many as there are cores. Changes nothing but
+            the speed.
+
+        Raises:
+          UserError: Where the split is smaller than a batch, or does not suit the sampling.
+        """
+        batches_in(len(source), batch_size)  # raises here, not where the first batch is taken
+        rows = rows or slice(0, batch_size)
+        stream = ordered(source, sampling, seed)
+
+        def fill(item: tuple[int, bool], row: Pictures) -> int:
+            index, mirrored = item
+            label: int = source.fill(index, row, mirrored=mirrored)["label"]
+            return label
+
+        self._batches: Iterator[Any] = filled(
+            fill,
+            _items(stream, batch_size, rows, seed, start),
+            rows.stop - rows.start,
+            source.shape,
+            threads,
+        )
+
+    def __next__(self) -> Batch:
+        images, labels = next(self._batches)
+        known: Any = np.array(labels, np.int32)
+        return Batch(images, known)
+
+
+def frames(
+    source: TupleSource,
+    batch_size: int,
+    *,
+    rows: slice | None = None,
+    threads: int | None = None,
+) -> Iterator[Frames]:
+    """All records of a split in their order, each once, in batches of equal shape.
+
+    Args:
+      source: The split.
+      batch_size: Records in a batch; the last batch is filled up with zeros.
+      rows: Which records of each batch to read, by default all. The number of batches is that of
+        the whole split, so the last one may hold nothing but zeros.
+      threads: Number of readers, by default as many as there are cores.
+
+    Yields:
+      Batches; `len(batch.labels)` says how many of its images are records.
+    """
+    rows = rows or slice(0, batch_size)
+    own = rows.stop - rows.start
+    count = len(source)
+    batches = (
+        range(min(first + rows.start, count), min(first + rows.stop, count))
+        for first in range(0, count, batch_size)
+    )
+    for images, records in filled(source.fill, batches, own, source.shape, threads):
+        yield Frames(
+            images=images,
+            labels=np.array([record["label"] for record in records], np.int32),
+            method=[record["method"] for record in records],
+            video=[record["video"] for record in records],
+            identity=[record["identity"] for record in records],
+            frame=np.array([record["frame"] for record in records], np.int32),
+        )

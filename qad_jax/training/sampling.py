@@ -1,0 +1,107 @@
+"""Which tuples training sees, in which order: as they come, balanced, or in real/fake pairs.
+
+Every order is random access: what stands at a place of the stream depends on the seed and that
+place alone, so a run goes on anywhere without a look at what came before.
+"""
+
+from __future__ import annotations
+
+import collections
+import sys
+from typing import Protocol
+
+import grain
+import numpy as np
+import numpy.typing as npt
+
+from data_builders.errors import UserError
+from data_builders.records import LABELS
+
+# Index into LABELS.
+_REAL, _FAKE = range(len(LABELS))
+
+
+class Records(Protocol):
+    """A split, as far as its order needs it."""
+
+    def __len__(self) -> int: ...
+
+    def labels_and_identities(self) -> tuple[npt.NDArray[np.int32], list[str]]:
+        """Of every record, in order."""
+        ...
+
+
+def ordered(source: Records, sampling: str, seed: int) -> grain.MapDataset:
+    """The records of a split in the order of training.
+
+    * ``natural``: every record once an epoch, each epoch shuffled anew.
+    * ``balanced``: real and fake in turn, each class shuffled anew whenever it is used up; the
+      smaller class comes round more often.
+    * ``pairs``: a fake, then a real record of its identity, drawn anew each time; every fake once
+      before any comes again. Identities that are not there both real and fake are left out, and a
+      line on stderr counts them.
+
+    Args:
+      source: The split.
+      sampling: One of `configuration.SAMPLINGS`.
+      seed: Of the order.
+
+    Returns:
+      Indices of records by place. Of ``balanced`` and ``pairs`` there is no end, and a stretch of
+      even length from an even place has as many real as fake.
+
+    Raises:
+      UserError: Where the split has no real or no fake record, or for ``pairs`` no identity with
+        both.
+    """
+    if sampling == "natural":
+        return grain.MapDataset.range(len(source)).seed(seed).shuffle()
+    labels, identities = source.labels_and_identities()
+    classes = [np.flatnonzero(labels == label).tolist() for label in (_REAL, _FAKE)]
+    for name, indices in zip(LABELS, classes, strict=True):
+        if not indices:
+            raise UserError(
+                f"config.sampling: {sampling!r}, but the train split has no {name} tuple; set it "
+                "to 'natural'"
+            )
+    reals, fakes = _endless(classes[_REAL], seed), _endless(classes[_FAKE], seed + 1)
+    if sampling == "pairs":
+        partners = _partners(classes[_REAL], classes[_FAKE], identities)
+        fakes = _endless([fake for fake in classes[_FAKE] if fake in partners], seed + 1)
+        reals = fakes.random_map(_Partner(partners))
+    return grain.MapDataset.mix([fakes, reals])
+
+
+def _endless(indices: list[int], seed: int) -> grain.MapDataset:
+    return grain.MapDataset.source(indices).seed(seed).shuffle().repeat()
+
+
+class _Partner(grain.transforms.RandomMap):
+    """From a fake to a real record of the same identity."""
+
+    def __init__(self, partners: dict[int, list[int]]) -> None:
+        self._partners = partners
+
+    def random_map(self, element: int, rng: np.random.Generator) -> int:
+        choices = self._partners[element]
+        return choices[rng.integers(len(choices))]
+
+
+def _partners(reals: list[int], fakes: list[int], identities: list[str]) -> dict[int, list[int]]:
+    """For each fake whose identity is there as a real one, those real records."""
+    of_identity: dict[str, list[int]] = collections.defaultdict(list)
+    for real in reals:
+        of_identity[identities[real]].append(real)
+    both = of_identity.keys() & {identities[fake] for fake in fakes}
+    if not both:
+        raise UserError(
+            "config.sampling: 'pairs', but no identity of the train split is there both real and "
+            "fake; set it to 'balanced'"
+        )
+    if alone := set(identities) - both:
+        print(
+            f"note: config.sampling 'pairs' leaves out {len(alone)} of {len(set(identities))} "
+            "identities, which are not there both real and fake",
+            file=sys.stderr,
+        )
+    return {fake: of_identity[identities[fake]] for fake in fakes if identities[fake] in both}

@@ -1,0 +1,233 @@
+"""What one device does in a step, as pure functions: forward, losses, update, prediction."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from qad_jax.losses import collaborative_hsic
+from qad_jax.models.layers import HEAD, LAYERS
+from qad_jax.runs.state import TrainState
+from qad_jax.training.input_pipeline import Batch
+
+#: Names under which an optimiser's state may note what it did, see `optax.tree.get`.
+GRADIENT_NORM, PERTURBATION_NORM = "gradient_norm", "perturbation_norm"
+
+# ImageNet's, which every pretrained backbone expects.
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+class Objective(NamedTuple):
+    """What is learned.
+
+    Attributes:
+      model: Module whose `apply` returns `qad_jax.models.ModelOutput`.
+      layer_weights: Weight of each of the six features in the HSIC term; all zeros leave the term
+        out.
+      sigma: Width of the kernel, see `qad_jax.losses.hsic`.
+      estimator: See `qad_jax.losses.hsic`.
+      axis_name: Mapped axis of the replicas, None on a single device.
+      head_only: The backbone is a constant: its running statistics are used and left alone, and
+        no gradient reaches it.
+      ema_decay: Of the moving average of the parameters, where the state has one.
+    """
+
+    model: nn.Module
+    layer_weights: tuple[float, ...]
+    sigma: float = 6.0
+    estimator: str = "debiased_cka"
+    axis_name: str | None = None
+    head_only: bool = False
+    ema_decay: float = 0.0
+
+
+def normalise(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+    """uint8 pictures as the backbones expect them, on the device: `(x / 255 - mean) / std`."""
+    mean, std = (255 * jnp.asarray(constant, jnp.float32) for constant in (_MEAN, _STD))
+    return ((images.astype(jnp.float32) - mean) / std).astype(dtype)
+
+
+def losses(
+    objective: Objective,
+    params: Any,
+    batch_stats: Any,
+    batch: Batch,
+    key: jax.Array,
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any, dict[str, jax.Array]]]:
+    """Cross-entropy of this device's tuples and HSIC of the global batch.
+
+    Args:
+      objective: What is learned.
+      params: Parameters of the model.
+      batch_stats: Running statistics of the model.
+      batch: This device's tuples.
+      key: Randomness of dropout and stochastic depth.
+
+    Returns:
+      `((cross_entropy, hsic), (logits, batch_stats, layers))`: two float32 scalars, the mean over
+      tuples and qualities and the weighted mean over pairs of qualities; logits `(m, Q, classes)`;
+      the updated running statistics; and HSIC of each layer that has a weight, without it.
+    """
+    tuples, qualities = batch.images.shape[:2]
+    images = normalise(batch.images.reshape(-1, *batch.images.shape[2:]))
+    if objective.head_only:
+        params = {
+            name: tree if name == HEAD else jax.lax.stop_gradient(tree)
+            for name, tree in params.items()
+        }
+    output, changed = objective.model.apply(
+        {"params": params, "batch_stats": batch_stats},
+        images,
+        train=not objective.head_only,
+        mutable=["batch_stats"],
+        rngs={"dropout": key},
+    )
+    logits = output.logits.reshape(tuples, qualities, -1)
+    labels = jnp.broadcast_to(batch.labels[:, None], (tuples, qualities))
+    cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    layers, hsic = {}, jnp.zeros((), jnp.float32)
+    weighted = zip(LAYERS, output.features, objective.layer_weights, strict=True)
+    for name, feature, weight in weighted:
+        if weight:
+            layers[name] = collaborative_hsic(
+                [feature.reshape(tuples, qualities, *feature.shape[1:])],
+                [1.0],
+                sigma=objective.sigma,
+                estimator=objective.estimator,
+                axis_name=objective.axis_name,
+            )
+            hsic += weight * layers[name]
+    return (cross_entropy, hsic), (logits, changed["batch_stats"], layers)
+
+
+def _over_microbatches(
+    objective: Objective, params: Any, batch_stats: Any, batch: Batch, key: jax.Array, count: int
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any, dict[str, jax.Array]]]:
+    """`losses` of a batch, one part of it after the other: what they return, averaged.
+
+    The backward pass goes through the parts again, so that only one at a time is in memory; its
+    price is one forward pass more.
+    """
+    parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def of_part(params: Any, part: Batch, key: jax.Array) -> Any:
+        return losses(objective, params, batch_stats, part, key)
+
+    _, (values, (logits, stats, layers)) = jax.lax.scan(
+        lambda _, part: (None, of_part(params, *part)),
+        None,
+        (parts, jax.random.split(key, count)),
+    )
+    means = jax.tree.map(lambda x: jnp.mean(x, axis=0), (values, stats, layers))
+    values, stats, layers = means
+    return values, (logits.reshape(-1, *logits.shape[2:]), stats, layers)
+
+
+def make_train_step(
+    objective: Objective,
+    tx: optax.GradientTransformationExtraArgs,
+    seed: int,
+    accumulate: int = 1,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """Builds the training step of one device.
+
+    Args:
+      objective: What is learned.
+      tx: An optimiser that takes the pullback of (cross-entropy, HSIC), such as
+        `qad_jax.transforms.qad`.
+      seed: Seed of dropout and stochastic depth.
+      accumulate: Into how many parts each device's batch is cut, to have one in memory at a time.
+        Cross-entropy and its gradient are those of the whole batch wherever batch norm does not
+        use the batch's statistics. Where it does, they are those of the part, and the running
+        statistics move by the mean over the parts. HSIC is the mean of that of each part, over
+        all devices.
+
+    Returns:
+      A pure function `(state, batch) -> (state, metrics)`. The running statistics are those of
+      the pass at the clean weights: those are the weights inference uses. Metrics are float32
+      scalars, means over the global batch: losses, HSIC of each layer, accuracy, and the norms
+      that the optimiser's state notes, of the gradient it followed and of the perturbation.
+    """
+    axis = objective.axis_name
+
+    def across(tree: Any) -> Any:
+        return tree if axis is None else jax.lax.pmean(tree, axis)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        if axis is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+
+        def at(params: Any) -> Any:
+            # The same key at the clean and at the perturbed weights: one function is ascended.
+            given = objective, params, state.batch_stats, batch, key
+            return losses(*given) if accumulate == 1 else _over_microbatches(*given, accumulate)
+
+        values, pullback, (logits, batch_stats, layers) = jax.vjp(at, state.params, has_aux=True)
+        updates, opt_state = tx.update(
+            pullback,
+            state.opt_state,
+            state.params,
+            grad_fn=lambda params: jax.vjp(at, params, has_aux=True)[1],
+        )
+        hits = jnp.argmax(logits, axis=-1) == batch.labels[:, None]
+        metrics = {
+            "cross_entropy": values[0],
+            "hsic": values[1],
+            "accuracy": jnp.mean(hits, dtype=jnp.float32),
+            **{f"hsic/{name}": value for name, value in layers.items()},
+        }
+        for name in (GRADIENT_NORM, PERTURBATION_NORM):
+            if (noted := optax.tree.get(opt_state, name)) is not None:
+                metrics[name] = noted
+        params = optax.apply_updates(state.params, updates)
+        new_state = TrainState(
+            step=state.step + 1,
+            params=params,
+            batch_stats=across(batch_stats),
+            opt_state=opt_state,
+            average=_averaged(state, params, objective.ema_decay),
+        )
+        return new_state, across(metrics)
+
+    return train_step
+
+
+def _averaged(state: TrainState, params: Any, decay: float) -> Any:
+    """The moving average with the parameters after step `state.step` in it.
+
+    It forgets faster at first, as TensorFlow's with `num_updates`: in a short run, too, the weights
+    that training began with must not linger.
+    """
+    if state.average is None:
+        return None
+    step = state.step.astype(jnp.float32)
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    return optax.incremental_update(params, state.average, 1 - kept)
+
+
+def make_predict_step(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
+    """Builds the prediction of one device.
+
+    Args:
+      model: Module whose `apply` returns `qad_jax.models.ModelOutput`.
+
+    Returns:
+      A function of the variables and of `(n, Q, H, W, 3)` uint8 pictures: `(n, Q)` float32, the
+      probability that each is fake.
+    """
+
+    def predict_step(variables: Any, images: jax.Array) -> jax.Array:
+        flat = normalise(images.reshape(-1, *images.shape[2:]))
+        output: Any = model.apply(variables, flat, train=False)
+        return jax.nn.softmax(output.logits, axis=-1)[:, 1].reshape(images.shape[:2])
+
+    return predict_step

@@ -1,0 +1,273 @@
+"""Names and layouts: torch state dicts to the trees of our models, and back.
+
+One table serves both ways: for each leaf of a model the name that torch has for it. Nothing else is
+in a state dict but the batch counters, which torch itself does not use here.
+
+A convolution's kernel is OIHW in torch and HWIO here, a linear layer's OI and IO; a depthwise
+kernel (C, 1, k, k) is (k, k, 1, C) by the same rule. Batch norm's scale is torch's ``weight``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+from flax import traverse_util
+
+from qad_jax.models import create
+from qad_jax.models.efficientnet import EfficientNet, Stage
+from qad_jax.models.layers import HEAD, classifier
+
+Array = npt.NDArray[Any]
+Path = tuple[str, ...]
+
+TORCHVISION, EFFICIENTNET_PYTORCH, TIMM = "torchvision", "efficientnet_pytorch", "timm"
+COUNTER = "num_batches_tracked"
+
+_LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+_TO_FLAX = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
+_TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+
+# Modules of timm's EfficientNet by our names: outside the blocks, in a block, in one that does not
+# widen its input.
+_TIMM_TOP = {"bn0": "bn1", "bn1": "bn2", HEAD: "classifier"}
+_TIMM_BLOCK = {
+    "expand_conv": "conv_pw",
+    "bn0": "bn1",
+    "depthwise_conv": "conv_dw",
+    "bn1": "bn2",
+    "se_reduce": "se.conv_reduce",
+    "se_expand": "se.conv_expand",
+    "project_conv": "conv_pwl",
+    "bn2": "bn3",
+}
+_TIMM_NARROW_BLOCK = _TIMM_BLOCK | {"bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}
+
+# By what a name begins with; a name that several could have counts for none.
+_SIGNS = {
+    EFFICIENTNET_PYTORCH: re.compile(r"_(conv_stem|bn\d|blocks|conv_head|fc)\."),
+    TIMM: re.compile(r"(conv_stem|blocks|conv_head|classifier)\."),
+    TORCHVISION: re.compile(r"(conv1|layer\d|fc)\."),
+}
+# What training code puts around a model's names or its state dict.
+_PREFIXES = ("module.", "model.", "net.", "backbone.", "encoder.", "_orig_mod.", "state_dict.")
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "module")
+
+
+class MismatchError(Exception):
+    """A state dict is not that of the model; the message names every key that is not right."""
+
+
+class Leaf(NamedTuple):
+    """Where a tensor of a state dict belongs.
+
+    Attributes:
+      path: Collection, modules and name in the variables of the model.
+      shape: In torch's layout.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+
+
+class Converted(NamedTuple):
+    """A state dict as variables.
+
+    Attributes:
+      variables: ``{'params', 'batch_stats'}``, float32.
+      dropped: Number of classes of a head that was left out, None where it was taken over.
+    """
+
+    variables: dict[str, Any]
+    dropped: int | None
+
+
+def layout_of(model: nn.Module) -> str:
+    """Whose names a model has when it is exported."""
+    if not isinstance(model, EfficientNet):
+        return TORCHVISION
+    return EFFICIENTNET_PYTORCH if model.padding == "nominal" else TIMM
+
+
+def layout_of_names(names: Iterable[str]) -> str | None:
+    """Whose names these are for the most part, None where they are nobody's."""
+    votes = Counter(layout for name in names for layout, sign in _SIGNS.items() if sign.match(name))
+    return votes.most_common(1)[0][0] if votes else None
+
+
+def table(name: str, num_classes: int) -> dict[str, Leaf]:
+    """Every tensor of a model by its torch name, in the order of our tree.
+
+    Args:
+      name: A model, see `qad_jax.models.create`.
+      num_classes: Width of its head.
+    """
+    model = create(name, num_classes)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)  # no shape depends on its size
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
+    layout = layout_of(model)
+    entries = {}
+    for path, leaf in traverse_util.flatten_dict(variables).items():
+        *modules, last = path[1:]
+        if isinstance(model, EfficientNet) and layout == TIMM:
+            named = _timm(modules, model.stages)
+        else:
+            underscore = "_" if layout == EFFICIENTNET_PYTORCH else ""
+            # A number joins the name before it.
+            named = [underscore + re.sub(r"_(\d+)$", r".\1", module) for module in modules]
+        shape = tuple(leaf.shape[axis] for axis in _TO_TORCH[leaf.ndim])
+        entries[".".join([*named, _LEAVES.get(last, last)])] = Leaf(path, shape)
+    return entries
+
+
+def _timm(modules: list[str], stages: tuple[Stage, ...]) -> list[str]:
+    """Names the modules around a leaf as timm does, which counts blocks within their stage."""
+    if len(modules) == 1:
+        return [_TIMM_TOP.get(modules[0], modules[0])]
+    blocks = [(i, j, s.expand > 1) for i, s in enumerate(stages) for j in range(s.blocks)]
+    stage, block, widens = blocks[int(modules[0].removeprefix("blocks_"))]
+    inside = _TIMM_BLOCK if widens else _TIMM_NARROW_BLOCK
+    return ["blocks", str(stage), str(block), inside[modules[1]]]
+
+
+def unwrap(content: Any) -> dict[str, Any] | None:
+    """Takes a state dict out of what training code puts around it.
+
+    Args:
+      content: A state dict, or a checkpoint that holds one beside other things, with or without
+        prefixes such as ``module.``.
+
+    Returns:
+      The state dict without prefixes and batch counters; None where there is none. What is in it
+      but no tensor stays in it.
+    """
+    while isinstance(content, Mapping):
+        inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
+        if not inner:
+            break
+        content = inner[0]
+    if not isinstance(content, Mapping) or not any(
+        isinstance(value, np.ndarray) for value in content.values()
+    ):
+        return None
+    state = {str(name): value for name, value in content.items()}
+    while prefix := next((p for p in _PREFIXES if _most_begin_with(p, state)), None):
+        stripped = {name.removeprefix(prefix): value for name, value in state.items()}
+        if len(stripped) < len(state):  # some are there twice: all are shown as they are
+            break
+        state = stripped
+    return {name: value for name, value in state.items() if name.split(".")[-1] != COUNTER}
+
+
+def _most_begin_with(prefix: str, names: Iterable[str]) -> bool:
+    begin = [name.startswith(prefix) for name in names]
+    return 2 * sum(begin) > len(begin)
+
+
+def to_flax(state: Mapping[str, Any], name: str, num_classes: int, seed: int = 0) -> Converted:
+    """Converts a state dict to the variables of a model.
+
+    Args:
+      state: From `unwrap`.
+      name: The model.
+      num_classes: Width of its head. A head of another width is left out.
+      seed: Of the head that takes its place.
+
+    Returns:
+      The variables, and whether the head is a new one.
+
+    Raises:
+      MismatchError: Naming every key that is missing, too many, or of another shape or type.
+    """
+    expected = table(name, num_classes)
+    head = {key: leaf for key, leaf in expected.items() if leaf.path[1] == HEAD}
+    dropped = _other_classes(state, head)
+    if dropped is not None:
+        state = {key: value for key, value in state.items() if key not in head}
+        expected = {key: leaf for key, leaf in expected.items() if key not in head}
+
+    problems = []
+    if missing := expected.keys() - state.keys():
+        problems.append(f"missing: {_listed(missing)}")
+    if unknown := state.keys() - expected.keys():
+        problems.append(f"not of this model: {_listed(unknown)}")
+    flat: dict[Path, jax.Array] = {}
+    wrong = []
+    for key, leaf in expected.items():
+        if key not in state:
+            continue
+        value = state[key]
+        if not _is_float(value):
+            kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+            wrong.append(f"{key} is {kind}, must be floating point")
+        elif value.shape != leaf.shape:
+            wrong.append(f"{key} is {value.shape}, must be {leaf.shape}")
+        else:
+            axes = _TO_FLAX[value.ndim]
+            array = np.ascontiguousarray(value.transpose(axes), dtype=np.float32)
+            flat[leaf.path] = jnp.asarray(array)
+    if wrong:
+        problems.append(f"of another shape or type: {'; '.join(wrong)}")
+    if problems:
+        raise MismatchError("; ".join(problems))
+
+    variables = traverse_util.unflatten_dict(flat)
+    if dropped is not None:
+        fan_in = next(leaf.shape[1] for leaf in head.values() if len(leaf.shape) == 2)
+        new = classifier(num_classes, fan_in).init(jax.random.key(seed), jnp.zeros((1, fan_in)))
+        variables["params"][HEAD] = new["params"]
+    return Converted(variables, dropped)
+
+
+def to_torch(variables: Mapping[str, Any], name: str) -> dict[str, Array]:
+    """Converts variables to a state dict; the batch counters are zero.
+
+    Args:
+      variables: ``{'params', 'batch_stats'}`` of the model.
+      name: The model.
+
+    Returns:
+      Arrays in torch's names and layouts: torchvision's, efficientnet_pytorch's or timm's.
+    """
+    flat = traverse_util.flatten_dict(variables)
+    num_classes = flat["params", HEAD, "bias"].shape[0]
+    state: dict[str, Array] = {}
+    for key, leaf in table(name, num_classes).items():
+        value = np.asarray(flat[leaf.path], np.float32)
+        state[key] = np.ascontiguousarray(value.transpose(_TO_TORCH[value.ndim]))
+        if leaf.path[-1] == "var":
+            state[key.removesuffix("running_var") + COUNTER] = np.zeros((), np.int64)
+    return state
+
+
+def _other_classes(state: Mapping[str, Any], head: Mapping[str, Leaf]) -> int | None:
+    """Classes of the state dict's head, None where they are as many as ours or it has no head."""
+    classes = set()
+    for key, leaf in head.items():
+        value = state.get(key)
+        if not isinstance(value, np.ndarray) or value.ndim != len(leaf.shape):
+            return None
+        if value.shape[1:] != leaf.shape[1:]:
+            return None
+        classes.add(value.shape[0])
+    ours = next(iter(head.values())).shape[0]
+    return classes.pop() if len(classes) == 1 and classes != {ours} else None
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and (
+        np.issubdtype(value.dtype, np.floating) or value.dtype == ml_dtypes.bfloat16
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names on one line, whatever is in them."""
+    return ", ".join(ascii(name)[1:-1] for name in sorted(names))

@@ -1,0 +1,146 @@
+"""Scores of other tools are evaluated as ours are; ours are read by other tools."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from data_builders import command_line
+from qad_jax.evaluation import calibration, external_scores, protocol, scores
+from tests.conftest import ROOT
+from tests.test_protocol import make_scores
+
+
+def theirs(path, made, quality="c40"):
+    """A file in the manner of another tool: its own column names, one quality, no identities."""
+    column = made.qualities.index(quality)
+    lines = [
+        f"{path}/{i:05}.png,{m},{v},{f},{('real', 'fake')[label]},{s}\n"
+        for i, (m, v, f, label, s) in enumerate(
+            zip(made.method, made.video, made.frame, made.label, made.score[:, column], strict=True)
+        )
+    ]
+    path.write_text("image,manipulation,clip,frame_index,target,y_score\n" + "".join(lines))
+    return path
+
+
+def test_a_file_of_another_tool_gives_the_table_the_numbers_and_the_report(tmp_path, capsys):
+    made = make_scores(8)
+    file, out = theirs(tmp_path / "theirs.csv", made), tmp_path / "out"
+    assert external_scores.main([str(file), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    report = protocol.read(out)
+    same = made.of(("c40",))._replace(qualities=("all",), identity=made.video)
+    expected = protocol.summarise(same)
+    assert report.summary.qualities["all"].frame == expected.qualities["all"].frame
+    assert report.summary.identities == 8
+    assert printed.startswith("theirs test\n")
+    assert protocol.table(report) in printed
+    page = (out / "report.html").read_text()
+    assert protocol.headline(report) in page
+    assert "None" not in page
+    assert "theirs.csv, sha256" in page
+    assert (out / "metrics.csv").is_file()
+    assert (out / "figures" / "roc_frame.png").is_file()
+    again = scores.read(out / "scores.csv")
+    np.testing.assert_allclose(again.score[:, 0], made.score[:, 1], rtol=1e-6)
+
+
+def test_a_whole_report_is_written_without_jax_flax_and_tfds(tmp_path):
+    file, out = theirs(tmp_path / "theirs.csv", make_scores(8)), tmp_path / "out"
+    code = (
+        "import sys\n"
+        "from qad_jax.evaluation import compare, external_scores, matrix\n"
+        "file, out = sys.argv[1:]\n"
+        "assert external_scores.main([file, '--out', out, '--validation', file]) == 0\n"
+        "assert compare.main([file, file, '--out', out + '/comparison']) == 0\n"
+        "assert matrix.main([out, '--out', out + '/matrix']) == 0\n"
+        "heavy = {'jax', 'flax', 'tensorflow_datasets', 'tensorflow'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {sorted(heavy)}' if heavy else 0)\n"
+    )
+    command = [sys.executable, "-c", code, str(file), str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in (
+        "report.html",
+        "metrics.json",
+        "metrics.csv",
+        "scores.csv",
+        "figures/roc_frame.png",
+    ):
+        assert (out / name).is_file()
+    assert (out / "comparison" / "comparison.json").is_file()
+    assert (out / "matrix" / "matrix.png").is_file()
+
+
+def test_thresholds_come_from_the_validation_scores(tmp_path, capsys):
+    test, validation = tmp_path / "test.csv", tmp_path / "validation.csv"
+    made = make_scores(8)
+    held = made._replace(score=np.sqrt(made.score))
+    test.write_text(scores.to_csv(made))
+    validation.write_text(scores.to_csv(held))
+    out = tmp_path / "out"
+    arguments = ["--validation", str(validation), "--dataset", "mine", "--split", "held out"]
+    assert external_scores.main([str(test), "--out", str(out), *arguments]) == 0
+    assert capsys.readouterr().out.startswith("mine held out\n")
+    stored = json.loads((out / "metrics.json").read_text())
+    chosen = calibration.fit(held, dataset="mine", step=0).qualities
+    for quality, entry in stored["qualities"].items():
+        assert entry["frame"]["threshold"] == pytest.approx(chosen[quality].threshold)
+        assert entry["video"]["threshold"] == pytest.approx(chosen[quality].video_threshold)
+        temperature = entry["calibration"]["temperature"]
+        assert temperature == pytest.approx(chosen[quality].temperature, rel=1e-4)
+    assert "validation.csv" in stored["threshold_rule"]
+
+
+def test_ours_is_read_by_a_plain_reader_and_comes_back_as_it_was(tmp_path):
+    made = make_scores()
+    awkward = ['a "b", c', "d\ne", "ü;\t", *made.video[3:]]
+    made = made._replace(video=awkward, identity=awkward)
+    made.score[0, 0], made.score[1, 1] = 1 / 3, np.nan
+    path = tmp_path / "scores.csv"
+    path.write_bytes(scores.to_csv(made).encode())
+    with path.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    expected = [
+        (made.method[i], made.video[i], made.identity[i], int(made.frame[i]), q, int(made.label[i]))
+        for i in range(27)
+        for q in ("raw", "c40")
+    ]
+    assert [
+        (r["method"], r["video"], r["identity"], int(r["frame"]), r["quality"], int(r["label"]))
+        for r in rows
+    ] == expected
+    np.testing.assert_array_equal([float(r["score"]) for r in rows], made.score.ravel())
+    again = scores.read(path)
+    np.testing.assert_array_equal(again.score, made.score)
+    for field in ("method", "video", "identity", "qualities"):
+        assert getattr(again, field) == getattr(made, field)
+    assert scores.to_csv(again) == scores.to_csv(made)
+
+
+def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys):
+    good, bad, out = tmp_path / "good.csv", tmp_path / "bad.csv", tmp_path / "out"
+    good.write_text(scores.to_csv(make_scores()))
+    bad.write_text("method,video,frame,label,score\na,b,0,1,0.5\na,b,1,2,0.5\n")
+    one = theirs(tmp_path / "one.csv", make_scores())
+    own = tmp_path / "scores.csv"
+    own.write_text(good.read_text())
+    for arguments, message in [
+        ([bad, "--out", out], "bad.csv: row 3: label is '2'"),
+        ([good, "--out", out, "--validation", bad], "bad.csv: row 3"),
+        ([good, "--out", out, "--validation", one], "one.csv: has no scores at raw, c40"),
+        ([good], "required: --out"),
+        ([own, "--out", tmp_path], "would be overwritten"),
+        ([tmp_path, "--out", out], "Is a directory"),
+    ]:
+        status = command_line.USAGE if "required" in message else command_line.FAILED
+        assert external_scores.main([str(argument) for argument in arguments]) == status
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert message in error
+    assert not out.exists()
+    assert own.read_text() == good.read_text()

@@ -1,0 +1,89 @@
+"""Files that are there in full or not at all."""
+
+import csv
+import errno
+import json
+import os
+import pathlib
+import threading
+
+import pytest
+
+from data_builders.files import csv_text, write_csv, write_json, write_whole
+
+
+def test_text_and_bytes_are_written_as_they_are(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.txt"
+    write_whole(path, "é\r\n\n")
+    assert path.read_bytes() == b"\xc3\xa9\r\n\n"
+    write_whole(str(path), b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff"
+    assert os.listdir(path.parent) == ["a.txt"]
+
+
+@pytest.mark.parametrize("call", ["write_bytes", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, call):
+    path = tmp_path / "a.txt"
+    write_whole(path, "old")
+
+    def full(*arguments):
+        if call == "write_bytes":
+            with open(arguments[0], "wb") as file:  # half of it is on the disk by then
+                file.write(arguments[1][:1])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(*((pathlib.Path, call) if call == "write_bytes" else (os, call)), full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, "new content")
+    monkeypatch.undo()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_readers_see_one_of_the_contents_in_full(tmp_path):
+    path = tmp_path / "a.txt"
+    contents = [letter * 200_000 for letter in "abcd"]
+    write_whole(path, contents[0])
+
+    def write(content):
+        for _ in range(20):
+            write_whole(path, content)
+
+    writers = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert path.read_text() in contents
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_json_is_indented_and_ends_with_a_line_feed(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": [1], "b": None})
+    assert path.read_bytes() == b'{\n  "a": [\n    1\n  ],\n  "b": null\n}\n'
+    write_json(path, {"b": 1, "a": 2}, sort_keys=True, indent=None)
+    assert path.read_text() == '{"a": 2, "b": 1}\n'
+
+
+def test_json_without_numbers_that_are_none(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": float("nan")})
+    assert path.read_text() == '{\n  "a": NaN\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float("inf")}, allow_nan=False)
+    assert "NaN" in json.dumps(json.loads(path.read_text()))  # as it was
+
+
+def test_csv_is_read_back_and_its_lines_end_in_line_feeds(tmp_path):
+    rows = [["a,b", 'say "c"', "two\nlines"], [1, 0.5, None]]
+    text = csv_text(("x", "y", "z"), iter(rows))
+    assert text.startswith("x,y,z\n")
+    assert "\r" not in text
+    write_csv(tmp_path / "a.csv", ["x", "y", "z"], (tuple(row) for row in rows))
+    assert (tmp_path / "a.csv").read_bytes() == text.encode()
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["x", "y", "z"],
+            ["a,b", 'say "c"', "two\nlines"],
+            ["1", "0.5", ""],
+        ]

@@ -1,0 +1,137 @@
+"""H.264 in and out."""
+
+import concurrent.futures
+import io
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from data_builders import h264
+from data_builders.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """A textured square that moves: enough for a codec to lose something."""
+    rng = np.random.default_rng(0)
+    wall = rng.integers(60, 120, (64, 96, 3), dtype=np.uint8)
+    thing = rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    result = []
+    for i in range(6):
+        frame = wall.copy()
+        frame[20:44, 5 + 9 * i : 29 + 9 * i] = thing
+        result.append(frame)
+    return result
+
+
+def _with_index_first(data, path):
+    """The same video, its index before its frames, as downloads are served."""
+    with (
+        av.open(io.BytesIO(data)) as source,
+        av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return path.read_bytes()
+
+
+def test_crf_0_loses_nothing(frames):
+    decoded = list(h264.decode(h264.encode(frames, crf=0)))
+    np.testing.assert_array_equal(decoded, frames)
+
+
+def test_higher_crf_means_fewer_bytes_and_larger_errors(frames):
+    sizes, errors = [], []
+    for crf in (0, 10, 23, 40):
+        data = h264.encode(frames, crf=crf)
+        decoded = list(h264.decode(data))
+        assert len(decoded) == len(frames)
+        assert decoded[0].shape == frames[0].shape
+        assert decoded[0].dtype == np.uint8
+        sizes.append(len(data))
+        errors.append(np.mean(np.abs(np.subtract(decoded, frames, dtype=np.float32))))
+    assert sizes == sorted(sizes, reverse=True)
+    assert errors == sorted(errors)
+    assert errors[0] == 0 < errors[1]
+
+
+def test_it_is_h264(frames):
+    for crf, pixels in ((0, "gbrp"), (23, "yuv420p")):
+        with av.open(io.BytesIO(h264.encode(frames, crf=crf, fps=30))) as file:
+            stream = file.streams.video[0]
+            assert stream.codec_context.name == "h264"
+            assert stream.codec_context.pix_fmt == pixels
+            assert stream.average_rate == 30
+            assert stream.frames == len(frames)
+
+
+def test_the_same_frames_give_the_same_bytes(frames):
+    assert h264.encode(frames, crf=23) == h264.encode(iter(frames), crf=23)
+
+
+def test_a_path_is_read_as_well(frames, tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(h264.encode(frames, crf=0))
+    np.testing.assert_array_equal(next(h264.decode(path)), frames[0])
+    with pytest.raises(FileNotFoundError):
+        list(h264.decode(tmp_path / "b.mp4"))
+
+
+def test_odd_sizes(frames):
+    odd = [frame[:63, :95] for frame in frames]
+    np.testing.assert_array_equal(list(h264.decode(h264.encode(odd, crf=0))), odd)
+    with pytest.raises(ValueError, match=r"95x63.*even width and height"):
+        h264.encode(odd, crf=23)
+
+
+@pytest.mark.parametrize(
+    ("bad", "crf", "message"),
+    [
+        ([], 23, "at least one frame"),
+        ([np.zeros((16, 16), np.uint8)], 23, r"must be \(height, width, 3\)"),
+        ([np.zeros((16, 16, 3), np.float32)], 23, "uint8"),
+        ([np.zeros((16, 16, 3), np.uint8), np.zeros((16, 32, 3), np.uint8)], 23, r"\(16, 16, 3\)"),
+        ([np.zeros((16, 16, 3), np.uint8)], 52, "between 0 and 51"),
+    ],
+)
+def test_what_cannot_be_encoded(bad, crf, message):
+    with pytest.raises(ValueError, match=message):
+        h264.encode(bad, crf=crf)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("index_first", [False, True])
+def test_a_video_cut_short_is_not_taken_for_a_shorter_one(frames, tmp_path, part, index_first):
+    data = h264.encode(frames, crf=23)
+    path = tmp_path / "cut.mp4"
+    if index_first:
+        whole, data = data, _with_index_first(data, path)
+        np.testing.assert_array_equal(list(h264.decode(data)), list(h264.decode(whole)))
+    path.write_bytes(data[: int(part * len(data))])
+    with pytest.raises(h264.BrokenVideoError, match=r"cut\.mp4: .*fetch .*again"):
+        list(h264.decode(path))
+    assert issubclass(h264.BrokenVideoError, UserError)
+
+
+def test_what_is_no_video(tmp_path):
+    path = tmp_path / "page.mp4"
+    path.write_text("<html>404 not found</html>")
+    with pytest.raises(h264.BrokenVideoError, match=r"page\.mp4"):
+        list(h264.decode(path))
+    with pytest.raises(h264.BrokenVideoError, match=r"in memory \(4 bytes\)"):
+        list(h264.decode(b"none"))
+
+
+def test_the_same_frames_give_the_same_bytes_every_time():
+    """Many times and in several threads: a conversion inside the encoder once did not."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (3, 18, 18, 3), dtype=np.uint8)
+    frames = [cv2.resize(frame, (144, 144), interpolation=cv2.INTER_CUBIC) for frame in small]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        encoded = set(pool.map(lambda _: h264.encode(frames, crf=23), range(80)))
+    assert len(encoded) == 1
