@@ -13,13 +13,15 @@ RUN python -m venv /opt/qad-jax
 ENV PATH=/opt/qad-jax/bin:$PATH \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
-COPY requirements.txt pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
+COPY requirements requirements
 COPY configs configs
 COPY data_builders data_builders
 COPY qad_jax qad_jax
 # The environment that the last stage gets holds no installer.
 RUN pip wheel --no-deps --wheel-dir /dist . \
-    && pip install --constraint requirements.txt /dist/*.whl \
+    && pinned=requirements/py$(python -c 'import sys; print("%d%d" % sys.version_info[:2])').txt \
+    && pip install --constraint "$pinned" /dist/*.whl \
     && pip uninstall --yes pip setuptools
 
 FROM python:${PYTHON}-slim

@@ -1,7 +1,10 @@
 # The two commands of the README; each makes .venv where there is none and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# For the Python in .venv, which is there by the time a recipe asks.
+PINNED = requirements/py$(shell $(BIN)/python -c 'import sys; print("%d%d" % sys.version_info[:2])').txt
+CONSTRAINT = $(if $(wildcard $(PINNED)),--constraint $(PINNED))
 WORKDIR ?= runs/quickstart
 
 .PHONY: quickstart test lint docs wheel-test clean
@@ -26,9 +29,9 @@ docs: .venv/installed-docs
 wheel-test: .venv/installed-test
 	rm -rf build/wheel && mkdir -p build/wheel/tree
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
-	$(PYTHON) -m venv build/wheel/venv
+	$(BIN)/python -m venv build/wheel/venv
 	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint requirements.txt "$$(ls build/wheel/*.whl)[test]"
+		$(CONSTRAINT) "$$(ls build/wheel/*.whl)[test]"
 	cp -r tests pyproject.toml build/wheel/tree
 	cd build/wheel/tree && ../venv/bin/python -m pytest -m 'not checkout'
 
@@ -38,15 +41,15 @@ clean:
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/installed: .venv/bin/python pyproject.toml requirements.txt
-	@echo "installing (a minute)"
-	$(INSTALL) --editable .
+.venv/installed: .venv/bin/python pyproject.toml $(wildcard requirements/*.txt)
+	@echo "installing (a minute)$(if $(CONSTRAINT),,: the newest versions, as there is no $(PINNED))"
+	$(INSTALL) $(CONSTRAINT) --editable .
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	$(INSTALL) --editable '.[test]'
+	$(INSTALL) $(CONSTRAINT) --editable '.[test]'
 	@touch $@
 
 .venv/installed-docs: .venv/installed
-	$(INSTALL) --editable '.[docs]'
+	$(INSTALL) $(CONSTRAINT) --editable '.[docs]'
 	@touch $@

@@ -10,17 +10,19 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import os
+from collections.abc import Mapping
 
-_XLA_FLAGS = {
+# The first and the last jaxlib on which a flag was tried. XLA ends the process at a flag that it
+# does not know, and flags come and go with any release: a newer jaxlib runs without it.
+Versions = tuple[str, str]
+_XLA_FLAGS: dict[str, Versions] = {
     # YNNPACK computes convolutions by default since jax 0.10. For the gradient of a kernel it takes
     # up to three times as long as XLA itself. Sums and matrix products stay: there it is faster.
-    "--xla_cpu_experimental_ynn_fusion_type": "-individual_convolution",
+    "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution": ("0.10.0", "0.12.0.1"),
     # XLA for CPU drops optimisation barriers before it fuses loops. Each use of a residual sum
     # would then compute it again from all the blocks before, and undo rematerialisation.
-    "--xla_disable_hlo_passes": "cse_barrier_expander",
+    "--xla_disable_hlo_passes=cse_barrier_expander": ("0.10.0", "0.12.0.1"),
 }
-# XLA ends the process where it does not know a flag.
-_JAXLIB_WITH_FLAGS = "0.10."
 
 # Parameters of glibc's malloc.h, and the values for them.
 _TRIM_THRESHOLD, _NEVER = -1, -1
@@ -36,11 +38,22 @@ def tune() -> None:
     keep_freed_memory()
 
 
-def add_flags() -> None:
-    """Adds the flags that `XLA_FLAGS` does not set yet, where XLA knows them."""
-    if _jaxlib_version().startswith(_JAXLIB_WITH_FLAGS):
-        given = os.environ.get("XLA_FLAGS", "")
-        ours = [f"{flag}={value}" for flag, value in _XLA_FLAGS.items() if flag not in given]
+def add_flags(flags: Mapping[str, Versions] | None = None) -> None:
+    """Adds to `XLA_FLAGS` what is not set there yet, where XLA is known to know it.
+
+    Args:
+      flags: As they are written there, each with the first and the last jaxlib that it was tried
+        on; those that speed up training, where none are given.
+    """
+    given = os.environ.get("XLA_FLAGS", "")
+    flags = _XLA_FLAGS if flags is None else flags
+    installed = _numbers(_jaxlib_version())
+    ours = [
+        flag
+        for flag, (first, last) in flags.items()
+        if _numbers(first) <= installed <= _numbers(last) and flag.split("=")[0] not in given
+    ]
+    if ours:
         os.environ["XLA_FLAGS"] = " ".join([given, *ours]).strip()
 
 
@@ -63,3 +76,9 @@ def _jaxlib_version() -> str:
         return importlib.metadata.version("jaxlib")
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The numbers of a release; none of a nightly build, which may know other flags."""
+    parts = version.split(".")
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()

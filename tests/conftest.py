@@ -12,12 +12,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # Before jax is imported, and inherited by the commands that tests start. Tiny models run for
 # milliseconds and compile for seconds: the compiler's cheapest settings take a third of the time.
 os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=8",
-        "--xla_backend_optimization_level=0",
-        "--xla_cpu_use_fusion_emitters=false",
-    ]
+    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
+)
+cpu.add_flags(
+    {
+        "--xla_backend_optimization_level=0": ("0.10.0", "0.12.0.1"),
+        "--xla_cpu_use_fusion_emitters=false": ("0.10.0", "0.11.0"),
+    }
 )
 cpu.add_flags()  # as the command does: what runs in this process must have the bits of one
 os.environ["JAX_PLATFORMS"] = "cpu"

@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -49,8 +50,23 @@ def test_an_accelerator_is_left_alone(tuned, plugin):
     assert tuned("--a=b", plugins=(plugin,)) == "--a=b"
 
 
-def test_flags_that_another_jaxlib_may_not_know_are_left_out(tuned):
-    assert tuned("--a=b", jaxlib="0.11.0") == "--a=b"
+@pytest.mark.parametrize("jaxlib", ["0.10.0", "0.11.2", "0.12.0", "0.12.0.1"])
+def test_flags_are_those_of_every_jaxlib_they_were_tried_on(tuned, jaxlib):
+    assert tuned("", jaxlib=jaxlib) == OURS
+
+
+@pytest.mark.parametrize("jaxlib", ["0.9.2", "0.12.0.2", "0.12.1", "0.13.0", "0.12.0.dev20260901"])
+def test_flags_that_another_jaxlib_may_not_know_are_left_out(tuned, jaxlib):
+    assert tuned("--a=b", jaxlib=jaxlib) == "--a=b"
+
+
+@pytest.mark.checkout
+def test_the_pinned_jaxlibs_are_tuned(tuned):
+    files = sorted((ROOT / "requirements").glob("*.txt"))
+    assert len(files) == 3
+    for file in files:
+        (version,) = re.findall(r"^jaxlib==(.+)$", file.read_text(), re.MULTILINE)
+        assert tuned("", jaxlib=version) == OURS, f"{file.name}: see qad_jax/cpu.py"
 
 
 def run(code):
