@@ -123,7 +123,12 @@ PARAMETERS = {key: value for key, value in OTHER.items() if not key.endswith(BUF
 @pytest.mark.parametrize(
     ("content", "note"),
     [
-        (COUNT | prefixed("module."), "passed over: n_averaged"),
+        (COUNT | prefixed("module."), "under 'module' were taken; passed over: n_averaged"),
+        ({"net": OTHER, "swa": COUNT | prefixed("module.")}, "under 'swa' were taken"),
+        (
+            {"state_dict": prefixed("ema.net.") | prefixed("net.", PARAMETERS)},  # most are its own
+            "under 'ema' were taken; passed over: state_dict.*",
+        ),
         ({"model_ema": COUNT | prefixed("module.")}, "under 'model_ema' were taken"),
         ({"model": OTHER, "model_ema": STATE}, "passed over: model.*"),
         ({"state_dict": OTHER, "state_dict_ema": STATE}, "under 'state_dict_ema' were taken"),

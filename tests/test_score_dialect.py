@@ -98,6 +98,14 @@ def test_what_is_never_a_number_in_silence(tmp_path, rows, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_header_that_is_none_is_one_short_line(tmp_path):
+    path = written(tmp_path, f'method,"{"x;" * 10**4}\n' + "\n" * 50 + '",label\n')
+    with pytest.raises(UserError, match="has no column 'video'") as caught:
+        scores.read(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
 def test_another_encoding_is_one_line(tmp_path):
     path = written(tmp_path, text_of(make_scores()).encode("utf-16"))
     with pytest.raises(UserError, match="save the file as CSV in UTF-8"):

@@ -224,7 +224,7 @@ def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
         if name not in place:
             raise UserError(
                 f"{path}: has no column {name!r} (or {', '.join(COLUMNS[name])}): "
-                f"{nearest(name, header)}"
+                f"{nearest(name, [ascii(title[:40])[1:-1] for title in header[:20]])}"
             )
     return place
 

@@ -20,7 +20,8 @@ from qad_jax.weights.torch_pickle import named
 _AVERAGED = (
     *("state_dict_ema", "ema_state_dict", "model_ema_state_dict", "ema_model_state_dict"),
     *("model_ema", "ema_model", "ema", "net_ema", "ema_net", "teacher", "teacher_state_dict"),
-    *("averaged_model", "swa_model", "swa_state_dict", "shadow"),
+    *("averaged_model", "average_model", "avg_model", "shadow", "swa", "swa_model", "model_swa"),
+    *("swa_state_dict", "state_dict_swa", "swa_model_state_dict"),
 )
 _PLAIN = (
     *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module"),
@@ -29,7 +30,7 @@ _PLAIN = (
 # What training code puts before a model's names.
 _PREFIXES = (
     *("module.", "model.", "net.", "network.", "backbone.", "encoder.", "_orig_mod."),
-    *("state_dict.", "student.", "online_model.", *(f"{name}." for name in _AVERAGED)),
+    *("state_dict.", "student.", "online_model."),
 )
 # Counters of averaging, which are one number and no weights.
 _COUNTERS = {"n_averaged", "num_updates", "initted", "step", "steps", "decay"}
@@ -145,6 +146,8 @@ def _groups(
         del state[name]
         if name.rpartition(".")[2] != COUNTER:
             left_out.append(name)
+        if name == "n_averaged":  # of torch's AveragedModel, which calls the network `module`
+            label, averaged = label or "module", True
     state = _stripped(state)
     roots = dict.fromkeys(
         name.partition(".")[0] for name in state if name.partition(".")[0] in _AVERAGED
@@ -153,7 +156,8 @@ def _groups(
     for root in roots:
         inside = {name: value for name, value in state.items() if name.startswith(f"{root}.")}
         state = {name: value for name, value in state.items() if name not in inside}
-        groups.append(_Group(root, True, _stripped(inside)))
+        bare = {name.removeprefix(f"{root}."): value for name, value in inside.items()}
+        groups.append(_Group(root, True, _stripped(bare)))
     state = _stripped(state)
     for name in [name for name in state if _LOSS.match(name)]:
         del state[name]
