@@ -211,20 +211,29 @@ def _only_if(average: Any) -> dict[str, Any]:
 
 
 def save_for_evaluation(
-    workdir: Path, variables: Mapping[str, Any], config: ml_collections.ConfigDict
+    workdir: Path,
+    variables: Mapping[str, Any],
+    config: ml_collections.ConfigDict,
+    *,
+    origin: Mapping[str, Any] | None = None,
 ) -> None:
     """Saves variables without a training, as step 0.
 
     Args:
       workdir: The folder.
       variables: `{'params', 'batch_stats'}`.
-      config: A configuration that names their model.
+      config: Names the model they are for.
+      origin: Where they come from, see `new_head`.
     """
     manager = _manager(workdir / "checkpoints", read_only=False)
     items = {name: ocp.args.StandardSave(tree) for name, tree in variables.items()}
     manager.save(
         0,
-        args=ocp.args.Composite(**items, config=ocp.args.JsonSave(configs.to_dict(config))),
+        args=ocp.args.Composite(
+            **items,
+            config=ocp.args.JsonSave(configs.to_dict(config)),
+            origin=ocp.args.JsonSave(dict(origin or {})),
+        ),
     )
     manager.wait_until_finished()
     manager.close()
@@ -297,17 +306,32 @@ def restore_step(
 
 
 def dataset_of(directory: str | Path, step: int) -> str | None:
-    """Full name of the dataset that a checkpoint was trained on; None where it is not recorded."""
+    """Full name of the dataset that a checkpoint was trained on; None where it does not say."""
+    name = _json_of(directory, step, "data").get("dataset")  # converted weights have no such item
+    return None if name is None else str(name)
+
+
+def new_head(directory: str | Path, step: int) -> int | None:
+    """Of converted weights whose head was drawn anew: how many classes the file's own head had.
+
+    Returns:
+      None for a training, and where the head is the file's. The scores of a new head mean nothing.
+    """
+    classes = _json_of(directory, step, "origin").get("new_head_instead_of")
+    return None if classes is None else int(classes)
+
+
+def _json_of(directory: str | Path, step: int, item: str) -> dict[str, Any]:
+    """An item of a checkpoint, empty where it has none of this name."""
     folder = Path(directory).expanduser().absolute()
     folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    if not (folder / str(step) / "data").is_dir():
-        return None  # converted weights
-    with explained(folder / str(step), jsons=["data"]):
+    if not (folder / str(step) / item).is_dir():
+        return {}
+    with explained(folder / str(step), jsons=[item]):
         manager = _manager(folder, read_only=True)
-        saved = manager.restore(step, args=ocp.args.Composite(data=ocp.args.JsonRestore()))
+        saved = manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))
         manager.close()
-    name = saved.data.get("dataset")
-    return None if name is None else str(name)
+    return dict(saved[item])
 
 
 def abstract_variables(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -57,9 +57,6 @@ _SIGNS = {
     TIMM: re.compile(r"(conv_stem|blocks|conv_head|classifier)\."),
     TORCHVISION: re.compile(r"(conv1|layer\d|fc)\."),
 }
-# Prefixes of names, and keys of a state dict, that training code adds.
-_PREFIXES = ("module.", "model.", "net.", "backbone.", "encoder.", "_orig_mod.", "state_dict.")
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "module")
 
 
 class MismatchError(Exception):
@@ -83,11 +80,13 @@ class Converted(NamedTuple):
 
     Attributes:
       variables: ``{'params', 'batch_stats'}``, float32.
-      dropped: Number of classes of a head that was left out; None where the head was kept.
+      dropped: Number of classes of a head that was left out, None where it was taken over.
+      one_logit: Whether the head had one logit, which is now the second of two.
     """
 
     variables: dict[str, Any]
     dropped: int | None
+    one_logit: bool = False
 
 
 def layout_of(model: nn.Module) -> str:
@@ -138,48 +137,15 @@ def _timm(modules: list[str], stages: tuple[Stage, ...]) -> list[str]:
     return ["blocks", str(stage), str(block), inside[modules[1]]]
 
 
-def unwrap(content: Any) -> dict[str, Any] | None:
-    """Takes a state dict out of a checkpoint of training code.
-
-    Args:
-      content: A state dict, or a checkpoint that holds one beside other things, with or without
-        prefixes such as ``module.``.
-
-    Returns:
-      The state dict without prefixes and batch counters; None where there is none. Values that are
-      not tensors stay in it.
-    """
-    while isinstance(content, Mapping):
-        inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
-        if not inner:
-            break
-        content = inner[0]
-    if not isinstance(content, Mapping) or not any(
-        isinstance(value, np.ndarray) for value in content.values()
-    ):
-        return None
-    state = {str(name): value for name, value in content.items()}
-    while prefix := next((p for p in _PREFIXES if _most_begin_with(p, state)), None):
-        stripped = {name.removeprefix(prefix): value for name, value in state.items()}
-        if len(stripped) < len(state):  # two names would become one: all stay as they are
-            break
-        state = stripped
-    return {name: value for name, value in state.items() if name.split(".")[-1] != COUNTER}
-
-
-def _most_begin_with(prefix: str, names: Iterable[str]) -> bool:
-    begin = [name.startswith(prefix) for name in names]
-    return 2 * sum(begin) > len(begin)
-
-
 def to_flax(state: Mapping[str, Any], name: str, num_classes: int, seed: int = 0) -> Converted:
     """Converts a state dict to the variables of a model.
 
     Args:
-      state: From `unwrap`.
+      state: From `state_dicts.find`.
       name: The model.
-      num_classes: Width of its head. A head of another width is left out.
-      seed: Seed of the head that replaces it.
+      num_classes: Width of its head. A head of another width is left out, but for one logit z where
+        two are wanted: that is the head (0, z), because softmax((0, z))[1] = sigmoid(z).
+      seed: Of the head that takes its place.
 
     Returns:
       The variables, and whether the head was replaced.
@@ -190,6 +156,10 @@ def to_flax(state: Mapping[str, Any], name: str, num_classes: int, seed: int = 0
     expected = table(name, num_classes)
     head = {key: leaf for key, leaf in expected.items() if leaf.path[1] == HEAD}
     dropped = _other_classes(state, head)
+    one_logit = dropped == 1 and num_classes == 2 and all(_is_float(state[key]) for key in head)
+    if one_logit:
+        rows = {key: np.concatenate([np.zeros_like(state[key]), state[key]]) for key in head}
+        state, dropped = {**state, **rows}, None
     if dropped is not None:
         state = {key: value for key, value in state.items() if key not in head}
         expected = {key: leaf for key, leaf in expected.items() if key not in head}
@@ -224,7 +194,7 @@ def to_flax(state: Mapping[str, Any], name: str, num_classes: int, seed: int = 0
         fan_in = next(leaf.shape[1] for leaf in head.values() if len(leaf.shape) == 2)
         new = classifier(num_classes, fan_in).init(jax.random.key(seed), jnp.zeros((1, fan_in)))
         variables["params"][HEAD] = new["params"]
-    return Converted(variables, dropped)
+    return Converted(variables, dropped, one_logit)
 
 
 def to_torch(variables: Mapping[str, Any], name: str) -> dict[str, Array]:

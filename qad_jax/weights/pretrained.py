@@ -9,10 +9,8 @@ Training reads such a file itself: ``--config.model.pretrained=FILE``.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -31,25 +29,12 @@ from data_builders.files import write_whole
 from qad_jax import configs
 from qad_jax.models import NAMES, create
 from qad_jax.runs import checkpoints, configuration
-from qad_jax.weights import conversion, torch_file
+from qad_jax.weights import conversion, state_dicts, torch_file, torch_pickle
+from qad_jax.weights.identification import DIGITS, PUBLISHED, hint, model_name
 
-# Models of published files by the first digits of their sha256, which are part of their names.
-PUBLISHED: dict[str, str] = {
-    "0676ba61": "resnet50",  # torchvision, IMAGENET1K_V1
-    "11ad3fa6": "resnet50",  # torchvision, IMAGENET1K_V2
-    "14fe96d1": "resnet50",  # timm, a1_in1k
-    "001a1197": "resnet50",  # timm, a1h_in1k
-    "a26f946b": "resnet50",  # timm, ram_in1k
-    "f1951068": "efficientnet_b1",  # efficientnet_pytorch
-    "0f3ce85a": "efficientnet_b1",  # efficientnet_pytorch, AdvProp
-    "533bc792": "timm_efficientnet_b1",  # ft_in1k
-    "5c1377c4": "tf_efficientnet_b1",  # in1k
-    "ea7a6ee0": "tf_efficientnet_b1",  # aa_in1k
-    "44ef0a3d": "tf_efficientnet_b1",  # ap_in1k
-    "99dd0c41": "tf_efficientnet_b1",  # ns_jft_in1k
-}
-_DIGITS = 8
 _LFS = b"version https://git-lfs"
+# In the metadata of an exported file: number of classes of the head that a new one replaced.
+_NEW_HEAD = "new_head_instead_of"
 
 
 class Imported(NamedTuple):
@@ -58,21 +43,22 @@ class Imported(NamedTuple):
     Attributes:
       name: The model they are for.
       variables: ``{'params', 'batch_stats'}``, float32.
-      dropped: Number of classes of the file's head, where a new head replaced it.
+      dropped: Number of classes of the file's head where it was left out and a new one drawn.
+      notes: What else there is to say of them.
     """
 
     name: str
     variables: dict[str, Any]
     dropped: int | None
+    notes: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
-        """What the file gave, in a few words."""
-        if self.dropped is None:
-            return f"weights of {self.name}, head included"
-        return (
-            f"weights of {self.name}; its head of {self.dropped} classes was replaced by a new one"
-        )
+        """What was taken, in some words."""
+        head = ", head included"
+        if self.dropped is not None:
+            head = f"; its head of {self.dropped} classes was replaced by a new one"
+        return "; ".join([f"weights of {self.name}{head}", *self.notes])
 
 
 def load(path: str | Path, name: str, *, num_classes: int = 2, seed: int = 0) -> dict[str, Any]:
@@ -119,24 +105,38 @@ def read(
     """
     path = Path(path).expanduser()
     data = _content(path)
-    digest = hashlib.sha256(data).hexdigest()[:_DIGITS]
-    named = re.search(r"-([0-9a-f]{8})\.", path.name)
-    if named and named[1] in PUBLISHED and named[1] != digest:
+    digest = hashlib.sha256(data).hexdigest()[:DIGITS]
+    said = re.search(r"-([0-9a-f]{8})\.", path.name)
+    if said and said[1] in PUBLISHED and said[1] != digest:
         raise UserError(
             f"{path}: its name says that its sha256 begins with {named[1]}, but it begins with "
             f"{digest}; get the file again, or give what you changed another name"
         )
-    content, metadata = _tensors(path, data)
-    state = conversion.unwrap(content)
-    if not state:
+    file = _tensors(path, data)
+    found = state_dicts.find(file.value)
+    if found is None:
+        if (whole := state_dicts.why_none(file.value)) is not None:
+            raise torch_file.refused(path, whole)
         raise UserError(f"{path}: holds no state dict, a mapping of names to tensors")
-    hint = _hint(path, metadata, digest)
-    name = _name(path, state, name, hint)
+    for value in found.state.values():
+        if (unknown := torch_pickle.named(value)) is not None:
+            raise torch_file.refused(path, unknown)
+    name = model_name(path, found.state, name, hint(path, file.metadata, digest))
     try:
-        converted = conversion.to_flax(state, name, num_classes, seed)
+        converted = conversion.to_flax(found.state, name, num_classes, seed)
     except conversion.MismatchError as error:
         raise UserError(f"{path}: does not fit {name}: {error}") from error
-    return Imported(name, converted.variables, converted.dropped)
+    notes = list(found.notes)
+    if converted.one_logit:
+        notes.insert(
+            0, "its one logit z, which must be that of fake, became the two logits 0 and z"
+        )
+    if file.passed_over:
+        notes.append(f"not read, and not run: {state_dicts.listed(file.passed_over)}")
+    dropped = converted.dropped
+    if dropped is None and file.metadata.get(_NEW_HEAD, "").isdecimal():
+        dropped = int(file.metadata[_NEW_HEAD])  # exported by us, and still without a training
+    return Imported(name, converted.variables, dropped, tuple(notes))
 
 
 def _content(path: Path) -> bytes:
@@ -151,80 +151,24 @@ def _content(path: Path) -> bytes:
     return data
 
 
-def _tensors(path: Path, data: bytes) -> tuple[Any, Mapping[str, str]]:
-    """The object in a file, and the metadata of a safetensors file."""
+class _File(NamedTuple):
+    """The object in a file, names of what was passed over in it, and what it says of itself."""
+
+    value: Any
+    passed_over: list[str]
+    metadata: Mapping[str, str]
+
+
+def _tensors(path: Path, data: bytes) -> _File:
     if data[8:9] != b"{" or data.startswith(torch_file.ZIP_MAGIC):
-        return torch_file.read(path, data), {}
+        return _File(*torch_file.read(path, data), {})
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return file.get_tensors(), file.metadata() or {}
-    except Exception as error:  # an error of safetensors, or of numpy for a type that it lacks
+            return _File(file.get_tensors(), [], file.metadata() or {})
+    except Exception as error:  # its own type, or one of numpy's for a type that numpy has not
         raise UserError(
             f"{path}: a safetensors file that is damaged or cut off; get the file again"
         ) from error
-
-
-def _hint(path: Path, metadata: Mapping[str, str], digest: str) -> str | None:
-    """The model of a file by its metadata, digest or name; None where they do not tell.
-
-    timm's two EfficientNets have the same tensors, and only this tells them apart.
-    """
-    if metadata.get("model") in NAMES:
-        return metadata["model"]
-    if digest in PUBLISHED:
-        return PUBLISHED[digest]
-    texts = [metadata.get("architecture", ""), path.name, path.absolute().parent.name]
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        # Files of timm on the hub all have the same name, but this file beside them.
-        texts.insert(1, str(json.loads((path.parent / "config.json").read_text())["architecture"]))
-    for text in texts:
-        if match := re.search(
-            r"(?<![a-z])(tf_|timm_)?(efficientnet_(?:b1|tiny))(?![a-z0-9])", text
-        ):
-            return f"{match[1] or 'timm_'}{match[2]}"
-    return None
-
-
-def _name(path: Path, state: Mapping[str, Any], name: str | None, hint: str | None) -> str:
-    """Decides on the model of a file.
-
-    Raises:
-      UserError: Where name and file do not fit, or the file allows several models; the message
-        says which name to use.
-    """
-    layout = conversion.layout_of_names(state)
-    if layout is None:
-        raise UserError(
-            f"{path}: none of its tensors is named as in torchvision, efficientnet_pytorch or timm "
-            f"(the first is {next(iter(state))!a})"
-        )
-    size = name.rpartition("_")[2] if name and "efficientnet" in name else "b1"
-    names = {
-        conversion.TORCHVISION: ["resnet50"],
-        conversion.EFFICIENTNET_PYTORCH: [f"efficientnet_{size}"],
-        conversion.TIMM: [f"timm_efficientnet_{size}", f"tf_efficientnet_{size}"],
-    }[layout]
-    if hint is not None and conversion.layout_of(create(hint)) == layout:
-        names = [hint]
-    if name is None:
-        if len(names) == 1:
-            return names[0]
-        raise UserError(
-            f"{path}: timm's efficientnet_b1 and tf_efficientnet_b1 have the same tensors; say "
-            f"which it is with --name {' or --name '.join(names)}"
-        )
-    fits = conversion.layout_of(create(name)) == layout
-    if fits and (layout != conversion.TIMM or name in names):
-        return name
-    if fits:
-        raise UserError(
-            f"{path}: is of {hint} by its name or by what is stored with it, and {name} is another "
-            f"geometry; use the model name {hint}, or rename the file if it is mistaken"
-        )
-    raise UserError(
-        f"{path}: has the tensors of {layout}, {name} has those of "
-        f"{conversion.layout_of(create(name))}; use the model name {' or '.join(names)}"
-    )
 
 
 def convert(
@@ -254,7 +198,12 @@ def convert(
     shutil.rmtree(part, ignore_errors=True)
     try:
         configuration.claim_workdir(config, part)
-        checkpoints.save_for_evaluation(part, imported.variables, config)
+        checkpoints.save_for_evaluation(
+            part,
+            imported.variables,
+            config,
+            origin={"file": path.name, "new_head_instead_of": imported.dropped},
+        )
         os.replace(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -288,6 +237,9 @@ def export(directory: Path, file: Path, step: int | None = None) -> str:
     name = config.model.name
     state = conversion.to_torch(variables, name)
     about = {"format": "pt", "model": name, "step": str(step)}
+    dropped = checkpoints.new_head(directory, step)
+    if dropped is not None:
+        about[_NEW_HEAD] = str(dropped)
     write_whole(file, safetensors.numpy.save(state, about))
     layout = conversion.layout_of(create(name))
     return f"{file}: {name} of step {step}, {len(state)} tensors named as in {layout}"
