@@ -109,7 +109,7 @@ def read(
     said = re.search(r"-([0-9a-f]{8})\.", path.name)
     if said and said[1] in PUBLISHED and said[1] != digest:
         raise UserError(
-            f"{path}: its name says that its sha256 begins with {named[1]}, but it begins with "
+            f"{path}: its name says that its sha256 begins with {said[1]}, but it begins with "
             f"{digest}; get the file again, or give what you changed another name"
         )
     file = _tensors(path, data)
