@@ -221,7 +221,7 @@ def _pick(frames: Iterator[Image], indices: Sequence[int], path: Path) -> Iterat
 
 def _masks(path: Path, indices: Sequence[int]) -> list[Image]:
     """Reads the mask of each frame. A mask that ends before the video keeps its last frame."""
-    masks = []
+    masks: list[Image] = []
     for index, mask in enumerate(h264.decode(path)):
         if index == indices[len(masks)]:
             masks.append(mask[..., 0])

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders import shown
-from data_builders.errors import UnusableClipError
+from data_builders.errors import UnusableClipError, UserError, describe, trace
 
 Frame: TypeAlias = npt.NDArray[np.uint8]
 
@@ -229,6 +229,12 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[_Video]:
             f"{name}: cannot be decoded ({error.strerror}): it is damaged or not complete; fetch "
             "it again"
         ) from error
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:  # of PyAV, or of this module: the file is named nevertheless
+        broken = BrokenVideoError(f"{name}: cannot be read ({describe(error)})")
+        broken.add_note(trace(error))
+        raise broken from error
 
 
 def _best_stream(file: av.container.InputContainer, name: str) -> Any:
@@ -268,8 +274,7 @@ def _read_index(video: _Video, size: int) -> None:
     video.packets = len(entries)
     video.shown = sum(not entry.is_discard for entry in entries)
     if video.shown < video.stream.frames:
-        hidden = video.stream.frames - video.shown
-        video.notes.append(f"an edit list hides {hidden} of {video.stream.frames} frames")
+        video.notes.append("an edit list hides some of the frames")
 
 
 def _cut_short(name: str, packets: int, of: int) -> BrokenVideoError:
