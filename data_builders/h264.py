@@ -132,7 +132,7 @@ def probe(path: str | os.PathLike[str]) -> Facts:
     with _opened(path) as video:
         indexed, rate, notes = video.shown, video.stream.average_rate, video.notes
         first, lost = _first_frame(video)
-        notes += shown.decisions(first, video.stream)
+        notes += shown.View.of(first, video.stream).notes()
     frames = count(path) if lost or indexed is None else indexed
     if indexed is not None and frames != indexed:
         notes.append("begins with frames that cannot be decoded: they are left out")
@@ -169,9 +169,11 @@ def decode(source: bytes | str | os.PathLike[str]) -> Iterator[Frame]:
       FileNotFoundError: There is no such file.
     """
     with _opened(source) as video:
+        view: shown.View | None = None
         shape: tuple[int, ...] | None = None
         for number, decoded in enumerate(_decoded(video)):
-            frame = shown.pixels(decoded, video.stream)
+            view = view or shown.View.of(decoded, video.stream)
+            frame = shown.pixels(decoded, view)
             shape = shape or frame.shape
             if frame.shape != shape and not shown.same_shape(frame.shape, shape):
                 raise BrokenVideoError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -17,40 +17,54 @@ _LONGEST_PIXEL = 4  # width to height, or height to width; a file that says more
 _UPRIGHT = 1, 0, 0, 1
 
 
-def pixels(decoded: av.VideoFrame, stream: Any) -> npt.NDArray[np.uint8]:
+class View(NamedTuple):
+    """How a stream is shown.
+
+    Attributes:
+      pixel: Width of a pixel over its height.
+      matrix: How x and y on the screen follow from x and y in the file: signs of xx, xy, yx, yy.
+    """
+
+    pixel: Fraction
+    matrix: tuple[int, int, int, int]
+
+    @classmethod
+    def of(cls, decoded: av.VideoFrame, stream: Any) -> View:
+        """Reads it from the first frame and its stream, once: a look at every frame takes time."""
+        return cls(_pixel_shape(stream), _display_matrix(decoded))
+
+    def notes(self) -> list[str]:
+        """Says in words what is shown otherwise than it is stored."""
+        notes = []
+        if self.matrix != _UPRIGHT:
+            notes.append("stored turned or mirrored: the display matrix is obeyed")
+        if self.pixel != 1:
+            ratio = f"{self.pixel.numerator}:{self.pixel.denominator}"
+            notes.append(f"pixels are not square ({ratio}): frames are enlarged")
+        return notes
+
+
+def pixels(decoded: av.VideoFrame, view: View) -> npt.NDArray[np.uint8]:
     """Converts a frame to RGB.
 
     Args:
       decoded: The frame.
-      stream: The stream that it is from, which says how wide a pixel is.
+      view: How its stream is shown.
 
     Returns:
       `(height, width, 3)`. A side is enlarged where pixels are not square, so nothing is lost.
     """
     frame = np.asarray(decoded.to_ndarray(format="rgb24"), np.uint8)
-    ratio = _pixel_shape(stream)
-    if ratio != 1:
-        height, width = frame.shape[:2]
-        frame = scaled(frame, (round(height * max(1 / ratio, 1)), round(width * max(ratio, 1))))
-    matrix = _display_matrix(decoded)
-    if matrix == _UPRIGHT:
+    if view == _PLAIN:
         return frame
-    xx, xy, yx, yy = matrix
+    height, width = frame.shape[:2]
+    if view.pixel != 1:
+        tall, wide = max(1 / view.pixel, Fraction(1)), max(view.pixel, Fraction(1))
+        frame = scaled(frame, (round(height * tall), round(width * wide)))
+    xx, xy, yx, yy = view.matrix
     if xy:
         frame = frame.transpose(1, 0, 2)
     return np.ascontiguousarray(frame[:: yx or yy, :: xy or xx])
-
-
-def decisions(decoded: av.VideoFrame, stream: Any) -> list[str]:
-    """Says in words where a frame is shown otherwise than it is stored."""
-    notes = []
-    if _display_matrix(decoded) != _UPRIGHT:
-        notes.append("stored turned or mirrored: the display matrix is obeyed")
-    if (ratio := _pixel_shape(stream)) != 1:
-        notes.append(
-            f"pixels are not square ({ratio.numerator}:{ratio.denominator}): frames are enlarged"
-        )
-    return notes
 
 
 def same_shape(one: Sequence[int], other: Sequence[int]) -> bool:
@@ -72,7 +86,7 @@ def _pixel_shape(stream: Any) -> Fraction:
 
 
 def _display_matrix(decoded: av.VideoFrame) -> tuple[int, int, int, int]:
-    """How x and y on the screen follow from x and y in the file: signs of xx, xy, yx, yy.
+    """Reads the signs of a display matrix.
 
     Quarter turns and mirrors have one sign in each row. Other angles go to the nearest of these.
     """
@@ -85,3 +99,6 @@ def _display_matrix(decoded: av.VideoFrame) -> tuple[int, int, int, int]:
     if xy and yx and size[1] + size[2] > size[0] + size[3]:
         return 0, xy, yx, 0
     return (xx, 0, 0, yy) if xx and yy else _UPRIGHT
+
+
+_PLAIN = View(Fraction(1), _UPRIGHT)

@@ -324,8 +324,8 @@ def test_a_folder_that_cannot_be_written_ends_the_build(source, tmp_path):
 def test_errors_of_a_library_name_the_file_that_is_read(source, monkeypatch, shown):
     other = written(source.files.best.with_name("c23.mp4"), shown)
 
-    def pixels(decoded, stream):
-        raise AttributeError(stream.container.name)
+    def pixels(decoded, view):
+        raise AttributeError("no such attribute")
 
     monkeypatch.setattr("data_builders.shown.pixels", pixels)
     with pytest.raises(
