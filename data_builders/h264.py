@@ -205,6 +205,10 @@ class _Video:
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
+# Titles may be in any encoding. PyAV reads them so of itself since 19, and before where it is told.
+_LENIENT: Any = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
+
+
 @contextlib.contextmanager
 def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[_Video]:
     """Opens a video. All errors of FFmpeg, also while frames are read, name the file."""
@@ -216,7 +220,7 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[_Video]:
         else:
             name = data = os.fspath(source)
             size = os.stat(name).st_size
-        with av.open(data, "r", metadata_errors="ignore") as file:
+        with av.open(data, "r", **_LENIENT) as file:
             video = _Video(name, file, _best_stream(file, name))
             if video.stream.index > 0:
                 video.notes.append(f"stream {video.stream.index} is read, the best of its video")

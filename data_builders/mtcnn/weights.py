@@ -70,7 +70,9 @@ def load(source: Path | None = None) -> Weights:
     Raises:
       UserError: A file is missing or is not the expected one.
     """
-    import joblib  # type: ignore[import-untyped]  # here: processes that detect no face do without
+    # Here, because processes that detect no face do without them.
+    import joblib  # type: ignore[import-untyped]
+    import lz4.frame  # type: ignore[import-untyped]
 
     source = folder() if source is None else source
     networks = []
@@ -87,5 +89,6 @@ def load(source: Path | None = None) -> Weights:
                 f"{path}: is not the file of mtcnn {VERSION} (its sha256 differs), and was not "
                 f"opened; run `{_INSTALL} --force-reinstall`"
             )
-        networks.append(joblib.load(io.BytesIO(data)))  # these very bytes, not the path again
+        # These very bytes, not the path again. joblib would leave its own lz4 file open.
+        networks.append(joblib.load(io.BytesIO(lz4.frame.decompress(data))))
     return Weights(*networks)
