@@ -35,9 +35,12 @@ class Progress:
             )
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object = None, *_: object) -> None:
         self._depth -= 1
-        if self._bar is not None and self._depth == 0 and self._bar.n >= self._total:
+        if self._bar is None or self._depth:
+            return
+        # After an error the line ends here: behind the message, nobody would know what it means.
+        if self._bar.n >= self._total or error is not None:
             self.close()
 
     def advance(self, count: int = 1) -> None:
