@@ -1,7 +1,7 @@
 """What are HSIC and AWP worth, on data that anybody can make?
 
 Trains a small network on rendered faces (`synthetic_faces/sweep`), many times over: cross-entropy
-on raw pictures only; on all three qualities; with HSIC, each estimator at the best of three
+on raw images only; on all three qualities; with HSIC, each estimator at the best of three
 weights; with AWP; with both. Tests on people that training never saw, at the three qualities and
 at two that nobody trained on (CRF 30 and 45). Every choice (an estimator's weight, the estimator
 of "both") is made by the mean AUC on validation; the test split decides nothing, and every run is
@@ -202,7 +202,7 @@ def draw(rows: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 
 def main() -> None:
-    """Runs, and writes the table and the picture."""
+    """Runs, and writes the table and the figure."""
     parser = argparse.ArgumentParser(description="Ablation of HSIC and AWP on rendered faces.")
     parser.add_argument("--out", default="runs/ablation", help="where runs and results are kept")
     parser.add_argument("--data_dir", default="runs/data", help="where the dataset is built")

@@ -4,7 +4,7 @@ Writes PNG crops of rendered noise as a dataset in memory, and times three thing
 again, so that all of them see the same machine: `evaluate.predict`; decoding and resizing alone, by
 the same reading threads; the forward pass alone, on a batch that is on the devices already. On
 accelerators the slower part hides the other, and the bound is the slower one; on processors both
-want the same cores, and the bound is one after the other. Prints pictures a second of each and the
+want the same cores, and the bound is one after the other. Prints images a second of each and the
 rate of scoring as a share of the bound.
 
     python benchmarks/evaluation_rate.py [--model resnet50] [--image_size 224] [--crop 320]
@@ -34,16 +34,16 @@ QUALITIES = ("raw", "c23", "c40")
 
 
 class Rendered(TupleSource):
-    """Records whose pictures are made here; what happens to them is the pipeline's."""
+    """Records whose images are made here; what happens to them is the pipeline's."""
 
     def __init__(self, records: int, crop: int, image_size: int) -> None:
-        """Makes a few pictures, which the records share."""
+        """Makes a few images, which the records share."""
         rng = np.random.default_rng(0)
         smooth = [cv2.GaussianBlur(p, (0, 0), 2) for p in _noise(rng, 8, crop)]
-        pictures = [encode_png(picture) for picture in smooth]
+        images = [encode_png(image) for image in smooth]
         facts = {"label": 0, "method": "m", "video": "v", "identity": "i", "frame": 0}
         self._source = [
-            {**facts, "image": {q: pictures[(i + j) % 8] for j, q in enumerate(QUALITIES)}}
+            {**facts, "image": {q: images[(i + j) % 8] for j, q in enumerate(QUALITIES)}}
             for i in range(records)
         ]
         self._name, self._size, self._kept = "rendered", image_size, None
@@ -101,15 +101,15 @@ def main() -> None:
     score()
     overlaps = jax.default_backend() != "cpu"
     times = [[seconds(work) for work in (forward, decode, score)] for _ in range(args.repeats)]
-    pictures = args.records * len(QUALITIES)
+    images = args.records * len(QUALITIES)
     forward_time, decode_time, score_time = (
         statistics.median(column) for column in zip(*times, strict=True)
     )
     shares = [(max(f, d) if overlaps else f + d) / s for f, d, s in times]
     print(f"{parallel.device_count()} x {jax.devices()[0].device_kind}, {args.model}")
-    print(f"forward {pictures / forward_time:8.0f} pictures a second")
-    print(f"decode  {pictures / decode_time:8.0f}")
-    print(f"score   {pictures / score_time:8.0f}")
+    print(f"forward {images / forward_time:8.0f} images a second")
+    print(f"decode  {images / decode_time:8.0f}")
+    print(f"score   {images / score_time:8.0f}")
     bound = "the slower of the two" if overlaps else "one after the other"
     print(
         f"share of {bound}: {statistics.median(shares):.2f} "

@@ -40,8 +40,8 @@ def main() -> None:
     )
 
     @jax.jit
-    def features(pictures: jax.Array) -> tuple[jax.Array, ...]:
-        output, _ = model.apply(variables, normalise(pictures), train=True, mutable=["batch_stats"])
+    def features(images: jax.Array) -> tuple[jax.Array, ...]:
+        output, _ = model.apply(variables, normalise(images), train=True, mutable=["batch_stats"])
         return output.features
 
     raw, compressed = (features(images[:, quality]) for quality in (0, 1))

@@ -29,7 +29,7 @@ from data_builders import build
 from data_builders.png import encode_png
 from qad_jax import cpu
 from qad_jax.training.input_pipeline import TrainBatches, TupleSource
-from qad_jax.training.threaded_batches import Pictures
+from qad_jax.training.threaded_batches import Images
 
 QUALITIES = ("raw", "c23", "c40")
 CROP, SIZE = 224, 224
@@ -40,15 +40,15 @@ _JPEG_QUALITIES = (90, 40)
 
 
 def crops(count: int, side: int = CROP) -> Iterator[list[np.ndarray]]:
-    """Pictures (BGR) with the spectrum of photographs, at three qualities."""
+    """Images (BGR) with the spectrum of photographs, at three qualities."""
     rng = np.random.default_rng(0)
     for _ in range(count):
-        picture = np.zeros((side, side, 3))
+        image = np.zeros((side, side, 3))
         for octave in range(3, 8):
             cells = rng.normal(size=(2**octave, 2**octave, 3))
-            picture += cv2.resize(cells, (side, side), interpolation=cv2.INTER_CUBIC) / 2**octave
-        picture = 128 + 40 * picture / picture.std()
-        raw = np.clip(picture, 0, 255).astype(np.uint8)
+            image += cv2.resize(cells, (side, side), interpolation=cv2.INTER_CUBIC) / 2**octave
+        image = 128 + 40 * image / image.std()
+        raw = np.clip(image, 0, 255).astype(np.uint8)
         found = [raw]
         for quality in _JPEG_QUALITIES:
             _, data = cv2.imencode(".jpg", raw, [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -65,7 +65,7 @@ class _AgainAndAgain(TupleSource):
     def __len__(self) -> int:
         return 100 * super().__len__()
 
-    def fill(self, index: int, row: Pictures, *, mirrored: bool = False) -> dict[str, Any]:
+    def fill(self, index: int, row: Images, *, mirrored: bool = False) -> dict[str, Any]:
         return super().fill(index % super().__len__(), row, mirrored=mirrored)
 
 
@@ -73,9 +73,9 @@ def source_of(folder: Path, size: int = SIZE, crop: int = CROP) -> TupleSource:
     """Builds the dataset in a folder from crops of a side in pixels and opens it at another."""
     lists: dict[str, list[str]] = {quality: [] for quality in QUALITIES}
     for number, versions in enumerate(crops(TUPLES, crop)):
-        for quality, picture in zip(QUALITIES, versions, strict=True):
+        for quality, image in zip(QUALITIES, versions, strict=True):
             name = f"{quality}_{number}.png"
-            (folder / name).write_bytes(encode_png(picture[..., ::-1]))
+            (folder / name).write_bytes(encode_png(image[..., ::-1]))
             lists[quality].append(name)
     manifest = folder / "data.json"
     labels = [number % 2 for number in range(TUPLES)]
@@ -93,7 +93,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def measure(rounds: int) -> None:
-    """Prints pictures a second of both, in turns, and what other storage would bring."""
+    """Prints images a second of both, in turns, and what other storage would bring."""
     cv2.setNumThreads(1)
     cpu.tune()  # as the command does: batches are freed memory, too
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +105,7 @@ def measure(rounds: int) -> None:
         source = source_of(Path(folder), TINY, TINY)
         threads = 8 * (os.cpu_count() or 1)
         found = [_PICTURES / _reading(source, threads) for _ in range(rounds)]
-        print(f"\nof {TINY} px with {threads} threads: {statistics.median(found):.0f} pictures/s")
+        print(f"\nof {TINY} px with {threads} threads: {statistics.median(found):.0f} images/s")
     _storage(list(crops(16)))
 
 
@@ -141,8 +141,8 @@ def _compare(source: TupleSource, files: list[np.ndarray], rounds: int) -> None:
         decoding = _seconds(bare)
         pairs.append((_reading(source, threads), decoding))
     ratios = [decode / pipeline for pipeline, decode in pairs]
-    print(f"\ninput: {CROP} px PNG, {threads} threads, {len(QUALITIES)} pictures a tuple\n")
-    print("| | pictures/s |\n|---|---|")
+    print(f"\ninput: {CROP} px PNG, {threads} threads, {len(QUALITIES)} images a tuple\n")
+    print("| | images/s |\n|---|---|")
     for name, column in (("pipeline", 0), ("bare imdecode", 1)):
         print(f"| {name} | {_PICTURES / statistics.median(pair[column] for pair in pairs):.0f} |")
     print(
@@ -153,14 +153,14 @@ def _compare(source: TupleSource, files: list[np.ndarray], rounds: int) -> None:
 
 def _storage(versions: list[list[np.ndarray]]) -> None:
     """Prints size and rates of lossless formats, on one core, best of three."""
-    pictures = [picture for each in versions for picture in each]
+    images = [image for each in versions for image in each]
 
     def with_options(suffix: str, *options: int) -> Callable[[np.ndarray], bytes]:
-        return lambda picture: cv2.imencode(suffix, picture, options)[1].tobytes()
+        return lambda image: cv2.imencode(suffix, image, options)[1].tobytes()
 
     level = cv2.IMWRITE_PNG_COMPRESSION
     formats = {
-        "PNG, as stored": lambda picture: encode_png(picture[..., ::-1]),
+        "PNG, as stored": lambda image: encode_png(image[..., ::-1]),
         "PNG, OpenCV's level 1": with_options(".png", level, 1),
         "PNG, OpenCV's level 6": with_options(".png", level, 6),
         "PNG, uncompressed": with_options(".png", level, 0),
@@ -175,11 +175,11 @@ def _storage(versions: list[list[np.ndarray]]) -> None:
     print("\n| lossless storage | kB | written/s | decoded/s |")
     print("|---|---|---|---|")
     for name, encode in formats.items():
-        files = [encode(picture) for picture in pictures]
+        files = [encode(image) for image in images]
         size = sum(map(len, files)) / len(files) / 1000
         known = [np.frombuffer(data, np.uint8) for data in files]
         decoded = rate(lambda data: cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), known)
-        print(f"| {name} | {size:.0f} | {rate(encode, pictures)} | {decoded} |")
+        print(f"| {name} | {size:.0f} | {rate(encode, images)} | {decoded} |")
 
 
 if __name__ == "__main__":

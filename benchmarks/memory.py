@@ -92,7 +92,7 @@ def step_and_shapes(
 
 
 def kept_bytes(config: ml_collections.ConfigDict, tuples: int, dtype: str, remat: bool) -> int:
-    """Bytes of the state and of what the backward pass keeps, parameters and pictures included."""
+    """Bytes of the state and of what the backward pass keeps, parameters and images included."""
     (objective, _), state, batch = step_and_shapes(config, tuples, dtype, remat)
     kept = jax.eval_shape(
         lambda state, batch: jax.vjp(

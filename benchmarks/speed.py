@@ -232,7 +232,7 @@ def compare(options: argparse.Namespace, name: str, dtype: str, twin: Twin | Non
         if not np.allclose(found, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]):
             raise RuntimeError(f"{name} {dtype}: losses {found} in torch, {expected} here")
         note = f"; losses {expected} here, {found} in torch {answer['version']}"
-    print(f"\n{name}, {dtype}, {options.tuples} x {QUALITIES} pictures{note}\n")
+    print(f"\n{name}, {dtype}, {options.tuples} x {QUALITIES} images{note}\n")
     mine: dict[str, list[float]] = {what: [] for what in whats}
     theirs: dict[str, list[float]] = {what: [] for what in whats}
     for number in range(options.rounds + 1):

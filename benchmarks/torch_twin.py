@@ -3,7 +3,7 @@
 Runs in a process of its own, under an interpreter that has torch and efficientnet_pytorch. Reads
 one JSON object a line from standard input and answers with one:
 
-- ``{"do": "open", "file", "model", "dtype", "compile"}``: takes weights, pictures and labels from
+- ``{"do": "open", "file", "model", "dtype", "compile"}``: takes weights, images and labels from
   an npz file; answers with the two losses of the batch, without dropout.
 - ``{"do": "time", "what", "steps"}``: seconds of so many runs of 'forward', 'plain' (no HSIC, no
   AWP), 'step' (HSIC) or 'awp' (HSIC and AWP).
@@ -155,10 +155,10 @@ class Twin:
         mean = 255 * torch.tensor(self.settings["mean"])
         std = 255 * torch.tensor(self.settings["std"])
         flat = self.images.flatten(0, 1)
-        pictures = ((flat.float() - mean) / std).permute(0, 3, 1, 2)  # NHWC in memory
+        images = ((flat.float() - mean) / std).permute(0, 3, 1, 2)  # NHWC in memory
         autocast = torch.autocast("cpu", torch.bfloat16) if self.half else contextlib.nullcontext()
         with autocast:
-            return self.apply(pictures)
+            return self.apply(images)
 
     def losses(self, with_hsic: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy and HSIC of the batch."""

@@ -12,7 +12,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -25,6 +25,9 @@ from data_builders.workers import available_cores, start_worker
 
 _SKIPPED, _FAILED = "skipped", "failed"
 _LOOK_EVERY_S = 1.0
+
+#: Why a clip gave no examples, and the tracebacks of a mistake in this program.
+Reason: TypeAlias = tuple[str, list[str]]
 
 
 def options(arguments: Sequence[str]) -> PipelineOptions:
@@ -63,15 +66,19 @@ class _ReadClip(beam.DoFn):
         try:
             examples = self._reader(source)
         except UserError as error:
-            yield beam.pvalue.TaggedOutput(_FAILED, (index, str(error)))
+            yield beam.pvalue.TaggedOutput(_FAILED, (index, _told(error)))
             return
         if isinstance(examples, UnusableClipError):
-            yield beam.pvalue.TaggedOutput(_SKIPPED, (index, str(examples)))
+            yield beam.pvalue.TaggedOutput(_SKIPPED, (index, _told(examples)))
         else:
             yield from examples
 
 
-def _write(reasons: list[tuple[int, str]], path: str) -> None:
+def _told(error: UserError) -> Reason:
+    return str(error), list(getattr(error, "__notes__", ()))
+
+
+def _write(reasons: list[tuple[int, Reason]], path: str) -> None:
     Path(path).write_text(json.dumps([reason for _, reason in sorted(reasons)]))
 
 
@@ -105,14 +112,14 @@ class ReadClips(beam.PTransform):
         return read.examples
 
 
-def left_out(report: Path) -> list[str]:
+def left_out(report: Path) -> list[Reason]:
     """Reads and removes what the pipeline has written on the clips that gave no examples.
 
     Args:
       report: As given to `ReadClips`.
 
     Returns:
-      The reason for each skipped clip, in the order of the sources.
+      The reason for each skipped clip and its tracebacks, in the order of the sources.
 
     Raises:
       UserError: A clip failed in a way that ends the build.
@@ -120,10 +127,14 @@ def left_out(report: Path) -> list[str]:
     reasons = {}
     for kind in (_SKIPPED, _FAILED):
         path = report.with_name(f"{report.name}.{kind}")
-        reasons[kind] = json.loads(path.read_text())
+        reasons[kind] = [(reason, notes) for reason, notes in json.loads(path.read_text())]
         path.unlink()
     if reasons[_FAILED]:
-        raise UserError(reasons[_FAILED][0])
+        reason, traces = reasons[_FAILED][0]
+        error = UserError(reason)
+        for trace in traces:
+            error.add_note(trace)
+        raise error
     return reasons[_SKIPPED]
 
 

@@ -270,6 +270,8 @@ def _job(argv: Sequence[str], prog: str) -> int:
         print(f"to train on it: {command(*options)}")
     skipped = (dataset.info.metadata or {}).get("skipped", [])
     for reason in skipped:
+        if getattr(args, "debug", False) and reason in dataset.traces:
+            print(dataset.traces[reason], file=sys.stderr)
         print(f"skipped: {reason}", file=sys.stderr)
     return PARTLY if skipped else DONE
 

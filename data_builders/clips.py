@@ -153,10 +153,20 @@ def read(source: ClipSource) -> Clip:
     Raises:
       UnusableClipError: A file cannot be read to its end, or no face was found.
     """
-    files, recipe = source.files, source.recipe
-    on_disk = {name: files.files[name] for name in recipe.qualities if name in files.files}
+    files = source.files
+    on_disk = {q: files.files[q] for q in source.recipe.qualities if q in files.files}
     counts = {path: h264.probe(path).frames for path in {files.best, *on_disk.values()}}
-    indices = spread(min(counts.values()), recipe.frames_per_video)
+    while True:
+        try:
+            return _read(source, on_disk, min(counts.values()))
+        except _FewerFramesError as error:  # than the index says
+            path, decoded = error.args
+            counts[path] = decoded
+
+
+def _read(source: ClipSource, on_disk: Mapping[str, Path], frames_in_all: int) -> Clip:
+    files, recipe = source.files, source.recipe
+    indices = spread(frames_in_all, recipe.frames_per_video)
     best = list(_pick(h264.decode(files.best), indices, files.best))
     masks = None if files.mask is None else _masks(files.mask, indices)
     track = recipe.faces(str(files), indices, best, masks=masks)
@@ -192,29 +202,42 @@ def spread(total: int, wanted: int) -> list[int]:
     return [(2 * i + 1) * total // (2 * wanted) for i in range(wanted)]
 
 
+class _FewerFramesError(Exception):
+    """A file, and how many frames it gives: fewer than were expected."""
+
+
 def _pick(frames: Iterator[Image], indices: Sequence[int], path: Path) -> Iterator[Image]:
-    """Yields frames by index. It decodes in order, as seeking is not exact in every file."""
-    wanted, yielded = set(indices), 0
-    for index, frame in enumerate(frames):
-        if index in wanted:
-            yielded += 1
+    """Yields frames by index, which rise. It decodes in order, as not every file seeks exactly."""
+    wanted, decoded = list(reversed(indices)), 0
+    while wanted:  # nothing is decoded after the last of them
+        frame = next(frames, None)
+        if frame is None:
+            raise _FewerFramesError(path, decoded)
+        if decoded == wanted[-1]:
+            wanted.pop()
             yield frame
-    if yielded < len(indices):
-        raise UnusableClipError(f"{path}: has fewer frames than it says")
+        decoded += 1
 
 
 def _masks(path: Path, indices: Sequence[int]) -> list[Image]:
     """Reads the mask of each frame. A mask that ends before the video keeps its last frame."""
-    last = h264.probe(path).frames - 1
-    masked = [index for index in indices if index <= last]
-    masks = [mask[..., 0] for mask in _pick(h264.decode(path), masked, path)]
+    masks: list[Image] = []
+    for index, mask in enumerate(h264.decode(path)):
+        if index == indices[len(masks)]:
+            masks.append(mask[..., 0])
+            if len(masks) == len(indices):
+                return masks
     if not masks:
         raise UnusableClipError(f"{path}: the mask ends before the first chosen frame")
-    return masks + [masks[-1]] * (len(indices) - len(masked))
+    return masks + [masks[-1]] * (len(indices) - len(masks))
 
 
 def _reencoded(path: Path, crf: int, indices: Sequence[int]) -> list[Image]:
-    """Frames of a video after compression of the whole video: a codec uses neighbouring frames."""
+    """Frames of a video after compression of the whole video: a codec uses neighbouring frames.
+
+    The encoder looks further ahead than the frames that follow the last chosen one: to stop there
+    would change its bits, and would save next to nothing.
+    """
     rate: Fraction = h264.probe(path).rate
     data = h264.encode(_even(h264.decode(path)), crf=crf, fps=rate)
     return list(_pick(h264.decode(data), indices, path))

@@ -25,7 +25,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeAlias
 
-from data_builders.errors import UserError
+from data_builders.errors import UserError, describe
 
 #: Exit statuses. FAILED is what the user can mend; PARTLY is done but for what was named; the last
 #: two are those that shells give to a process which a signal ended.
@@ -116,21 +116,6 @@ def fail(error: BaseException, *, debug: bool = False) -> int:
         traceback.print_exception(error)
     print(f"error: {describe(error)}", file=sys.stderr)
     return USAGE if isinstance(error, UsageError) else FAILED
-
-
-def describe(error: BaseException) -> str:
-    """Says in one line what went wrong, with the name of the file if the error has one."""
-    if isinstance(error, UserError):
-        text = str(error)
-    elif isinstance(error, OSError):
-        named = error.filename is not None and not isinstance(error.filename, int)
-        name = os.fsdecode(error.filename) if named else "input/output"
-        text = f"{name}: {error.strerror or str(error) or type(error).__name__}"
-    elif isinstance(error, MemoryError):
-        text = f"not enough memory: {error}" if str(error) else "not enough memory"
-    else:
-        text = f"{type(error).__name__}: {error}"
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def quoted(word: str | os.PathLike[str]) -> str:

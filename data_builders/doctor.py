@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_builders import clips, h264
-from data_builders.errors import UnusableClipError
+from data_builders.errors import unusable
 from data_builders.progress import Progress
 from data_builders.video_builder import VideoDatasetBuilder
 
@@ -37,9 +37,10 @@ def report(dataset: VideoDatasetBuilder) -> str:
     listed = [files for split in layout.splits.values() for files in split]
     lines = [f"{dataset.name} {dataset.part}".rstrip() + f" in {dataset.manual_dir}"]
     lines += _counts(layout)
-    unreadable, frames = _unreadable(listed)
+    unreadable, frames, decided = _look(listed)
     lines += _some("unreadable", unreadable) + _some("missing", layout.missing)
     lines += [f"note: {note}" for note in layout.notes]
+    lines += [f"decided: {count} files: {note}" for note, count in decided.most_common(_NAMED)]
     absent = collections.Counter(
         quality for files in listed for quality in dataset.qualities if quality not in files.files
     )
@@ -68,17 +69,25 @@ def _counts(layout: clips.Layout) -> list[str]:
     return lines
 
 
-def _unreadable(listed: Sequence[clips.VideoFiles]) -> tuple[list[str], int]:
-    """Reads the index of every file. Returns why some are unreadable, and all frames."""
+def _look(
+    listed: Sequence[clips.VideoFiles],
+) -> tuple[list[str], int, collections.Counter[str]]:
+    """Opens every file. Returns why some are unreadable, all frames, and what was decided."""
     reasons, frames = [], 0
+    decided: collections.Counter[str] = collections.Counter()
     with Progress(len(listed), "looking", unit="video") as progress:
         for files in listed:
             progress.advance()
             try:
-                frames += min(h264.probe(path).frames for path in files.files.values())
-            except UnusableClipError as error:
-                reasons.append(str(error))
-    return reasons, frames
+                facts = [h264.probe(path) for path in files.files.values()]
+            except MemoryError:
+                raise
+            except Exception as error:
+                reasons.append(str(unusable(files, files.files.values(), error)))
+            else:
+                frames += min(fact.frames for fact in facts)
+                decided.update(note for fact in facts for note in fact.notes)
+    return reasons, frames, decided
 
 
 def _some(title: str, items: Sequence[str]) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import traceback
 from collections.abc import Iterable
 
 
@@ -16,6 +18,54 @@ class UserError(Exception):
 
 class UnusableClipError(UserError):
     """One clip cannot be used. A build names it, counts it and goes on without it."""
+
+
+def describe(error: BaseException) -> str:
+    """Says in one line what went wrong, with the name of the file if the error has one."""
+    if isinstance(error, UserError):
+        text = str(error)
+    elif isinstance(error, OSError):
+        named = error.filename is not None and not isinstance(error.filename, int)
+        name = os.fsdecode(error.filename) if named else "input/output"
+        text = f"{name}: {error.strerror or str(error) or type(error).__name__}"
+    elif isinstance(error, MemoryError):
+        text = f"not enough memory: {error}" if str(error) else "not enough memory"
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def unusable(clip: object, files: Iterable[object], error: Exception) -> UnusableClipError:
+    """Makes the error of one clip from whatever was raised while it was read.
+
+    A mistake in this program is no reason to lose a build of days: it is named as all else is. Its
+    traceback goes along as a note, which is text and so comes back from another process; `--debug`
+    shows it.
+
+    Args:
+      clip: Names the clip.
+      files: Its files, best first. The first is named where the reason names none of them.
+      error: What was raised.
+
+    Returns:
+      An error whose message names the clip, the file and the reason.
+    """
+    reason = describe(error)
+    paths = [str(file) for file in files]
+    names = [] if str(clip) in reason else [str(clip)]
+    if not any(path in reason for path in paths):
+        names += paths[:1]
+    named = UnusableClipError(": ".join([*names, reason]))
+    for note in getattr(error, "__notes__", ()):
+        named.add_note(note)
+    if not isinstance(error, UserError):
+        named.add_note(trace(error))
+    return named
+
+
+def trace(error: BaseException) -> str:
+    """The traceback of an error, as text."""
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

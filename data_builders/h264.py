@@ -1,4 +1,13 @@
-"""H.264: encodes and decodes with the compression that this project is about.
+"""Video: encodes with the compression that this project is about, and decodes what people have.
+
+Every file is opened here and nowhere else, so that all places see the same frames:
+
+- The stream is the best video stream that is not an attached picture, such as a cover.
+- Frames are as a player shows them: turned and mirrored by the display matrix; with square pixels,
+  for which the shorter side of a pixel is enlarged; without those that an edit list hides.
+- A frame whose size changes on the way is scaled to the size of the first, where the shape is the
+  same. Where it is not, the video is refused.
+- Text in the file, such as a title, may be in any encoding. It is not used.
 
 The recipe is that of FaceForensics++: libx264 with its default preset at a constant rate factor
 (CRF). CRF 23 is ordinary web video, 40 is heavy compression, and 0 loses nothing.
@@ -6,6 +15,8 @@ The recipe is that of FaceForensics++: libx264 with its default preset at a cons
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import io
 import os
 from collections.abc import Iterable, Iterator
@@ -16,15 +27,18 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from data_builders.errors import UnusableClipError
+from data_builders import shown
+from data_builders.errors import UnusableClipError, UserError, describe, trace
 
 Frame: TypeAlias = npt.NDArray[np.uint8]
 
 _MAX_CRF = 51  # of 8-bit libx264
+_FPS = Fraction(25)  # where a file does not say, or says what no camera does
+_MOST_FPS = 1000
 
 
 class BrokenVideoError(UnusableClipError):
-    """The file is not a video, or ends before its index says so."""
+    """The file is not a video, cannot be decoded, or ends before its index says so."""
 
 
 def encode(frames: Iterable[Frame], *, crf: int, fps: int | Fraction = 25) -> bytes:
@@ -78,47 +92,6 @@ def encode(frames: Iterable[Frame], *, crf: int, fps: int | Fraction = 25) -> by
     return file.getvalue()
 
 
-class Facts(NamedTuple):
-    """Number of frames of a video, and frames per second."""
-
-    frames: int
-    rate: Fraction
-
-
-def probe(path: str | os.PathLike[str]) -> Facts:
-    """Reads a video's index, and counts the frames where the index does not say how many.
-
-    Args:
-      path: The file.
-
-    Raises:
-      BrokenVideoError: The file is not a video, or has no index: it is not complete.
-      FileNotFoundError: There is no such file.
-    """
-    try:
-        with av.open(os.fspath(path), "r") as file:
-            stream = _video_stream(file, path)
-            frames, rate = stream.frames, stream.average_rate or Fraction(25)
-    except FileNotFoundError:
-        raise
-    except av.FFmpegError as error:
-        raise _broken(path, error) from error
-    return Facts(frames or sum(1 for _ in decode(path)), rate)
-
-
-def _video_stream(file: av.container.InputContainer, name: object) -> Any:
-    if not file.streams.video:
-        raise BrokenVideoError(f"{name}: holds no video stream; expected an H.264 video")
-    return file.streams.video[0]
-
-
-def _broken(name: object, error: av.FFmpegError) -> BrokenVideoError:
-    return BrokenVideoError(
-        f"{name}: cannot be decoded ({error.strerror}): it is damaged or not complete; fetch it "
-        "again"
-    )
-
-
 def _check_size(shape: tuple[int, ...], *, even: bool) -> None:
     if len(shape) != 3 or shape[2] != 3:
         raise ValueError(f"frames must be (height, width, 3), got {shape}")
@@ -129,8 +102,57 @@ def _check_size(shape: tuple[int, ...], *, even: bool) -> None:
         )
 
 
+class Facts(NamedTuple):
+    """What is known of a video before all of it is decoded.
+
+    Attributes:
+      frames: Number of frames that decode.
+      rate: Frames per second.
+      notes: What was decided where the file leaves a choice, in words.
+    """
+
+    frames: int
+    rate: Fraction
+    notes: tuple[str, ...] = ()
+
+
+def probe(path: str | os.PathLike[str]) -> Facts:
+    """Reads a video's index and decodes its first frame.
+
+    Where the index cannot be believed, the frames are counted: the file has no index, or begins
+    with frames that need earlier ones, which were cut off.
+
+    Args:
+      path: The file.
+
+    Raises:
+      BrokenVideoError: The file is not a video, is not complete, or has no frame that decodes.
+      FileNotFoundError: There is no such file.
+    """
+    with _opened(path) as video:
+        indexed, rate, notes = video.shown, video.stream.average_rate, video.notes
+        first, lost = _first_frame(video)
+        notes += shown.View.of(first, video.stream).notes()
+    frames = count(path) if lost or indexed is None else indexed
+    if indexed is not None and frames != indexed:
+        notes.append("begins with frames that cannot be decoded: they are left out")
+    rate = rate if rate and 0 < rate <= _MOST_FPS else _FPS
+    return Facts(frames, rate, tuple(notes))
+
+
+def count(path: str | os.PathLike[str]) -> int:
+    """Counts the frames of a video by decoding all of them.
+
+    Raises:
+      BrokenVideoError: As `decode`.
+      FileNotFoundError: There is no such file.
+    """
+    with _opened(path) as video:
+        return sum(1 for _ in _decoded(video))
+
+
 def decode(source: bytes | str | os.PathLike[str]) -> Iterator[Frame]:
-    """Yields the frames of a video in order.
+    """Yields the frames of a video in order, as a player shows them.
 
     A video that an interrupted download has cut is an error and never a shorter video: its index
     lists more frames than the file holds, or the index is missing.
@@ -139,40 +161,164 @@ def decode(source: bytes | str | os.PathLike[str]) -> Iterator[Frame]:
       source: A path, or the bytes of a file.
 
     Yields:
-      `(height, width, 3)` uint8 RGB frames.
+      `(height, width, 3)` uint8 RGB frames, all of one size.
 
     Raises:
-      BrokenVideoError: The source is not a video, is damaged, or is not complete.
+      BrokenVideoError: The source is not a video, is damaged, or is not complete; or the shape of
+        its frames changes.
       FileNotFoundError: There is no such file.
     """
-    name = f"the video in memory ({len(source)} bytes)" if isinstance(source, bytes) else source
+    with _opened(source) as video:
+        view: shown.View | None = None
+        shape: tuple[int, ...] | None = None
+        for number, decoded in enumerate(_decoded(video)):
+            view = view or shown.View.of(decoded, video.stream)
+            frame = shown.pixels(decoded, view)
+            shape = shape or frame.shape
+            if frame.shape != shape and not shown.same_shape(frame.shape, shape):
+                raise BrokenVideoError(
+                    f"{video.name}: frame {number} has {frame.shape[1]}x{frame.shape[0]} pixels "
+                    f"and the first has {shape[1]}x{shape[0]}, which is another shape; cut the "
+                    "video there, or convert it to one size"
+                )
+            yield frame if frame.shape == shape else shown.scaled(frame, shape)
+
+
+@dataclasses.dataclass
+class _Video:
+    """An open file: the stream that is read, and what its index says.
+
+    Attributes:
+      name: The file, for messages.
+      file: The container.
+      stream: The stream that is read.
+      packets: How many packets the stream has at least, 0 where the file does not say.
+      shown: How many frames a player shows, None where the file does not say.
+      notes: What was decided.
+    """
+
+    name: str
+    file: av.container.InputContainer
+    stream: Any
+    packets: int = 0
+    shown: int | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+@contextlib.contextmanager
+def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[_Video]:
+    """Opens a video. All errors of FFmpeg, also while frames are read, name the file."""
+    data: Any
     try:
-        data = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
-        with av.open(data, "r") as file:
-            yield from _frames(file, name)
-    except FileNotFoundError:
+        if isinstance(source, bytes):
+            name, size = f"the video in memory ({len(source)} bytes)", len(source)
+            data = io.BytesIO(source)
+        else:
+            name = data = os.fspath(source)
+            size = os.stat(name).st_size
+        with av.open(data, "r", metadata_errors="ignore") as file:
+            video = _Video(name, file, _best_stream(file, name))
+            if video.stream.index > 0:
+                video.notes.append(f"stream {video.stream.index} is read, the best of its video")
+            # Callers read many videos at a time, each in its own process.
+            video.stream.codec_context.thread_count = 1
+            _read_index(video, size)
+            yield video
+    except (FileNotFoundError, PermissionError):
         raise
     except av.FFmpegError as error:
-        raise _broken(name, error) from error
+        raise BrokenVideoError(
+            f"{name}: cannot be decoded ({error.strerror}): it is damaged or not complete; fetch "
+            "it again"
+        ) from error
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:  # of PyAV, or of this module: the file is named nevertheless
+        broken = BrokenVideoError(f"{name}: cannot be read ({describe(error)})")
+        broken.add_note(trace(error))
+        raise broken from error
 
 
-def _frames(file: av.container.InputContainer, name: object) -> Iterator[Frame]:
-    stream = _video_stream(file, name)
-    stream.codec_context.thread_count = (
-        1  # callers read many videos at a time, each in its own process
+def _best_stream(file: av.container.InputContainer, name: str) -> Any:
+    videos = list(file.streams.video)
+    moving = [s for s in videos if not int(s.disposition) & int(av.stream.Disposition.attached_pic)]
+    known = [stream for stream in moving if stream.codec_context is not None]
+    if known:
+        return max(known, key=_rank)
+    if moving:
+        raise BrokenVideoError(
+            f"{name}: no decoder knows its video codec, or its header is damaged; convert the "
+            "video to H.264, or fetch it again"
+        )
+    held = "only a cover image" if videos else "only sound" if file.streams.audio else "nothing"
+    raise BrokenVideoError(
+        f"{name}: holds no video stream ({held}); expected a video, such as H.264 in MP4"
     )
+
+
+def _rank(stream: Any) -> tuple[bool, bool, int]:
+    """Of several streams, the one that moves, that players show, and that is larger."""
+    codec = stream.codec_context
+    shown = bool(int(stream.disposition) & int(av.stream.Disposition.default))
+    return stream.frames != 1, shown, (codec.width or 0) * (codec.height or 0)
+
+
+def _read_index(video: _Video, size: int) -> None:
+    """Reads how many packets and frames there are, and whether the file holds all of them."""
+    video.packets = video.stream.frames
+    if not video.packets or "mov" not in video.file.format.name.split(","):
+        return
+    entries = list(video.stream.index_entries)
+    whole = sum(entry.pos + entry.size <= size for entry in entries)
+    if whole < len(entries):
+        raise _cut_short(video.name, whole, len(entries))
+    # An edit list hides entries or removes them from the index. They are no missing frames.
+    video.packets = len(entries)
+    video.shown = sum(not entry.is_discard for entry in entries)
+    if video.shown < video.stream.frames:
+        video.notes.append("an edit list hides some of the frames")
+
+
+def _cut_short(name: str, packets: int, of: int) -> BrokenVideoError:
+    return BrokenVideoError(f"{name}: ends after {packets} of {of} frames; fetch the video again")
+
+
+def _decoded(video: _Video) -> Iterator[av.VideoFrame]:
     packets = decoded = 0
-    for packet in file.demux(stream):
+    for packet in video.file.demux(video.stream):
         packets += packet.size > 0 and not packet.is_corrupt
         for frame in packet.decode():
-            if frame.is_corrupt:
+            if not frame.is_corrupt:
+                yield frame
+                decoded += 1
+            elif decoded:  # before the first whole frame, it needs frames that were cut off
                 raise BrokenVideoError(
-                    f"{name}: frame {decoded} is damaged or not complete; fetch the video again"
+                    f"{video.name}: frame {decoded} is damaged or not complete; fetch the video "
+                    "again"
                 )
-            yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-            decoded += 1
-    # Packets are counted and not frames, because an edit list may hide frames. 0 means "not known".
-    if packets < stream.frames:
-        raise BrokenVideoError(
-            f"{name}: ends after {packets} of {stream.frames} frames; fetch the video again"
-        )
+    # Packets are counted and not frames, because an edit list may hide frames.
+    if packets < video.packets:
+        raise _cut_short(video.name, packets, video.packets)
+    if not decoded:
+        raise _no_frame(video.name)
+
+
+def _no_frame(name: str) -> BrokenVideoError:
+    return BrokenVideoError(f"{name}: holds no frame that can be decoded; fetch the video again")
+
+
+def _first_frame(video: _Video) -> tuple[av.VideoFrame, bool]:
+    """Decodes the first frame. Tells also whether packets that are shown before it gave none."""
+    times: list[int] = []
+    first: av.VideoFrame | None = None
+    for packet in video.file.demux(video.stream):
+        if packet.size and packet.pts is not None and not packet.is_discard:
+            times.append(packet.pts)
+        if first is None:
+            first = next((frame for frame in packet.decode() if not frame.is_corrupt), None)
+        # A packet comes before it is shown: what is shown before the first frame has come by now.
+        if first is not None and (first.pts is None or (packet.dts or first.pts) >= first.pts):
+            return first, first.pts is not None and any(time < first.pts for time in times)
+    if first is None:
+        raise _no_frame(video.name)
+    return first, first.pts is not None and any(time < first.pts for time in times)

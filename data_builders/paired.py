@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_builders.errors import UnusableClipError, UserError
+from data_builders.errors import UnusableClipError, UserError, unusable
 from data_builders.patches import tfds_record_order
 from data_builders.progress import Progress
 from data_builders.records import DEFAULT_QUALITIES, LABELS, Clip, Example
@@ -55,6 +55,8 @@ class PairedDatasetBuilder(
     def __init__(self, *, file_format: str = "array_record", **kwargs: Any) -> None:
         #: Why each clip that could not be used was left out of this build.
         self.skipped: list[str] = []
+        #: The traceback of those that a mistake in this program made unusable, by the reason.
+        self.traces: dict[str, str] = {}
         #: Whether an Apache Beam pipeline makes the clips; else processes of this machine do.
         self.beam = False
         super().__init__(file_format=file_format, **kwargs)
@@ -117,7 +119,7 @@ class PairedDatasetBuilder(
         del dl_manager  # nothing is downloaded: the data is rendered, or the user has it
         sources = self.clip_sources()
         self.info.metadata["versions"] = {name: version(name) for name in _SHAPING}
-        self.skipped = []
+        self.skipped, self.traces = [], {}
         if self.beam:
             return self._pipelines(sources)
         progress = Progress(sum(map(len, sources.values())), self.info.full_name, unit="clip")
@@ -133,10 +135,15 @@ class PairedDatasetBuilder(
             for examples in ordered_map(self.clip_reader(), sources):
                 progress.advance()
                 if isinstance(examples, UnusableClipError):
-                    self.skipped.append(str(examples))
+                    self._skip(str(examples), getattr(examples, "__notes__", ()))
                 else:
                     yield from examples
             self.check_skipped(progress.done)
+
+    def _skip(self, reason: str, traces: Sequence[str]) -> None:
+        self.skipped.append(reason)
+        if traces:
+            self.traces[reason] = "\n".join(traces)
 
     def _pipelines(self, sources: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         from data_builders import beam
@@ -156,9 +163,17 @@ class PairedDatasetBuilder(
 
         del pipeline_result
         for split in self._clips:
-            self.skipped += beam.left_out(self._report_of(split))
+            for reason, traces in beam.left_out(self._report_of(split)):
+                self._skip(reason, traces)
         self.check_skipped(sum(self._clips.values()))
 
 
 def _encoded_examples(read_clip: Callable[[Any], Clip], source: Any) -> list[Example]:
-    return list(read_clip(source).examples())
+    try:
+        return list(read_clip(source).examples())
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        files = getattr(source, "paths", {})  # a clip that is rendered has none
+        clip = f"{source.method}/{source.video}" if files else source
+        raise unusable(clip, files.values(), error) from error

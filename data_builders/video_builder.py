@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from data_builders import clips, faces, staging
 from data_builders.clips import ClipSource, Layout, Recipe
-from data_builders.errors import UnusableClipError, UserError
+from data_builders.errors import UnusableClipError, UserError, unusable
 from data_builders.paired import PairedConfig, PairedDatasetBuilder
 from data_builders.records import DEFAULT_QUALITIES, Clip, Example
 
@@ -156,10 +156,13 @@ class VideoDatasetBuilder(
         """Stores which clips were skipped, and fails where they are too many."""
         self.info.metadata["skipped"] = list(self.skipped)
         if len(self.skipped) > self.max_skipped * clips:
-            raise UserError(
+            error = UserError(
                 f"{len(self.skipped)} of {clips} videos are unusable, more than --max_skipped "
                 f"{self.max_skipped:g} allows; the first: {self.skipped[0]}"
             )
+            for note in self.traces.values():
+                error.add_note(note)
+            raise error
 
     def clips_done(self) -> int:
         """Number of finished clips that a later build goes on from."""
@@ -174,9 +177,21 @@ class VideoDatasetBuilder(
 
 
 def _staged_clip(folder: Path, source: ClipSource) -> list[Example] | UnusableClipError:
-    files = {q: (str(path), path.stat().st_size) for q, path in source.files.files.items()}
+    def made() -> list[Example]:
+        try:
+            return list(clips.read(source).examples())
+        except MemoryError:  # of the machine and not of the clip
+            raise
+        except Exception as error:
+            raise unusable(source, known, error) from error
+
+    known = [*source.files.files.values(), *([source.files.mask] if source.files.mask else [])]
+    try:
+        files = {q: (str(path), path.stat().st_size) for q, path in source.files.files.items()}
+    except OSError as error:  # the file was moved after the folder was read
+        return unusable(source, known, error)
     name = json.dumps([str(source), files, source.recipe.describe()])
     try:
-        return staging.staged(folder, name, lambda: list(clips.read(source).examples()))
+        return staging.staged(folder, name, made)
     except UnusableClipError as error:
         return error

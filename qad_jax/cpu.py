@@ -1,7 +1,7 @@
-"""Settings of a process that computes on a CPU, made before JAX looks for its devices.
+"""Settings of a process that computes on a CPU, to be made before JAX looks for its devices.
 
-They change how fast a step is, and of what it computes the last bits at most, as XLA then adds in
-another order. Imports neither JAX nor anything that does.
+They make steps faster. Results change in the last bits at most, because XLA adds in another order.
+This module imports neither JAX nor anything that does.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from collections.abc import Mapping
 # does not know, and flags come and go with any release: a newer jaxlib runs without it.
 Versions = tuple[str, str]
 _XLA_FLAGS: dict[str, Versions] = {
-    # YNNPACK, the default for convolutions since jax 0.10, takes up to three times as long as XLA's
-    # own for the gradient of a kernel. Its sums and matrix products stay: there it is the faster.
+    # YNNPACK computes convolutions by default since jax 0.10. For the gradient of a kernel it takes
+    # up to three times as long as XLA itself. Sums and matrix products stay: there it is faster.
     "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution": ("0.10.0", "0.12.0.1"),
-    # XLA for CPU drops optimisation barriers before it fuses loops. Then each use of a residual sum
-    # computes it again from all the blocks before it, and rematerialisation is undone.
+    # XLA for CPU drops optimisation barriers before it fuses loops. Each use of a residual sum
+    # would then compute it again from all the blocks before, and undo rematerialisation.
     "--xla_disable_hlo_passes=cse_barrier_expander": ("0.10.0", "0.12.0.1"),
 }
 
-# From glibc's malloc.h, and their values.
+# Parameters of glibc's malloc.h, and the values for them.
 _TRIM_THRESHOLD, _NEVER = -1, -1
 _MMAP_MAX, _NO_CHUNK = -4, 0
 _ARENA_MAX, _ONE = -8, 1
 
 
 def tune() -> None:
-    """Prepares the process, unless JAX has an accelerator to compute on."""
+    """Prepares the process, unless a plugin for an accelerator is installed."""
     if importlib.util.find_spec("jax_plugins") or importlib.util.find_spec("libtpu"):
         return
     add_flags()
@@ -58,11 +58,11 @@ def add_flags(flags: Mapping[str, Versions] | None = None) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Has the allocator keep what is freed for the next step, where it is glibc's.
+    """Makes glibc's allocator keep freed memory for the next step; does nothing without glibc.
 
-    A step's intermediate results are gigabytes. By default each is a mapping of its own, returned
-    to the kernel at the step's end and cleared by it, page by page, in the next: a sixth of the
-    time of a ResNet-50 step. One arena, because only the main one can grow as large as that.
+    The intermediate results of a step are gigabytes. By default, each is a mapping of its own. At
+    the end of a step it returns to the kernel, which clears it page by page in the next: a sixth of
+    the time of a ResNet-50 step. There is one arena, because only the main one can grow so large.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

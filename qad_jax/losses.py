@@ -1,12 +1,12 @@
 r"""Hilbert-Schmidt independence criterion (HSIC) between features, in the manner of `optax.losses`.
 
 With kernels `k`, `l` on two variables and their Gram matrices K, L over m samples, HSIC measures
-how far the samples' similarities in one variable go with those in the other; it is 0 in the
-population exactly when the variables are independent (for the Gaussian kernel used here).
+how well the similarities of samples in one variable agree with those in the other. For the Gaussian
+kernel used here, its population value is 0 exactly when the variables are independent.
 
-Every estimator is invariant to a constant added to the kernel, and all are computed from `K - 1`
-(an `expm1`): features of a network are close to each other on the scale of sigma, K is then close
-to 1, and its variation would drown in float32 rounding.
+A constant added to the kernel changes no estimator, so all are computed from `K - 1` (an `expm1`).
+On the scale of sigma, features of a network are close to each other: K is close to 1, and float32
+rounding of K would hide its variation.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from jax import lax
 ESTIMATORS = {"biased": 2, "unbiased": 4, "cka": 2, "debiased_cka": 4, "nhsic": 2}
 
 _NHSIC_EPSILON = 1e-5
-# A feature whose spread over the samples is below this many float32 roundings of its own size
-# does not vary: what is left of it is noise, and normalising noise would invent dependence.
+# A feature does not vary where its spread over the samples is below this many float32 roundings of
+# its size. The rest is noise, and normalised noise would look like dependence.
 _CONSTANT_ROUNDINGS = 16.0
 
 
@@ -49,9 +49,9 @@ def hsic(
     - ``nhsic``: :math:`\mathrm{tr}(R_x R_y)`, :math:`R = K_c (K_c + \epsilon m I)^{-1}`,
       :math:`K_c = HKH`, :math:`\epsilon = 10^{-5}`; between 0 and m - 1 [4, 5].
 
-    The self-terms of the two normalised estimators are squared norms of the centred matrices, so
-    both are cosines between centred kernel matrices and are computed as such: they exist whatever
-    the kernel's size. A variable without any variance has cosine 0, and gradient 0.
+    The self-terms of ``cka`` and ``debiased_cka`` are squared norms of the centred matrices, so
+    both are computed as cosines between centred matrices, which exist for kernels of any size. A
+    variable without variance has cosine 0 and gradient 0.
 
     Args:
       x: `(m, ...)`; the trailing axes are flattened to d features.
@@ -60,11 +60,11 @@ def hsic(
       estimator: One of `ESTIMATORS`.
       axis_name: Mapped axis over which the samples are spread. The value is then that of the
         global batch, on every device. Gradients follow JAX's rule for a mapped replicated loss:
-        average the gradients of the *parameters* over the axis (`lax.pmean`), as is done for
-        any data-parallel loss, and the result is exactly the gradient of the global value.
+        average the gradients of the *parameters* over the axis (`lax.pmean`), as for any
+        data-parallel loss. The result is exactly the gradient of the global value.
 
     Returns:
-      A float32 scalar, whatever the dtype of the features.
+      A float32 scalar for features of any dtype.
 
     Raises:
       ValueError: While tracing, for an unknown estimator, unequal or too few samples, or sigma
@@ -101,15 +101,15 @@ def collaborative_hsic(
     estimator: str = "debiased_cka",
     axis_name: str | None = None,
 ) -> jax.Array:
-    r"""Dependence between the features of the same pictures at different qualities.
+    r"""Estimates the dependence between features of the same images at different qualities.
 
     .. math:: \sum_l w_l \frac{2}{Q (Q - 1)} \sum_{a < b} \mathrm{HSIC}(f_l^{(a)}, f_l^{(b)})
 
-    The Gram matrix of each quality is built once and shared by its pairs, so the cost grows with
-    the number of qualities, not of pairs.
+    All pairs of a quality share its Gram matrix, so the cost grows with the number of qualities,
+    not of pairs.
 
     Args:
-      features: For each layer `(m, Q, ...)`: m pictures at Q qualities.
+      features: For each layer `(m, Q, ...)`: m images at Q qualities.
       weights: One number a layer. A layer of weight 0 is left out of the computation.
       sigma: See `hsic`.
       estimator: See `hsic`.
@@ -240,7 +240,7 @@ def _centre(kernel: jax.Array) -> jax.Array:
 
 
 def _u_centre(kernel: jax.Array) -> jax.Array:
-    """The centring whose products are unbiased; off the diagonal it removes constants too."""
+    """The centring whose products are unbiased; it removes constants off the diagonal, too."""
     m = kernel.shape[0]
     rows = jnp.sum(kernel, axis=0) / (m - 2)  # the diagonal of K - 1 is zero already
     centred = kernel - rows[:, None] - rows[None, :] + jnp.sum(rows) / (m - 1)
@@ -249,7 +249,7 @@ def _u_centre(kernel: jax.Array) -> jax.Array:
 
 def _unit(matrix: jax.Array) -> jax.Array:
     """The matrix divided by its Frobenius norm; zeros, with zero gradient, where it is zero."""
-    # Scaled by its largest entry first: squares of small kernels leave float32's range.
+    # It is scaled by its largest entry first: squares of small kernels leave float32's range.
     largest = lax.stop_gradient(jnp.max(jnp.abs(matrix)))
     scaled = matrix / jnp.where(largest > 0, largest, 1.0)
     square = jnp.sum(jnp.square(scaled))
@@ -274,7 +274,7 @@ def _resolvent(centred: jax.Array) -> jax.Array:
 def _resolvent_jvp(
     primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    # dR = epsilon m A dKc A. The product rule would form I - R, which is all rounding in float32
+    # dR = epsilon m A dKc A. The product rule would form I - R, which in float32 is only rounding
     # where the estimator is saturated.
     inverse, ridge = _inverse(primals[0])
     product = jnp.matmul(inverse, primals[0], precision=lax.Precision.HIGHEST)
@@ -283,7 +283,7 @@ def _resolvent_jvp(
 
 
 def _prepare(kernel: jax.Array, estimator: str) -> jax.Array:
-    """The part of an estimator that concerns one variable only."""
+    """The part of an estimator that depends on one variable only."""
     if estimator == "nhsic":
         return _resolvent(_centre(kernel))
     centred = _u_centre(kernel) if estimator in ("unbiased", "debiased_cka") else _centre(kernel)
@@ -291,7 +291,7 @@ def _prepare(kernel: jax.Array, estimator: str) -> jax.Array:
 
 
 def _dependence(a: jax.Array, b: jax.Array, estimator: str) -> jax.Array:
-    """The estimate, from two variables' prepared matrices."""
+    """The estimate from the prepared matrices of two variables."""
     m = a.shape[0]
     scale = {"biased": (m - 1) ** 2, "unbiased": m * (m - 3)}.get(estimator, 1)
     return jnp.sum(a * b) / scale

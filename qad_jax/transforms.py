@@ -1,7 +1,8 @@
 r"""The method as optax transforms.
 
-A training step hands its optimiser not a gradient but the *pullback* of its losses, and the
-function that gives the pullback at other weights; what is done with them is composed here:
+A training step does not give its optimiser a gradient. It gives the *pullback* of its losses, and a
+function that returns the pullback at other weights. The transforms here compose what is done with
+both:
 
 >>> import jax, optax, jax.numpy as jnp
 >>> def losses(params):  # (what is minimised, what is maximised)
@@ -29,10 +30,13 @@ _IDENTITY = optax.identity()
 
 
 class AwpState(NamedTuple):
-    """State of `awp`: steps taken, the state of the inner transform, and how far it went last.
+    """State of `awp`.
 
-    `optax.tree.get(state, "perturbation_norm")` finds the length of the last perturbation, all
-    leaves together: 0 where there was none.
+    Attributes:
+      count: Updates so far.
+      inner_state: State of the inner transform.
+      perturbation_norm: Norm of the last perturbation over all leaves, 0 where there was none.
+        `optax.tree.get(state, "perturbation_norm")` finds it in the state of a chain.
     """
 
     count: jax.Array  # type: ignore[assignment]  # optax's name for it; also a tuple method
@@ -44,30 +48,30 @@ def awp(
     gamma: optax.ScalarOrSchedule,
     inner: optax.GradientTransformation = _IDENTITY,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Adversarial weight perturbation: the gradient at the worst weights nearby.
+    r"""Adversarial weight perturbation (AWP): the gradient at the worst weights nearby.
 
-    One ascent step, relative to the size of each weight tensor, then the gradient there:
+    It takes one ascent step relative to the norm of each weight tensor, then the gradient there:
 
     .. math::
       g = \mathrm{inner}(\mathrm{updates}), \qquad
       v_i = \gamma \frac{\|w_i\|}{\|g_i\|} g_i, \qquad
       \mathrm{result} = \mathrm{inner}(\mathrm{grad\_fn}(w + v))
 
-    for every leaf with more than one axis (kernels); biases and normalisation stay where they are,
-    and so does a leaf with :math:`\|w_i\| = 0` or :math:`\|g_i\| = 0`. The weights themselves are
-    not moved: the step that follows is taken from w.
+    for every leaf with more than one axis (kernels). Biases, parameters of normalisation and leaves
+    with :math:`\|w_i\| = 0` or :math:`\|g_i\| = 0` are not perturbed. The step that follows starts
+    from w, not from w + v.
 
     Args:
-      gamma: Length of the perturbation relative to each tensor, or a schedule of it over the
-        number of updates. Where it is 0 or less, no second pass is run.
-      inner: What makes a gradient of `updates` and of what `grad_fn` returns, applied to both;
-        by default they are gradients already. Both applications in one update start from the same
-        inner state, so that a schedule in it sees one step.
+      gamma: Norm of the perturbation relative to that of each tensor, or a schedule of it over the
+        number of updates. Where it is 0 or less, there is no second pass.
+      inner: The transform that turns `updates`, and what `grad_fn` returns, into gradients; by
+        default both are gradients already. Both times it starts from the same state, so that a
+        schedule in it counts one step for each update.
 
     Returns:
       A transform whose `update` requires `params` and the keyword argument ``grad_fn``, a function
-      from parameters to what `updates` is at those parameters. Other extra arguments are passed on
-      to `inner`.
+      that returns for given parameters what `updates` is at the current ones. `inner` gets all
+      extra arguments.
 
     Raises:
       ValueError: From `update`, where `params` is None.
@@ -100,7 +104,7 @@ def awp(
 
         here = *clean, jnp.zeros((), jnp.float32)
         size = gamma(state.count) if callable(gamma) else gamma
-        if isinstance(size, jax.Array):  # decided on the device, step by step
+        if isinstance(size, jax.Array):  # a schedule: the device decides in every step
             result, inner_state, length = lax.cond(size > 0, lambda: at_worst(size), lambda: here)
         else:
             result, inner_state, length = at_worst(size) if size > 0 else here
@@ -113,7 +117,7 @@ def _ascend(weight: jax.Array, gradient: jax.Array, gamma: float | jax.Array) ->
     if weight.ndim <= 1:
         return weight
     w, g = weight.astype(jnp.float32), gradient.astype(jnp.float32)
-    # Divided by its largest entry first: the square of a tiny gradient is zero in float32.
+    # It is divided by its largest entry first: the square of a tiny gradient is zero in float32.
     largest = jnp.max(jnp.abs(g))
     direction = g / jnp.where(largest > 0, largest, 1.0)
     length = jnp.where(largest > 0, jnp.linalg.norm(direction), 1.0)
@@ -121,7 +125,11 @@ def _ascend(weight: jax.Array, gradient: jax.Array, gamma: float | jax.Array) ->
 
 
 class CollaborativeState(NamedTuple):
-    """State of `collaborative`: steps taken."""
+    """State of `collaborative`.
+
+    Attributes:
+      count: Updates so far.
+    """
 
     count: jax.Array  # type: ignore[assignment]  # optax's name for it; also a tuple method
 
@@ -133,8 +141,8 @@ def collaborative(
 
     .. math:: g = \nabla (\mathrm{CE} - \lambda\, \mathrm{HSIC})
 
-    The pullback is called once with the cotangents :math:`(1, -\lambda)`: HSIC shares the backward
-    pass of the cross-entropy, and its weight, schedule included, lives here and not in the loss.
+    The pullback is called once with the cotangents :math:`(1, -\lambda)`, so that HSIC shares the
+    backward pass of the cross-entropy. Its weight, schedule included, is here and not in the loss.
 
     Args:
       hsic_weight: :math:`\lambda`, or a schedule of it over the number of updates.
@@ -166,8 +174,8 @@ def collaborative(
 def cross_replica_mean(axis_name: str) -> optax.GradientTransformationExtraArgs:
     """Averages gradients over a mapped axis.
 
-    As a transform it can stand inside `awp`, where the ascent must climb the loss of the global
-    batch: every replica then perturbs the same weights in the same direction.
+    Inside `awp`, it makes the ascent climb the loss of the global batch: every replica perturbs the
+    weights in the same direction.
 
     Args:
       axis_name: Name of the axis, as given to `jax.pmap` or `jax.shard_map`.
@@ -194,7 +202,7 @@ def qad_gradient(
     hsic_weight: optax.ScalarOrSchedule,
     axis_name: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The method without an optimiser: from the pullback to the gradient to step with.
+    """The method without an optimiser: turns the pullback into the gradient to follow.
 
     Args:
       gamma: See `awp`.
@@ -211,7 +219,7 @@ def qad_gradient(
 
 
 def coupled_adam(weight_decay: float = 0.0) -> optax.GradientTransformation:
-    """Adam's direction, with weight decay as L2 in the gradient: torch's Adam, not AdamW.
+    """Adam's direction with weight decay as an L2 term in the gradient: torch's Adam, not AdamW.
 
     Args:
       weight_decay: Added to the gradient as ``weight_decay * params``, for every leaf.

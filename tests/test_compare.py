@@ -185,7 +185,7 @@ def test_mistakes_are_one_line(tmp_path, capsys):
         (turned, "original/001 frame 0: label is 0 in A and 1 in B (27 frames"),
         (elsewhere, "no frame in common: A has original/001 frame 0, B original/x001 frame 0"),
         (renamed, "no quality in common: A has raw, c40, B a, b"),
-        (bad, "row 3: frame is '1' and score 'high'"),
+        (bad, "row 3: score is 'high'; must be a number"),
         (tmp_path / "none.csv", "No such file"),
         (tmp_path / "run", "other-data/test"),
         (tmp_path, "evaluate it first"),

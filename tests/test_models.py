@@ -12,7 +12,6 @@ import pytest
 from flax import traverse_util
 from jax import lax
 
-from data_builders.errors import UserError
 from qad_jax.models import NAMES, create
 from qad_jax.models.depthwise import depthwise
 from qad_jax.models.layers import max_pool, same_padding
@@ -118,7 +117,7 @@ def test_head_is_called_fc(name):
 
 
 def test_unknown_name_suggests_the_nearest():
-    with pytest.raises(UserError, match="no model is called 'resnet5': did you mean 'resnet50'"):
+    with pytest.raises(ValueError, match="no model is called 'resnet5': did you mean 'resnet50'"):
         create("resnet5")
 
 

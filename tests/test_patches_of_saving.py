@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 import threading
+import types
 
 import pytest
 
-from data_builders.patches import exit_before_threads
+from data_builders import patches
+from data_builders.patches import exit_before_threads, orbax_byte_counts, tensorstore_json
 from tests.conftest import ROOT
 
 ARRAYS, SAVES = 200, 4
@@ -79,3 +81,18 @@ def test_at_exit_without_the_private_function(monkeypatch):
     monkeypatch.setattr(atexit, "register", registered.append)
     exit_before_threads.register(print)
     assert registered == [print]
+
+
+def test_versions_without_what_is_replaced_are_left_alone(monkeypatch):
+    import tensorstore
+    from orbax.checkpoint._src.serialization import tensorstore_utils
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tensorstore.KvStore, "Spec", types.SimpleNamespace)
+        tensorstore_json.remember.__wrapped__()
+        assert not hasattr(types.SimpleNamespace, "to_json")
+    for version in ("0.11.9", "1.0.0"):
+        monkeypatch.setattr(patches.importlib.metadata, "version", lambda name, v=version: v)
+        before = tensorstore_utils.get_tensorstore_raw_bytes
+        orbax_byte_counts.leave_out.__wrapped__()
+        assert tensorstore_utils.get_tensorstore_raw_bytes is before

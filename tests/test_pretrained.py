@@ -79,7 +79,7 @@ def test_a_training_checkpoint_of_torch():
 
 @pytest.mark.parametrize("file", ["torch_kinds.pth", "torch_kinds_legacy.pth"])
 def test_tensors_of_every_kind(file):
-    read = torch_file.read(DATA / file, (DATA / file).read_bytes())
+    read = torch_file.read(DATA / file, (DATA / file).read_bytes()).value
     base = np.arange(24, dtype=np.float32)
     expected = {
         "all": base,
@@ -219,7 +219,7 @@ def test_a_tensor_lies_within_its_storage(count, offset, size, stride, good):
     data = zipped(pickled_tensor(count, offset, size, stride), {"0": np.arange(6, dtype="f4")})
     path = pathlib.Path("crafted.pth")
     if good:
-        np.testing.assert_array_equal(torch_file.read(path, data)["w"], [[1, 2], [3, 4]])
+        np.testing.assert_array_equal(torch_file.read(path, data).value["w"], [[1, 2], [3, 4]])
     else:
         with pytest.raises(UserError, match=r"crafted.pth: .* damaged"):
             torch_file.read(path, data)

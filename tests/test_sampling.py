@@ -86,7 +86,7 @@ def test_each_real_of_an_identity_is_drawn():
     [
         ([(1, "a"), (1, "b")], "balanced", "the train split has no real tuple"),
         ([(0, "a"), (0, "b")], "pairs", "the train split has no fake tuple"),
-        ([(0, "a"), (1, "b")], "pairs", "no identity .* both real and fake; set it to 'balanced'"),
+        ([(0, "a"), (1, "b")], "pairs", "no identity .* both real and fake tuples; set it"),
     ],
 )
 def test_splits_that_do_not_suit(records, sampling, message):

@@ -66,8 +66,8 @@ def test_no_reader_outlives_its_batches(dataset):
         assert not thread.is_alive()
 
 
-def test_a_damaged_picture_is_named(dataset, monkeypatch):
+def test_a_damaged_image_is_named(dataset, monkeypatch):
     batches = TrainBatches(TupleSource(dataset, "train", ("raw",), 16), 4, seed=0)
     monkeypatch.setattr(cv2, "imdecode", lambda data, how: None)
-    with pytest.raises(UserError, match=r"train: picture of record .* is damaged; build it again"):
+    with pytest.raises(UserError, match=r"train: image of record .* is damaged; build it again"):
         next(batches)

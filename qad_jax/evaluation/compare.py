@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,13 @@ def _job(argv: Sequence[str], prog: str) -> str:
     args = parser.parse_args(argv)
     paths = [find(path, args.split) for path in (args.a, args.b)]
     a, b = (scores.read(path) for path in paths)
+    for path, scored in zip(paths, (a, b), strict=True):
+        if beyond := scored.beyond_probabilities():
+            print(
+                f"warning: {path}: scores run {beyond}, not from 0 to 1: AUC is right; where mean "
+                "scores of clips are compared, both detectors need scores of one kind",
+                file=sys.stderr,
+            )
     comparison = compare(a, b, names=(str(paths[0]), str(paths[1])))
     if args.out:
         write(args.out, comparison)

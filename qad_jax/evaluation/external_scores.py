@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def evaluate(
     scored = scores.read(path)
     dataset = dataset or path.stem
     chosen, rule = None, "0.5: no validation scores were given to choose one on"
+    beyond = scored.beyond_probabilities()
+    no_threshold = f"; scores run {beyond}: at 0.5, accuracy and FPR have no meaning"
     if validation:
         validated = scores.read(validation)
         if missing := [name for name in scored.qualities if name not in validated.qualities]:
@@ -56,10 +59,15 @@ def evaluate(
                 f"{validation}: has no scores at {', '.join(missing)}; it needs every quality of "
                 f"{path}"
             )
+        _check_ranges(path, beyond, validation, validated.beyond_probabilities())
         chosen = calibration.fit(validated, dataset=dataset, step=0)
         rule = f"{calibration.RULE} ({validation.name})"
         undefined = [name for name, of in chosen.qualities.items() if of.threshold is None]
         rule += f"; 0.5 for {', '.join(undefined)}" if undefined else ""
+        no_threshold = no_threshold if undefined else ""
+    if beyond:
+        rule += no_threshold
+        print(_warning(path, beyond, no_threshold), file=sys.stderr)
     report = Report(
         dataset=dataset,
         split=split,
@@ -77,6 +85,37 @@ def evaluate(
         ),
     )
     return "\n".join([protocol.table(report), str(folder), protocol.headline(report), str(page)])
+
+
+def _warning(path: Path, beyond: str, no_threshold: str) -> str:
+    """What is said of scores that are not probabilities; the ranks alone are used for AUC."""
+    done = (
+        "accuracy and FPR at 0.5 have no meaning: give --validation, which chooses a threshold, or "
+        "make them probabilities (percent divided by 100, sigmoid of logits)"
+        if no_threshold
+        else "thresholds are those of the validation file"
+    )
+    return (
+        f"warning: {path}: scores run {beyond}, not from 0 to 1: AUC and EER are right, nothing is "
+        f"calibrated, {done}"
+    )
+
+
+def _check_ranges(path: Path, beyond: str | None, validation: Path, validated: str | None) -> None:
+    """A threshold is of use only on scores of the same kind.
+
+    Raises:
+      UserError: If one file has probabilities and the other has not.
+    """
+    if (beyond is None) != (validated is None):
+        ranges = [
+            f"those of {of} run {said or 'within 0 to 1'}"
+            for of, said in ((validation, validated), (path, beyond))
+        ]
+        raise UserError(
+            f"--validation: the scores are of two kinds: {' and '.join(ranges)}; a threshold "
+            "chosen on one has no meaning for the other"
+        )
 
 
 def _named(path: Path) -> str:

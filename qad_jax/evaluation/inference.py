@@ -142,8 +142,18 @@ class Model(NamedTuple):
 
     @classmethod
     def restore(cls, workdir: Path, dataset: str, step: int | None = None) -> Model:
-        """Restores a checkpoint; by default the best on validation."""
+        """Restores a checkpoint; by default the best on validation.
+
+        Raises:
+          UserError: Where there is none, or its head was drawn and never trained.
+        """
         variables, config, step = checkpoints.restore_step(workdir, step)
+        if (classes := checkpoints.new_head(workdir, step)) is not None:
+            raise UserError(
+                f"{workdir}: converted from a file with a head of {classes} classes, not of real "
+                "and fake; the head drawn in its place is not trained: train from that file "
+                "(config.model.pretrained) before evaluating"
+            )
         trained_on = checkpoints.dataset_of(workdir, step) or dataset
         return cls(config, step, trained_on, variables, predict_step_of(config))
 

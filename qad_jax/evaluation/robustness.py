@@ -16,7 +16,7 @@ from qad_jax.evaluation.results import Estimate
 from qad_jax.evaluation.robustness_curves import H264, Aucs, Point, Robustness, RunCurves
 from qad_jax.evaluation.scores import Scores
 from qad_jax.training.input_pipeline import TupleSource
-from qad_jax.training.threaded_batches import Pictures
+from qad_jax.training.threaded_batches import Images
 
 _COLUMNS = tuple((name, s) for name, one in CORRUPTIONS.items() for s in one.strengths)
 
@@ -35,7 +35,7 @@ class CorruptedSource(TupleSource):
         self._quality = quality
         self.qualities = tuple(f"{name} {strength:g}" for name, strength in _COLUMNS)
 
-    def _pictures(self, index: int, decode: Callable[[str], Pictures]) -> Iterator[Pictures]:
+    def _images(self, index: int, decode: Callable[[str], Images]) -> Iterator[Images]:
         image = decode(self._quality)
         # Each record has noise of its own, the same for every reader and scaled by the strength:
         # two runs, or two strengths, are compared on the same images.

@@ -8,15 +8,15 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from data_builders.errors import UserError, nearest
-from qad_jax.evaluation import metrics
+from qad_jax.evaluation import metrics, score_dialect
 
 #: Columns of `scores.csv`, and the other names under which each is accepted.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -41,7 +41,7 @@ class Scores(NamedTuple):
       method: n manipulation methods.
       video: n videos, unique within a method.
       identity: n identities.
-      frame: `(n,)` frame indices.
+      frame: `(n,)` frame indices, or times: where a file is read, of 64 bits.
       score: `(n, k)` probability of fake at each quality.
     """
 
@@ -50,7 +50,7 @@ class Scores(NamedTuple):
     method: list[str]
     video: list[str]
     identity: list[str]
-    frame: npt.NDArray[np.int32]
+    frame: npt.NDArray[np.signedinteger[Any]]
     score: npt.NDArray[np.floating[Any]]
 
     def take(self, rows: npt.NDArray[np.intp]) -> Scores:
@@ -68,6 +68,13 @@ class Scores(NamedTuple):
         """Some of the qualities, in a given order."""
         columns = [self.qualities.index(quality) for quality in qualities]
         return self._replace(qualities=tuple(qualities), score=self.score[:, columns])
+
+    def beyond_probabilities(self) -> str | None:
+        """The range of the scores in words where it is more than that of probabilities, 0 to 1."""
+        finite = self.score[np.isfinite(self.score)]
+        if not finite.size or (finite.min() >= 0 and finite.max() <= 1):
+            return None
+        return f"from {finite.min():.4g} to {finite.max():.4g}"
 
     def videos(self) -> Scores:
         """The same at video level: a row a video, its score the mean probability of its frames."""
@@ -106,9 +113,10 @@ def read(path: Path) -> Scores:
     """Reads a file of scores, ours or another tool's.
 
     Args:
-      path: A CSV file with a header: method, video, frame, label (0, 1, real or fake), score
-        (a larger one means that fake is more likely; accuracy and calibration have a meaning for
-        probabilities only), and optionally quality and identity. Without quality there is one,
+      path: A CSV file with a header, delimited by commas, semicolons or tabs: method, video,
+        frame, label (0, 1, real or fake, the same in the whole video), score (a larger one means
+        that fake is more likely; accuracy and calibration have a meaning for probabilities only),
+        and optionally quality and identity. Without quality there is one,
         'all'; without identity, each name of a video counts as one person, whom two methods then
         share. See `COLUMNS` for other names of the columns.
 
@@ -121,39 +129,41 @@ def read(path: Path) -> Scores:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return _table(path, file)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: cannot read the scores: {error}; save the file as CSV in UTF-8"
+        ) from error
+    except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path}: cannot read the scores: {reason}") from error
 
 
 def _table(path: Path, lines: Iterator[str]) -> Scores:
-    rows = csv.reader(lines)
-    header = [name.strip().lower() for name in next(rows, [])]
+    titles = {title for name, aliases in COLUMNS.items() for title in (name, *aliases)}
+    delimiter, rows = score_dialect.rows(lines, titles)
+    numbers = score_dialect.Numbers(delimiter)
+    header = [name.strip().lower() for name in next(rows, (0, []))[1]]
     place = _columns(path, header)
     keys: dict[tuple[str, str, int], int] = {}
     qualities: dict[str, int] = {}
     facts: list[tuple[int, str]] = []
+    videos: dict[tuple[str, str], int] = {}
     entries: dict[tuple[int, int], float] = {}
-    for row in rows:
+    for number, row in rows:
         if not row:
             continue
-        where = f"{path}: row {rows.line_num}"
+        where = f"{path}: row {number}"
         if len(row) != len(header):
             raise UserError(f"{where}: {len(row)} values, the header has {len(header)}")
         # A name comes again with every frame of a video; interning keeps it in memory once.
         method, video = sys.intern(row[place["method"]]), sys.intern(row[place["video"]])
-        label = _LABELS.get(row[place["label"]].strip().lower())
+        label = _LABELS.get(row[place["label"]].strip().lower().replace(",", "."))
         if label is None:
             raise UserError(
                 f"{where}: label is {row[place['label']]!r}; must be 0 or real, 1 or fake"
             )
-        try:
-            frame, score = int(float(row[place["frame"]])), float(row[place["score"]] or "nan")
-        except (ValueError, OverflowError):
-            raise UserError(
-                f"{where}: frame is {row[place['frame']]!r} and score {row[place['score']]!r}; "
-                "both must be numbers"
-            ) from None
+        frame = _number(where, "frame", row[place["frame"]], numbers.frame)
+        score = _number(where, "score", row[place["score"]], numbers.score)
         identity = sys.intern(row[place["identity"]]) if "identity" in place else video
         quality = row[place["quality"]] if "quality" in place else "all"
         index = keys.setdefault((method, video, frame), len(keys))
@@ -164,6 +174,12 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
             raise UserError(
                 f"{where}: {method}/{video} frame {frame} has another label or identity than "
                 "in an earlier row"
+            )
+        if videos.setdefault((method, video), label) != label:
+            raise UserError(
+                f"{where}: {method}/{video} is {('real', 'fake')[label]}, and "
+                f"{('fake', 'real')[label]} in an earlier row; a video has one label: give reals "
+                "and fakes names of their own, or another method"
             )
         if (index, column) in entries:
             raise UserError(f"{where}: {method}/{video} frame {frame} occurs twice at {quality}")
@@ -181,9 +197,19 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
         [method for method, _, _ in keys],
         [video for _, video, _ in keys],
         [identity for _, identity in facts],
-        np.array([frame for _, _, frame in keys], np.int32),
+        np.array([frame for _, _, frame in keys], np.int64),
         matrix,
     )
+
+
+_Value = TypeVar("_Value")
+
+
+def _number(where: str, name: str, text: str, parse: Callable[[str], _Value]) -> _Value:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UserError(f"{where}: {name} is {text!r}; {error}") from None
 
 
 def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
@@ -198,7 +224,7 @@ def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
         if name not in place:
             raise UserError(
                 f"{path}: has no column {name!r} (or {', '.join(COLUMNS[name])}): "
-                f"{nearest(name, header)}"
+                f"{nearest(name, [ascii(title[:40])[1:-1] for title in header[:20]])}"
             )
     return place
 

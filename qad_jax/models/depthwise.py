@@ -1,10 +1,10 @@
-"""Depthwise convolution in the way that suits the platform, gradients included.
+"""Depthwise convolution in the way that is fast on each platform, gradients included.
 
-On NVIDIA's GPUs, in 16 bits, it is one grouped convolution, which cuDNN has kernels for. Everywhere
-else grouped convolution is XLA's slow path: for the maps of EfficientNet-B1 on CPU it takes more
-than ten times longer forward. There it is a sum of shifted maps. Differentiating the sum
-automatically would give the kernel gradient as k*k separate reductions, slow to run and slower to
-compile; here the taps of one row are summed together.
+On NVIDIA's GPUs, in 16 bits, it is one grouped convolution, for which cuDNN has kernels. Everywhere
+else, grouped convolution is XLA's slow path: for the maps of EfficientNet-B1 on CPU, forward takes
+more than ten times longer. There it is a sum of shifted maps. Automatic differentiation of the sum
+would compute the kernel gradient as k*k separate reductions, which are slow to run and slower to
+compile. Here, the taps of one row share a reduction.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) ->
 
 
 def _cuda(x: jax.Array, way: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
-    """The way for NVIDIA's GPUs, where cuDNN is fast; in 32 bits it takes the default.
+    """The branch for NVIDIA's GPUs in 16 bits, where cuDNN is fast; none in 32 bits.
 
-    Sums of shifted maps would have XLA lay out the maps around them as NCHW, and transpose them for
+    With sums of shifted maps, XLA would lay out the maps around them as NCHW and transpose them for
     the products (see docs/speed.md).
     """
     return {"cuda": way} if x.dtype.itemsize == 2 else {}
@@ -72,7 +72,7 @@ def _shifted(stride: int, padding: Padding, x: jax.Array, kernel: jax.Array) -> 
 
 
 def _taps(padded: jax.Array, side: int, stride: int) -> list[list[jax.Array]]:
-    """For each place (i, j) in the window, what lies under it at every position of the window.
+    """Returns for each place (i, j) in the window its values at all positions of the window.
 
     Args:
       padded: (N, H, W, C).
@@ -101,7 +101,7 @@ def _backward(
     x, kernel = saved
     side = kernel.shape[0]
 
-    # Gradient of x: the strides filled with zeros, a convolution with the kernel turned around.
+    # The gradient of x is a convolution with the flipped kernel, with zeros between the strides.
     filled = [
         (
             side - 1 - padding[0],
@@ -139,13 +139,13 @@ def _sums_of_taps(
     x: jax.Array,
     gradient: jax.Array,
 ) -> jax.Array:
-    """The kernel gradient; pads here and not before, since cuDNN needs no padded map in memory."""
+    """The kernel gradient; it pads here, because cuDNN needs no padded map in memory."""
     padded = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
     return way(side, stride, padded, gradient.astype(jnp.float32))
 
 
 def _sums_in_one_pass(side: int, stride: int, padded: jax.Array, factor: jax.Array) -> jax.Array:
-    """For each tap (N, H, W, C) its product with the factor, summed to (C,): (k, k, C).
+    """Sums the product of each tap (N, H, W, C) and the factor to (C,): (k, k, C) in all.
 
     The taps of a row share one reduction, which reads the factor once for all of them.
     """
@@ -163,11 +163,11 @@ def _sums_in_one_pass(side: int, stride: int, padded: jax.Array, factor: jax.Arr
 
 
 def _sums_in_two_passes(side: int, stride: int, padded: jax.Array, factor: jax.Array) -> jax.Array:
-    """The same, several samples added up in a loop without a reduction before there is one.
+    """Computes the same, but adds up several samples in a loop before the reduction.
 
-    XLA for CPU computes a product within a reduction number by number, but a loop, and a reduction
-    of what is in memory, on whole vectors. The barrier keeps the two apart. Up to fifteen times
-    faster on the maps of EfficientNet-B1.
+    XLA for CPU computes a product within a reduction number by number. It uses whole vectors for a
+    loop and for a reduction of an array in memory, and the barrier keeps these two apart. On the
+    maps of EfficientNet-B1 this is up to fifteen times faster.
     """
     sums = [
         lax.optimization_barrier(
@@ -179,7 +179,7 @@ def _sums_in_two_passes(side: int, stride: int, padded: jax.Array, factor: jax.A
 
 
 def _folded(maps: jax.Array) -> jax.Array:
-    """Adds samples up in pairs, up to eight in one, while their number is even."""
+    """Adds samples in pairs, up to eight into one, while their number is even."""
     for _ in range(3):
         if len(maps) % 2:
             break

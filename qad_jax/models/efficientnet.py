@@ -1,11 +1,11 @@
 """EfficientNet in the geometries of the PyTorch packages ``efficientnet_pytorch`` and ``timm``.
 
-Weights are right only with the padding that they were trained with, and there are three:
+Weights are valid only with the padding that they were trained with. There are three:
 
-- ``efficientnet_pytorch`` pads as TensorFlow's 'SAME' would for images of the nominal size (240 px
-  for B1), whatever size comes in.
+- ``efficientnet_pytorch`` pads images of any size as TensorFlow's 'SAME' would pad those of the
+  nominal size (240 px for B1).
 - ``timm``'s ``efficientnet_b1`` pads symmetrically; its batch norm has torch's own epsilon.
-- ``timm``'s ``tf_efficientnet_b1`` pads as TensorFlow's 'SAME' does for the size that comes in.
+- ``timm``'s ``tf_efficientnet_b1`` pads as TensorFlow's 'SAME' does for the size of the input.
 
 The parameter tree is efficientnet_pytorch's whatever the geometry, with two changes, so that a name
 can be mapped mechanically:
@@ -44,7 +44,7 @@ from qad_jax.models.layers import (
 
 
 class Stage(NamedTuple):
-    """A run of equal blocks; the stride is that of the first one.
+    """A sequence of equal blocks; only the first has the stride.
 
     Attributes:
       blocks: Number of blocks.

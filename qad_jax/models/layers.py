@@ -1,9 +1,9 @@
-"""What both backbones are made of: convolution, batch norm, pooling, and the output they give.
+"""The parts of both backbones: convolution, batch norm, pooling, and their output.
 
-Parameters are float32 and convolution kernels are HWIO under the name ``kernel``; the arithmetic
-is done in the ``dtype`` of the module. Each model says how it pads: TensorFlow's ``'SAME'`` (which
-is flax's) differs from torch's symmetric padding at every stride of 2, and the wrong one of the two
-would make converted weights wrong by a pixel.
+Parameters are float32, and convolution kernels are HWIO under the name ``kernel``. The ``dtype`` of
+a module is that of its arithmetic. Each model says how it pads: flax's ``'SAME'``, which is
+TensorFlow's, differs from torch's symmetric padding at every stride of 2, and with the wrong one,
+converted weights would be off by a pixel.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LAYERS = ("stage1", "stage2", "stage3", "stage4", "pooled", "logits")
 
 
 class ModelOutput(NamedTuple):
-    """What every model returns.
+    """The output of every model.
 
     Attributes:
       logits: (N, num_classes), float32.
@@ -79,9 +79,9 @@ class Conv(nn.Module):
       kernel_size: Side of the window.
       stride: Step in both directions.
       padding: Pixels before and after, the same for both axes; None pads ``kernel_size // 2`` on
-        either side; 'same' pads each axis as TensorFlow would for the map that comes in.
-      depthwise: One filter per channel; the kernel is then (k, k, 1, features).
-      use_bias: Adds a bias.
+        either side; 'same' pads each axis as TensorFlow would for the size of the input.
+      depthwise: Whether each channel has a filter of its own; the kernel is (k, k, 1, features).
+      use_bias: Whether to add a bias.
       kernel_init: Initializer of the kernel; None is torch's default, which the bias always has.
       dtype: Type of the arithmetic and of the result.
     """
@@ -144,8 +144,8 @@ class Conv(nn.Module):
 def _pointwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """A 1x1 convolution as one matrix product.
 
-    XLA's CPU convolution is two to four times slower at this, and so is the kernel gradient of a
-    product of 4-d maps; hence the reshape to a matrix.
+    XLA's convolution on CPU is two to four times slower. So is the kernel gradient of a product of
+    4-d maps, which is why the maps are reshaped to a matrix.
 
     Args:
       x: (N, H, W, C).
@@ -156,7 +156,7 @@ def _pointwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
       (N, ceil(H / stride), ceil(W / stride), D).
     """
     if stride > 1:
-        # The barrier keeps XLA for GPUs from fusing the slice into the product, which it aborts at
+        # The barrier keeps XLA for GPUs from fusing the slice into the product, where it aborts
         # (openxla/xla#47381, "subdim_size_accumulator == dim_size", in jax 0.10.2).
         x = lax.optimization_barrier(x[:, ::stride, ::stride])
     flat = x.reshape(-1, x.shape[-1]) @ kernel
@@ -166,8 +166,8 @@ def _pointwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 def max_pool(x: jax.Array) -> jax.Array:
     """3x3 max-pooling with stride 2 and one pixel of -inf around, as torch has it.
 
-    Maxima of strided slices, rows then columns: the gradient of ``flax.linen.max_pool`` on CPU
-    takes three to seven times longer. Where values tie, the gradient is shared among them.
+    It takes maxima of strided slices, of rows and then of columns: on CPU, the gradient of
+    ``flax.linen.max_pool`` takes three to seven times longer. Equal maxima share the gradient.
 
     Args:
       x: (N, H, W, C).
@@ -217,17 +217,17 @@ def batch_norm(
 
 
 def run_block(block: nn.Module, x: jax.Array, *, train: bool, remat: bool) -> jax.Array:
-    """Calls a block of a model, whose input is all that the backward pass keeps of it if `remat`.
+    """Calls a block of a model.
 
-    What happens inside the block is then computed again in the backward pass: activations for time.
-    The barrier has XLA keep the output, which it would else compute anew, from the outputs of all
-    the blocks before, wherever it is used.
+    The barrier makes XLA keep the output. Without it, XLA would compute the output again from the
+    outputs of all the blocks before, wherever it is used.
 
     Args:
       block: A module of the parent that is being traced.
       x: Its input.
-      train: Passed on.
-      remat: Whether to.
+      train: Given to the block.
+      remat: Whether to keep only the input for the backward pass, which then computes the block
+        again: less memory, more time.
 
     Returns:
       The block's output, the same in either case.

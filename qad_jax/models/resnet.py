@@ -30,7 +30,7 @@ from qad_jax.models.layers import (
     run_block,
 )
 
-# Plain normal, as torch draws it: flax's own he_normal is truncated and looks at the fan-in.
+# torch draws from a plain normal distribution; flax's he_normal is truncated and uses the fan-in.
 _kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _norm = partial(batch_norm, momentum=0.9, epsilon=1e-5)
 
@@ -42,7 +42,7 @@ class ResidualBlock(nn.Module):
       width: Channels inside the block.
       features: Channels of the result.
       stride: Step of the block.
-      bottleneck: Which of the two; without, ``features`` equals ``width``.
+      bottleneck: Whether it is a bottleneck; if not, ``features`` equals ``width``.
       dtype: Type of the arithmetic.
       axis_name: Mapped axis of the batch statistics, or None.
     """

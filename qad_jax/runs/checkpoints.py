@@ -61,11 +61,11 @@ def latest_step(workdir: Path) -> int | None:
 
 @contextlib.contextmanager
 def _saving(folder: Path) -> Iterator[None]:
-    """A disk that is full or gone is the user's to mend; the message says what is safe."""
+    """Turns an error of the disk into a `UserError` that says what is saved already."""
     try:
         yield
     except (OSError, ValueError) as error:
-        # tensorstore's errors are ValueErrors that name the system's error by its number.
+        # tensorstore raises a ValueError that names the system's error by its number.
         code = re.search(r"os_error_code='(\d+)'", str(error))
         reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None)
         if reason is None:
@@ -88,8 +88,8 @@ class Checkpoints:
 
         Args:
           workdir: The run's folder.
-          circumstances: See `resumption.circumstances`; stored in the item `data`, and compared
-            with it on going on.
+          circumstances: See `resumption.circumstances`. The item `data` stores them, and they are
+            compared with it when the run continues.
 
         Raises:
           UserError: Where the folder cannot be read.
@@ -119,13 +119,13 @@ class Checkpoints:
 
         Args:
           state: What to save.
-          config: The run's configuration: a checkpoint can be used without anything beside it.
+          config: The run's configuration, so that a checkpoint can be used alone.
           step: Steps taken, which is also the position in the stream of training batches.
-          auc: Mean validation AUC, where it has just been measured.
-          pending: Metrics of the steps that are not logged yet: a mean over them is still to come.
+          auc: Mean validation AUC of this step, where it was measured.
+          pending: Metrics of the steps since the last log, whose mean is logged later.
 
         Raises:
-          UserError: Where this or the save before it fails, for instance because the disk is full.
+          UserError: Where this save or the one before it fails, for instance on a full disk.
         """
         state = placement.fetch(state)
         average = {
@@ -151,13 +151,14 @@ class Checkpoints:
         """Restores the newest checkpoint onto this process's devices.
 
         Args:
-          like: A state of the same shape; only shapes and types are read.
+          like: A state of the same shapes and types; its values are not read.
 
         Returns:
           The state, and the `pending` that it was saved with.
 
         Raises:
-          UserError: Where the checkpoint cannot be read, or is of a run on other data.
+          UserError: Where the checkpoint cannot be read, is of another version or configuration, or
+            of a run on other data.
         """
         step = self.latest
         if not (self.directory / str(step) / "opt_state").exists() and step == 0:
@@ -188,16 +189,16 @@ class Checkpoints:
         return state, restored.data.get("pending", [])
 
     def newest_whole(self) -> int | None:
-        """As `latest`, once the save under way is whole."""
+        """Waits for the save in progress, then returns `latest`."""
         with _saving(self.directory):
             self._manager.wait_until_finished()
         return self.latest
 
     def close(self) -> None:
-        """Waits for saves under way.
+        """Waits for the save in progress.
 
         Raises:
-          UserError: Where one of them failed.
+          UserError: Where it fails.
         """
         with _saving(self.directory):
             self._manager.wait_until_finished()
@@ -210,7 +211,11 @@ def _only_if(average: Any) -> dict[str, Any]:
 
 
 def save_for_evaluation(
-    workdir: Path, variables: Mapping[str, Any], config: ml_collections.ConfigDict
+    workdir: Path,
+    variables: Mapping[str, Any],
+    config: ml_collections.ConfigDict,
+    *,
+    origin: Mapping[str, Any] | None = None,
 ) -> None:
     """Saves variables without a training, as step 0.
 
@@ -218,12 +223,17 @@ def save_for_evaluation(
       workdir: The folder.
       variables: `{'params', 'batch_stats'}`.
       config: Names the model they are for.
+      origin: Where they come from, see `new_head`.
     """
     manager = _manager(workdir / "checkpoints", read_only=False)
     items = {name: ocp.args.StandardSave(tree) for name, tree in variables.items()}
     manager.save(
         0,
-        args=ocp.args.Composite(**items, config=ocp.args.JsonSave(configs.to_dict(config))),
+        args=ocp.args.Composite(
+            **items,
+            config=ocp.args.JsonSave(configs.to_dict(config)),
+            origin=ocp.args.JsonSave(dict(origin or {})),
+        ),
     )
     manager.wait_until_finished()
     manager.close()
@@ -232,20 +242,20 @@ def save_for_evaluation(
 def restore_for_evaluation(
     directory: str | Path, step: int | None = None
 ) -> tuple[dict[str, Any], ml_collections.ConfigDict]:
-    """Restores a trained model, without optimiser state, whatever devices it was trained on.
+    """Restores a trained model without the state of its optimiser, from any number of devices.
 
     Args:
       directory: The run's folder, or the `checkpoints` folder in it.
-      step: Which checkpoint; None: the best by mean validation AUC, or the newest where no
-        validation took place.
+      step: The step of the checkpoint; None: the best by mean validation AUC, or the newest where
+        there was no validation.
 
     Returns:
       `(variables, config)`: `{'params', 'batch_stats'}` replicated on this process's devices, for
       `qad_jax.models.create(config.model.name)`; and the configuration of the run. Where
-      `config.ema_decay` is on, `params` are the averaged ones, those that were validated.
+      `config.ema_decay` is positive, `params` are the averaged ones, which validation measures.
 
     Raises:
-      UserError: Where there is no such checkpoint.
+      UserError: Where there is no such checkpoint, or it cannot be read.
     """
     variables, config, _ = restore_step(directory, step)
     return variables, config
@@ -297,20 +307,35 @@ def restore_step(
 
 def dataset_of(directory: str | Path, step: int) -> str | None:
     """Full name of the dataset that a checkpoint was trained on; None where it does not say."""
-    folder = Path(directory).expanduser().absolute()
-    folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    if not (folder / str(step) / "data").is_dir():
-        return None  # converted weights
-    with explained(folder / str(step), jsons=["data"]):
-        manager = _manager(folder, read_only=True)
-        saved = manager.restore(step, args=ocp.args.Composite(data=ocp.args.JsonRestore()))
-        manager.close()
-    name = saved.data.get("dataset")
+    name = _json_of(directory, step, "data").get("dataset")  # converted weights have no such item
     return None if name is None else str(name)
 
 
+def new_head(directory: str | Path, step: int) -> int | None:
+    """Of converted weights whose head was drawn anew: how many classes the file's own head had.
+
+    Returns:
+      None for a training, and where the head is the file's. The scores of a new head mean nothing.
+    """
+    classes = _json_of(directory, step, "origin").get("new_head_instead_of")
+    return None if classes is None else int(classes)
+
+
+def _json_of(directory: str | Path, step: int, item: str) -> dict[str, Any]:
+    """An item of a checkpoint, empty where it has none of this name."""
+    folder = Path(directory).expanduser().absolute()
+    folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+    if not (folder / str(step) / item).is_dir():
+        return {}
+    with explained(folder / str(step), jsons=[item]):
+        manager = _manager(folder, read_only=True)
+        saved = manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))
+        manager.close()
+    return dict(saved[item])
+
+
 def abstract_variables(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Shapes and types of a configuration's variables, without computing any."""
+    """Shapes and types of the variables of a configuration's model; computes none."""
     model = models.create(config.model.name)
     image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
     variables = jax.eval_shape(

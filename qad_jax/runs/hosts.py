@@ -1,7 +1,7 @@
-"""Several processes that train together: how they find each other, and who does what.
+"""Several processes that train together: how they meet, and what each does.
 
-Every process makes the same steps on its own part of each batch; process 0 alone writes what people
-read. A process that fails takes the others down with it rather than leave them waiting.
+Every process makes the same steps on its own part of each batch; only process 0 writes what people
+read. Where a process fails, the others end too rather than wait for it.
 """
 
 from __future__ import annotations
@@ -25,60 +25,62 @@ from data_builders.errors import UserError
 from data_builders.patches import exit_before_threads
 from qad_jax.runs import writer
 
-#: Seconds within which the processes must have found each other.
+#: Seconds within which all processes must have connected.
 CONNECT_S = 300
-#: Seconds of silence after which a process counts as dead, and the others end.
+#: Seconds of silence after which a process counts as dead and the others end.
 HEARTBEAT_S = 60
-# Jobs of one cluster get ports of their own, as far as that can be: these are seldom taken.
+# First port and number of ports: few programs use these, and most jobs of a cluster get their own.
 _PORTS = (61440, 4096)
 
 
 class Place(NamedTuple):
-    """Where a process stands among the others.
+    """The place of a process among the others.
 
     Attributes:
-      coordinator: Where process 0 listens; '' where that is not known.
-      processes: How many there are.
-      rank: Which one this is.
-      devices: Which of the machine's devices it takes; None: all it sees.
+      coordinator: HOST:PORT at which process 0 listens; '' where it is not known.
+      num_processes: Number of processes.
+      process_id: Number of this one, from 0.
+      devices: The devices of the machine that it uses; None: all that it sees.
     """
 
     coordinator: str
-    processes: int
-    rank: int
+    num_processes: int
+    process_id: int
     devices: list[int] | None
 
 
 def connect(
-    coordinator: str | None = None, processes: int | None = None, index: int | None = None
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
 ) -> None:
-    """Joins the other processes, where there are any; must come before anything touches a device.
+    """Connects to the other processes, if there are any, before anything uses a device.
 
-    What is not given is taken from Slurm's or Open MPI's environment. Where several processes share
-    a machine there, each takes the device of its number on it, unless it is shown only one.
+    Arguments that are None come from the environment of Slurm or Open MPI. Where several processes
+    share a machine there, each uses the device of its local number, unless it sees only one.
 
     Args:
-      coordinator: HOST:PORT at which process 0 listens; the same for all.
-      processes: How many there are.
-      index: Which one this is, from 0.
+      coordinator: HOST:PORT at which process 0 listens; the same for all processes.
+      num_processes: Number of processes.
+      process_id: Number of this one, from 0.
 
     Raises:
-      UserError: Where what is given is not enough or wrong, or not all have come within `CONNECT_S`
-        seconds.
+      UserError: Where an argument is missing or wrong, or not all processes have connected within
+        `CONNECT_S` seconds.
     """
-    found = _cluster(os.environ)
-    place = Place(
-        coordinator or (found.coordinator if found else ""),
-        processes if processes is not None else found.processes if found else 1,
-        index if index is not None else found.rank if found else -1,
-        found.devices if found else None,
-    )
-    if not found and (coordinator, processes, index) == (None, None, None):
+    cluster = _cluster(os.environ)
+    if not cluster and (coordinator, num_processes, process_id) == (None, None, None):
         return
+    place = Place(
+        coordinator or (cluster.coordinator if cluster else ""),
+        num_processes if num_processes is not None else cluster.num_processes if cluster else 1,
+        process_id if process_id is not None else cluster.process_id if cluster else -1,
+        cluster.devices if cluster else None,
+    )
     for flag, missing in [
         ("--coordinator", not place.coordinator),
-        ("--num_processes", not found and processes is None),
-        ("--process_id", place.rank < 0),
+        ("--num_processes", not cluster and num_processes is None),
+        ("--process_id", place.process_id < 0),
     ]:
         if missing:
             raise UserError(
@@ -87,38 +89,39 @@ def connect(
             )
     if not re.fullmatch(r".+:\d+", place.coordinator):
         raise UserError(f"--coordinator: {place.coordinator!r} is not HOST:PORT")
-    if not 0 <= place.rank < place.processes:
+    if not 0 <= place.process_id < place.num_processes:
         raise UserError(
-            f"--process_id: {place.rank} of {place.processes} processes; they count from 0"
+            f"--process_id: {place.process_id} of {place.num_processes} processes; "
+            "they count from 0"
         )
-    if place.processes == 1:
+    if place.num_processes == 1:
         return
     _join(place)
 
 
 def _join(place: Place) -> None:
     print(
-        f"process {place.rank} of {place.processes}: waiting at {place.coordinator}",
+        f"process {place.process_id} of {place.num_processes}: waiting at {place.coordinator}",
         file=sys.stderr,
     )
     message = (
-        f"--coordinator: not all of {place.processes} processes met at {place.coordinator} within "
-        f"{CONNECT_S} s; start them all, and open that port"
+        f"--coordinator: not all of {place.num_processes} processes met at {place.coordinator} "
+        f"within {CONNECT_S} s; start them all, and open that port"
     )
 
     def give_up() -> None:
         print(f"error: {message}", file=sys.stderr, flush=True)
         os._exit(1)
 
-    # jax's own limit ends the process with a trace of C++.
+    # At its own limit, jax ends the process with a stack trace of C++.
     limit = threading.Timer(CONNECT_S, give_up)
     limit.daemon = True
     limit.start()
     try:
         jax.distributed.initialize(
             place.coordinator,
-            place.processes,
-            place.rank,
+            place.num_processes,
+            place.process_id,
             place.devices,
             cluster_detection_method="deactivate",
             initialization_timeout=2 * CONNECT_S + 60,
@@ -131,12 +134,12 @@ def _join(place: Place) -> None:
 
 
 def _cluster(env: Mapping[str, str]) -> Place | None:
-    """Where Slurm or Open MPI has put this process, None where it is the only one.
+    """The place that Slurm or Open MPI gave this process, None where it is the only one.
 
-    jax can tell as well, but gives each process one device even where it has a machine to itself.
+    jax detects it, too, but gives each process one device even where it has a machine to itself.
     """
     if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in env:
-        # node7 or node[07-09,12],other3: the first of them
+        # The first of a list such as node7 or node[07-09,12],other3.
         head, _, rest = re.split(r",(?![^\[]*\])", env["SLURM_STEP_NODELIST"])[0].partition("[")
         port = _PORTS[0] + int(env["SLURM_JOB_ID"]) % _PORTS[1]
         together = int(re.split(r"\D", env.get("SLURM_STEP_TASKS_PER_NODE", "1"))[0])
@@ -147,7 +150,7 @@ def _cluster(env: Mapping[str, str]) -> Place | None:
             _share(env, together, env.get("SLURM_LOCALID", "0")),
         )
     if int(env.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
-        # 1531576320.0;tcp://10.96.0.1,10.148.0.1:34911, by releases before 5
+        # Releases before 5 give 1531576320.0;tcp://10.96.0.1,10.148.0.1:34911.
         uri = re.match(
             r"(\d+)\.\d+;tcp6?://\[?([^,\]]+?)[,\]:]", env.get("OMPI_MCA_orte_hnp_uri", "")
         )
@@ -164,13 +167,14 @@ def _cluster(env: Mapping[str, str]) -> Place | None:
     return None
 
 
-def _share(env: Mapping[str, str], together: int, rank: str) -> list[int] | None:
-    bound = env.get("CUDA_VISIBLE_DEVICES", "")
-    return [int(rank)] if together > 1 and (not bound or "," in bound) else None
+def _share(env: Mapping[str, str], together: int, local_id: str) -> list[int] | None:
+    """The device of one of several processes on a machine; None where it uses all that it sees."""
+    visible = env.get("CUDA_VISIBLE_DEVICES", "")
+    return [int(local_id)] if together > 1 and (not visible or "," in visible) else None
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes."""
+    """Whether this is process 0, the one that writes."""
     return jax.process_index() == 0
 
 
@@ -180,22 +184,22 @@ def alone() -> bool:
 
 
 def any_of_all(flag: bool) -> bool:
-    """Whether any process says so; all have to ask."""
+    """Whether the flag is set in any process; all processes must call this."""
     return any(gather(flag))
 
 
 def say(line: str, *, file: Any = None) -> None:
-    """Prints, in the first process only."""
+    """Prints in process 0 only."""
     if is_first():
         print(line, file=file)
 
 
 @contextlib.contextmanager
 def first_then_others(what: str) -> Iterator[None]:
-    """The body runs in the first process, and only then in the others.
+    """Runs the body in process 0, and after that in the others.
 
     Args:
-      what: The body's name, of which there must not be two in a run.
+      what: The body's name, which no other body of a run may have.
     """
     if not is_first():
         multihost_utils.sync_global_devices(what)
@@ -205,7 +209,7 @@ def first_then_others(what: str) -> Iterator[None]:
 
 
 def gather(value: Any) -> list[Any]:
-    """What each process has, for all: a list over the processes. `value` must be JSON's."""
+    """The values of all processes, in their order; `value` must be JSON."""
     if jax.process_count() == 1:
         return [value]
     data = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -217,10 +221,10 @@ def gather(value: Any) -> list[Any]:
 
 
 def lost_another(error: BaseException) -> bool:
-    """Whether an error says that another process is gone, and not that this one has failed.
+    """Whether an error means that another process is gone, not that this one has failed.
 
-    Orbax makes a `TimeoutError` of what jax raises, and of its barriers; jax a `ValueError` of what
-    gloo says of an exchange outside of a step.
+    Orbax raises a `TimeoutError` for errors of jax and of its own barriers. jax raises a
+    `ValueError` where an exchange by gloo fails outside a step.
     """
     words = ("gloo", "nccl", "connection", "coordination", "heartbeat", "barrier")
     if jax.process_count() == 1:
@@ -238,11 +242,14 @@ def lost_another(error: BaseException) -> bool:
 
 
 def abandon(error: BaseException) -> None:
-    """Ends this process without a farewell to the others, who may be waiting for it forever.
+    """Makes this process exit without waiting for the others, after an error.
 
-    jax says goodbye at exit and waits for an answer. Called where an error is about to end the
-    process, this cuts the connection instead; the others notice within `HEARTBEAT_S` seconds.
-    Threads are not waited for: one that saves may itself be waiting for a process that is gone.
+    At exit, jax waits for all processes to disconnect, perhaps forever. This cuts the connection
+    instead, and the others notice within `HEARTBEAT_S` seconds. It does not wait for threads
+    either: a thread that saves may be waiting for a process that is gone.
+
+    Args:
+      error: The error that ends the process; it decides the exit status.
     """
     if not jax.distributed.is_initialized():
         return
@@ -259,7 +266,7 @@ def abandon(error: BaseException) -> None:
 
 
 class Progress(progress.Progress):
-    """A progress line, in the first process only."""
+    """A progress line, in process 0 only."""
 
     def __enter__(self) -> Progress:
         if is_first():
@@ -272,7 +279,7 @@ class Progress(progress.Progress):
 
 
 class SilentWriter(writer.MetricsWriter):
-    """Takes numbers and writes nothing: for the processes that are not the first."""
+    """A writer that writes nothing: for all processes but process 0."""
 
     def __init__(self) -> None:
         pass
@@ -288,5 +295,5 @@ class SilentWriter(writer.MetricsWriter):
 
 
 def metrics_writer(workdir: Path, step: int) -> writer.MetricsWriter:
-    """The run's log in the first process, nothing in the others."""
+    """The run's log in process 0, a `SilentWriter` in the others."""
     return writer.MetricsWriter(workdir, step) if is_first() else SilentWriter()

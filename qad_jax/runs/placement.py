@@ -1,4 +1,4 @@
-"""Where arrays live: one replicated array a leaf, which looks the same on any number of devices."""
+"""Where arrays live: each leaf is one replicated array, the same on any number of devices."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ T = TypeVar("T")
 
 
 def sharding(*axes: str) -> NamedSharding:
-    """Over the devices of this process: cut along `axes`, or replicated where there are none."""
+    """A sharding over this process's devices: cut along `axes`, or replicated without any."""
     return NamedSharding(Mesh(np.asarray(jax.local_devices()), (AXIS,)), PartitionSpec(*axes))
 
 
 def replicate(tree: T) -> T:
-    """Places a pytree on all devices. Donated buffers must be placed so before the first step.
+    """Places a pytree on all devices, as buffers that a step donates must be.
 
-    With several processes, each brings the same values.
+    Every process must give the same values.
     """
     return jax.device_put(tree, sharding())
 
 
 def fetch(tree: T) -> T:
-    """A replicated pytree as numpy arrays, copied from one device of this process.
+    """Copies a replicated pytree from one device of this process to numpy arrays.
 
-    For checkpoints: orbax would have the devices share the saving of each array, whose hundreds of
-    small slices take longer than all else, and more with each device.
+    Checkpoints need it: orbax would let the devices share the saving of each array, and hundreds of
+    small slices, more with each device, take longer than everything else.
     """
     own: T = jax.device_get(jax.tree.map(lambda leaf: leaf.addressable_data(0), tree))
     return own
 
 
 def replicated_like(tree: T) -> T:
-    """The shapes of a pytree as they are to be restored: on all devices of this process."""
+    """The shapes of a pytree to restore, replicated on all devices of this process."""
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding()), tree
     )

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its circumstances, and which of them may differ on going on."""
+"""The circumstances that a checkpoint records, and which may differ when a run continues."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qad_jax.runs import hosts, versions
 
 
 def circumstances(dataset: PairedDatasetBuilder) -> dict[str, Any]:
-    """Data, code and devices of this process, as JSON has them."""
+    """Data, code and devices of this process, as JSON."""
     return {
         "dataset": dataset.info.full_name,
         "digest": dict((dataset.info.metadata or {}).get("digest") or {}),
@@ -28,15 +28,15 @@ def circumstances(dataset: PairedDatasetBuilder) -> dict[str, Any]:
 def check(there: Mapping[str, Any], here: Mapping[str, Any], workdir: Path) -> None:
     """Refuses other data; names other code, libraries and devices in one line on stderr.
 
-    What a checkpoint of an older version does not say is not compared.
+    What a checkpoint of an older version does not record is not compared.
 
     Args:
       there: The item `data` of the checkpoint.
-      here: Those of this process, see `circumstances`.
+      here: The circumstances of this process, see `circumstances`.
       workdir: The run's folder, for messages.
 
     Raises:
-      UserError: Where the dataset is another one, or its records are not the same.
+      UserError: Where the dataset is another one or its records differ.
     """
     if there["dataset"] != here["dataset"]:
         raise UserError(
@@ -47,8 +47,8 @@ def check(there: Mapping[str, Any], here: Mapping[str, Any], workdir: Path) -> N
     if changed:
         raise UserError(
             f"--workdir: {workdir} holds a run on {there['dataset']} with other records "
-            f"(digest of {', '.join(changed)}); name another folder, or the dataset of then with "
-            "config.dataset.data_dir"
+            f"(digest of {', '.join(changed)}); name another folder, or the dataset that it was "
+            "trained on with config.dataset.data_dir"
         )
     flat = [
         {**held.get("versions", {}), **{name: held.get(name) for name in ("commit", "devices")}}
@@ -65,7 +65,7 @@ def check(there: Mapping[str, Any], here: Mapping[str, Any], workdir: Path) -> N
 def _different(
     there: Mapping[str, Any] | None, here: Mapping[str, Any] | None
 ) -> list[tuple[str, Any, Any]]:
-    """Names that both sides know and do not agree on, with both values."""
+    """Names for which both sides have a value, and not the same one, with both values."""
     there, here = there or {}, here or {}
     return [
         (name, there[name], here[name])

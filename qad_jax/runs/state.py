@@ -1,4 +1,4 @@
-"""What a training changes with every step, and what a checkpoint therefore holds."""
+"""The state of a training: what every step changes and a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -10,19 +10,27 @@ from flax import struct
 
 @struct.dataclass
 class TrainState:
-    """Everything a step changes."""
+    """Everything that a step changes.
 
-    step: jax.Array  # () int32
+    Attributes:
+      step: Steps taken, () int32.
+      params: Parameters of the model.
+      batch_stats: Running statistics of the model.
+      opt_state: State of the optimiser.
+      average: Moving average of the parameters; None where a run has none.
+    """
+
+    step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: Any
-    average: Any = None  # moving average of the parameters; None: there is none
+    average: Any = None
 
     def variables(self) -> dict[str, Any]:
-        """What is evaluated: the average of the parameters where there is one.
+        """The variables to evaluate, with the average of the parameters where there is one.
 
-        The running statistics are those of training either way. They average over a hundred steps
-        themselves, and those of the averaged weights would need passes of their own.
+        The running statistics are those of training in either case. They average over a hundred
+        steps themselves, and those of the averaged weights would need further passes.
         """
         params = self.params if self.average is None else self.average
         return {"params": params, "batch_stats": self.batch_stats}

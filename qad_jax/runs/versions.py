@@ -1,4 +1,4 @@
-"""Which code computed something: versions of libraries and the commit; needs no JAX."""
+"""Versions of the libraries and the commit that computed something; imports no JAX."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 _TREE = Path(__file__).resolve().parents[2]
 
-# The libraries that shape what is computed; jaxlib has the compiler and the kernels.
+# The libraries that numbers depend on; jaxlib has the compiler and the kernels.
 _LIBRARIES = (
     "qad-jax",
     "jax",
@@ -27,23 +27,25 @@ _LIBRARIES = (
 
 def packages() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
-    found = {"Python": platform.python_version()}
+    versions = {"Python": platform.python_version()}
     for library in _LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):  # a source tree, not installed
-            found[library] = metadata.version(library)
-    return found
+        with contextlib.suppress(
+            metadata.PackageNotFoundError
+        ):  # not installed: run from a source tree
+            versions[library] = metadata.version(library)
+    return versions
 
 
 def commit(tree: Path = _TREE) -> str | None:
-    """The git commit of a source tree, '+' behind it where tracked files differ from it.
+    """The git commit of a source tree, followed by '+' where tracked files differ from it.
 
     Args:
-      tree: By default the one that this is run from.
+      tree: The source tree, by default the one of this file.
 
     Returns:
-      None where the tree is not a checkout of its own, or there is no git to ask.
+      The commit; None where the tree is not a git checkout, or git is not installed.
     """
-    if not (tree / ".git").exists():  # a file in a work tree
+    if not (tree / ".git").exists():  # a folder, or in a worktree a file
         return None
     head, changes = (
         _git(tree, *words) for words in (["rev-parse", "HEAD"], ["status", "-s", "-uno"])

@@ -1,4 +1,4 @@
-"""Early stopping, decided by what has been logged: a resumed run decides as one never stopped."""
+"""Early stopping, decided by the log: a resumed run decides as one that was never stopped."""
 
 from __future__ import annotations
 
@@ -8,35 +8,41 @@ from typing import NamedTuple
 
 
 class Validation(NamedTuple):
-    """Attributes: the `step` of a validation, and its mean `auc`, None where not defined."""
+    """One validation.
+
+    Attributes:
+      step: Steps taken.
+      auc: Mean AUC over the qualities, None where it is not defined.
+    """
 
     step: int
     auc: float | None
 
 
 def validations(workdir: Path, step: int) -> list[Validation]:
-    """The validations that a run has logged up to a step, in order; lines cut off do not count."""
+    """Reads the validations that a run has logged up to a step; incomplete lines do not count."""
     path = workdir / "metrics.jsonl"
-    found = []
+    logged = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
             entry = json.loads(line)
             if entry["split"] == "validation" and entry["step"] <= step:
-                found.append(Validation(entry["step"], entry["auc"]))
+                logged.append(Validation(entry["step"], entry["auc"]))
         except (ValueError, KeyError, TypeError):
             continue
-    return found
+    return logged
 
 
 def reason_to_stop(history: list[Validation], patience: int) -> str | None:
-    """Why training should end now.
+    """Says why training should end now.
 
     Args:
-      history: All validations so far, one an epoch.
-      patience: Number of epochs without a better mean AUC after which training ends; 0: never.
+      history: All validations so far, one for each epoch.
+      patience: Training ends after this many epochs without a better mean AUC; 0: never.
 
     Returns:
-      One line, or None to go on. An AUC that is not defined (a split of one class) ends nothing.
+      One line, or None where training should continue. An epoch whose AUC is not defined (a split
+      of one class) does not count.
     """
     scored = [(validation.auc, validation) for validation in history if validation.auc is not None]
     if not patience or not scored:

@@ -1,7 +1,7 @@
 """From a built dataset to batches: grain's order, records of TFDS, uint8 arrays on the host.
 
-The order of training batches, and which of them are mirrored, depends on the seed alone, not on
-how many threads read: what is at a place of the stream is decided before it is read.
+The seed alone decides the order of the training batches and which tuples are mirrored. The number
+of threads does not: each place of the stream is decided before it is read.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tensorflow_datasets.proto import tf_example_pb2
 from data_builders.errors import UserError, nearest
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax.training.sampling import ordered
-from qad_jax.training.threaded_batches import Pictures, filled
+from qad_jax.training.threaded_batches import Images, filled
 
-# Records read together where all are read and little of each is kept.
+# Records that are read together where little of each is kept.
 _READ_AT_ONCE = 256
 
 
@@ -40,11 +40,11 @@ class Batch(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """Evaluation input: consecutive records of a split, filled up to the batch size.
+    """Evaluation input: consecutive records of a split, padded to the batch size.
 
     Attributes:
       images: `(n, Q, H, W, 3)` uint8, RGB; zeros where padded.
-      labels: `(k,)` int32, k <= n: the records there really are.
+      labels: `(k,)` int32, k <= n: one label for each record that is not padding.
       method: k names of the manipulation methods.
       video: k names of videos, unique within a method.
       identity: k identities.
@@ -60,7 +60,7 @@ class Frames(NamedTuple):
 
 
 def check_qualities(dataset: PairedDatasetBuilder, qualities: Sequence[str]) -> None:
-    """Raises a `UserError` unless the dataset's records hold, or will hold, all the qualities."""
+    """Raises a `UserError` where the dataset does not have all the qualities."""
     for quality in qualities:
         if quality not in dataset.qualities:
             raise UserError(
@@ -70,7 +70,7 @@ def check_qualities(dataset: PairedDatasetBuilder, qualities: Sequence[str]) -> 
 
 
 class TupleSource:
-    """Records of one split by index, decoded at the wanted qualities and resized, once."""
+    """Records of one split by index, decoded at the given qualities and resized once."""
 
     def __init__(
         self,
@@ -86,9 +86,9 @@ class TupleSource:
         Args:
           dataset: A builder whose dataset is built.
           split: 'train', 'validation' or 'test'.
-          qualities: Which qualities to decode; others in the record cost nothing.
+          qualities: The qualities to decode; the others in a record cost nothing.
           image_size: Side of the square that each crop is resized to, in pixels.
-          in_memory: Keep what has been decoded: `Q * image_size^2 * 3` bytes a record.
+          in_memory: Whether to keep decoded images: `Q * image_size^2 * 3` bytes a record.
 
         Raises:
           UserError: Where the dataset has no such split or quality.
@@ -99,31 +99,36 @@ class TupleSource:
                 f"{dataset.info.full_name} has no {split} split, only "
                 f"{', '.join(dataset.info.splits)}"
             )
-        # TFDS's own parsing takes a tenth of the time of decoding, and other threads wait for it.
+        # TFDS's own parsing takes a tenth of the time of decoding and holds up the other threads.
         self._records = dataset.as_data_source(
             split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         )
         self._name = f"{dataset.data_dir} {split}"
         self.qualities = tuple(qualities)
         self._size = image_size
-        self._kept: dict[int, tuple[dict[str, Any], Pictures]] | None = {} if in_memory else None
-        cv2.setNumThreads(1)  # the readers are the threads
+        self._kept: dict[int, tuple[dict[str, Any], Images]] | None = {} if in_memory else None
+        cv2.setNumThreads(1)  # the readers themselves run in parallel
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a record's pictures: `(Q, H, W, 3)`."""
+        """Shape of a record's images: `(Q, H, W, 3)`."""
         return (len(self.qualities), self._size, self._size, 3)
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """What `fill` returns, and the pictures as `image`."""
+        """Returns what `fill` does, with the images as `image`."""
         row = np.empty(self.shape, np.uint8)
         return {**self.fill(index, row), "image": row}
 
-    def fill(self, index: int, row: Pictures, *, mirrored: bool = False) -> dict[str, Any]:
-        """Decodes a record into `row`, of `shape`, all qualities mirrored or none.
+    def fill(self, index: int, row: Images, *, mirrored: bool = False) -> dict[str, Any]:
+        """Decodes a record.
+
+        Args:
+          index: The record.
+          row: Where its images go: `(Q, H, W, 3)` uint8, see `shape`.
+          mirrored: Whether to mirror the images, all qualities alike.
 
         Returns:
           Its `label`, `method`, `video`, `identity` and `frame`.
@@ -132,46 +137,46 @@ class TupleSource:
           UserError: Where the record is damaged.
         """
         if self._kept is None:
-            known = self._read(index, row)
+            record = self._read(index, row)
         else:
-            if index not in self._kept:  # two threads may both decode it: the same bits
-                pictures = np.empty(self.shape, np.uint8)
-                self._kept[index] = self._read(index, pictures), pictures
-            known, row[...] = self._kept[index]
-        if mirrored:  # in one call, as each waits for Python's lock behind it
-            pictures = row.reshape(-1, *row.shape[2:], copy=False)  # a copy would be mirrored alone
-            cv2.flip(pictures, 1, pictures)
-        return known
+            if index not in self._kept:  # two threads may both decode it, to the same bits
+                images = np.empty(self.shape, np.uint8)
+                self._kept[index] = self._read(index, images), images
+            record, row[...] = self._kept[index]
+        if mirrored:  # all in one call: after each call a thread waits for Python's lock
+            images = row.reshape(
+                -1, *row.shape[2:], copy=False
+            )  # of a copy, `row` would not change
+            cv2.flip(images, 1, images)
+        return record
 
-    def _read(self, index: int, row: Pictures) -> dict[str, Any]:
+    def _read(self, index: int, row: Images) -> dict[str, Any]:
         try:
             stored = _features(self._records[index])
         except (RuntimeError, DecodeError) as error:
             raise UserError(f"{self._name}: record {index} is damaged; build it again") from error
 
-        def decode(quality: str) -> Pictures:
+        def decode(quality: str) -> Images:
             data = stored[f"image/{quality}"].bytes_list.value[0]
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
             if image is None:
-                raise UserError(
-                    f"{self._name}: picture of record {index} is damaged; build it again"
-                )
+                raise UserError(f"{self._name}: image of record {index} is damaged; build it again")
             return image
 
-        for image, picture in zip(self._pictures(index, decode), row, strict=True):
-            self._resize(image, picture)
+        for image, target in zip(self._images(index, decode), row, strict=True):
+            self._resize(image, target)
         return {
             **{name: _integer(stored[name]) for name in ("label", "frame")},
             **{name: _text(stored[name]) for name in ("method", "video", "identity")},
         }
 
-    def _pictures(self, index: int, decode: Callable[[str], Pictures]) -> Iterable[Pictures]:
-        """The record's pictures in order, of any size."""
+    def _images(self, index: int, decode: Callable[[str], Images]) -> Iterable[Images]:
+        """The record's images in the order of `qualities`, of any size."""
         del index
         return map(decode, self.qualities)
 
     def labels_and_identities(self) -> tuple[npt.NDArray[np.int32], list[str]]:
-        """Label and identity of every record; no picture is decoded."""
+        """Label and identity of every record, read without decoding an image."""
         labels, identities = [], []
         for first in range(0, len(self), _READ_AT_ONCE):
             indices = range(first, min(first + _READ_AT_ONCE, len(self)))
@@ -180,21 +185,21 @@ class TupleSource:
                 identities.append(_text(stored["identity"]))
         return np.array(labels, np.int32), identities
 
-    def _resize(self, image: Pictures, picture: Pictures) -> None:
-        if image.shape == picture.shape:
-            picture[...] = image
+    def _resize(self, image: Images, target: Images) -> None:
+        if image.shape == target.shape:
+            target[...] = image
             return
         shrinks = min(image.shape[:2]) > self._size
         cv2.resize(
             image,
             (self._size, self._size),
-            dst=picture,
+            dst=target,
             interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
         )
 
 
 def _features(record: bytes) -> Any:
-    """Name to value; those of nested features are joined by a slash."""
+    """Features of a record by name; the names of nested features are joined by a slash."""
     return tf_example_pb2.Example.FromString(record).features.feature
 
 
@@ -209,7 +214,7 @@ def _text(feature: Any) -> str:
 def _items(
     stream: Sequence[int], batch_size: int, rows: slice, seed: int, start: int
 ) -> Iterator[list[tuple[int, bool]]]:
-    """Of some rows of each batch, beginning at a batch: the record and whether it is mirrored."""
+    """Yields for the given rows of each batch the record, and whether it is mirrored."""
     batches = batches_in(len(stream), batch_size)
     for number in itertools.count(start):
         epoch, batch = divmod(number, batches)
@@ -233,7 +238,7 @@ def batches_in(tuples: int, batch_size: int) -> int:
 
 
 class TrainBatches(Iterator[Batch]):
-    """Endless shuffled training batches; each epoch drops its own incomplete last batch."""
+    """Endless shuffled training batches; each epoch drops its incomplete last batch."""
 
     def __init__(
         self,
@@ -251,12 +256,12 @@ class TrainBatches(Iterator[Batch]):
         Args:
           source: The training split.
           batch_size: Tuples in a batch.
-          rows: Which of them to read, by default all: see `qad_jax.training.parallel.rows`.
-          seed: Of the order and the mirroring.
+          seed: Seed of the order and of the mirroring.
           sampling: Which tuples, see `qad_jax.training.sampling.ordered`.
-          start: Number of batches that are past: the stream begins behind them.
-          threads: Number of readers, by default as many as there are cores. Changes nothing but
-            the speed.
+          start: Number of batches to skip: those that a resumed run has already seen.
+          rows: The rows of each batch to read, by default all; see `parallel.rows`.
+          threads: Number of readers; by default one for each core that this process may use. It
+            changes only the speed.
 
         Raises:
           UserError: Where the split is smaller than a batch, or does not suit the sampling.
@@ -265,7 +270,7 @@ class TrainBatches(Iterator[Batch]):
         rows = rows or slice(0, batch_size)
         stream = ordered(source, sampling, seed)
 
-        def fill(item: tuple[int, bool], row: Pictures) -> int:
+        def fill(item: tuple[int, bool], row: Images) -> int:
             index, mirrored = item
             label: int = source.fill(index, row, mirrored=mirrored)["label"]
             return label
@@ -280,8 +285,9 @@ class TrainBatches(Iterator[Batch]):
 
     def __next__(self) -> Batch:
         images, labels = next(self._batches)
-        known: Any = np.array(labels, np.int32)
-        return Batch(images, known)
+        # The batch holds numpy arrays until the devices get it.
+        host_labels: Any = np.array(labels, np.int32)
+        return Batch(images, host_labels)
 
 
 def frames(
@@ -291,17 +297,17 @@ def frames(
     rows: slice | None = None,
     threads: int | None = None,
 ) -> Iterator[Frames]:
-    """All records of a split in their order, each once, in batches of equal shape.
+    """Reads all records of a split in order, each once, in batches of equal shape.
 
     Args:
       source: The split.
-      batch_size: Records in a batch; the last batch is filled up with zeros.
-      rows: Which records of each batch to read, by default all. The number of batches is that of
-        the whole split, so the last one may hold nothing but zeros.
-      threads: Number of readers, by default as many as there are cores.
+      batch_size: Records in a batch; the last batch is padded with zeros.
+      rows: The rows of each batch to read, by default all. There are as many batches as for all
+        rows, so the last one may hold only zeros.
+      threads: Number of readers; by default one for each core that this process may use.
 
     Yields:
-      Batches; `len(batch.labels)` says how many of its images are records.
+      Batches; `len(batch.labels)` is the number of images that are not padding.
     """
     rows = rows or slice(0, batch_size)
     own = rows.stop - rows.start

@@ -31,13 +31,13 @@ from qad_jax.training.input_pipeline import TrainBatches, TupleSource
 from qad_jax.training.step import Batch, Objective, make_train_step
 from qad_jax.weights import pretrained
 
-#: From `{'params', 'batch_stats'}` to numbers for the log. 'auc' is the mean AUC over the
-#: qualities, or None where that is not defined.
+#: From `{'params', 'batch_stats'}` to numbers for the log; 'auc' is the mean AUC over the
+#: qualities, or None where it is not defined.
 Validate = Callable[[Any], dict[str, float | None]]
 
 
 def initial_state(config: ml_collections.ConfigDict, planned: schedule.Plan) -> TrainState:
-    """The state of step 0, on all devices: weights of `config.model.pretrained`, or of the seed."""
+    """The state of step 0 on all devices: pretrained weights, or random ones of the seed."""
     if config.model.pretrained:
         variables = pretrained.of_config(config).variables
         return placement.replicate(jax.jit(_begin(config, planned))(variables))
@@ -75,7 +75,7 @@ def _begin(
 def train_step_of(
     config: ml_collections.ConfigDict, planned: schedule.Plan, phase: schedule.Phase
 ) -> Callable[..., Any]:
-    """Compiles, on its first call, the step of a phase over all devices."""
+    """Makes the step of a phase over all devices, which its first call compiles."""
     objective = Objective(
         models.create(
             config.model.name,
@@ -109,7 +109,7 @@ class _Run:
     writer: MetricsWriter
     history: list[early_stopping.Validation]
     clock: float = dataclasses.field(default_factory=time.monotonic)
-    untimed: int = 0  # steps of the interval that were taken before the clock was started
+    untimed: int = 0  # steps of the interval from before a resumption, which the clock has not seen
 
     @functools.cached_property
     def _learning_rate(self) -> Callable[[int], Any]:
@@ -118,7 +118,7 @@ class _Run:
     def fetch(
         self, step: int, interval: list[dict[str, Any]]
     ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-        """Fetches the interval's metrics, the loop's only wait for the devices, and their means."""
+        """Fetches the interval's metrics and their means: the loop's only wait for the devices."""
         fetched = jax.device_get(interval)
         means = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}
         self._check_finite(step - len(fetched), fetched)
@@ -142,7 +142,7 @@ class _Run:
         return means
 
     def save_between(self, state: TrainState, step: int, interval: list[dict[str, Any]]) -> None:
-        """Saves in the middle of an interval, with its metrics: its mean will be over all of it."""
+        """Saves within an interval, with its metrics: the mean is later taken over all of it."""
         fetched = self.fetch(step, interval)[0] if interval else []
         pending = [{name: float(value) for name, value in each.items()} for each in fetched]
         self.checkpoints.save(state, self.config, step=step, pending=pending)
@@ -152,22 +152,22 @@ class _Run:
         for number, metrics in enumerate(fetched, start=step + 1):
             bad = [f"{name} is {v}" for name, v in metrics.items() if not math.isfinite(v)]
             if bad:
-                good = self.checkpoints.newest_whole()
+                latest = self.checkpoints.newest_whole()
                 raise UserError(
                     f"training diverged: {', '.join(bad)} at step {number}; last good checkpoint: "
-                    f"{'none' if good is None else f'step {good}'}; try a lower "
+                    f"{'none' if latest is None else f'step {latest}'}; try a lower "
                     "config.learning_rate"
                 )
 
     def stops_early(self) -> bool:
-        """Whether patience is at its end, which it says in a line."""
+        """Whether early stopping ends the training; a line on stderr then says why."""
         reason = early_stopping.reason_to_stop(self.history, self.config.early_stop_patience)
         if reason is not None:
             hosts.say(reason, file=sys.stderr)
         return reason is not None
 
     def validate(self, state: TrainState) -> float | None:
-        """Logs what validation gives, and returns the mean AUC where there is one."""
+        """Logs the results of a validation and returns the mean AUC, None where there is none."""
         if self.validate_variables is None:
             return None
         numbers = self.validate_variables(state.variables())
@@ -183,7 +183,7 @@ def train(
     dataset: PairedDatasetBuilder,
     validate: Validate | None = None,
 ) -> None:
-    """Trains, or goes on training where `workdir` holds a checkpoint of the same configuration.
+    """Trains, or continues where `workdir` holds a checkpoint of the same configuration.
 
     Args:
       config: Checked, see `configuration.check`.
@@ -194,9 +194,9 @@ def train(
         the best.
 
     Raises:
-      UserError: If data and configuration do not fit, the folder is another run's, or the loss
-        is no longer a number.
-      Preempted: On SIGTERM, when all that was done is saved.
+      UserError: Where data and configuration do not fit, the folder is another run's, or a loss is
+        not finite.
+      Preempted: On SIGTERM, after all steps are saved.
     """
     parallel.check_divides(config.batch_size, config.accumulate_steps)
     source = TupleSource(
@@ -214,7 +214,7 @@ def train(
     pending: list[dict[str, float]] = []
     if checkpoints.latest is None:
         state = initial_state(config, planned)
-    else:  # only the shapes are needed, and no file of pretrained weights
+    else:  # restoring needs only the shapes, and no file of pretrained weights
         state, pending = checkpoints.restore(jax.eval_shape(_drawn(config, planned)))
     start = int(state.step)
     provenance.record_start(workdir, dataset, start)
@@ -229,7 +229,7 @@ def train(
         start=start,
         rows=parallel.rows(config.batch_size),
     )
-    with preemption.Watch() as sigterm:  # a second SIGTERM does not cut the save short
+    with preemption.Watch() as sigterm:  # around the saving, too: a second SIGTERM must not end it
         try:
             if not start:
                 first = next(batches)
@@ -238,7 +238,8 @@ def train(
             with Progress(planned.steps, "training", unit="step", initial=start) as progress:
                 step = _loop(run, state, parallel.prefetch(batches), progress, sigterm, pending)
         except BaseException as error:
-            if not hosts.lost_another(error):  # with whom a save under way would have to agree
+            # A save in progress waits for all processes: without one of them it never ends.
+            if not hosts.lost_another(error):
                 checkpoints.close()
             raise
         else:
@@ -257,14 +258,14 @@ def _loop(
     sigterm: preemption.Watch,
     pending: list[dict[str, float]],
 ) -> int:
-    """Trains up to the last step, or to SIGTERM; returns the step, which is being saved."""
+    """Trains to the last step, or until SIGTERM; returns the step, which is being saved."""
     config, planned = run.config, run.planned
     step = int(state.step)
-    # JSON has doubles; the mean over the interval is one of the float32 numbers that they were.
+    # JSON stores doubles; the mean over the interval is of float32 numbers, as without a stop.
     interval: list[dict[str, Any]] = [
         {name: np.float32(value) for name, value in each.items()} for each in pending
     ]
-    if step < planned.steps and run.stops_early():  # and was started again
+    if step < planned.steps and run.stops_early():  # the run had already stopped early
         return step
     for phase in planned.phases:
         if step >= phase.stop:
@@ -290,7 +291,7 @@ def _loop(
                 run.clock = time.monotonic()
             if epoch_ends and not last and run.stops_early():
                 return step
-            # Several processes have to agree, which would be a wait in each step.
+            # Several processes have to agree; in every step, that would be a wait.
             if (logs or hosts.alone()) and hosts.any_of_all(sigterm.asked):
                 if not (epoch_ends or saves):
                     run.save_between(state, step, interval)

@@ -1,8 +1,8 @@
-"""Devices: where arrays live, and `pmap` over all of them.
+"""Batches over devices, and `pmap` over all of them.
 
-State and variables are one replicated array a leaf, which looks the same from outside on any
-number of devices; batches are cut along their first axis. Each process holds its own copy of the
-state and its own rows of the batch; `pmap` maps over the devices of all processes, in their order.
+State and variables are replicated: each leaf is one array, which looks the same on any number of
+devices. Batches are cut along their first axis. Each process holds its own copy of the state and
+its own rows of the batch; `pmap` maps over the devices of all processes, in their order.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from data_builders.errors import UserError
 from qad_jax.runs.placement import AXIS, sharding
 
 T = TypeVar("T")
-# Batches on the device or on their way: one that is worked on, one that arrives meanwhile.
+# Batches on the devices or being copied there: one is in use while the next arrives.
 _IN_FLIGHT = 2
 
 
 def device_count() -> int:
-    """Number of devices, those of other processes included."""
+    """Number of devices of all processes."""
     return jax.device_count()
 
 
 def rows(batch_size: int) -> slice:
-    """Which rows of every batch, of a size that the devices share evenly, are this process's."""
+    """This process's rows of every batch; the devices must share the batch evenly."""
     own = batch_size // jax.process_count()
     return slice(jax.process_index() * own, (jax.process_index() + 1) * own)
 
 
 def check_divides(batch_size: int, parts: int = 1) -> None:
-    """Raises a `UserError` unless the devices share each of the batch's parts evenly."""
+    """Raises a `UserError` unless the devices share each of the batch's `parts` evenly."""
     devices = device_count()
     if devices != jax.local_device_count() * jax.process_count():
         raise UserError(
@@ -51,9 +51,9 @@ def check_divides(batch_size: int, parts: int = 1) -> None:
 
 
 def shard(tree: T) -> T:
-    """Cuts every leaf along its first axis, a part to each device: `(n, ...)` to `(d, n/d, ...)`.
+    """Cuts every leaf along its first axis, a part for each device: `(n, ...)` to `(d, n/d, ...)`.
 
-    The n rows and the d devices are this process's. The copies are asynchronous.
+    The n rows and the d devices are those of this process. The copies are asynchronous.
     """
     devices = jax.local_device_count()
     return jax.tree.map(
@@ -65,7 +65,7 @@ def shard(tree: T) -> T:
 
 
 def prefetch(batches: Iterable[T], place: Callable[[T], Any] = shard) -> Iterator[Any]:
-    """Keeps the next batch on its way to the devices while one is worked on."""
+    """Copies the next batch to the devices while one is in use."""
     queue: collections.deque[Any] = collections.deque()
     for batch in batches:
         queue.append(place(batch))
@@ -77,8 +77,8 @@ def prefetch(batches: Iterable[T], place: Callable[[T], Any] = shard) -> Iterato
 def pmap_train(step: Callable[..., Any]) -> Callable[..., Any]:
     """Maps a train step over the devices; the replicated state is donated.
 
-    Outputs are declared replicated, which nothing checks: the step must average over `AXIS` all
-    that it returns.
+    Outputs are declared replicated, and JAX does not check it: the step must average everything
+    that it returns over `AXIS`.
     """
     return jax.pmap(
         step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,)
@@ -86,9 +86,10 @@ def pmap_train(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pmap_predict(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Maps a predict step over the devices: replicated variables, `(d, n, ...)` pictures.
+    """Maps a predict step over the devices: replicated variables, `(d, n, ...)` images.
 
-    The result, small beside the pictures, is gathered: every process has that of all devices.
+    The result, which is small beside the images, is gathered: every process gets that of all
+    devices.
     """
 
     def gathered(variables: Any, images: jax.Array) -> Any:

@@ -1,4 +1,4 @@
-"""SIGTERM, which a machine that is about to go sends first: end the step, save, leave."""
+"""SIGTERM, which a machine sends before it stops: the run ends its step, saves and exits."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-#: Exit status of a training that SIGTERM ended, all of it saved: 128 + 15, as shells count.
+#: Exit status of a training that SIGTERM stopped after a save: 128 + 15, as in shells.
 EXIT_STATUS = 128 + signal.SIGTERM
 
 
 class Preempted(Exception):
-    """Training was asked to stop, and has saved all it has done."""
+    """SIGTERM stopped the training, and all its steps are saved."""
 
     def __init__(self, step: int) -> None:
         super().__init__(
@@ -21,9 +21,9 @@ class Preempted(Exception):
 
 
 class Watch:
-    """Notes SIGTERM instead of dying of it, for as long as the context lasts.
+    """Records SIGTERM in `asked` instead of ending the process, while the context lasts.
 
-    Python hands signals to its main thread only: in any other, nothing changes.
+    Python handles signals in the main thread only; in any other thread the context does nothing.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Watch:
 
     def __enter__(self) -> Watch:
         if threading.current_thread() is threading.main_thread():
-            # None: a handler that is not Python's, which cannot be put back.
+            # None stands for a handler that is not Python's and cannot be restored.
             self._before = signal.signal(signal.SIGTERM, self._note) or signal.SIG_DFL
             self._installed = True
         return self

@@ -1,7 +1,7 @@
-"""Which tuples training sees, in which order: as they come, balanced, or in real/fake pairs.
+"""The tuples that training sees, and their order: natural, balanced, or in real/fake pairs.
 
-Every order is random access: what stands at a place of the stream depends on the seed and that
-place alone, so a run goes on anywhere without a look at what came before.
+Every order is random access: the record at a place of the stream depends only on the seed and the
+place, so a run can continue anywhere without reading what came before.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ import numpy.typing as npt
 from data_builders.errors import UserError
 from data_builders.records import LABELS
 
-# Index into LABELS.
+# Indices into LABELS.
 _REAL, _FAKE = range(len(LABELS))
 
 
 class Records(Protocol):
-    """A split, as far as its order needs it."""
+    """What the order needs of a split."""
 
     def __len__(self) -> int: ...
 
     def labels_and_identities(self) -> tuple[npt.NDArray[np.int32], list[str]]:
-        """Of every record, in order."""
+        """Labels and identities of all records, in order."""
         ...
 
 
 def ordered(source: Records, sampling: str, seed: int) -> grain.MapDataset:
-    """The records of a split in the order of training.
+    """Puts the records of a split in the order of training.
 
-    * ``natural``: every record once an epoch, each epoch shuffled anew.
-    * ``balanced``: real and fake in turn, each class shuffled anew whenever it is used up; the
-      smaller class comes round more often.
-    * ``pairs``: a fake, then a real record of its identity, drawn anew each time; every fake once
-      before any comes again. Identities that are not there both real and fake are left out, and a
-      line on stderr counts them.
+    * ``natural``: every record once an epoch, shuffled anew in each.
+    * ``balanced``: fake and real in turn. Each class is shuffled anew when it is used up, so the
+      records of the smaller class repeat more often.
+    * ``pairs``: a fake, then a real record of its identity, drawn anew each time. Every fake comes
+      once before any repeats. Identities without a real or without a fake record are left out, and
+      a line on stderr counts them.
 
     Args:
       source: The split.
       sampling: One of `configuration.SAMPLINGS`.
-      seed: Of the order.
+      seed: Seed of the order.
 
     Returns:
-      Indices of records by place. Of ``balanced`` and ``pairs`` there is no end, and a stretch of
-      even length from an even place has as many real as fake.
+      Indices of records by place. ``balanced`` and ``pairs`` are endless; from an even place, an
+      even number of records holds as many real as fake ones.
 
     Raises:
       UserError: Where the split has no real or no fake record, or for ``pairs`` no identity with
@@ -88,20 +88,20 @@ class _Partner(grain.transforms.RandomMap):
 
 
 def _partners(reals: list[int], fakes: list[int], identities: list[str]) -> dict[int, list[int]]:
-    """For each fake whose identity is there as a real one, those real records."""
+    """The real records of the same identity for each fake that has any."""
     of_identity: dict[str, list[int]] = collections.defaultdict(list)
     for real in reals:
         of_identity[identities[real]].append(real)
     both = of_identity.keys() & {identities[fake] for fake in fakes}
     if not both:
         raise UserError(
-            "config.sampling: 'pairs', but no identity of the train split is there both real and "
-            "fake; set it to 'balanced'"
+            "config.sampling: 'pairs', but no identity of the train split has both real and fake "
+            "tuples; set it to 'balanced'"
         )
     if alone := set(identities) - both:
         print(
             f"note: config.sampling 'pairs' leaves out {len(alone)} of {len(set(identities))} "
-            "identities, which are not there both real and fake",
+            "identities, which do not have both real and fake tuples",
             file=sys.stderr,
         )
     return {fake: of_identity[identities[fake]] for fake in fakes if identities[fake] in both}

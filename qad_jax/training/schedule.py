@@ -20,12 +20,12 @@ from qad_jax.training.step import GRADIENT_NORM
 
 
 class Phase(NamedTuple):
-    """Steps `start` to `stop` - 1, all made by the same compiled function.
+    """Steps that the same compiled function makes.
 
     Attributes:
       start: First step.
-      stop: The step behind the last.
-      head_only: Only the head learns; the backbone stands still.
+      stop: The step after the last.
+      head_only: Whether only the head learns and the backbone stays as it is.
       gamma: Size of the weight perturbation; 0: no second pass.
     """
 
@@ -36,7 +36,13 @@ class Phase(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Attributes: `steps` in all, `epoch_steps` of one epoch, and the `phases` in order."""
+    """The plan of a training.
+
+    Attributes:
+      steps: Steps in all.
+      epoch_steps: Steps of one epoch.
+      phases: The phases in order.
+    """
 
     steps: int
     epoch_steps: int
@@ -48,10 +54,10 @@ def plan(config: ml_collections.ConfigDict, tuples: int) -> Plan:
 
     Args:
       config: The configuration.
-      tuples: Size of the train split. Each epoch drops its own incomplete batch.
+      tuples: Size of the train split. Each epoch drops its incomplete last batch.
 
     Returns:
-      The plan. Perturbation begins with its own epoch, but not before the backbone moves.
+      The plan. Perturbation begins after its warm-up, but not before the backbone learns.
 
     Raises:
       UserError: Where the split is smaller than a batch.
@@ -73,20 +79,20 @@ def plan(config: ml_collections.ConfigDict, tuples: int) -> Plan:
 
 
 def learning_rate(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
-    r"""One cosine cycle, as torch's ``OneCycleLR``: up to the peak, down to below the start.
+    r"""One cosine cycle, as torch's ``OneCycleLR``: up to the peak, then down to below the start.
 
-    With :math:`r = \mathrm{pct\_start} \cdot \mathrm{steps} - 1`, the step of the peak, the rate
-    goes from peak / div_factor at step 0 to the peak at step r, and on to
-    peak / div_factor / final_div_factor at step steps - 1, the last, each way along half a cosine.
-    A rise shorter than a step is left out: the run begins at, or just behind, the peak.
+    The peak is at step :math:`r = \mathrm{pct\_start} \cdot \mathrm{steps} - 1`. The rate rises
+    from peak / div_factor at step 0 to the peak at step r, and falls to
+    peak / div_factor / final_div_factor at the last step, steps - 1, each along half a cosine.
+    A rise shorter than a step is left out: the run then begins at the peak or just after it.
 
     Args:
       config: The configuration.
       steps: Length of the run.
 
     Returns:
-      The rate as a function of the number of steps taken: in float32 of an array, for the device;
-      in float64 of a number, without one.
+      The rate as a function of the number of steps taken: float32 for a `jax.Array`, float64 for a
+      number, which needs no device.
     """
     peak, cycle = config.learning_rate, config.one_cycle
     initial = peak / cycle.div_factor
@@ -97,7 +103,7 @@ def learning_rate(config: ml_collections.ConfigDict, steps: int) -> optax.Schedu
         xp = jnp if isinstance(step, jax.Array) else np
 
         def anneal(start: float, stop: float, left: Any) -> Any:
-            # (1 - cos x) / 2 of what is left, as a square: the sum has no digits near its end.
+            # (1 - cos x) / 2 is computed as a square: near the end, the difference has no digits.
             return stop + (start - stop) * xp.sin(0.5 * np.pi * left) ** 2
 
         falling = anneal(peak, final, xp.maximum(steps - 1 - step, 0) / (steps - 1 - top))
@@ -116,12 +122,12 @@ def optimiser(
     Args:
       config: The configuration.
       planned: The whole training, for the schedule and the end of the head-only epochs.
-      phase: The phase it is for: decides about the second pass while compiling, not while running.
+      phase: The phase; it decides about the second pass while compiling, not while running.
 
     Returns:
-      `qad_jax.transforms.qad`, which notes the norm of the gradient that Adam is given; where
-      training begins with head-only epochs, the backbone's Adam starts when the backbone does, as
-      if it had not been there before.
+      `qad_jax.transforms.qad`, whose state also holds the norm of the gradient that Adam gets.
+      Where training begins with head-only epochs, Adam starts anew for the backbone when the
+      backbone begins to learn.
     """
     head_steps = config.head_only_epochs * planned.epoch_steps
     adam = direction = transforms.coupled_adam(config.weight_decay)
@@ -146,10 +152,10 @@ def optimiser(
 
 
 def hsic_weight(config: ml_collections.ConfigDict, planned: Plan) -> optax.ScalarOrSchedule:
-    """The weight of HSIC: a number, or where it warms up a function of the number of steps taken.
+    """The weight of HSIC: a number, or with a warm-up a function of the number of steps taken.
 
-    It rises linearly over `hsic.warmup_epochs` from 0, once the backbone moves: until then HSIC
-    says nothing that a weight could follow.
+    The weight rises linearly from 0 over `hsic.warmup_epochs`, which begin when the backbone
+    begins to learn: before that, no weight of the backbone can follow HSIC.
     """
     weight: float = config.hsic.weight if configuration.uses_hsic(config) else 0.0
     if not weight or not config.hsic.warmup_epochs:

@@ -16,10 +16,10 @@ from qad_jax.models.layers import HEAD, LAYERS
 from qad_jax.runs.state import TrainState
 from qad_jax.training.input_pipeline import Batch
 
-#: Names under which an optimiser's state may note what it did, see `optax.tree.get`.
+#: Names under which an optimiser's state may hold these norms, see `optax.tree.get`.
 GRADIENT_NORM, PERTURBATION_NORM = "gradient_norm", "perturbation_norm"
 
-# ImageNet's, which every pretrained backbone expects.
+# Mean and standard deviation of ImageNet, which every pretrained backbone expects.
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
@@ -29,14 +29,14 @@ class Objective(NamedTuple):
 
     Attributes:
       model: Module whose `apply` returns `qad_jax.models.ModelOutput`.
-      layer_weights: Weight of each of the six features in the HSIC term; all zeros leave the term
-        out.
+      layer_weights: Weight of each of the six features in the HSIC term; with zeros only, the
+        term is left out.
       sigma: Width of the kernel, see `qad_jax.losses.hsic`.
       estimator: See `qad_jax.losses.hsic`.
       axis_name: Mapped axis of the replicas, None on a single device.
-      head_only: The backbone is a constant: its running statistics are used and left alone, and
-        no gradient reaches it.
-      ema_decay: Of the moving average of the parameters, where the state has one.
+      head_only: Whether the backbone is constant: its running statistics are used and not
+        updated, and no gradient reaches it.
+      ema_decay: Decay of the moving average of the parameters, where the state has one.
     """
 
     model: nn.Module
@@ -49,7 +49,7 @@ class Objective(NamedTuple):
 
 
 def normalise(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
-    """uint8 pictures as the backbones expect them, on the device: `(x / 255 - mean) / std`."""
+    """Normalises uint8 images on the device, as the backbones expect: `(x / 255 - mean) / std`."""
     mean, std = (255 * jnp.asarray(constant, jnp.float32) for constant in (_MEAN, _STD))
     return ((images.astype(jnp.float32) - mean) / std).astype(dtype)
 
@@ -61,19 +61,19 @@ def losses(
     batch: Batch,
     key: jax.Array,
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any, dict[str, jax.Array]]]:
-    """Cross-entropy of this device's tuples and HSIC of the global batch.
+    """Computes cross-entropy of this device's tuples, and HSIC of the global batch.
 
     Args:
       objective: What is learned.
       params: Parameters of the model.
       batch_stats: Running statistics of the model.
       batch: This device's tuples.
-      key: Randomness of dropout and stochastic depth.
+      key: Key of dropout and stochastic depth.
 
     Returns:
       `((cross_entropy, hsic), (logits, batch_stats, layers))`: two float32 scalars, the mean over
       tuples and qualities and the weighted mean over pairs of qualities; logits `(m, Q, classes)`;
-      the updated running statistics; and HSIC of each layer that has a weight, without it.
+      the updated running statistics; and the unweighted HSIC of each layer that has a weight.
     """
     tuples, qualities = batch.images.shape[:2]
     images = normalise(batch.images.reshape(-1, *batch.images.shape[2:]))
@@ -110,10 +110,10 @@ def losses(
 def _over_microbatches(
     objective: Objective, params: Any, batch_stats: Any, batch: Batch, key: jax.Array, count: int
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any, dict[str, jax.Array]]]:
-    """`losses` of a batch, one part of it after the other: what they return, averaged.
+    """Computes `losses` of one part of the batch after the other, and averages the results.
 
-    The backward pass goes through the parts again, so that only one at a time is in memory; its
-    price is one forward pass more.
+    The backward pass computes each part again, so that only one part is in memory at a time. This
+    costs one more forward pass.
     """
     parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
 
@@ -144,17 +144,17 @@ def make_train_step(
       tx: An optimiser that takes the pullback of (cross-entropy, HSIC), such as
         `qad_jax.transforms.qad`.
       seed: Seed of dropout and stochastic depth.
-      accumulate: Into how many parts each device's batch is cut, to have one in memory at a time.
-        Cross-entropy and its gradient are those of the whole batch wherever batch norm does not
-        use the batch's statistics. Where it does, they are those of the part, and the running
-        statistics move by the mean over the parts. HSIC is the mean of that of each part, over
-        all devices.
+      accumulate: Number of parts that each device's batch is cut into, to have one in memory at a
+        time. Where batch norm uses running statistics, cross-entropy and its gradient are those of
+        the whole batch. Where it uses the batch's statistics, they are those of each part, and the
+        running statistics move by the mean over the parts. HSIC is the mean over the parts, each
+        taken over all devices.
 
     Returns:
       A pure function `(state, batch) -> (state, metrics)`. The running statistics are those of
-      the pass at the clean weights: those are the weights inference uses. Metrics are float32
-      scalars, means over the global batch: losses, HSIC of each layer, accuracy, and the norms
-      that the optimiser's state notes, of the gradient it followed and of the perturbation.
+      the pass at the clean weights, which inference uses. Metrics are float32 scalars, means over
+      the global batch: losses, HSIC of each layer, accuracy, and the norms in the optimiser's
+      state: of the gradient that it followed and of the perturbation.
     """
     axis = objective.axis_name
 
@@ -167,7 +167,7 @@ def make_train_step(
             key = jax.random.fold_in(key, jax.lax.axis_index(axis))
 
         def at(params: Any) -> Any:
-            # The same key at the clean and at the perturbed weights: one function is ascended.
+            # The same key at the clean and at the perturbed weights: AWP climbs one function.
             given = objective, params, state.batch_stats, batch, key
             return losses(*given) if accumulate == 1 else _over_microbatches(*given, accumulate)
 
@@ -186,8 +186,8 @@ def make_train_step(
             **{f"hsic/{name}": value for name, value in layers.items()},
         }
         for name in (GRADIENT_NORM, PERTURBATION_NORM):
-            if (noted := optax.tree.get(opt_state, name)) is not None:
-                metrics[name] = noted
+            if (norm := optax.tree.get(opt_state, name)) is not None:
+                metrics[name] = norm
         params = optax.apply_updates(state.params, updates)
         new_state = TrainState(
             step=state.step + 1,
@@ -202,10 +202,10 @@ def make_train_step(
 
 
 def _averaged(state: TrainState, params: Any, decay: float) -> Any:
-    """The moving average with the parameters after step `state.step` in it.
+    """The moving average of the parameters, updated with those after step `state.step`.
 
-    It forgets faster at first, as TensorFlow's with `num_updates`: in a short run, too, the weights
-    that training began with must not linger.
+    As with `num_updates` in TensorFlow, the decay is smaller at first: even in a short run, the
+    initial weights must not stay in the average.
     """
     if state.average is None:
         return None
@@ -221,7 +221,7 @@ def make_predict_step(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]
       model: Module whose `apply` returns `qad_jax.models.ModelOutput`.
 
     Returns:
-      A function of the variables and of `(n, Q, H, W, 3)` uint8 pictures: `(n, Q)` float32, the
+      A function of the variables and of `(n, Q, H, W, 3)` uint8 images: `(n, Q)` float32, the
       probability that each is fake.
     """
 

@@ -1,7 +1,7 @@
 """Names and layouts: torch state dicts to the trees of our models, and back.
 
-One table serves both ways: for each leaf of a model the name that torch has for it. Nothing else is
-in a state dict but the batch counters, which torch itself does not use here.
+One table serves both ways: it has torch's name for each leaf of a model. A state dict holds nothing
+else but batch counters, which these models do not use.
 
 A convolution's kernel is OIHW in torch and HWIO here, a linear layer's OI and IO; a depthwise
 kernel (C, 1, k, k) is (k, k, 1, C) by the same rule. Batch norm's scale is torch's ``weight``.
@@ -36,8 +36,8 @@ _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var":
 _TO_FLAX = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
 _TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
 
-# Modules of timm's EfficientNet by our names: outside the blocks, in a block, in one that does not
-# widen its input.
+# Names in timm's EfficientNet by our names: outside the blocks, in a block, and in a block that
+# does not widen its input.
 _TIMM_TOP = {"bn0": "bn1", "bn1": "bn2", HEAD: "classifier"}
 _TIMM_BLOCK = {
     "expand_conv": "conv_pw",
@@ -51,23 +51,20 @@ _TIMM_BLOCK = {
 }
 _TIMM_NARROW_BLOCK = _TIMM_BLOCK | {"bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}
 
-# By what a name begins with; a name that several could have counts for none.
+# How names of each layout begin; a name that several layouts could have counts for none.
 _SIGNS = {
     EFFICIENTNET_PYTORCH: re.compile(r"_(conv_stem|bn\d|blocks|conv_head|fc)\."),
     TIMM: re.compile(r"(conv_stem|blocks|conv_head|classifier)\."),
     TORCHVISION: re.compile(r"(conv1|layer\d|fc)\."),
 }
-# What training code puts around a model's names or its state dict.
-_PREFIXES = ("module.", "model.", "net.", "backbone.", "encoder.", "_orig_mod.", "state_dict.")
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "module")
 
 
 class MismatchError(Exception):
-    """A state dict is not that of the model; the message names every key that is not right."""
+    """A state dict is not that of the model; the message names every wrong key."""
 
 
 class Leaf(NamedTuple):
-    """Where a tensor of a state dict belongs.
+    """The place of a tensor of a state dict in the model.
 
     Attributes:
       path: Collection, modules and name in the variables of the model.
@@ -84,27 +81,29 @@ class Converted(NamedTuple):
     Attributes:
       variables: ``{'params', 'batch_stats'}``, float32.
       dropped: Number of classes of a head that was left out, None where it was taken over.
+      one_logit: Whether the head had one logit, which is now the second of two.
     """
 
     variables: dict[str, Any]
     dropped: int | None
+    one_logit: bool = False
 
 
 def layout_of(model: nn.Module) -> str:
-    """Whose names a model has when it is exported."""
+    """The layout that a model is exported in."""
     if not isinstance(model, EfficientNet):
         return TORCHVISION
     return EFFICIENTNET_PYTORCH if model.padding == "nominal" else TIMM
 
 
 def layout_of_names(names: Iterable[str]) -> str | None:
-    """Whose names these are for the most part, None where they are nobody's."""
+    """The layout that most of the names belong to, None where there is none."""
     votes = Counter(layout for name in names for layout, sign in _SIGNS.items() if sign.match(name))
     return votes.most_common(1)[0][0] if votes else None
 
 
 def table(name: str, num_classes: int) -> dict[str, Leaf]:
-    """Every tensor of a model by its torch name, in the order of our tree.
+    """Lists every tensor of a model by its torch name, in the order of our tree.
 
     Args:
       name: A model, see `qad_jax.models.create`.
@@ -138,51 +137,18 @@ def _timm(modules: list[str], stages: tuple[Stage, ...]) -> list[str]:
     return ["blocks", str(stage), str(block), inside[modules[1]]]
 
 
-def unwrap(content: Any) -> dict[str, Any] | None:
-    """Takes a state dict out of what training code puts around it.
-
-    Args:
-      content: A state dict, or a checkpoint that holds one beside other things, with or without
-        prefixes such as ``module.``.
-
-    Returns:
-      The state dict without prefixes and batch counters; None where there is none. What is in it
-      but no tensor stays in it.
-    """
-    while isinstance(content, Mapping):
-        inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
-        if not inner:
-            break
-        content = inner[0]
-    if not isinstance(content, Mapping) or not any(
-        isinstance(value, np.ndarray) for value in content.values()
-    ):
-        return None
-    state = {str(name): value for name, value in content.items()}
-    while prefix := next((p for p in _PREFIXES if _most_begin_with(p, state)), None):
-        stripped = {name.removeprefix(prefix): value for name, value in state.items()}
-        if len(stripped) < len(state):  # some are there twice: all are shown as they are
-            break
-        state = stripped
-    return {name: value for name, value in state.items() if name.split(".")[-1] != COUNTER}
-
-
-def _most_begin_with(prefix: str, names: Iterable[str]) -> bool:
-    begin = [name.startswith(prefix) for name in names]
-    return 2 * sum(begin) > len(begin)
-
-
 def to_flax(state: Mapping[str, Any], name: str, num_classes: int, seed: int = 0) -> Converted:
     """Converts a state dict to the variables of a model.
 
     Args:
-      state: From `unwrap`.
+      state: From `state_dicts.find`.
       name: The model.
-      num_classes: Width of its head. A head of another width is left out.
+      num_classes: Width of its head. A head of another width is left out, but for one logit z where
+        two are wanted: that is the head (0, z), because softmax((0, z))[1] = sigmoid(z).
       seed: Of the head that takes its place.
 
     Returns:
-      The variables, and whether the head is a new one.
+      The variables, and whether the head was replaced.
 
     Raises:
       MismatchError: Naming every key that is missing, too many, or of another shape or type.
@@ -190,6 +156,10 @@ def to_flax(state: Mapping[str, Any], name: str, num_classes: int, seed: int = 0
     expected = table(name, num_classes)
     head = {key: leaf for key, leaf in expected.items() if leaf.path[1] == HEAD}
     dropped = _other_classes(state, head)
+    one_logit = dropped == 1 and num_classes == 2 and all(_is_float(state[key]) for key in head)
+    if one_logit:
+        rows = {key: np.concatenate([np.zeros_like(state[key]), state[key]]) for key in head}
+        state, dropped = {**state, **rows}, None
     if dropped is not None:
         state = {key: value for key, value in state.items() if key not in head}
         expected = {key: leaf for key, leaf in expected.items() if key not in head}
@@ -224,7 +194,7 @@ def to_flax(state: Mapping[str, Any], name: str, num_classes: int, seed: int = 0
         fan_in = next(leaf.shape[1] for leaf in head.values() if len(leaf.shape) == 2)
         new = classifier(num_classes, fan_in).init(jax.random.key(seed), jnp.zeros((1, fan_in)))
         variables["params"][HEAD] = new["params"]
-    return Converted(variables, dropped)
+    return Converted(variables, dropped, one_logit)
 
 
 def to_torch(variables: Mapping[str, Any], name: str) -> dict[str, Array]:
@@ -249,7 +219,7 @@ def to_torch(variables: Mapping[str, Any], name: str) -> dict[str, Array]:
 
 
 def _other_classes(state: Mapping[str, Any], head: Mapping[str, Leaf]) -> int | None:
-    """Classes of the state dict's head, None where they are as many as ours or it has no head."""
+    """Number of classes of the state dict's head, None where it has none or as many as ours."""
     classes = set()
     for key, leaf in head.items():
         value = state.get(key)
@@ -269,5 +239,5 @@ def _is_float(value: Any) -> bool:
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Names on one line, whatever is in them."""
+    """Sorted names on one line, with every special character escaped."""
     return ", ".join(ascii(name)[1:-1] for name in sorted(names))
