@@ -33,6 +33,10 @@ from data_builders.errors import UnusableClipError, UserError, describe, trace
 Frame: TypeAlias = npt.NDArray[np.uint8]
 
 _MAX_CRF = 51  # of 8-bit libx264
+# PyAV before 19 refuses a title that is not in UTF-8. Later ones read any, and know no such setting.
+_ANY_TITLE: dict[str, Any] = (
+    {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
 _FPS = Fraction(25)  # where a file does not say, or says what no camera does
 _MOST_FPS = 1000
 
@@ -136,7 +140,7 @@ def probe(path: str | os.PathLike[str]) -> Facts:
     frames = count(path) if lost or indexed is None else indexed
     if indexed is not None and frames != indexed:
         notes.append("begins with frames that cannot be decoded: they are left out")
-    rate = rate if rate and 0 < rate <= _MOST_FPS else _FPS
+    rate = Fraction(rate) if rate and 0 < rate <= _MOST_FPS else _FPS  # an AVRational in PyAV 19
     return Facts(frames, rate, tuple(notes))
 
 
@@ -205,10 +209,6 @@ class _Video:
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
-# Titles may be in any encoding. PyAV reads them so of itself since 19, and before where it is told.
-_LENIENT: Any = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
-
-
 @contextlib.contextmanager
 def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[_Video]:
     """Opens a video. All errors of FFmpeg, also while frames are read, name the file."""
@@ -220,7 +220,7 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[_Video]:
         else:
             name = data = os.fspath(source)
             size = os.stat(name).st_size
-        with av.open(data, "r", **_LENIENT) as file:
+        with av.open(data, "r", **_ANY_TITLE) as file:
             video = _Video(name, file, _best_stream(file, name))
             if video.stream.index > 0:
                 video.notes.append(f"stream {video.stream.index} is read, the best of its video")

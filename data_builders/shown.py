@@ -80,7 +80,7 @@ def scaled(frame: npt.NDArray[np.uint8], shape: Sequence[int]) -> npt.NDArray[np
 
 def _pixel_shape(stream: Any) -> Fraction:
     """Width of a pixel over its height; 1 where it is nearly so, or is not to be believed."""
-    ratio = stream.sample_aspect_ratio or Fraction(1)
+    ratio = Fraction(stream.sample_aspect_ratio or 1)  # an AVRational in PyAV 19
     believed = 1 + _SAME_SHAPE < max(ratio, 1 / ratio) <= _LONGEST_PIXEL
     return ratio if believed else Fraction(1)
 

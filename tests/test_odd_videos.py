@@ -95,19 +95,19 @@ def test_a_matrix_of_nothing_turns_nothing(shown, tmp_path):
 def test_titles_in_any_encoding(shown, tmp_path, encoding):
     path = tmp_path / "a.mp4"
     title = {"shift_jis": "日本語の題名", "latin-1": "Père Noël"}[encoding]
-    content = title.encode(encoding)
-    with av.open(str(path), "w") as file:
-        file.metadata["title"] = "t" * len(content)  # the container counts bytes, not characters
+    stored = title.encode(encoding)
+    # PyAV 19 has no setting for this: it writes the bytes behind surrogates as they are.
+    behind = {"metadata_errors": "surrogateescape"} if av.__version__ < "19" else {}
+    with av.open(str(path), "w", **behind) as file:
+        file.metadata["title"] = stored.decode("utf-8", "surrogateescape")
         stream = file.add_stream("libx264", rate=25)
         stream.height, stream.width = shown[0].shape[:2]
         for frame in shown:
             file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         file.mux(stream.encode(None))
-    whole = path.read_bytes()
-    assert whole.count(b"t" * len(content)) == 1
-    path.write_bytes(whole.replace(b"t" * len(content), content))
+    assert stored in path.read_bytes()
     with pytest.raises(UnicodeDecodeError):
-        content.decode()
+        stored.decode("utf-8")
     assert len(list(h264.decode(path))) == h264.probe(path).frames == COUNT
 
 
