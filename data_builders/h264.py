@@ -33,7 +33,7 @@ from data_builders.errors import UnusableClipError, UserError, describe, trace
 Frame: TypeAlias = npt.NDArray[np.uint8]
 
 _MAX_CRF = 51  # of 8-bit libx264
-# PyAV before 19 refuses a title that is not in UTF-8. Later ones read any, and know no such setting.
+# PyAV before 19 refuses a title that is not in UTF-8. Later ones read any title without a setting.
 _ANY_TITLE: dict[str, Any] = (
     {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
