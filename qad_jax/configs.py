@@ -59,11 +59,20 @@ def find(given: str) -> str:
     if file in names():  # a file or folder of that name beside it cannot be meant: it has no suffix
         return f"{folder() / file}.py{colon}{argument}"
     if (Path(given) / STORED).is_file():
-        return f"{_READER}:{Path(given) / STORED}"
+        return of_run(given)
     if not Path(file).is_file():
         known = "" if "/" in file or file.endswith(".py") else f" ({nearest(file, names())})"
         raise UserError(f"--config: {file}: there is no such file and no packaged one{known}")
     return given
+
+
+def of_run(folder: str | Path) -> str:
+    """The file that stands for the configuration of a run, whatever its folder is called.
+
+    Args:
+      folder: The folder of the run, which holds `STORED`.
+    """
+    return f"{_READER}:{Path(folder) / STORED}"
 
 
 def load(given: str | Path) -> ml_collections.ConfigDict:

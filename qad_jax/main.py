@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from data_builders import command_line
 from data_builders.command_line import UsageError
@@ -86,16 +85,18 @@ def _configuration(path: str, fields: Sequence[str], *, debug: bool) -> Any:
 
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_file("config", None, flag_values=values, lock_config=True)
-    argv = ["qad-jax", f"--config={path}", *fields]
+    own = sys.argv
+    sys.argv = ["qad-jax", f"--config={path}", *fields]  # ml_collections looks there for the fields
     try:
-        with mock.patch.object(sys, "argv", argv):  # ml_collections looks there for the fields
-            values(argv)
-            config = holder.value
-            config.to_dict()  # a file that could not be loaded says so only when it is used
+        values(sys.argv)
+        config = holder.value
+        config.to_dict()  # a file that could not be loaded says so only when it is used
     except Exception as error:  # a file of configuration is code, and may fail in any way
         if debug:
             traceback.print_exc()
         raise _explained(error, path) from error
+    finally:
+        sys.argv = own
     return config
 
 
@@ -134,7 +135,8 @@ def _job(argv: Sequence[str], *, prog: str, mode: str | None) -> int:
             "--config: name a configuration: a file, the folder of a run, or one of "
             f"{', '.join(configs.names())}"
         )
-    config = _configuration(configs.find(name or workdir), fields, debug=debug)
+    path = configs.of_run(workdir) if name is None else configs.find(name)
+    config = _configuration(path, fields, debug=debug)
     from qad_jax import run  # here, so that --help need not wait for JAX
     from qad_jax.training.preemption import Preempted
 

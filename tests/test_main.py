@@ -101,6 +101,21 @@ def test_the_folder_of_a_run_is_a_configuration(arguments, tmp_path):
     assert "is not the configuration of a run" in result.err
 
 
+def test_the_folder_of_a_run_may_have_the_name_of_a_packaged_configuration(tmp_path, monkeypatch):
+    (tmp_path / "quickstart").mkdir()
+    (tmp_path / "quickstart" / "config.json").write_text('{"seed": 7}')
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    monkeypatch.setattr("qad_jax.run.run", lambda config, *_, **__: seen.append(config))
+    before = list(sys.argv)
+    assert call("--workdir=quickstart", "--mode=evaluate").status == 0
+    assert call("--workdir=quickstart", "--config=quickstart").status == 0
+    own, packaged = seen
+    assert (own.seed, own.model.name) == (7, "resnet50")
+    assert (packaged.seed, packaged.model.name) == (41, "resnet_small")
+    assert sys.argv == before
+
+
 def test_evaluating_where_nothing_was_trained(arguments, tmp_path):
     result = call(*arguments, "--mode=evaluate")
     assert result.status == 1
