@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import statistics
 import tempfile
 import threading
@@ -27,6 +26,7 @@ import numpy as np
 
 from data_builders import build
 from data_builders.png import encode_png
+from data_builders.workers import available_cores
 from qad_jax import cpu
 from qad_jax.training.input_pipeline import TrainBatches, TupleSource
 from qad_jax.training.threaded_batches import Images
@@ -103,7 +103,7 @@ def measure(rounds: int) -> None:
         _compare(source, files, rounds)
     with tempfile.TemporaryDirectory() as folder:
         source = source_of(Path(folder), TINY, TINY)
-        threads = 8 * (os.cpu_count() or 1)
+        threads = 8 * available_cores()
         found = [_PICTURES / _reading(source, threads) for _ in range(rounds)]
         print(f"\nof {TINY} px with {threads} threads: {statistics.median(found):.0f} images/s")
     _storage(list(crops(16)))
@@ -128,7 +128,7 @@ def _reading(source: TupleSource, threads: int) -> float:
 
 
 def _compare(source: TupleSource, files: list[np.ndarray], rounds: int) -> None:
-    threads = os.cpu_count() or 1
+    threads = available_cores()
     jobs = [files[number % len(files)] for number in range(_PICTURES)]
     pool = ThreadPoolExecutor(threads)
 

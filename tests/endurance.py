@@ -20,7 +20,7 @@ from jax._src.array import ArrayImpl
 from qad_jax import configs, cpu
 from qad_jax.evaluation import inference
 from qad_jax.runs import checkpoints, configuration
-from qad_jax.training import loop
+from qad_jax.training import input_pipeline, loop
 
 SIZE, TUPLES = 16, 800
 
@@ -36,7 +36,7 @@ def main(workdir):
     float(jax.jit(lambda x: x + 1)(jnp.ones(())))
     assert fetched and compiled, "nothing is counted"  # noqa: PT018
 
-    loop.TupleSource = inference.TupleSource = Tuples
+    input_pipeline.TupleSource = Tuples
     loop.Checkpoints = Opened
     loop.TrainBatches = lambda *a, **k: watched(make_batches(*a, **k))
     inference.frames = lambda *a, **k: watched(make_frames(*a, **k))

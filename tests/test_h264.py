@@ -26,7 +26,7 @@ def frames():
     return result
 
 
-def _with_index_first(data, path):
+def with_index_first(data, path):
     """The same video, its index before its frames, as downloads are served."""
     with (
         av.open(io.BytesIO(data)) as source,
@@ -110,7 +110,7 @@ def test_a_video_cut_short_is_not_taken_for_a_shorter_one(frames, tmp_path, part
     data = h264.encode(frames, crf=23)
     path = tmp_path / "cut.mp4"
     if index_first:
-        whole, data = data, _with_index_first(data, path)
+        whole, data = data, with_index_first(data, path)
         np.testing.assert_array_equal(list(h264.decode(data)), list(h264.decode(whole)))
     path.write_bytes(data[: int(part * len(data))])
     with pytest.raises(h264.BrokenVideoError, match=r"cut\.mp4: .*fetch .*again"):

@@ -21,7 +21,7 @@ from qad_jax.evaluation.scores import Scores
 from qad_jax.runs import checkpoints, hosts, placement
 from qad_jax.runs.hosts import Progress
 from qad_jax.training import parallel
-from qad_jax.training.input_pipeline import Frames, TupleSource, frames
+from qad_jax.training.input_pipeline import Frames, TupleSource, frames, open_split
 from qad_jax.training.loop import Validate
 from qad_jax.training.step import make_predict_step
 from qad_jax.weights import pretrained
@@ -198,13 +198,7 @@ def validator(config: ml_collections.ConfigDict, dataset: PairedDatasetBuilder) 
     """
     if "validation" not in dataset.info.splits:
         return None
-    source = TupleSource(
-        dataset,
-        "validation",
-        config.qualities,
-        config.image_size,
-        in_memory=config.dataset.in_memory,
-    )
+    source = open_split(config, dataset, "validation")
     step = predict_step_of(config)
 
     def validate(variables: Any) -> dict[str, float | None]:

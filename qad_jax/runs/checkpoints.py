@@ -239,6 +239,13 @@ def save_for_evaluation(
     manager.close()
 
 
+def _folder(directory: str | Path) -> Path:
+    """The folder of the checkpoints: that in a run's folder, or the one that is given."""
+    folder = Path(directory).expanduser().absolute()
+    inside = folder / "checkpoints"
+    return inside if inside.is_dir() else folder
+
+
 def restore_for_evaluation(
     directory: str | Path, step: int | None = None
 ) -> tuple[dict[str, Any], ml_collections.ConfigDict]:
@@ -265,9 +272,7 @@ def restore_step(
     directory: str | Path, step: int | None = None
 ) -> tuple[dict[str, Any], ml_collections.ConfigDict, int]:
     """As `restore_for_evaluation`, and also returns the step of the checkpoint."""
-    folder = Path(directory).expanduser().absolute()
-    if (folder / "checkpoints").is_dir():
-        folder = folder / "checkpoints"
+    folder = _folder(directory)
     if not folder.is_dir():
         raise UserError(
             f"{directory}: there are no checkpoints; train first, or name another folder"
@@ -323,8 +328,7 @@ def new_head(directory: str | Path, step: int) -> int | None:
 
 def _json_of(directory: str | Path, step: int, item: str) -> dict[str, Any]:
     """An item of a checkpoint, empty where it has none of this name."""
-    folder = Path(directory).expanduser().absolute()
-    folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+    folder = _folder(directory)
     if not (folder / str(step) / item).is_dir():
         return {}
     with explained(folder / str(step), jsons=[item]):

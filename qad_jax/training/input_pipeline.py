@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import jax
+import ml_collections
 import numpy as np
 import numpy.typing as npt
 import tensorflow_datasets as tfds
@@ -196,6 +197,23 @@ class TupleSource:
             dst=target,
             interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
         )
+
+
+def open_split(
+    config: ml_collections.ConfigDict, dataset: PairedDatasetBuilder, split: str
+) -> TupleSource:
+    """Opens a split as a configuration wants it: its qualities, its image size, in memory or not.
+
+    Raises:
+      UserError: As `TupleSource`.
+    """
+    return TupleSource(
+        dataset,
+        split,
+        config.qualities,
+        config.image_size,
+        in_memory=config.dataset.in_memory,
+    )
 
 
 def _features(record: bytes) -> Any:

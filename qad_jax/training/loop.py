@@ -27,7 +27,7 @@ from qad_jax.runs.placement import AXIS
 from qad_jax.runs.state import TrainState
 from qad_jax.runs.writer import MetricsWriter
 from qad_jax.training import early_stopping, parallel, preemption, schedule
-from qad_jax.training.input_pipeline import TrainBatches, TupleSource
+from qad_jax.training.input_pipeline import TrainBatches, open_split
 from qad_jax.training.step import Batch, Objective, make_train_step
 from qad_jax.weights import pretrained
 
@@ -199,13 +199,7 @@ def train(
       Preempted: On SIGTERM, after all steps are saved.
     """
     parallel.check_divides(config.batch_size, config.accumulate_steps)
-    source = TupleSource(
-        dataset,
-        "train",
-        config.qualities,
-        config.image_size,
-        in_memory=config.dataset.in_memory,
-    )
+    source = open_split(config, dataset, "train")
     planned = schedule.plan(config, len(source))
     with hosts.first_then_others("claim"):
         configuration.claim_workdir(config, workdir)
