@@ -39,6 +39,7 @@ def test_videos_and_faces_are_read_without_tfds():
     assert not {"tensorflow_datasets", "jax", "qad_jax"} & modules
 
 
+@pytest.mark.checkout
 @pytest.mark.parametrize("package", ["data_builders"])
 def test_no_import_runs_in_a_circle(package):
     """Imports inside functions, and those for types alone, count as well."""

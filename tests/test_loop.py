@@ -206,7 +206,7 @@ def test_the_effnet_configuration_trains(tmp_path, manifest, data_dir):
 
 def test_the_quickstart_configuration_makes_its_own_data(tmp_path):
     result = call(
-        "--config=configs/quickstart.py",
+        "--config=quickstart",
         f"--workdir={tmp_path / 'run'}",
         f"--config.dataset.data_dir={tmp_path / 'data'}",
         "--config.dataset.name=synthetic_faces/tiny",

@@ -19,8 +19,9 @@ pytestmark = pytest.mark.checkout
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "weights/README.md")
+    if path.exists()  # this file is also collected where there is no checkout
 }
-README = PAGES["README.md"]
+README = PAGES.get("README.md", "")
 
 
 def blocks(text, language):
