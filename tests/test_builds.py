@@ -159,7 +159,8 @@ def test_celeb_df_v2(tmp_path):
     fakes = {record["video"] for record in found["test"] if record["label"] == 1}
     expected = {pair for pair in tree["test"] if pair not in (tree["faceless"], tree["absent"])}
     assert fakes == {stem for kind, stem in expected if kind == "Celeb-synthesis"}
-    assert reals == {f"{kind}_{stem}" for kind, stem in expected if kind != "Celeb-synthesis"}
+    why = "\n".join(dataset.info.metadata["skipped"])
+    assert reals == {f"{kind}_{stem}" for kind, stem in expected if kind != "Celeb-synthesis"}, why
     assert dataset.info.metadata["reencoded"]["c23"] > 10
     assert any(
         "truncated" in r or "cannot be decoded" in r for r in dataset.info.metadata["skipped"]
@@ -184,7 +185,7 @@ def test_ffiw10k_looks_at_the_masked_face(tmp_path):
         gone = {("FFIW", tree["truncated"]), ("FFIW", tree["absent"])}
         gone |= {(kind, tree["faceless"]) for kind in ("original", "FFIW")}
         listed = {(k, stem) for k in ("original", "FFIW") for stem in tree["splits"][split]}
-        assert names_of(records) == listed - gone
+        assert names_of(records) == listed - gone, "\n".join(dataset.info.metadata["skipped"])
     train_on(dataset, tmp_path / "data", tmp_path)
 
 
