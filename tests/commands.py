@@ -35,7 +35,7 @@ def tiny(config: str, workdir: object, manifest: object, data_dir: object) -> li
         "--config.dataset.name=manifest",
         f"--config.dataset.manifest={manifest}",
         f"--config.dataset.data_dir={data_dir}",
-        "--config.model.name=resnet_tiny",
+        "--config.model.name=resnet_least",
         "--config.image_size=32",
         "--config.batch_size=8",
         "--config.num_epochs=3",

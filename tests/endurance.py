@@ -43,7 +43,7 @@ def main(workdir):
     make = loop.train_step_of
     loop.train_step_of = lambda *arguments: observed(make(*arguments))
     config = configs.load("common")
-    config.model.name = "resnet_tiny"
+    config.model.name = "resnet_least"
     config.image_size = SIZE
     config.qualities = ("raw", "c40")
     config.batch_size = 8

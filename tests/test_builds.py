@@ -89,7 +89,7 @@ def train_on(dataset, data_dir, folder):
         f"--workdir={folder / 'run'}",
         f"--config.dataset.name={name}",
         f"--config.dataset.data_dir={data_dir}",
-        "--config.model.name=resnet_tiny",
+        "--config.model.name=resnet_least",
         "--config.image_size=32",
         "--config.batch_size=8",
         "--config.num_steps=2",

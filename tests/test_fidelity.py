@@ -27,7 +27,7 @@ EPOCH = 5  # steps: 40 tuples in batches of 8
 
 def configured(dataset, **fields):
     config = configs.load("common")
-    config.model.name = "resnet_tiny"
+    config.model.name = "resnet_least"
     config.image_size, config.batch_size = 16, 8
     config.head_only_epochs, config.num_epochs = 0, 6
     config.dataset.name = "manifest"

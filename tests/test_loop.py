@@ -79,7 +79,7 @@ def test_restored_variables_fit_the_model(run):
     workdir, _ = run
     variables, config = checkpoints.restore_for_evaluation(workdir, STEPS)
     assert set(variables) == {"params", "batch_stats"}
-    assert config.model.name == "resnet_tiny"
+    assert config.model.name == "resnet_least"
     assert config.qualities == ("raw", "c23", "c40")
     output = models.create(config.model.name).apply(
         variables, np.zeros((2, 32, 32, 3), np.float32), train=False
@@ -210,7 +210,7 @@ def test_the_quickstart_configuration_makes_its_own_data(tmp_path):
         f"--workdir={tmp_path / 'run'}",
         f"--config.dataset.data_dir={tmp_path / 'data'}",
         "--config.dataset.name=synthetic_faces/tiny",
-        "--config.model.name=resnet_tiny",
+        "--config.model.name=resnet_least",
         "--config.image_size=32",
         "--config.batch_size=8",
         "--config.num_steps=2",

@@ -32,9 +32,9 @@ def folders(tmp_path_factory, manifest, data_dir, dataset):
     from qad_jax import configs
 
     config = configs.load("common").copy_and_resolve_references()
-    config.model.name, config.image_size = "resnet_tiny", SIZE
+    config.model.name, config.image_size = "resnet_least", SIZE
     made = []
-    init = jax.jit(functools.partial(models.create("resnet_tiny").init, train=False))
+    init = jax.jit(functools.partial(models.create("resnet_least").init, train=False))
     for seed, name in enumerate(("mine", "theirs")):
         variables = init(jax.random.key(seed), np.zeros((1, SIZE, SIZE, 3), np.float32))
         made.append(tmp_path_factory.mktemp("runs") / name)

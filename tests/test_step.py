@@ -61,8 +61,8 @@ def gradient_step(name, axis_name, gamma):
 
 def test_one_global_batch_with_and_without_devices():
     """Both losses, both gradients of AWP and the statistics, over eight devices and without any."""
-    step, state = gradient_step("resnet_tiny", None, 0.01)
-    mapped, mapped_state = gradient_step("resnet_tiny", "batch", 0.01)
+    step, state = gradient_step("resnet_least", None, 0.01)
+    mapped, mapped_state = gradient_step("resnet_least", "batch", 0.01)
     batch = make_batch()
     over_devices = jax.pmap(mapped, "batch", in_axes=(None, 0), out_axes=(None, None))
     alone, shared = (
@@ -84,7 +84,7 @@ def test_one_global_batch_with_and_without_devices():
 
 def test_losses_are_what_they_say():
     """Cross-entropy from the logits in float64, HSIC from the features, both recomputed."""
-    model = models.create("resnet_tiny")
+    model = models.create("resnet_least")
     batch = make_batch(8)
     state = make_state(model, optax.identity())
     objective = Objective(model, LAYERS)
@@ -123,7 +123,7 @@ def test_pictures_are_normalised_on_the_device():
 def test_batch_statistics_come_from_the_clean_weights():
     stats = []
     for gamma in (0.0, 0.5):
-        step, state = gradient_step("resnet_tiny", None, gamma)
+        step, state = gradient_step("resnet_least", None, gamma)
         new, _ = jax.jit(step)(state, make_batch(8))
         stats.append((new.batch_stats, new.params))
     for clean, perturbed in zip(*(jax.tree.leaves(s) for s, _ in stats), strict=True):
@@ -135,7 +135,7 @@ def test_batch_statistics_come_from_the_clean_weights():
 
 
 def test_head_only_moves_the_head_and_nothing_else():
-    model = models.create("resnet_tiny")
+    model = models.create("resnet_least")
     tx = transforms.qad(0.1, gamma=0.0, hsic_weight=0.1)
     state = make_state(model, tx)
     step = make_train_step(Objective(model, LAYERS, head_only=True), tx, seed=0)
@@ -183,7 +183,7 @@ def accumulated(objective, tx, state, batch, count):
 
 def test_accumulation_is_exact_where_batch_norm_uses_running_statistics():
     """Only the head learns: cross-entropy, its gradient and AWP's are those of the whole batch."""
-    model = models.create("resnet_tiny")
+    model = models.create("resnet_least")
     tx = optax.chain(
         transforms.qad_gradient(gamma=0.01, hsic_weight=0.0), optax.sgd(1.0, momentum=0.5)
     )
@@ -197,9 +197,9 @@ def test_accumulation_is_exact_where_batch_norm_uses_running_statistics():
 
 def test_accumulation_in_training_is_the_mean_over_the_parts():
     """Gradient, losses and running statistics against four steps on the parts, averaged by hand."""
-    step_of_part, state = gradient_step("resnet_tiny", None, 0.0)
+    step_of_part, state = gradient_step("resnet_least", None, 0.0)
     batch = make_batch()
-    objective = Objective(models.create("resnet_tiny"), LAYERS)
+    objective = Objective(models.create("resnet_least"), LAYERS)
     tx = optax.chain(transforms.qad_gradient(gamma=0.0, hsic_weight=0.1), optax.sgd(1.0))
     found = accumulated(objective, tx, state, batch, 4)
     part_step, parts = jax.jit(step_of_part), []
@@ -218,9 +218,9 @@ def test_parts_over_devices_are_those_of_the_global_batch():
         transforms.qad_gradient(gamma=0.0, hsic_weight=0.1, axis_name="batch"), optax.sgd(1.0)
     )
     objective = Objective(
-        models.create("resnet_tiny", axis_name="batch"), LAYERS, axis_name="batch"
+        models.create("resnet_least", axis_name="batch"), LAYERS, axis_name="batch"
     )
-    state, batch = make_state(models.create("resnet_tiny"), tx), make_batch()
+    state, batch = make_state(models.create("resnet_least"), tx), make_batch()
     placed = jax.tree.map(lambda x: x.reshape(2, -1, *x.shape[1:]), batch)
     mapped = jax.pmap(
         make_train_step(objective, tx, 0, 2),
@@ -231,7 +231,7 @@ def test_parts_over_devices_are_those_of_the_global_batch():
     )
     new, metrics = mapped(state, placed)
     order = np.r_[0:4, 8:12, 4:8, 12:16]
-    alone = Objective(models.create("resnet_tiny"), LAYERS)
+    alone = Objective(models.create("resnet_least"), LAYERS)
     tx = optax.chain(transforms.qad_gradient(gamma=0.0, hsic_weight=0.1), optax.sgd(1.0))
     shuffled = jax.tree.map(lambda x: x[order], batch)
     expected = accumulated(alone, tx, make_state(alone.model, tx), shuffled, 2)
@@ -271,7 +271,7 @@ def test_rematerialisation_changes_nothing_but_memory(name):
 
 def test_bfloat16_is_of_the_arithmetic_alone():
     """Parameters, their update, statistics, both losses and the logits stay float32."""
-    model = models.create("resnet_tiny", dtype=jnp.bfloat16)
+    model = models.create("resnet_least", dtype=jnp.bfloat16)
     tx = transforms.qad(1e-3, gamma=0.002, hsic_weight=0.1)
     state = jax.eval_shape(lambda: make_state(model, tx))
     batch = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, make_batch(8)))

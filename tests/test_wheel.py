@@ -101,7 +101,7 @@ def test_it_trains_and_evaluates_from_an_empty_folder(installed, folder):
         *("--config", "configs/mine.py:16", "--workdir", "w"),
         "--config.dataset.name=synthetic_faces/tiny",
         "--config.dataset.data_dir=data",
-        "--config.model.name=resnet_tiny",
+        "--config.model.name=resnet_least",
         "--config.image_size=32",
         "--config.num_steps=2",
     ]

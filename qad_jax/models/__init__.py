@@ -68,6 +68,16 @@ _MODELS: dict[str, Callable[..., nn.Module]] = {
         widths=(4, 4, 6, 8),
         stem_width=8,
     ),
+    # The least network of four stages, for tests of all that is around a network.
+    "resnet_least": partial(
+        ResNet,
+        stage_sizes=(1, 1, 1, 1),
+        widths=(4, 4, 6, 8),
+        bottleneck=False,
+        stem_width=4,
+        stem_kernel=3,
+        stem_pool=False,
+    ),
     "efficientnet_tiny": _efficientnet_tiny,
     "timm_efficientnet_tiny": partial(_efficientnet_tiny, **_TIMM),
     "tf_efficientnet_tiny": partial(_efficientnet_tiny, **_TIMM_TF),
