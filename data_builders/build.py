@@ -26,6 +26,7 @@ from absl import logging
 
 from data_builders.command_line import DONE, FAILED, PARTLY, USAGE, Parser, command, run
 from data_builders.errors import UserError, nearest
+from data_builders.files import is_pattern
 
 if TYPE_CHECKING:
     from data_builders.paired import PairedConfig, PairedDatasetBuilder
@@ -71,9 +72,11 @@ def builder(
     ).Builder
     given = {"manual_dir": manual_dir, "manifest": manifest}
     needed: dict[str, Any] = {source: given[source] for source in dataset_class.NEEDS}
-    if recipe and dataset_class.NEEDS != ("manual_dir",):
-        flag = "faces" if "face_source" in recipe else next(iter(recipe))
-        raise UserError(f"--{flag}: dataset {base!r} is not made from videos")
+    if dataset_class.NEEDS != ("manual_dir",):
+        allowed = {"max_skipped"} if "manifest" in dataset_class.NEEDS else set()
+        for field in recipe.keys() - allowed:
+            flag = "faces" if field == "face_source" else field
+            raise UserError(f"--{flag}: dataset {base!r} is not made from videos")
     configs = {known.name for known in dataset_class.BUILDER_CONFIGS}
     place = str(Path(data_dir).expanduser().absolute()) if str(data_dir) else None
     if not config or config in configs:
@@ -125,10 +128,15 @@ def prepare(dataset: PairedDatasetBuilder, *, beam: Sequence[str] | None = None)
     if dataset.is_prepared():
         return
     dataset.beam = beam is not None
+    place = Path(dataset.data_dir)
+    if beam is not None and is_pattern(place):
+        raise UserError(
+            f"--data_dir: {place}: Apache Beam takes [, * and ? in a path for a pattern; choose "
+            "another folder, or build without --beam"
+        )
     pipeline = contextlib.nullcontext() if beam is None else _pipeline(dataset)
     settings = tfds.download.DownloadConfig(beam_options=_beam_options(beam))
     tfds.disable_progress_bar()  # this project's knows the total
-    place = Path(dataset.data_dir)
     existed = next(parent for parent in place.parents if parent.exists())
     with tempfile.TemporaryDirectory() as downloads:
         try:
@@ -188,14 +196,14 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
         usage="%(prog)s NAME [options] [-- pipeline options of Apache Beam]",
         description="Builds a dataset of crops at several qualities.",
         epilog=f"Exit status: {DONE} built; {FAILED} not built; {USAGE} the command line is wrong; "
-        f"{PARTLY} built, but some videos were skipped, which are named.",
+        f"{PARTLY} built, but some videos or images were skipped, which are named.",
     )
     parser.add_argument("name", help=f"DATASET or DATASET/CONFIG; datasets: {', '.join(names())}")
     parser.add_argument(
         "--data_dir", default="", help="where to put it (default: the folder of TFDS)"
     )
     parser.add_argument("--manual_dir", default="", help="the folder you downloaded")
-    parser.add_argument("--manifest", default="", help="data.json, for the dataset 'manifest'")
+    parser.add_argument("--manifest", default="", help="the list of a manifest or of DeepfakeBench")
     parser.add_argument(
         "--beam",
         action="store_true",
@@ -221,7 +229,10 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
     )
     recipe.add_argument("--seed", type=int, help="seed of quality 'random' (default: 0)")
     recipe.add_argument(
-        "--max_skipped", type=float, help="share of the videos that may be skipped (default: 0.1)"
+        "--max_skipped",
+        type=float,
+        help="share of the videos, or of the tuples of a manifest, that may be skipped "
+        "(default: 0.1)",
     )
     args = parser.parse_args(ours)
     args.pipeline_options = argv[len(ours) + 1 :]

@@ -22,7 +22,8 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 from data_builders.errors import UserError, describe
@@ -84,7 +85,8 @@ def run(
     argv = sys.argv[1:] if argv is None else list(argv)
     ours = argv[: argv.index("--")] if "--" in argv else argv
     try:
-        outcome = job(argv)
+        with _warnings_of_one_line():
+            outcome = job(argv)
         if isinstance(outcome, int):
             text, status = None, outcome
         else:
@@ -128,6 +130,23 @@ def command(*words: object) -> str:
     return " ".join(
         quoted(word if isinstance(word, str | os.PathLike) else str(word)) for word in words
     )
+
+
+@contextlib.contextmanager
+def _warnings_of_one_line() -> Iterator[None]:
+    """Leaves out where in this program a warning for the user comes from."""
+    original = warnings.formatwarning
+
+    def formatted(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
+        if category is UserWarning:
+            return f"warning: {message}\n"
+        return original(message, category, *where, **line)
+
+    warnings.formatwarning = formatted
+    try:
+        yield
+    finally:
+        warnings.formatwarning = original
 
 
 def _nobody_reads(error: BaseException) -> bool:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders.errors import UserError, nearest
+from data_builders.lists import read_json
 from data_builders.mtcnn.weights import VERSION
 from data_builders.tracks import Track, between, choose_track
 
@@ -267,12 +268,7 @@ def _squares(track: Track, frames: Sequence[Frame], scale: float) -> Track:
 
 @functools.lru_cache(maxsize=4)
 def _read_boxes(path: str) -> dict[str, dict[int, tuple[float, ...]]]:
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: the file of boxes cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error})") from error
+    content = read_json(Path(path), "file of boxes")
     if not isinstance(content, dict):
         raise UserError(f'{path}: must be an object {{"video": {{"frame": [x0, y0, x1, y1]}}}}')
     return {video: _checked(path, video, boxes) for video, boxes in content.items()}

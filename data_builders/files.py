@@ -45,6 +45,11 @@ def write_json(path: str | os.PathLike[str], value: Any, **options: Any) -> None
     write_whole(path, json.dumps(value, **{"indent": 2, **options}) + "\n")
 
 
+def is_pattern(path: str | os.PathLike[str]) -> bool:
+    """Whether libraries that search by patterns misread a path: `*`, `?` and `[` mean others."""
+    return bool(set("[*?") & set(os.fspath(path)))
+
+
 def csv_text(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     """Formats a table as CSV whose lines end in a line feed.
 

@@ -92,6 +92,10 @@ class PairedDatasetBuilder(
         """Number of clips that a running build has kept; this class keeps none."""
         return 0
 
+    def is_prepared(self) -> bool:
+        """Whether the dataset is built. TFDS would take `[1]` in its path for a pattern."""
+        return bool((self.data_path / tfds.core.constants.DATASET_INFO_FILENAME).exists())
+
     def finish(self) -> None:
         """Is called once the dataset is complete; this class does nothing."""
 

@@ -150,6 +150,8 @@ def open_dataset(config: ml_collections.ConfigDict, *, may_build: bool) -> Paire
             f"{command}"
         )
     build.prepare(dataset)
+    for reason in (dataset.info.metadata or {}).get("skipped", []):
+        hosts.say(f"skipped: {reason}", file=sys.stderr)
     return dataset
 
 

@@ -52,6 +52,20 @@ def test_what_a_job_returns(outcome, status, printed, capsys):
     assert capsys.readouterr() == (printed, "")
 
 
+def test_a_warning_for_the_user_is_one_line():
+    body = """
+        import warnings
+        def job(argv):
+            warnings.warn("a.json: odd", stacklevel=1)
+            warnings.warn("of a library", ImportWarning, stacklevel=1)
+            return "done"
+        warnings.simplefilter("always")
+    """
+    out, err = process(body).communicate()
+    assert (out, err.splitlines()[0]) == ("done\n", "warning: a.json: odd")
+    assert "ImportWarning: of a library" in err
+
+
 def test_statuses_are_those_that_shells_and_the_readme_know():
     names = ("DONE", "FAILED", "USAGE", "PARTLY", "INTERRUPTED", "TERMINATED")
     assert [int(getattr(command_line, name)) for name in names] == [0, 1, 2, 3, 130, 143]

@@ -434,8 +434,8 @@ def test_boxes_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is not JSON"),
-        ("\xff", "is not JSON"),
+        ("{", "not valid JSON"),
+        ("\xff", "not valid JSON"),
         ("[]", 'must be an object {"video"'),
         ('{"a": [1, 2, 3, 4]}', r"'a' must be an object .*\[1, 2, 3, 4\]"),
         ('{"a": {"first": [1, 2, 3, 4]}}', "a frame 'first'"),
@@ -459,7 +459,7 @@ def test_mistakes_in_a_file_of_boxes(tmp_path, content, message):
 
 
 def test_a_file_of_boxes_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match=r"none\.json: the file of boxes cannot be read"):
+    with pytest.raises(UserError, match=r"none\.json: cannot read the file of boxes"):
         faces.source("file", path=tmp_path / "none.json")
 
 

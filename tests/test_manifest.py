@@ -11,8 +11,11 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from data_builders import build
+from data_builders.command_line import FAILED, PARTLY
 from data_builders.errors import UserError
 from data_builders.manifest import reader
+from qad_jax.training.input_pipeline import TupleSource
+from tests.faces import write_manifest
 
 
 def records(dataset, split):
@@ -93,17 +96,22 @@ def test_a_folder_that_is_no_video_makes_each_picture_one(small):
     assert len({t.video for t in reader.read(small()).splits["train"]}) == 6
 
 
-def test_frames_that_share_a_number_are_numbered_by_position(small):
-    paths = ["best/p0.png"] * 6
-    listing = reader.read(small(best=paths, video=["v"] * 6, method=["m"] * 6))
-    assert [t.frame for t in listing.splits["train"]] == [0, 1, 2, 3, 4, 5]
+def test_frames_that_share_a_number_are_numbered_by_position(small, tmp_path):
+    paths = [f"best/{i}/p0.png" for i in range(6)]
+    for i, name in enumerate(paths):
+        (tmp_path / name).parent.mkdir(parents=True)
+        shutil.copy(tmp_path / f"worst/p{i}.png", tmp_path / name)
+    listing = reader.read(small(best=paths, video=["v"] * 6, method=["m", "n"] * 3))
+    assert [t.frame for t in listing.splits["train"]] == [0, 0, 1, 1, 2, 2]
 
 
 def test_people_in_two_splits_are_pointed_out(small):
     path = small()
-    lists = json.loads(path.read_text())["train"] | {"identity": list("abcdef")}
-    path.write_text(json.dumps({"train": lists, "test": lists | {"identity": list("uvwxyf")}}))
-    with pytest.warns(UserWarning, match="1 identities are in more than one split .'f' is in"):
+    lists = json.loads(path.read_text())["train"]
+    train = {name: values[:4] for name, values in lists.items()} | {"identity": list("abcd")}
+    test = {name: values[4:] for name, values in lists.items()} | {"identity": list("ud")}
+    path.write_text(json.dumps({"train": train, "test": test}))
+    with pytest.warns(UserWarning, match="1 identities are in more than one split .'d' is in"):
         reader.read(path)
 
 
@@ -163,24 +171,74 @@ def test_a_missing_manifest(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "replace"])
-def test_a_damaged_picture_is_named_and_nothing_is_left(manifest, tmp_path, damage):
-    crops = tmp_path / "crops"
-    shutil.copytree(manifest.parent, crops)
+def test_a_damaged_picture_is_named_and_left_out(tmp_path, capsys, damage):
+    crops = write_manifest(tmp_path / "crops", {"train": 12}).parent
     victim = next(crops.glob("c40/train_*/*.png"))
     data = victim.read_bytes()
     victim.write_bytes(data[: len(data) // 2] if damage == "truncate" else b"not a picture")
-    dataset = build.builder("manifest", data_dir=tmp_path / "tfds", manifest=crops / "data.json")
-    with pytest.raises(UserError, match=rf"{victim.name}: not a readable image"):
-        build.prepare(dataset)
-    assert not (tmp_path / "tfds").exists()
+    command = ["manifest", "--manifest", str(crops / "data.json"), "--data_dir"]
+    assert build.main([*command, str(tmp_path / "none"), "--max_skipped", "0"]) == FAILED
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: 1 of 12 tuples are unusable, more than --max_skipped 0 allows")
+    assert f"the first: {victim}: not a readable image" in error
+    assert not (tmp_path / "none").exists()
+    assert build.main([*command, str(tmp_path / "some")]) == PARTLY
+    out, err = capsys.readouterr()
+    assert "train: 11 tuples" in out
+    assert f"skipped: {victim}: not a readable image" in err
+    built = build.builder("manifest", data_dir=tmp_path / "some", manifest=crops / "data.json")
+    assert len(built.info.metadata["skipped"]) == 1
 
 
-def test_sixteen_bits_are_refused_and_not_clipped(small, tmp_path):
+def test_sixteen_bits_keep_the_upper_eight(small, tmp_path):
     path = small()
     cv2.imwrite(str(tmp_path / "best" / "p3.png"), np.full((20, 24), 40000, np.uint16))
     dataset = build.builder("manifest", data_dir=tmp_path / "tfds", manifest=path)
-    with pytest.raises(UserError, match=r"p3.png: not a readable image .mode I"):
+    build.prepare(dataset)
+    images = [record["image"]["best"] for record in dataset.as_data_source("train")]
+    assert sorted({int(image[0, 0, 0]) for image in images}) == [0, 10, 20, 40, 50, 40000 // 256]
+
+
+def test_what_is_checked_is_what_every_decoder_sees(small, tmp_path):
+    """A PNG file stored sideways: OpenCV obeys EXIF in one mode and not in another."""
+    path = small()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sideways = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
+    Image.fromarray(sideways).save(tmp_path / "best" / "p0.png", exif=exif)
+    dataset = build.builder("manifest", data_dir=tmp_path / "tfds", manifest=path)
+    build.prepare(dataset)
+    upright = np.rot90(sideways, -1)
+    (index,) = (i for i, r in enumerate(records(dataset, "train")) if r["video"] == b"best/p0.png")
+    data = records(dataset, "train")[index]["image"]["best"]
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), upright)
+    plain = dataset.as_data_source("train")[index]
+    np.testing.assert_array_equal(plain["image"]["best"], upright)
+    np.testing.assert_array_equal(plain["box"], [0, 0, 20, 24])
+    ours = TupleSource(dataset, "train", ["best"], 24)[index]["image"][0]
+    larger = cv2.resize(np.ascontiguousarray(upright), (24, 24), interpolation=cv2.INTER_CUBIC)
+    np.testing.assert_array_equal(ours, larger)
+
+
+@pytest.mark.parametrize("folder", ["[1] x", "100% *", "a?{b,c}", "e\u0301"])
+def test_a_dataset_may_be_in_a_folder_of_any_name(small, tmp_path, folder):
+    path = small().rename(tmp_path / f"{folder}.json")
+    place = tmp_path / folder
+    for _ in range(2):
+        dataset = build.builder("manifest", data_dir=place, manifest=path)
         build.prepare(dataset)
+        assert dataset.is_prepared()
+        assert len(TupleSource(dataset, "train", ["worst"], 24)) == 6
+        files = {file: file.stat().st_mtime_ns for file in place.rglob("*") if file.is_file()}
+        assert len(list(place.glob("manifest/*/*"))) == 1
+    assert files == {file: file.stat().st_mtime_ns for file in files}  # not built again
+
+
+def test_beam_refuses_a_folder_that_is_a_pattern(small, tmp_path):
+    dataset = build.builder("manifest", data_dir=tmp_path / "a[1]", manifest=small())
+    with pytest.raises(UserError, match=r"--data_dir: .*a\[1\].*choose another folder"):
+        build.prepare(dataset, beam=[])
+    assert not (tmp_path / "a[1]").exists()
 
 
 def test_the_build_command(manifest, data_dir, dataset, capsys):

@@ -379,12 +379,14 @@ def bench(tmp_path):
 
 
 def test_deepfakebench_listing(bench, tmp_path):
-    with pytest.warns(UserWarning, match="1 videos are left out of") as warned:
+    with pytest.warns(UserWarning, match="videos are left out of|no AUC") as warned:
         listing = deepfakebench.reader.read(bench(), tmp_path)
-    assert sorted(str(w.message).rpartition(": 1 ")[2] for w in warned) == [
-        "videos are left out of train: in test",
-        "videos are left out of validation: in test",
+    assert sorted(listing.notes) == [
+        "1 videos are left out of train: in test",
+        "1 videos are left out of validation: in test",
+        "all validation.labels are 'fake': there is no AUC of one class",
     ]
+    assert [str(w.message).partition(".json: ")[2] for w in warned] == list(listing.notes)
     assert listing.qualities == ("c23", "c40")
     found = {
         split: [(item.method, item.label, item.video, item.identity, item.frame) for item in items]
@@ -411,15 +413,17 @@ def test_deepfakebench_listing(bench, tmp_path):
 
 
 def test_deepfakebench_takes_frames_that_every_compression_has(bench, tmp_path):
-    (tmp_path / "FF/FF-NT/c40/frames/071_054/009.png").unlink()
-
     def shorten(listing):
         for kind in ("train", "val"):
             for quality in ("c23", "c40"):
                 listing["FF-NT"]["FF-real"][kind][quality].pop("953", None)
         listing["FF-NT"]["FF-NT"]["test"]["c23"]["953_974"]["frames"].pop(0)
 
-    listing = deepfakebench.reader.read(bench(shorten), tmp_path)
+    path = bench(shorten)
+    (tmp_path / "FF/FF-NT/c40/frames/071_054/009.png").unlink()
+    with pytest.warns(UserWarning, match="not under|no AUC|every compression"):
+        listing = deepfakebench.reader.read(path, tmp_path)
+    assert "2 frames are left out: not there at every compression" in listing.notes
     frames = {(item.video, item.frame) for items in listing.splits.values() for item in items}
     assert ("071_054", 0) in frames
     assert ("071_054", 9) not in frames
@@ -435,9 +439,10 @@ def test_deepfakebench_is_built(bench, tmp_path):
         listing["FF-NT"]["FF-real"]["train"].pop("953")
         listing["FF-NT"]["FF-real"]["val"].clear()
 
-    made = deepfakebench.Builder(
-        manifest=bench(flatten), manual_dir=tmp_path, data_dir=tmp_path / "out"
-    )
+    with pytest.warns(UserWarning, match="all validation.labels are 'fake'"):
+        made = deepfakebench.Builder(
+            manifest=bench(flatten), manual_dir=tmp_path, data_dir=tmp_path / "out"
+        )
     made.download_and_prepare()
     assert {name: split.num_examples for name, split in made.info.splits.items()} == {
         "train": 4,
@@ -450,7 +455,7 @@ def test_deepfakebench_is_built(bench, tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "not a JSON file of DeepfakeBench"),
+        ("{", "not valid JSON"),
         ('{"train": {"raw": []}}', "not a JSON file of DeepfakeBench"),
         ('{"D": {"D_real": {"dev": {"v": {"frames": []}}}}}', "'dev'"),
         ('{"D": {"D_real": {"test": {"v": {"frames": ["a/0.png"]}}}}}', "no crop that it lists"),

@@ -180,3 +180,11 @@ def test_the_folder_is_probed_without_a_trace(tmp_path):
     workdir.mkdir(parents=True)
     configuration.check_writable(workdir)
     assert list(workdir.iterdir()) == []
+
+
+def test_a_folder_in_which_checkpoints_would_be_lost_is_refused(tmp_path, manifest):
+    workdir = tmp_path / "a [1]" / "run"
+    result = call(*arguments(workdir, manifest, tmp_path / "tfds"))
+    assert result.status == 1
+    assert f"error: {workdir}: checkpoints cannot be in a folder with [" in result.err
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -9,6 +10,7 @@ from typing import ClassVar
 
 from data_builders.clips import Layout, VideoFiles
 from data_builders.errors import UserError
+from data_builders.lists import first_of, read_text
 from data_builders.video_builder import VideoDatasetBuilder
 
 FAKE, YOUTUBE, LIST = "Celeb-synthesis", "YouTube-real", "List_of_testing_videos.txt"
@@ -38,7 +40,8 @@ class CelebDfV2(VideoDatasetBuilder):
         if len({video.label for video in videos.values()}) < 2:
             problem = "lacks real videos or fakes" if root.is_dir() else "there is no such folder"
             raise UserError(f"{root}: {problem}; expected in it:\n{cls.TREE}".replace("\n", " "))
-        listed = dict.fromkeys(_test_list(root / LIST))
+        rows = list(_test_list(root / LIST))
+        listed = dict.fromkeys(rows)
         # A fake shows the face of one person and all else of another.
         seen = {key: {*key[1].split("_")[:-1]} or {v.identity} for key, v in videos.items()}
         rest = {person for key, people in seen.items() if key not in listed for person in people}
@@ -53,7 +56,9 @@ class CelebDfV2(VideoDatasetBuilder):
                 splits["train"].append(video)
         dropped = len(videos) - sum(map(len, splits.values()))
         tested = {person for key in listed.keys() & videos.keys() for person in seen[key]}
-        notes = [
+        twice = ["/".join(row) for row, count in collections.Counter(rows).items() if count > 1]
+        notes = [f"listed more than once for test, kept once: {first_of(twice)}"] if twice else []
+        notes += [
             f"{dropped} fakes of one person in train and one in validation are left out",
             f"{len(tested & rest)} of the {len(tested)} people in the official test list are in "
             "train or validation too; train and validation have nobody in common",
@@ -87,8 +92,8 @@ def _test_list(path: Path) -> Iterator[tuple[str, str]]:
     """Yields folder and name of each test video, after a check of its label against the folder."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; it lists the test set of Celeb-DF")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        label, _, name = line.strip().partition(" ")
+    for number, line in enumerate(read_text(path, "test list").splitlines(), 1):
+        label, name = (*line.replace("\\", "/").split(maxsplit=1), "", "")[:2]
         folder = name.partition("/")[0].replace("Youtube", "YouTube")
         if label and _LISTED_LABELS.get(label) != _LABELS.get(folder, "unknown"):
             raise UserError(
@@ -96,4 +101,4 @@ def _test_list(path: Path) -> Iterator[tuple[str, str]]:
                 f"{YOUTUBE}, or 0 and one of {FAKE}; this list says 1 for real"
             )
         if label:
-            yield folder, PurePosixPath(name).stem
+            yield folder, PurePosixPath(name.strip()).stem

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from data_builders.deepfakebench import reader
 from data_builders.manifest.builder import Manifest
-from data_builders.manifest.reader import Listing
+from data_builders.manifest.listing import Listing
 
 
 class Deepfakebench(Manifest):
@@ -29,7 +29,7 @@ class Deepfakebench(Manifest):
           manifest: The JSON file of DeepfakeBench.
           manual_dir: The folder to which the paths in it are relative.
           config: Unused: the content is the configuration.
-          **kwargs: See `tfds.core.DatasetBuilder`.
+          **kwargs: See `Manifest`.
 
         Raises:
           UserError: The file has another format, or lists nothing that is in the folder.

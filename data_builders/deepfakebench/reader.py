@@ -3,86 +3,163 @@
 from __future__ import annotations
 
 import collections
-import json
 import re
-import warnings
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 from data_builders.errors import UserError
-from data_builders.manifest.reader import Listing, Tuple
+from data_builders.lists import check_count, first_of, located, read_json
+from data_builders.manifest.listing import Labels, Listing, Tuple, checked
 
 # A video stays in the first of these splits that lists it.
 _SPLITS = {"test": "test", "val": "validation", "train": "train"}
+
+
+class _Video(NamedTuple):
+    """One video at one compression, as it is listed."""
+
+    split: str
+    quality: str
+    label: str
+    video: str
+    frames: list[str]
+
+    @property
+    def kind(self) -> str:
+        return "real" if self.label.lower().endswith("real") else "fake"
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.kind, "original" if self.kind == "real" else self.label, self.video
+
+
+#: A split, and the kind, method and name of a video in it.
+_Where: TypeAlias = tuple[str, tuple[str, str, str]]
 
 
 def read(json_path: str | Path, root: str | Path) -> Listing:
     """Reads a listing of crops. It takes a frame if its files exist at every compression.
 
     The number in a file's name is the index of its frame. Videos of the test split are often listed
-    for training or validation too: they are left out there, and a warning counts them.
+    for training or validation too: they are left out there. All that is left out is counted in a
+    warning.
 
     Args:
       json_path: The JSON file.
       root: The folder to which the paths in it are relative.
 
     Raises:
-      UserError: The file has another format, or lists nothing that is under `root`.
+      UserError: The file has another format, contradicts itself, or lists nothing that is under
+        `root`, or in one split nothing of one class.
     """
-    path = Path(json_path).expanduser()
+    path, root = Path(json_path).expanduser(), Path(root).expanduser().absolute()
     listed = list(_videos(path))
-    qualities = sorted({quality for _, quality, *_ in listed}, key=_crf)
-    images: dict[tuple[str, ...], dict[int, dict[str, Path]]] = collections.defaultdict(dict)
-    for split, quality, label, video, frames in listed:
-        for name in frames:
-            path_of_image = Path(root).expanduser() / PurePosixPath(str(name).replace("\\", "/"))
-            number = re.search(r"(\d{1,9})$", path_of_image.stem)
-            if number and path_of_image.is_file():
-                frame = images[split, label, video].setdefault(int(number[1]), {})
-                frame[quality] = path_of_image
+    check_count(path, sum(len(video.frames) for video in listed))
+    qualities = sorted({video.quality for video in listed}, key=_crf)
+    images, notes = _find(path, root, listed)
+    complete = {
+        where: [(n, files) for n, files in sorted(frames.items()) if len(files) == len(qualities)]
+        for where, frames in images.items()
+    }
+    _check_classes(path, root, listed, complete)
     splits: dict[str, list[Tuple]] = {"train": [], "validation": [], "test": []}
-    taken: dict[tuple[str, ...], str] = {}
+    taken: dict[tuple[str, str, str], str] = {}
     repeated: collections.Counter[tuple[str, str]] = collections.Counter()
     for split in _SPLITS.values():
-        for (where, label, video), frames_of_video in images.items():
-            if where == split and taken.setdefault((label, video), split) == split:
-                kind = "real" if label.lower().endswith("real") else "fake"
-                method = "original" if kind == "real" else label
+        for (where, key), frames in complete.items():
+            if where == split and taken.setdefault(key, split) == split:
                 # TARGET_SOURCE, idA_idB_NNNN, idA_NNNN: the person who is seen comes first.
-                about = (kind, method, video, video.partition("_")[0])
+                about = (*key, key[-1].partition("_")[0])
                 splits[split] += [
                     Tuple({quality: files[quality] for quality in qualities}, *about, number)
-                    for number, files in sorted(frames_of_video.items())
-                    if len(files) == len(qualities)
+                    for number, files in frames
                 ]
             elif where == split:
-                repeated[split, taken[label, video]] += 1
+                repeated[split, taken[key]] += 1
     if not any(splits.values()):
         raise UserError(f"{path}: no crop that it lists is under {root} at every compression")
+    incomplete = sum(map(len, images.values())) - sum(map(len, complete.values()))
+    if incomplete:
+        notes.append(f"{incomplete} frames are left out: not there at every compression")
     for (split, other), count in repeated.items():
-        warnings.warn(f"{path}: {count} videos are left out of {split}: in {other}", stacklevel=2)
-    return Listing(tuple(qualities), {split: tuples for split, tuples in splits.items() if tuples})
+        notes.append(f"{count} videos are left out of {split}: in {other}")
+    return checked(path, qualities, splits, notes)
 
 
-def _videos(path: Path) -> Iterator[tuple[str, str, str, str, list[Any]]]:
-    """Yields split, compression, label, name and frames of each video that is listed."""
+def _find(
+    path: Path, root: Path, listed: Sequence[_Video]
+) -> tuple[dict[_Where, dict[int, dict[str, Path]]], list[str]]:
+    """Finds the files that are listed, and says what is not there or of no use."""
+    images: dict[_Where, dict[int, dict[str, Path]]] = collections.defaultdict(dict)
+    labels = Labels(path)
+    left_out: dict[str, list[object]] = collections.defaultdict(list)
+    for video in listed:
+        for name in video.frames:
+            file = located(root, name)
+            if file is None:
+                left_out[f"are not under {root}"].append(name)
+                continue
+            labels.add(file, video.kind)
+            number = re.search(r"([0-9]{1,9})$", file.stem)
+            if number is None:
+                left_out["have no number in their name"].append(file)
+                continue
+            frame = images[video.split, video.key].setdefault(int(number[1]), {})
+            if video.quality in frame:
+                left_out["name a frame that is listed already"].append(file)
+            frame.setdefault(video.quality, file)
+    count = sum(len(video.frames) for video in listed)
+    return images, [
+        f"{len(files)} of {count} listed files {why}: {first_of(files)}"
+        for why, files in left_out.items()
+    ]
+
+
+def _check_classes(
+    path: Path, root: Path, listed: Sequence[_Video], complete: Mapping[_Where, Sequence[Any]]
+) -> None:
+    """Refuses a split with files of one class, where the list has both.
+
+    Raises:
+      UserError: There is such a split.
+    """
+    counts: collections.Counter[tuple[str, str]] = collections.Counter()
+    for video in listed:
+        counts[video.split, video.kind] += len(video.frames)
+    there = {(split, key[0]) for (split, key), frames in complete.items() if frames}
+    for split, kind in sorted(counts.keys() - there):
+        if counts[split, kind] and (split, "fake" if kind == "real" else "real") in there:
+            raise UserError(
+                f"{path}: {split} lists {counts[split, kind]} files of {kind} videos, and none is "
+                f"under {root} at every compression; add them, or take these videos out of the list"
+            )
+
+
+def _videos(path: Path) -> Iterator[_Video]:
+    """Yields each video that is listed, at each compression."""
+    content = read_json(path, "listing")
     try:
-        for labels in json.loads(path.read_text(encoding="utf-8")).values():
+        for labels in content.values():
             for label, splits in labels.items():
-                for split, content in splits.items():
-                    plain = any("frames" in entry for entry in content.values())
-                    for quality, videos in ({"raw": content} if plain else content).items():
+                for split, videos_of in splits.items():
+                    plain = any("frames" in entry for entry in videos_of.values())
+                    for quality, videos in ({"raw": videos_of} if plain else videos_of).items():
                         for video, entry in videos.items():
                             name = "raw" if quality == "c0" else quality
-                            yield _SPLITS[split], name, label, video, entry["frames"]
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the listing: {error.strerror or error}") from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+                            frames = _names(entry["frames"])
+                            yield _Video(_SPLITS[split], name, label, video, frames)
+    except (KeyError, AttributeError, TypeError) as error:
         raise UserError(
             f"{path}: not a JSON file of DeepfakeBench, which is an object of dataset, label, "
             f"split (train, val, test), video, frames: {error!r}"
         ) from error
+
+
+def _names(frames: Any) -> list[str]:
+    if not isinstance(frames, list) or not all(isinstance(name, str) for name in frames):
+        raise TypeError("frames must be a list of paths")
+    return frames
 
 
 def _crf(quality: str) -> tuple[bool, int, str]:

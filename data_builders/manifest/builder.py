@@ -2,64 +2,94 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image, UnidentifiedImageError
 
-from data_builders.errors import UserError
+from data_builders.errors import UnusableClipError, UserError, unusable
+from data_builders.images import read_image
 from data_builders.manifest import reader
+from data_builders.manifest.listing import Listing, Tuple
 from data_builders.paired import PairedConfig, PairedDatasetBuilder
-from data_builders.png import encode_png
-from data_builders.records import Clip
+from data_builders.records import Clip, Example
 
 
 class Manifest(PairedDatasetBuilder):
     """Builds the crops that a manifest lists. Each content is a configuration of its own."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("1.1.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {
+        "1.1.0": "Images are upright, in sRGB, and on white where they are transparent.",
+    }
     NEEDS: ClassVar[tuple[str, ...]] = ("manifest",)
 
-    def __init__(self, *, manifest: str | Path, config: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        manifest: str | Path,
+        config: str | None = None,
+        max_skipped: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
         """Reads the manifest.
 
         Args:
           manifest: The JSON file.
           config: Unused: the content is the configuration.
+          max_skipped: Share of the tuples that may be unusable. If more are, the build fails.
           **kwargs: See `tfds.core.DatasetBuilder`.
 
         Raises:
           UserError: The manifest has a mistake.
         """
         del config
+        self.max_skipped = max_skipped
         self._listing = self._read(Path(manifest))
+        # A part of the name of a folder, of which no library expects brackets or spaces.
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(manifest).stem)[:100]
         listing_config = PairedConfig(
-            name=f"{Path(manifest).stem}-{self._listing.digest()}",
+            name=f"{stem}-{self._listing.digest()}",
             description=f"The crops listed in {Path(manifest).name}.",
             qualities=self._listing.qualities,
         )
         super().__init__(config=listing_config, **kwargs)
 
-    def _read(self, path: Path) -> reader.Listing:
+    def _read(self, path: Path) -> Listing:
         return reader.read(path)
 
-    def clip_sources(self) -> Mapping[str, Sequence[reader.Tuple]]:
+    def clip_sources(self) -> Mapping[str, Sequence[Tuple]]:
         """Names one clip, of one frame, for each listed tuple."""
+        self.info.metadata["notes"] = list(self._listing.notes)
         return self._listing.splits
 
+    def clip_reader(self) -> Callable[[Any], list[Example] | UnusableClipError]:
+        """As in the base, but an image that cannot be read is not an error."""
+        return functools.partial(_examples, self.read_clip)
+
+    def check_skipped(self, clips: int) -> None:
+        """Stores which tuples were skipped, and fails where they are too many."""
+        self.info.metadata["skipped"] = list(self.skipped)
+        if len(self.skipped) > self.max_skipped * clips:
+            raise UserError(
+                f"{len(self.skipped)} of {clips} tuples are unusable, more than --max_skipped "
+                f"{self.max_skipped:g} allows; the first: {self.skipped[0]}"
+            )
+
     @staticmethod
-    def read_clip(source: reader.Tuple) -> Clip:
+    def read_clip(source: Tuple) -> Clip:
         """Reads the images of a tuple.
 
         Raises:
           UserError: An image cannot be decoded. The message names its file.
         """
-        images = {quality: _lossless(path) for quality, path in source.paths.items()}
-        width, height = next(iter(images.values()))[1]
+        # PNG files are encoded anew, too: what else is in them, decoders read differently.
+        images = {quality: read_image(path) for quality, path in source.paths.items()}
+        height, width = next(iter(images.values())).shape[:2]
         return Clip(
             method=source.method,
             video=source.video,
@@ -67,26 +97,19 @@ class Manifest(PairedDatasetBuilder):
             label=source.label,
             frames=[source.frame],
             boxes=np.asarray([[0, 0, width, height]], np.float32),
-            crops={quality: [data] for quality, (data, _) in images.items()},
+            crops={quality: [image] for quality, image in images.items()},
         )
 
 
-def _lossless(path: Path) -> tuple[bytes, tuple[int, int]]:
-    """Reads an image as the bytes of a PNG file, and its size; decodes it once, as a check."""
+def _examples(
+    read_clip: Callable[[Tuple], Clip], source: Tuple
+) -> list[Example] | UnusableClipError:
+    """The examples of a tuple, or why there are none."""
     try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
-            if image.mode.startswith("I") or image.mode == "F":
-                raise ValueError(f"mode {image.mode}: only 8 bits a channel are read")
-            image.load()  # a truncated file fails here and not in the middle of training
-            if image.format == "PNG" and image.mode == "RGB":
-                return data, image.size
-            return encode_png(np.asarray(image.convert("RGB"))), image.size
-    except UnidentifiedImageError as error:
-        raise UserError(
-            f"{path}: not a readable image; replace it, or take it out of the list"
-        ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{path}: not a readable image ({error}); replace it, or take it out of the list"
-        ) from error
+        return list(read_clip(source).examples())
+    except UserError as error:  # it names the file
+        return UnusableClipError(str(error))
+    except MemoryError:  # of the machine and not of the image
+        raise
+    except Exception as error:
+        return unusable(f"{source.method}/{source.video}", source.paths.values(), error)

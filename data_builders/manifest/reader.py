@@ -3,60 +3,33 @@
 from __future__ import annotations
 
 import collections
-import hashlib
-import json
+import os
 import re
-import warnings
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_builders.errors import UserError, nearest
+from data_builders.lists import check_count, first_of, located, read_json
+from data_builders.manifest.listing import Labels, Listing, Tuple, checked
 from data_builders.records import LABELS
 
 _SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 _OPTIONAL = ("video", "method", "identity")
+# A file that two splits list stays in the first of these.
+_KEPT_IN = ("test", "validation", "train")
 # Methods where a manifest names none; a real video is 'original' in every dataset.
 _METHODS = {"real": "original", "fake": "manipulated"}
 
 
-class Tuple(NamedTuple):
-    """One crop at every quality.
+class _Row(NamedTuple):
+    """One entry of the lists of a split: its place in them, its files, and what is listed."""
 
-    Attributes:
-      paths: The image's file at each quality.
-      label: 'real' or 'fake'.
-      method: Manipulation method, 'original' where real.
-      video: Name of the video.
-      identity: Who is seen.
-      frame: Index of the frame in the video.
-    """
-
+    place: int
     paths: dict[str, Path]
+    name: str
     label: str
-    method: str
-    video: str
-    identity: str
-    frame: int
-
-
-class Listing(NamedTuple):
-    """The content of a manifest: its qualities, and the tuples of each split."""
-
-    qualities: tuple[str, ...]
-    splits: dict[str, list[Tuple]]
-
-    def digest(self) -> str:
-        """Digests the content: it changes with any path, size or date of an image."""
-        sha = hashlib.sha256()
-        for split, tuples in self.splits.items():
-            for item in tuples:
-                files = [
-                    (quality, str(path), path.stat().st_size, path.stat().st_mtime_ns)
-                    for quality, path in item.paths.items()
-                ]
-                sha.update(repr((split, files, *item[1:])).encode())
-        return sha.hexdigest()[:12]
 
 
 def read(path: str | Path) -> Listing:
@@ -67,6 +40,9 @@ def read(path: str | Path) -> Listing:
     Optional parallel lists are `video`, `method` and `identity`. Without `video`, the folder of an
     image is its video, unless the folder also holds images of the other label, or all images of
     this label; then each image counts as a video. Without `identity`, the video is the identity.
+    A value of these lists that is blank or null counts as absent.
+
+    A file that is listed twice is kept once. What is left out or doubtful is warned of.
 
     Args:
       path: The JSON file.
@@ -75,14 +51,14 @@ def read(path: str | Path) -> Listing:
       The content.
 
     Raises:
-      UserError: The file is not as above, or an image does not exist. The message names the file
-        and the place in it.
+      UserError: The file is not as above, an image does not exist or has two labels. The message
+        names the file and the place in it.
     """
     if not str(path):
         raise UserError("no manifest is named: give the path of a data.json")
     path = Path(path).expanduser().absolute()
     content = _load(path)
-    splits: dict[str, list[Tuple]] = {}
+    keys: dict[str, str] = {}
     qualities: tuple[str, ...] = ()
     for key, lists in content.items():
         if key not in _SPLITS:
@@ -94,31 +70,26 @@ def read(path: str | Path) -> Listing:
                 f"{path}: {key} has qualities {', '.join(own_qualities)}, another split has "
                 f"{', '.join(qualities)}; all splits must have the same"
             )
-        if _SPLITS[key] in splits:
+        if _SPLITS[key] in keys:
             raise UserError(f"{path}: 'val' and 'validation' are the same split; keep one")
-        splits[_SPLITS[key]] = _tuples(path, key, lists, qualities)
-    if not any(splits.values()):
+        keys[_SPLITS[key]] = key
+    check_count(path, sum(len(lists["labels"]) for lists in content.values()) * len(qualities))
+    rows = _rows(path, content, keys, qualities)
+    if not any(rows.values()):
         raise UserError(f"{path}: lists no image in any split")
-    train_labels = {item.label for item in splits.get("train", [])}
-    if len(train_labels) == 1:
-        raise UserError(f"{path}: all train.labels are {train_labels.pop()!r}; both are needed")
-    _check_exist(path, splits)
-    _warn_of_shared_identities(path, content, splits)
-    return Listing(qualities, {split: splits[split] for split in splits if splits[split]})
+    rows, notes = _once(path, rows)
+    splits = {split: _tuples(path, key, content[key], rows[split]) for split, key in keys.items()}
+    notes += _shared_folders(rows, splits) + _shared_identities(content, splits)
+    return checked(path, qualities, splits, notes)
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the manifest: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from error
+    content = read_json(path, "manifest")
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise UserError(f"{path}: must be an object of splits (train, val, test), each an object")
     if not content:
         raise UserError(f"{path}: lists no split (train, val, test)")
-    return content
+    return dict(content)
 
 
 def _qualities(path: Path, split: str, lists: Mapping[str, Any]) -> tuple[str, ...]:
@@ -146,46 +117,124 @@ def _label(path: Path, split: str, index: int, value: Any) -> str:
     raise UserError(f"{path}: {split}.labels[{index}] is {value!r}; must be 0, 1, 'real' or 'fake'")
 
 
-def _tuples(
-    path: Path, split: str, lists: Mapping[str, Sequence[Any]], qualities: Sequence[str]
-) -> list[Tuple]:
-    labels = [_label(path, split, i, value) for i, value in enumerate(lists["labels"])]
-    for quality in qualities:
-        for i, value in enumerate(lists[quality]):
-            if not isinstance(value, str):
-                raise UserError(f"{path}: {split}.{quality}[{i}] is {value!r}, not a path")
-    best = [Path(name) for name in lists[qualities[0]]]
-    methods = [str(m) for m in lists.get("method", [_METHODS[label] for label in labels])]
-    videos = [str(v) for v in lists.get("video", _videos(best, labels))]
-    identities = [str(i) for i in lists.get("identity", videos)]
-    frames = _frames(best, list(zip(methods, videos, strict=True)))
-    return [
-        Tuple(
-            {quality: path.parent / lists[quality][i] for quality in qualities},
-            labels[i],
-            methods[i],
-            videos[i],
-            identities[i],
-            frames[i],
+def _rows(
+    path: Path, content: Mapping[str, Any], keys: Mapping[str, str], qualities: Sequence[str]
+) -> dict[str, list[_Row]]:
+    """Finds the files of each split.
+
+    Raises:
+      UserError: A label or a path is none, or files do not exist.
+    """
+    rows: dict[str, list[_Row]] = {}
+    missing = []
+    for split, key in keys.items():
+        lists, rows[split] = content[key], []
+        for index, value in enumerate(lists["labels"]):
+            label, paths = _label(path, key, index, value), {}
+            for quality in qualities:
+                name = lists[quality][index]
+                if not isinstance(name, str):
+                    raise UserError(f"{path}: {key}.{quality}[{index}] is {name!r}, not a path")
+                file = located(path.parent, name)
+                paths[quality] = file or path.parent / name
+                if file is None:
+                    missing.append(paths[quality])
+            best = qualities[0]
+            rows[split].append(
+                _Row(index, paths, _shown(path, lists[best][index], paths[best]), label)
+            )
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        count = sum(map(len, rows.values())) * len(qualities)
+        raise UserError(
+            f"{path}: image {missing[0]} does not exist{more}; {count} images are listed"
         )
-        for i in range(len(labels))
-    ]
+    return rows
 
 
-def _videos(paths: Sequence[Path], labels: Sequence[str]) -> list[str]:
+def _shown(path: Path, name: str, file: Path) -> str:
+    """A path as people and all systems write it, which names of videos are made from."""
+    plain = os.path.normpath(file)
+    shown = plain.removeprefix(f"{path.parent}{os.sep}")
+    if shown == plain and not os.path.isabs(name):
+        shown = os.path.relpath(file, path.parent)
+    # Old names may be in another encoding than UTF-8, which a record cannot hold.
+    text = os.fsencode(shown).decode("utf-8", "backslashreplace")
+    return unicodedata.normalize("NFC", text)
+
+
+def _once(
+    path: Path, rows: Mapping[str, Sequence[_Row]]
+) -> tuple[dict[str, list[_Row]], list[str]]:
+    """Keeps each image once, and says which ones were listed again.
+
+    Raises:
+      UserError: A file has two labels.
+    """
+    labels = Labels(path)
+    kept: dict[str, list[_Row]] = {split: [] for split in rows}
+    again = []
+    for split in sorted(rows, key=_KEPT_IN.index):
+        for row in rows[split]:
+            best, *others = row.paths.values()
+            if labels.add(best, row.label):
+                kept[split].append(row)
+            else:
+                again.append(f"{best} in {split}")
+            for file in others:
+                labels.add(file, row.label)
+    return kept, [f"listed again, and left out there: {first_of(again)}"] if again else []
+
+
+def _tuples(
+    path: Path, key: str, lists: Mapping[str, Sequence[Any]], rows: Sequence[_Row]
+) -> list[Tuple]:
+    def named(name: str, absent: Sequence[str]) -> list[str]:
+        values = lists.get(name)
+        return [
+            _text(path, f"{key}.{name}[{row.place}]", values[row.place] if values else None)
+            or other
+            for row, other in zip(rows, absent, strict=True)
+        ]
+
+    methods = named("method", [_METHODS[row.label] for row in rows])
+    videos = named("video", _videos(rows))
+    identities = named("identity", videos)
+    frames = _frames([row.name for row in rows], list(zip(methods, videos, strict=True)))
+    about = zip(methods, videos, identities, frames, strict=True)
+    return [Tuple(row.paths, row.label, *each) for row, each in zip(rows, about, strict=True)]
+
+
+def _text(path: Path, where: str, value: Any) -> str:
+    """A value of an optional list as text; '' for null, NaN, which tables write, and blanks."""
+    if value is None or value != value:
+        return ""
+    text = str(value).strip()
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UserError(f"{path}: {where} is {text[:40]}; must be text or a number")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UserError(f"{path}: {where} is {text!r}, which is not valid Unicode")
+    return text
+
+
+def _videos(rows: Sequence[_Row]) -> list[str]:
     folders = collections.defaultdict(set)
-    for path, label in zip(paths, labels, strict=True):
-        folders[label].add(path.parent)
+    for row in rows:
+        folders[row.label].add(_folder(row))
     mixed = folders["real"] & folders["fake"]
     return [
-        str(path if path.parent in mixed or len(folders[label]) == 1 else path.parent)
-        for path, label in zip(paths, labels, strict=True)
+        row.name if _folder(row) in mixed or len(folders[row.label]) == 1 else _folder(row)
+        for row in rows
     ]
 
 
-def _frames(paths: Sequence[Path], videos: Sequence[tuple[str, str]]) -> list[int]:
+def _folder(row: _Row) -> str:
+    return os.path.dirname(row.name)
+
+
+def _frames(names: Sequence[str], videos: Sequence[tuple[str, str]]) -> list[int]:
     """The number that ends a file's name; where it is not unique in a video, the position."""
-    numbers = [re.search(r"(\d{1,9})$", path.stem) for path in paths]
+    numbers = [re.search(r"([0-9]{1,9})$", Path(name).stem) for name in names]
     named = [int(number[1]) if number else -1 for number in numbers]
     seen = collections.Counter(zip(videos, named, strict=True))
     ambiguous = {video for (video, frame), count in seen.items() if count > 1 or frame < 0}
@@ -197,27 +246,42 @@ def _frames(paths: Sequence[Path], videos: Sequence[tuple[str, str]]) -> list[in
     return frames
 
 
-def _check_exist(path: Path, splits: Mapping[str, Sequence[Tuple]]) -> None:
-    images = [p for tuples in splits.values() for item in tuples for p in item.paths.values()]
-    missing_files = [image for image in images if not image.is_file()]
-    if missing_files:
-        others = f" (and {len(missing_files) - 1} more)" if len(missing_files) > 1 else ""
-        raise UserError(f"{path}: image {missing_files[0]} does not exist{others}")
+def _shared_folders(
+    rows: Mapping[str, Sequence[_Row]], splits: Mapping[str, Sequence[Tuple]]
+) -> list[str]:
+    """Notes folders in two splits, where nothing says which images are of one video."""
+    pairs = (
+        (_folder(row) or ".", split)
+        for split in rows
+        for row, item in zip(rows[split], splits[split], strict=True)
+        if item.identity == item.video and item.video in (row.name, _folder(row))
+    )
+    return [
+        f"{shared}, and there is no list 'video': if such a folder holds one video, results on it "
+        "will be too good"
+        for shared in _in_two_splits("folders", pairs)
+    ]
 
 
-def _warn_of_shared_identities(
-    path: Path, content: Mapping[str, Any], splits: Mapping[str, Sequence[Tuple]]
-) -> None:
+def _shared_identities(
+    content: Mapping[str, Any], splits: Mapping[str, Sequence[Tuple]]
+) -> list[str]:
     if not any("identity" in lists or "video" in lists for lists in content.values()):
-        return
+        return []
+    pairs = ((item.identity, split) for split, tuples in splits.items() for item in tuples)
+    return [
+        f"{shared}; results on them will be too good"
+        for shared in _in_two_splits("identities", pairs)
+    ]
+
+
+def _in_two_splits(what: str, pairs: Iterator[tuple[str, str]]) -> list[str]:
+    """Says in one text, or none, which of the names are in several splits."""
     splits_of: dict[str, set[str]] = collections.defaultdict(set)
-    for split, tuples in splits.items():
-        for item in tuples:
-            splits_of[item.identity].add(split)
-    shared = sorted(identity for identity, where in splits_of.items() if len(where) > 1)
-    if shared:
-        warnings.warn(
-            f"{path}: {len(shared)} identities are in more than one split ({shared[0]!r} is in "
-            f"{', '.join(sorted(splits_of[shared[0]]))}); results on them will be too good",
-            stacklevel=2,
-        )
+    for name, split in pairs:
+        splits_of[name].add(split)
+    shared = sorted(name for name, where in splits_of.items() if len(where) > 1)
+    if not shared:
+        return []
+    where = ", ".join(sorted(splits_of[shared[0]]))
+    return [f"{len(shared)} {what} are in more than one split ({shared[0]!r} is in {where})"]

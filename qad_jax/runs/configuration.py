@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections
 
 from data_builders.errors import UserError, nearest
-from data_builders.files import write_json
+from data_builders.files import is_pattern, write_json
 from qad_jax import configs, models
 from qad_jax.losses import ESTIMATORS
 
@@ -158,8 +158,13 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
 
     Raises:
       UserError: Where the folder belongs to a run of another configuration, naming the fields, or
-        holds checkpoints without a configuration.
+        holds checkpoints without a configuration, or where checkpoints would be lost in it.
     """
+    if is_pattern(workdir):  # Orbax would not find the parts of a checkpoint to put together
+        raise UserError(
+            f"{workdir}: checkpoints cannot be in a folder with [, * or ? in its path; "
+            "name another folder"
+        )
     path = workdir / "config.json"
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir: {workdir} is a file, not a folder")

@@ -1,0 +1,124 @@
+"""Lists that people have: JSON and text files that name images or videos, and the files they name.
+
+Lists come from other systems. Windows writes a byte order mark, or UTF-16, and backslashes between
+folders; macOS takes letters with accents apart (NFD), which other systems do not.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from data_builders.errors import UserError
+
+#: Bounds of a list. One within them takes a few GB of memory at most.
+MAX_BYTES, MAX_VALUES, MAX_IMAGES = 256 * 2**20, 20_000_000, 4_000_000
+
+
+def read_text(path: Path, what: str) -> str:
+    """Reads a text file in UTF-8, or in UTF-16 with a byte order mark.
+
+    Args:
+      path: The file.
+      what: What it is, for messages.
+
+    Raises:
+      UserError: It cannot be read, is too large, or is no text. The message names it.
+    """
+    data = _read(path, what)
+    try:
+        return data.decode(json.detect_encoding(data))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: is not text in UTF-8: {error.reason}; save it as UTF-8"
+        ) from error
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Reads a JSON file whose objects name each key once.
+
+    Args:
+      path: The file.
+      what: What it is, for messages.
+
+    Raises:
+      UserError: It cannot be read, is too large, is no JSON, or has a key twice. The message names
+        it.
+    """
+    data = _read(path, what)
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_VALUES:
+        raise UserError(f"{path}: has more than {MAX_VALUES} values; split it into several files")
+    try:
+        return json.loads(data, object_pairs_hook=_each_once)
+    except RecursionError as error:
+        raise UserError(f"{path}: not valid JSON: its values are nested too deeply") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from error
+
+
+def located(folder: Path, name: str) -> Path | None:
+    """Finds a file by its name in a list.
+
+    Args:
+      folder: What the name is relative to. An absolute name, or `..`, leads out of it.
+      name: The name, with slashes or backslashes, in either form of letters with accents.
+
+    Returns:
+      The file; None where there is none.
+    """
+    path = folder / name
+    if os.path.isfile(path):  # unlike Path's, false for a name that no file can have
+        return path
+    path = folder
+    for part in PurePosixPath(name.replace("\\", "/")).parts:
+        forms = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
+        found = next((path / form for form in forms if os.path.exists(path / form)), None)
+        if found is None:
+            return None
+        path = found
+    return path if path.is_file() else None
+
+
+def check_count(path: Path, images: int) -> None:
+    """Refuses a list of too many images.
+
+    Raises:
+      UserError: There are more than `MAX_IMAGES`.
+    """
+    if images > MAX_IMAGES:
+        raise UserError(
+            f"{path}: lists {images} images, more than {MAX_IMAGES}; split it into several files"
+        )
+
+
+def first_of(items: Sequence[object]) -> str:
+    """Names the first of some items, and counts the others, for a message."""
+    return f"{items[0]} (and {len(items) - 1} more)" if len(items) > 1 else str(items[0])
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise UserError(
+                f"{path}: the {what} has {size >> 20} MiB, more than {MAX_BYTES >> 20}; "
+                "split it into several files"
+            )
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES)  # a device has no size
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the {what}: {error.strerror or error}") from error
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        counts = collections.Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
+        raise ValueError(f"the key {twice!r} is there twice in one object; keep one")
+    return content

@@ -1,0 +1,119 @@
+"""What a list of crops says: tuples by split; and what is looked at in every such list."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from data_builders.errors import UserError
+
+
+class Tuple(NamedTuple):
+    """One crop at every quality.
+
+    Attributes:
+      paths: The image's file at each quality.
+      label: 'real' or 'fake'.
+      method: Manipulation method, 'original' where real.
+      video: Name of the video.
+      identity: Who is seen.
+      frame: Index of the frame in the video.
+    """
+
+    paths: dict[str, Path]
+    label: str
+    method: str
+    video: str
+    identity: str
+    frame: int
+
+
+class Listing(NamedTuple):
+    """The content of a list.
+
+    Attributes:
+      qualities: The qualities of each tuple.
+      splits: The tuples of each split that has any.
+      notes: What was left out and what is doubtful, each in one sentence.
+    """
+
+    qualities: tuple[str, ...]
+    splits: dict[str, list[Tuple]]
+    notes: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """Digests the content: it changes with any path, size or date of an image."""
+        sha = hashlib.sha256()
+        for split, tuples in self.splits.items():
+            for item in tuples:
+                files = [
+                    (quality, str(path), path.stat().st_size, path.stat().st_mtime_ns)
+                    for quality, path in item.paths.items()
+                ]
+                sha.update(repr((split, files, *item[1:])).encode())
+        return sha.hexdigest()[:12]
+
+
+def checked(
+    path: Path,
+    qualities: Sequence[str],
+    splits: Mapping[str, Sequence[Tuple]],
+    notes: Sequence[str],
+) -> Listing:
+    """Looks at the labels of videos and splits, warns of what is noted, and makes the listing.
+
+    Args:
+      path: The list, for messages.
+      qualities: Its qualities.
+      splits: The tuples of each split.
+      notes: What was noted so far.
+
+    Raises:
+      UserError: There is one class to train on, or a video has both labels.
+    """
+    notes = list(notes)
+    labels_of = {(i.method, i.video): i.label for tuples in splits.values() for i in tuples}
+    for item in (item for tuples in splits.values() for item in tuples):
+        if labels_of[item.method, item.video] != item.label:
+            raise UserError(
+                f"{path}: video {item.video!r} of method {item.method!r} is listed as 'real' and "
+                "as 'fake'; name videos or methods apart"
+            )
+    for split, tuples in splits.items():
+        labels = {item.label for item in tuples}
+        if len(labels) == 1:
+            only = f"all {split}.labels are {labels.pop()!r}"
+            if split == "train":
+                raise UserError(f"{path}: {only}; both are needed")
+            notes.append(f"{only}: there is no AUC of one class")
+    for note in notes:
+        warnings.warn(f"{path}: {note}", stacklevel=3)
+    kept = {split: list(tuples) for split, tuples in splits.items() if tuples}
+    return Listing(tuple(qualities), kept, tuple(notes))
+
+
+class Labels:
+    """The label of each file that a list names, to find what it says twice."""
+
+    def __init__(self, path: Path) -> None:
+        """Begins with no file; `path` is the list, for messages."""
+        self._path = path
+        self._labels: dict[str, str] = {}
+
+    def add(self, file: Path, label: str) -> bool:
+        """Notes the label of a file.
+
+        Returns:
+          Whether it is the first time that the file is named.
+
+        Raises:
+          UserError: It has the other label elsewhere in the list.
+        """
+        name, known = os.path.normpath(file), len(self._labels)
+        if self._labels.setdefault(name, label) != label:
+            raise UserError(f"{self._path}: {name} is listed as 'real' and as 'fake'; keep one")
+        return len(self._labels) > known
