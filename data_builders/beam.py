@@ -20,10 +20,11 @@ from apache_beam.runners.runner import create_runner
 
 from data_builders.errors import UnusableClipError, UserError
 from data_builders.progress import Progress
-from data_builders.records import Example
+from data_builders.records import FinishedClip
 from data_builders.workers import available_cores, start_worker
 
-_SKIPPED, _FAILED = "skipped", "failed"
+_SKIPPED, _FAILED, _NOTED = "skipped", "failed", "noted"
+_KINDS = _SKIPPED, _FAILED, _NOTED
 _LOOK_EVERY_S = 1.0
 
 #: Why a clip gave no examples, and the tracebacks of a mistake in this program.
@@ -55,7 +56,7 @@ def options(arguments: Sequence[str]) -> PipelineOptions:
 class _ReadClip(beam.DoFn):
     """Makes the examples of a clip. Errors are values, as Beam would turn exceptions into text."""
 
-    def __init__(self, reader: Callable[[Any], list[Example] | UnusableClipError]) -> None:
+    def __init__(self, reader: Callable[[Any], FinishedClip | UnusableClipError]) -> None:
         self._reader = reader
 
     def setup(self) -> None:
@@ -64,22 +65,31 @@ class _ReadClip(beam.DoFn):
     def process(self, element: tuple[int, Any]) -> Iterator[Any]:
         index, source = element
         try:
-            examples = self._reader(source)
+            clip = self._reader(source)
         except UserError as error:
             yield beam.pvalue.TaggedOutput(_FAILED, (index, _told(error)))
             return
-        if isinstance(examples, UnusableClipError):
-            yield beam.pvalue.TaggedOutput(_SKIPPED, (index, _told(examples)))
-        else:
-            yield from examples
+        if isinstance(clip, UnusableClipError):
+            yield beam.pvalue.TaggedOutput(_SKIPPED, (index, _told(clip)))
+            return
+        if clip.notes:
+            yield beam.pvalue.TaggedOutput(_NOTED, (index, (clip.name, dict(clip.notes))))
+        yield from clip.examples
 
 
 def _told(error: UserError) -> Reason:
     return str(error), list(getattr(error, "__notes__", ()))
 
 
-def _write(reasons: list[tuple[int, Reason]], path: str) -> None:
-    Path(path).write_text(json.dumps([reason for _, reason in sorted(reasons)]))
+def _write(told: list[tuple[int, Any]], path: str) -> None:
+    Path(path).write_text(json.dumps([each for _, each in sorted(told)]))
+
+
+def _read(report: Path, kind: str) -> list[Any]:
+    path = report.with_name(f"{report.name}.{kind}")
+    told: list[Any] = json.loads(path.read_text())
+    path.unlink()
+    return told
 
 
 class ReadClips(beam.PTransform):
@@ -88,8 +98,8 @@ class ReadClips(beam.PTransform):
     Attributes:
       sources: For each clip a picklable value that `reader` takes.
       reader: See `PairedDatasetBuilder.clip_reader`.
-      report: Path of the two files in which the pipeline says which clips it left out, without
-        their suffixes.
+      report: Path of the files in which the pipeline says which clips it left out, and what was
+        noted of the others, without their suffixes.
     """
 
     def __init__(
@@ -103,10 +113,9 @@ class ReadClips(beam.PTransform):
         read = (
             begin
             | "Sources" >> beam.Create(list(enumerate(self.sources)))
-            | "Clips"
-            >> beam.ParDo(_ReadClip(self.reader)).with_outputs(_SKIPPED, _FAILED, main="examples")
+            | "Clips" >> beam.ParDo(_ReadClip(self.reader)).with_outputs(*_KINDS, main="examples")
         )
-        for kind in (_SKIPPED, _FAILED):
+        for kind in _KINDS:
             collected = read[kind] | f"Collect {kind}" >> beam.combiners.ToList()
             collected | f"Write {kind}" >> beam.Map(_write, f"{self.report}.{kind}")
         return read.examples
@@ -124,11 +133,10 @@ def left_out(report: Path) -> list[Reason]:
     Raises:
       UserError: A clip failed in a way that ends the build.
     """
-    reasons = {}
-    for kind in (_SKIPPED, _FAILED):
-        path = report.with_name(f"{report.name}.{kind}")
-        reasons[kind] = [(reason, notes) for reason, notes in json.loads(path.read_text())]
-        path.unlink()
+    reasons = {
+        kind: [(reason, notes) for reason, notes in _read(report, kind)]
+        for kind in (_SKIPPED, _FAILED)
+    }
     if reasons[_FAILED]:
         reason, traces = reasons[_FAILED][0]
         error = UserError(reason)
@@ -136,6 +144,15 @@ def left_out(report: Path) -> list[Reason]:
             error.add_note(trace)
         raise error
     return reasons[_SKIPPED]
+
+
+def noted(report: Path) -> list[tuple[str, dict[str, int]]]:
+    """Reads and removes what the pipeline has noted of each clip: its name, and numbers.
+
+    Args:
+      report: As given to `ReadClips`.
+    """
+    return [(name, notes) for name, notes in _read(report, _NOTED)]
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from absl import logging
 
 from data_builders.command_line import DONE, FAILED, PARTLY, USAGE, Parser, command, run
-from data_builders.errors import UserError, nearest
+from data_builders.errors import UnavailableQualitiesError, UserError, nearest
 from data_builders.files import is_pattern
 
 if TYPE_CHECKING:
@@ -83,6 +83,11 @@ def builder(
         return dataset_class(data_dir=place, config=config or None, **needed, **recipe)
     built = {} if recipe else _other_recipes(dataset_class(data_dir=place, **needed))
     if config in built:
+        if built[config] is None:
+            raise UserError(
+                f"{base}/{config}: its metadata.json is damaged; remove its folder in "
+                f"{place or 'the folder of TFDS'} and build it again"
+            )
         return dataset_class(data_dir=place, config=built[config], **needed)
     known = [*configs, *built]
     raise UserError(
@@ -91,19 +96,27 @@ def builder(
     )
 
 
-def _other_recipes(dataset: PairedDatasetBuilder) -> dict[str, PairedConfig]:
-    """The configurations that other recipes have built beside a dataset's own."""
+def _other_recipes(dataset: PairedDatasetBuilder) -> dict[str, PairedConfig | None]:
+    """The configurations that other recipes have built beside a dataset's own.
+
+    None stands for one whose file is damaged: it cannot be opened, and the others can.
+    """
     from data_builders.paired import PairedConfig
+    from data_builders.qualities import check_qualities
 
     if dataset.NEEDS != ("manual_dir",):
         return {}
-    configs = {}
+    configs: dict[str, PairedConfig | None] = {}
     folder = next(
         parent for parent in Path(dataset.data_dir).parents if parent.name == dataset.name
     )
     for path in folder.glob(f"*/{dataset.VERSION}/metadata.json"):
-        qualities = json.loads(path.read_text()).get("recipe", {}).get("qualities", ())
-        configs[path.parts[-3]] = PairedConfig(name=path.parts[-3], qualities=tuple(qualities))
+        name = path.parts[-3]
+        try:
+            qualities = check_qualities(json.loads(path.read_bytes())["recipe"]["qualities"])
+            configs[name] = PairedConfig(name=name, qualities=qualities)
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, UserError):
+            configs[name] = None
     return configs
 
 
@@ -270,8 +283,11 @@ def _job(argv: Sequence[str], prog: str) -> int:
         **_recipe(args),
     )
     if args.doctor:
-        return _doctor(dataset)
-    prepare(dataset, beam=args.pipeline_options if args.beam else None)
+        return _doctor(dataset, argv, prog)
+    try:
+        prepare(dataset, beam=args.pipeline_options if args.beam else None)
+    except UnavailableQualitiesError as error:
+        raise UserError(_with_command(error, argv, prog)) from error
     for split, info in dataset.info.splits.items():
         print(f"{split}: {info.num_examples} tuples at {', '.join(dataset.qualities)}")
     print(dataset.data_dir)
@@ -287,15 +303,34 @@ def _job(argv: Sequence[str], prog: str) -> int:
     return PARTLY if skipped else DONE
 
 
-def _doctor(dataset: PairedDatasetBuilder) -> int:
+def _doctor(dataset: PairedDatasetBuilder, argv: Sequence[str], prog: str) -> int:
     from data_builders import doctor
     from data_builders.video_builder import VideoDatasetBuilder
 
     if not isinstance(dataset, VideoDatasetBuilder):
         raise UserError(f"--doctor: {dataset.name} is not made from a folder of videos")
     print(doctor.expected(dataset))
-    print(doctor.report(dataset))
+    layout = dataset.layout()
+    print(doctor.report(dataset, layout))
+    try:
+        dataset.check_qualities(layout)
+    except UnavailableQualitiesError as error:
+        print(f"cannot be built: {_with_command(error, argv, prog)}")
+        return FAILED
     return DONE
+
+
+def _with_command(error: UnavailableQualitiesError, argv: Sequence[str], prog: str) -> str:
+    """Adds the command that works: as it was given, with other qualities."""
+    ours = list(argv[: argv.index("--")] if "--" in argv else argv)
+    rest = argv[len(ours) :]
+    words: list[str] = []
+    for previous, word in zip(["", *ours], ours, strict=False):
+        given = word.partition("=")[0] in ("--qualities", "--doctor")
+        if not given and previous != "--qualities":
+            words.append(word)
+    qualities = ["--qualities", ",".join(error.instead)]
+    return f"{error}: {command(*prog.split(), *words, *qualities, *rest)}"
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m data_builders.build") -> int:

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from data_builders import faces, h264
-from data_builders.errors import UnusableClipError, UserError
+from data_builders import alignment, compression, faces, h264, shown
+from data_builders.errors import UnusableClipError
+from data_builders.qualities import MESSENGER, RANDOM, can_be_made, crf_of, drawn_crf
 from data_builders.records import Clip, Image
+from data_builders.tracks import Track
 
-#: A CRF that is drawn for each video from the seed: no detector was trained on exactly that one.
-RANDOM = "random"
-_RANDOM_CRF = (18, 45)
-#: The video after one messenger has shrunk and compressed it, and another has compressed it again.
-MESSENGER = "messenger"
-_MESSENGER_SIDE = 480  # px, the shorter side at most
-_MESSENGER_CRFS = (28, 32)
+#: What is noted of a video: how many of the chosen frames are left out because they do not show the
+#: face, and among how many faces the largest was taken.
+NO_FACE, FACES = "frames_without_face", "faces"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +47,15 @@ class VideoFiles:
         """The file of the best quality."""
         return next(iter(self.files.values()))
 
+    @property
+    def best_quality(self) -> str:
+        """The quality of that file."""
+        return next(iter(self.files))
+
+    def gives(self, quality: str) -> bool:
+        """Whether a quality is on disk or can be made from the best one."""
+        return quality in self.files or can_be_made(quality, self.best_quality)
+
     def __str__(self) -> str:
         return f"{self.method}/{self.video}"
 
@@ -69,6 +73,11 @@ class Layout:
     splits: Mapping[str, Sequence[VideoFiles]]
     missing: Sequence[str] = ()
     notes: Sequence[str] = ()
+
+    @property
+    def videos(self) -> list[VideoFiles]:
+        """The videos of all splits."""
+        return [files for listed in self.splits.values() for files in listed]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,91 +117,151 @@ class ClipSource:
         return str(self.files)
 
 
-def check_qualities(qualities: Sequence[str]) -> tuple[str, ...]:
-    """Returns the qualities as a tuple.
-
-    Raises:
-      UserError: One is not 'raw', 'cNN' with a CRF from 1 to 51, 'random' or 'messenger'; or one is
-        repeated; or there is none.
-    """
-    for quality in qualities:
-        if quality not in ("raw", RANDOM, MESSENGER) and not _crf_of(quality):
-            raise UserError(
-                f"--qualities: {quality!r} is not a quality; raw, random, messenger, or c and a "
-                "CRF from 1 to 51, such as c23"
-            )
-    if len(set(qualities)) < len(qualities) or not qualities:
-        raise UserError(f"--qualities: {', '.join(qualities)} must be different, at least one")
-    return tuple(qualities)
-
-
-def _crf_of(quality: str) -> int | None:
-    number = re.fullmatch(r"c([1-9]\d?)", quality)
-    return int(number[1]) if number and int(number[1]) <= 51 else None
-
-
-def crf_of(source: ClipSource, quality: str) -> int:
-    """Returns the CRF with which a quality of a video is made from the best one."""
-    if quality == RANDOM:
-        key = f"{source.recipe.seed}/{source.files.method}/{source.files.video}"
-        draw = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-        return _RANDOM_CRF[0] + draw % (_RANDOM_CRF[1] - _RANDOM_CRF[0] + 1)
-    crf = _crf_of(quality)
-    if crf is None:
-        raise UnusableClipError(f"{source}: there is no {quality} file, and it cannot be made")
-    return crf
+def random_crf(source: ClipSource) -> int:
+    """The CRF of quality 'random' of a video."""
+    files = source.files
+    return drawn_crf(f"{source.recipe.seed}/{files.method}/{files.video}", files.best_quality)
 
 
 def read(source: ClipSource) -> Clip:
     """Makes a clip: frames are spread evenly, and the same boxes are cut out of every quality.
 
-    Faces are detected in the best quality. A quality that is not on disk is made from the whole
-    video of the best one. Frames of different qualities pair by index. Where one has fewer frames,
-    the video ends there.
+    Faces are detected in the best quality. Frames without the face are left out. A quality that is
+    not on disk is made from the whole video of the best one. Frames of different qualities pair by
+    index, which is checked. Where one has fewer frames, the video ends there. Where frames of one
+    are larger or smaller, the boxes are, too.
 
     Raises:
-      UnusableClipError: A file cannot be read to its end, or no face was found.
+      UnusableClipError: A file cannot be read to its end, no face was found, a quality cannot be
+        made, or the files do not fit together.
     """
     files = source.files
-    on_disk = {q: files.files[q] for q in source.recipe.qualities if q in files.files}
-    counts = {path: h264.probe(path).frames for path in {files.best, *on_disk.values()}}
+    for quality in source.recipe.qualities:
+        if not files.gives(quality):
+            raise UnusableClipError(
+                f"{files.best}: {quality} cannot be made of {files.best_quality}, which is the "
+                "best quality on disk; fetch a file that is better"
+            )
+    paths = [files.best, *(p for q, p in files.files.items() if q in source.recipe.qualities)]
+    facts = {path: h264.probe(path) for path in paths}
     while True:
         try:
-            return _read(source, on_disk, min(counts.values()))
+            return _read(source, facts)
         except _FewerFramesError as error:  # than the index says
             path, decoded = error.args
-            counts[path] = decoded
+            facts[path] = facts[path]._replace(frames=decoded)
 
 
-def _read(source: ClipSource, on_disk: Mapping[str, Path], frames_in_all: int) -> Clip:
+def find_face(
+    source: ClipSource,
+    frames_in_all: int,
+    also: Collection[int] = (),
+    thumbnails: dict[int, alignment.Thumbnail] | None = None,
+) -> tuple[list[int], list[Image], Track | None]:
+    """Reads the chosen frames of the best quality and finds the face in them.
+
+    Args:
+      source: The clip.
+      frames_in_all: Number of frames of the video.
+      also: Indices of frames whose thumbnails are wanted.
+      thumbnails: Where they are put.
+
+    Returns:
+      Indices of the frames, the frames, and the face; None where there is none.
+
+    Raises:
+      UnusableClipError: The file or its mask cannot be read, or they do not fit together.
+    """
     files, recipe = source.files, source.recipe
     indices = spread(frames_in_all, recipe.frames_per_video)
-    best = list(_pick(h264.decode(files.best), indices, files.best))
-    masks = None if files.mask is None else _masks(files.mask, indices)
-    track = recipe.faces(str(files), indices, best, masks=masks)
-    if track is None:
-        raise UnusableClipError(f"{files.best}: no face was found")
-    boxes = track.boxes
+    best = _pick(h264.decode(files.best), indices, files.best, also, thumbnails)
+    masks = None
+    if files.mask is not None and recipe.faces.chooses:
+        masks = _masks(files.mask, indices, best[0].shape[:2])
+    return indices, best, recipe.faces(str(files), indices, best, masks=masks)
+
+
+def _read(source: ClipSource, facts: Mapping[Path, h264.Facts]) -> Clip:
+    files, recipe = source.files, source.recipe
+    frames_in_all = min(fact.frames for fact in facts.values())
+    compared = spread(frames_in_all, alignment.COMPARED)
+    possible = {
+        path: alignment.rules(
+            (float(facts[files.best].rate), float(fact.rate)),
+            (facts[files.best].frames, fact.frames),
+        )
+        for path, fact in facts.items()
+        if path != files.best
+    }
+    also = {path: alignment.neighbours(compared, rules) for path, rules in possible.items()}
+    thumbnails: dict[int, alignment.Thumbnail] = {}
+    of_best = {index for ours, _ in also.values() for index in ours}
+    indices, best, track = find_face(source, frames_in_all, of_best, thumbnails)
+    if track is None or not track.kept.any():
+        under = f" where {files.mask} is white" if files.mask and recipe.faces.chooses else ""
+        raise UnusableClipError(f"{files.best}: no face was found{under}")
     crops: dict[str, list[Image]] = {}
     for quality in recipe.qualities:
-        if on_disk.get(quality) == files.best:
+        path = files.files.get(quality)
+        if path == files.best:
             frames: Sequence[Image] = best
-        elif quality in on_disk:
-            frames = list(_pick(h264.decode(on_disk[quality]), indices, on_disk[quality]))
+        elif path is not None:
+            others: dict[int, alignment.Thumbnail] = {}
+            frames = _pick(h264.decode(path), indices, path, also[path][1], others)
+            _check_fit(path, frames[0], files.best, best[0])
+            misfit = alignment.misfit(thumbnails, others, compared, possible[path])
+            if misfit:
+                raise _unfit(path, misfit.format(files.best))
         elif quality == MESSENGER:
-            frames = _sent_on(files.best, indices)
+            frames = _pick(compression.sent_on(files.best), indices, files.best)
         else:
-            frames = _reencoded(files.best, crf_of(source, quality), indices)
-        crops[quality] = [faces.crop(f, box) for f, box in zip(frames, boxes, strict=True)]
+            crf = random_crf(source) if quality == RANDOM else crf_of(quality)
+            made = compression.reencoded(files.best, crf=crf or 0)
+            frames = _pick(made, indices, files.best)
+        crops[quality] = _cut(frames, track, best[0].shape[:2], made=path is None)
     return Clip(
         method=files.method,
         video=files.video,
         identity=files.identity,
         label=files.label,
-        frames=indices,
-        boxes=np.asarray(boxes, np.float32),
+        frames=[index for index, kept in zip(indices, track.kept, strict=True) if kept],
+        boxes=np.asarray(track.boxes[track.kept], np.float32),
         crops=crops,
+        notes=_notes(track),
     )
+
+
+def _check_fit(path: Path, frame: Image, better: Path, of_better: Image) -> None:
+    if not shown.same_shape(frame.shape, of_better.shape):
+        (height, width), (high, wide) = frame.shape[:2], of_better.shape[:2]
+        sizes = f"{width}x{height} pixels, another shape than the {wide}x{high} of {better}"
+        raise _unfit(path, f"has {sizes}")
+
+
+def _unfit(path: Path, why: str) -> UnusableClipError:
+    return UnusableClipError(
+        f"{path}: {why}; make it again from that file, or remove it: it is made here then"
+    )
+
+
+def _cut(
+    frames: Sequence[Image], track: Track, size: tuple[int, int], *, made: bool
+) -> list[Image]:
+    """Cuts out the face of each frame that is kept; boxes are in pixels of frames of `size`.
+
+    A quality that is made here has no other size, but an odd side is even in it.
+    """
+    boxes = track.boxes if made else faces.moved_to(track.boxes, size, frames[0].shape[:2])
+    return [
+        faces.crop(frame, box)
+        for frame, box, kept in zip(frames, boxes, track.kept, strict=True)
+        if kept
+    ]
+
+
+def _notes(track: Track) -> dict[str, int]:
+    without, rivals = int((~track.kept).sum()), track.rivals
+    return {**({NO_FACE: without} if without else {}), **({FACES: rivals + 1} if rivals else {})}
 
 
 def spread(total: int, wanted: int) -> list[int]:
@@ -206,67 +275,50 @@ class _FewerFramesError(Exception):
     """A file, and how many frames it gives: fewer than were expected."""
 
 
-def _pick(frames: Iterator[Image], indices: Sequence[int], path: Path) -> Iterator[Image]:
-    """Yields frames by index, which rise. It decodes in order, as not every file seeks exactly."""
-    wanted, decoded = list(reversed(indices)), 0
-    while wanted:  # nothing is decoded after the last of them
-        frame = next(frames, None)
-        if frame is None:
-            raise _FewerFramesError(path, decoded)
-        if decoded == wanted[-1]:
-            wanted.pop()
-            yield frame
-        decoded += 1
+def _pick(
+    frames: Iterator[Image],
+    indices: Sequence[int],
+    path: Path,
+    also: Collection[int] = (),
+    thumbnails: dict[int, alignment.Thumbnail] | None = None,
+) -> list[Image]:
+    """Reads frames by index, which rise. It decodes in order, as not every file seeks exactly.
+
+    The thumbnails of the frames `also` are put into `thumbnails`, as far as there are these frames.
+    """
+    chosen: list[Image] = []
+    decoded, needed = 0, max(indices[-1], *also, 0) + 1  # nothing is decoded after these
+    try:
+        for index, frame in enumerate(itertools.islice(frames, needed)):
+            decoded = index + 1
+            if thumbnails is not None and index in also:
+                thumbnails[index] = alignment.thumbnail(frame)
+            if len(chosen) < len(indices) and index == indices[len(chosen)]:
+                chosen.append(frame)
+    except h264.BrokenVideoError:
+        if len(chosen) < len(indices):  # else only what is compared is lost
+            raise
+    if len(chosen) < len(indices):
+        raise _FewerFramesError(path, decoded)
+    return chosen
 
 
-def _masks(path: Path, indices: Sequence[int]) -> list[Image]:
-    """Reads the mask of each frame. A mask that ends before the video keeps its last frame."""
+def _masks(path: Path, indices: Sequence[int], size: tuple[int, int]) -> list[Image]:
+    """Reads the mask of each frame, in frames of `size`. After its end, it marks nothing."""
+    frames = (mask[..., 0] for mask in h264.decode(path))
     masks: list[Image] = []
-    for index, mask in enumerate(h264.decode(path)):
+    for index, mask in enumerate(frames):
+        if not shown.same_shape(mask.shape, size):
+            raise UnusableClipError(
+                f"{path}: the mask has {mask.shape[1]}x{mask.shape[0]} pixels and the video "
+                f"{size[1]}x{size[0]}, which is another shape; fetch the mask of this video, or "
+                "remove it, and the largest face is taken"
+            )
         if index == indices[len(masks)]:
-            masks.append(mask[..., 0])
+            nearest = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+            masks.append(np.asarray(nearest, np.uint8))
             if len(masks) == len(indices):
                 return masks
     if not masks:
         raise UnusableClipError(f"{path}: the mask ends before the first chosen frame")
-    return masks + [masks[-1]] * (len(indices) - len(masks))
-
-
-def _reencoded(path: Path, crf: int, indices: Sequence[int]) -> list[Image]:
-    """Frames of a video after compression of the whole video: a codec uses neighbouring frames.
-
-    The encoder looks further ahead than the frames that follow the last chosen one: to stop there
-    would change its bits, and would save next to nothing.
-    """
-    rate: Fraction = h264.probe(path).rate
-    data = h264.encode(_even(h264.decode(path)), crf=crf, fps=rate)
-    return list(_pick(h264.decode(data), indices, path))
-
-
-def _sent_on(path: Path, indices: Sequence[int]) -> list[Image]:
-    """Frames of a video that was made smaller and compressed twice.
-
-    The frames are enlarged to the size of the source, because the boxes are in its pixels.
-    """
-    rate: Fraction = h264.probe(path).rate
-    height, width = next(h264.decode(path)).shape[:2]
-    shorter = min(height, width)
-    frames = h264.decode(path)
-    if shorter > _MESSENGER_SIDE:
-        scale = _MESSENGER_SIDE / shorter
-        small = (2 * round(width * scale / 2), 2 * round(height * scale / 2))
-        frames = (cv2.resize(f, small, interpolation=cv2.INTER_AREA) for f in frames)
-    data = h264.encode(_even(frames), crf=_MESSENGER_CRFS[0], fps=rate)
-    data = h264.encode(h264.decode(data), crf=_MESSENGER_CRFS[1], fps=rate)
-    received = list(_pick(h264.decode(data), indices, path))
-    if shorter <= _MESSENGER_SIDE:
-        return received
-    enlarged = (cv2.resize(f, (width, height), interpolation=cv2.INTER_CUBIC) for f in received)
-    return [np.asarray(frame, np.uint8) for frame in enlarged]
-
-
-def _even(frames: Iterator[Image]) -> Iterator[npt.NDArray[np.uint8]]:
-    """Repeats an odd last row or column, as 4:2:0 needs even sides; boxes do not reach it."""
-    for frame in frames:
-        odd = [(0, side % 2) for side in frame.shape[:2]]
-        yield np.pad(frame, [*odd, (0, 0)], mode="edge")
+    return masks + [np.zeros_like(masks[0])] * (len(indices) - len(masks))

@@ -6,9 +6,10 @@ import collections
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from data_builders import clips, h264
-from data_builders.errors import unusable
+from data_builders.errors import UnusableClipError, UserError, unusable
 from data_builders.progress import Progress
 from data_builders.video_builder import VideoDatasetBuilder
 
@@ -16,7 +17,11 @@ from data_builders.video_builder import VideoDatasetBuilder
 # detecting in the chosen frames, and encoding qualities that are not on disk. Real rates differ.
 _DECODE_FPS, _DETECT_FPS, _ENCODE_FPS = 176.0, 25.0, 72.0
 _CROP_MB = 0.15  # a 300 px crop as PNG
+_SAMPLE = 16  # videos in which faces are detected
+_SAMPLE_FRAMES = 10_000  # of a video at most: minutes of film, a minute of decoding
 _NAMED = 5  # how many items of a long list are shown
+
+_Readable: TypeAlias = tuple[clips.VideoFiles, int]
 
 
 def expected(dataset: VideoDatasetBuilder) -> str:
@@ -24,34 +29,93 @@ def expected(dataset: VideoDatasetBuilder) -> str:
     return "\n".join(["expected:", *(f"  {line}" for line in dataset.TREE.splitlines())])
 
 
-def report(dataset: VideoDatasetBuilder) -> str:
+def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
     """Describes the folder of a dataset, in lines for a terminal.
 
     Args:
       dataset: A builder of a dataset that is made from videos.
-
-    Raises:
-      UserError: The folder holds nothing of the dataset.
+      layout: The videos in the folder, `dataset.layout()`.
     """
-    layout = dataset.layout()
-    listed = [files for split in layout.splits.values() for files in split]
+    listed = layout.videos
     lines = [f"{dataset.name} {dataset.part}".rstrip() + f" in {dataset.manual_dir}"]
     lines += _counts(layout)
-    unreadable, frames, decided = _look(listed)
+    readable, unreadable, decided = _look(listed)
     lines += _some("unreadable", unreadable) + _some("missing", layout.missing)
-    lines += [f"note: {note}" for note in layout.notes]
+    lines += [f"note: {note}" for note in dataset.notes(layout)]
     lines += [f"decided: {count} files: {note}" for note, count in decided.most_common(_NAMED)]
     absent = collections.Counter(
-        quality for files in listed for quality in dataset.qualities if quality not in files.files
+        quality
+        for files in listed
+        for quality in dataset.qualities
+        if quality not in files.files and files.gives(quality)
     )
     lines += [f"to be re-encoded: {count} videos to {q}" for q, count in absent.items()]
-    usable = len(listed) - len(unreadable)
+    for quality in dataset.qualities:
+        lacking = [f"{f} (best: {f.best_quality})" for f in listed if not f.gives(quality)]
+        lines += _some(f"too poor for {quality}", lacking)
+    lines += _faces(dataset, readable)
+    usable, frames = len(readable), sum(count for _, count in readable)
     seconds = frames * len(dataset.qualities) / _DECODE_FPS
     seconds += usable * dataset.recipe.frames_per_video / _DETECT_FPS
     seconds += frames / max(1, usable) * sum(absent.values()) / _ENCODE_FPS
     size = usable * dataset.recipe.frames_per_video * len(dataset.qualities) * _CROP_MB / 1e3
     lines.append(f"about {seconds / 3600:.1f} core-hours and {size:.1f} GB; free: {_free(dataset)}")
     return "\n".join(lines)
+
+
+def _faces(dataset: VideoDatasetBuilder, readable: Sequence[_Readable]) -> list[str]:
+    """Says in how many frames no face is found, and in how many videos one had to be guessed.
+
+    A dataset that is built knows. Else a few videos are looked into.
+    """
+    if not dataset.recipe.faces.chooses:
+        return []
+    if dataset.is_prepared():
+        known, counts = dataset.info.metadata or {}, dataset.info.splits.values()
+        without, several = known.get(clips.NO_FACE, {}), known.get(clips.FACES, {})
+        records, left_out = sum(split.num_examples for split in counts), sum(without.values())
+        return [
+            "as it is built:",
+            f"  {_share(left_out, records + left_out)} frames do not show the face and are left "
+            f"out, in {len(without)} videos",
+            f"  {len(several)} videos without a mask show several faces: the largest is taken",
+        ]
+    looked = chosen = left_out = faceless = several = 0
+    sample = _spread(readable)
+    with Progress(len(sample), "detecting in a sample", unit="video") as progress:
+        for files, frames in sample:
+            progress.advance()
+            try:
+                source = clips.ClipSource(files, dataset.recipe)
+                indices, _, track = clips.find_face(source, frames)
+            except UnusableClipError:
+                continue
+            except (UserError, MemoryError):  # of every video, such as a detector without weights
+                raise
+            except Exception:  # the build names it
+                continue
+            looked += 1
+            chosen += len(indices)
+            faceless += track is None
+            left_out += len(indices) if track is None else int((~track.kept).sum())
+            several += track is not None and track.rivals > 0
+    return [
+        f"in a sample of {looked} of {len(readable)} videos:",
+        f"  {_share(left_out, chosen)} frames do not show the face and will be left out",
+        f"  {_share(faceless, looked)} videos show no face at all",
+        f"  {_share(several, looked)} videos without a mask show several faces: the largest is "
+        "taken",
+    ]
+
+
+def _spread(readable: Sequence[_Readable]) -> list[_Readable]:
+    """Chooses a few videos evenly, and leaves out those that would take long."""
+    chosen = [readable[index] for index in clips.spread(len(readable), _SAMPLE)]
+    return [(files, frames) for files, frames in chosen if frames <= _SAMPLE_FRAMES]
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} of {whole} ({100 * part / max(1, whole):.0f} %)"
 
 
 def _counts(layout: clips.Layout) -> list[str]:
@@ -71,9 +135,15 @@ def _counts(layout: clips.Layout) -> list[str]:
 
 def _look(
     listed: Sequence[clips.VideoFiles],
-) -> tuple[list[str], int, collections.Counter[str]]:
-    """Opens every file. Returns why some are unreadable, all frames, and what was decided."""
-    reasons, frames = [], 0
+) -> tuple[list[_Readable], list[str], collections.Counter[str]]:
+    """Opens every file.
+
+    Returns:
+      Each video that is readable and its number of frames, why others are not, and what was
+      decided.
+    """
+    readable: list[_Readable] = []
+    reasons = []
     decided: collections.Counter[str] = collections.Counter()
     with Progress(len(listed), "looking", unit="video") as progress:
         for files in listed:
@@ -85,9 +155,9 @@ def _look(
             except Exception as error:
                 reasons.append(str(unusable(files, files.files.values(), error)))
             else:
-                frames += min(fact.frames for fact in facts)
+                readable.append((files, min(fact.frames for fact in facts)))
                 decided.update(note for fact in facts for note in fact.notes)
-    return reasons, frames, decided
+    return readable, reasons, decided
 
 
 def _some(title: str, items: Sequence[str]) -> list[str]:

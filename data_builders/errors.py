@@ -20,6 +20,18 @@ class UnusableClipError(UserError):
     """One clip cannot be used. A build names it, counts it and goes on without it."""
 
 
+class UnavailableQualitiesError(UserError):
+    """Qualities are wanted that are better than the files.
+
+    Attributes:
+      instead: Qualities that can be had.
+    """
+
+    def __init__(self, message: str, instead: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.instead = instead
+
+
 def describe(error: BaseException) -> str:
     """Says in one line what went wrong, with the name of the file if the error has one."""
     if isinstance(error, UserError):

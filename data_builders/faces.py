@@ -17,7 +17,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,13 @@ _FAR = 1e6  # pixels: no frame is so large
 
 
 class FaceSource(Protocol):
-    """Where boxes of faces come from. It is picklable, because workers get it."""
+    """Where boxes of faces come from. It is picklable, because workers get it.
+
+    Attributes:
+      chooses: Whether it chooses among the faces of a frame, by a mask where there is one.
+    """
+
+    chooses: ClassVar[bool]
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -62,7 +68,8 @@ class FaceSource(Protocol):
           masks: For each frame the manipulated pixels, as in `tracks.choose_track`.
 
         Returns:
-          The boxes to `crop`, integers within the frame; None where there is no face.
+          The boxes to `crop`, integers within the frame, and in which frames they are kept; None
+          where there is no face.
         """
 
 
@@ -97,11 +104,16 @@ class Detected:
       min_face: As in `mtcnn.Detector`.
       max_side: As in `mtcnn.Detector`.
       scale: Side of the square, in larger sides of the face.
+      max_gap: A frame in which the face is not found is kept only between two in which it is, at
+        most this many frames of the video apart: a second in which somebody blinks or turns.
     """
+
+    chooses: ClassVar[bool] = True
 
     min_face: float | None = None
     max_side: int | None = 640
     scale: float = SCALE
+    max_gap: int = 30
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -122,7 +134,7 @@ class Detected:
             if mask.shape != frame.shape[:2]:
                 raise ValueError(f"a mask of {mask.shape} for a frame of {frame.shape[:2]}")
         detections = _detector(self.min_face, self.max_side).detect(frames)
-        track = choose_track(detections, masks=masks, times=indices)
+        track = choose_track(detections, masks=masks, times=indices, max_gap=self.max_gap)
         return None if track is None else _squares(track, frames, self.scale)
 
 
@@ -151,6 +163,8 @@ class FromFile:
       path: The file.
       scale: Side of the square, in larger sides of the face.
     """
+
+    chooses: ClassVar[bool] = False
 
     path: str
     scale: float = SCALE
@@ -191,12 +205,15 @@ class FromFile:
             return None
         listed = sorted(boxes)
         filled = between(indices, listed, np.array([boxes[frame] for frame in listed]))
-        return _squares(Track(filled, np.isin(indices, listed)), frames, self.scale)
+        found = np.isin(indices, listed)
+        return _squares(Track(filled, found, np.ones_like(found)), frames, self.scale)
 
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
     """The whole frame: the images are crops of faces already."""
+
+    chooses: ClassVar[bool] = False
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -214,7 +231,8 @@ class Whole:
         """Takes the whole of each frame."""
         del video, indices, masks
         boxes = [(0, 0, frame.shape[1], frame.shape[0]) for frame in frames]
-        return Track(np.array(boxes, np.int64).reshape(-1, 4), np.ones(len(frames), bool))
+        every = np.ones(len(frames), bool)
+        return Track(np.array(boxes, np.int64).reshape(-1, 4), every, every)
 
 
 def square_box(
@@ -241,6 +259,27 @@ def square_box(
     return left, top, left + side, top + side
 
 
+def moved_to(
+    boxes: npt.NDArray[np.int64], size: tuple[int, int], other: tuple[int, int]
+) -> npt.NDArray[np.int64]:
+    """Computes the boxes of the same places in frames of another size and of the same shape.
+
+    Args:
+      boxes: `(n, 4)` integer x0, y0, x1, y1 within frames of the one size.
+      size: Height and width of these frames.
+      other: Height and width of the other frames.
+
+    Returns:
+      `(n, 4)` integer boxes within the other frames; of boxes of one size, all have one size.
+    """
+    if size == other:
+        return boxes
+    scales, limits = np.array(other[::-1]) / size[::-1], np.array(other[::-1])
+    sides = np.rint((boxes[:, 2:] - boxes[:, :2]) * scales).clip(1, limits)
+    corners = np.rint(boxes[:, :2] * scales).clip(0, limits - sides)
+    return np.concatenate([corners, corners + sides], axis=1).astype(np.int64)
+
+
 def crop(frame: Frame, box: Box) -> Frame:
     """Cuts a box with integer edges out of a frame.
 
@@ -263,7 +302,7 @@ def _squares(track: Track, frames: Sequence[Frame], scale: float) -> Track:
         square_box(box, frame.shape[:2], scale)
         for box, frame in zip(track.boxes, frames, strict=True)
     ]
-    return Track(np.array(squares, np.int64), track.found)
+    return track._replace(boxes=np.array(squares, np.int64))
 
 
 @functools.lru_cache(maxsize=4)

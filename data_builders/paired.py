@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from data_builders.errors import UnusableClipError, UserError, unusable
 from data_builders.patches import tfds_record_order
 from data_builders.progress import Progress
-from data_builders.records import DEFAULT_QUALITIES, LABELS, Clip, Example
+from data_builders.records import DEFAULT_QUALITIES, LABELS, Clip, Example, FinishedClip
 from data_builders.workers import parallel_map
 
 # The libraries on which pixels and boxes depend. Their versions are stored with each dataset.
@@ -51,12 +51,16 @@ class PairedDatasetBuilder(
     #: What the constructor needs besides the place of the dataset: 'manual_dir', 'manifest', or
     #: nothing for a dataset that is rendered.
     NEEDS: ClassVar[tuple[str, ...]] = ()
+    #: Whether even a few clips are read in processes of their own, which a damaged file may end.
+    APART: ClassVar[bool] = False
 
     def __init__(self, *, file_format: str = "array_record", **kwargs: Any) -> None:
         #: Why each clip that could not be used was left out of this build.
         self.skipped: list[str] = []
         #: The traceback of those that a mistake in this program made unusable, by the reason.
         self.traces: dict[str, str] = {}
+        #: What was noted of each clip, by its name.
+        self.noted: dict[str, Mapping[str, int]] = {}
         #: Whether an Apache Beam pipeline makes the clips; else processes of this machine do.
         self.beam = False
         super().__init__(file_format=file_format, **kwargs)
@@ -75,11 +79,11 @@ class PairedDatasetBuilder(
     def read_clip(source: Any) -> Clip:
         """Reads one clip. It runs in a worker process and depends on nothing but `source`."""
 
-    def clip_reader(self) -> Callable[[Any], list[Example] | UnusableClipError]:
-        """Gives a picklable function from a source to its examples, or to why there are none."""
-        return functools.partial(_encoded_examples, self.read_clip)
+    def clip_reader(self) -> Callable[[Any], FinishedClip | UnusableClipError]:
+        """Gives a picklable function from a source to its clip, or to why there is none."""
+        return functools.partial(_finished, self.read_clip)
 
-    def check_skipped(self, clips: int) -> None:
+    def check_skipped(self, tried: int) -> None:
         """Is called after each split, with the number of clips that were tried so far.
 
         Raises:
@@ -123,7 +127,7 @@ class PairedDatasetBuilder(
         del dl_manager  # nothing is downloaded: the data is rendered, or the user has it
         sources = self.clip_sources()
         self.info.metadata["versions"] = {name: version(name) for name in _SHAPING}
-        self.skipped, self.traces = [], {}
+        self.skipped, self.traces, self.noted = [], {}, {}
         if self.beam:
             return self._pipelines(sources)
         progress = Progress(sum(map(len, sources.values())), self.info.full_name, unit="clip")
@@ -135,13 +139,16 @@ class PairedDatasetBuilder(
         return splits
 
     def _generate_examples(self, sources: Sequence[Any], progress: Progress) -> Iterator[Example]:
-        with parallel_map(len(sources)) as ordered_map, progress:
-            for examples in ordered_map(self.clip_reader(), sources):
+        processes = parallel_map(len(sources), died=_died, apart=self.APART)
+        with processes as ordered_map, progress:
+            for clip in ordered_map(self.clip_reader(), sources):
                 progress.advance()
-                if isinstance(examples, UnusableClipError):
-                    self._skip(str(examples), getattr(examples, "__notes__", ()))
+                if isinstance(clip, UnusableClipError):
+                    self._skip(str(clip), getattr(clip, "__notes__", ()))
                 else:
-                    yield from examples
+                    if clip.notes:
+                        self.noted[clip.name] = clip.notes
+                    yield from clip.examples
             self.check_skipped(progress.done)
 
     def _skip(self, reason: str, traces: Sequence[str]) -> None:
@@ -169,15 +176,30 @@ class PairedDatasetBuilder(
         for split in self._clips:
             for reason, traces in beam.left_out(self._report_of(split)):
                 self._skip(reason, traces)
+            self.noted.update(beam.noted(self._report_of(split)))
         self.check_skipped(sum(self._clips.values()))
 
 
-def _encoded_examples(read_clip: Callable[[Any], Clip], source: Any) -> list[Example]:
+def _finished(read_clip: Callable[[Any], Clip], source: Any) -> FinishedClip:
     try:
-        return list(read_clip(source).examples())
+        return read_clip(source).finished()
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        files = getattr(source, "paths", {})  # a clip that is rendered has none
-        clip = f"{source.method}/{source.video}" if files else source
-        raise unusable(clip, files.values(), error) from error
+        raise unusable(*_named(source), error) from error
+
+
+def _died(source: Any) -> UnusableClipError:
+    reason = UserError(
+        "the process that read it ended at once, twice: a decoder fails on it, or there is not "
+        "enough memory; convert the video, or fetch it again"
+    )
+    return unusable(*_named(source), reason)
+
+
+def _named(source: Any) -> tuple[object, list[object]]:
+    """What a clip is called, and its files; a clip that is rendered has none."""
+    if hasattr(source, "files"):
+        return source, list(source.files.files.values())
+    paths = getattr(source, "paths", {})
+    return (f"{source.method}/{source.video}" if paths else source), list(paths.values())

@@ -24,6 +24,21 @@ Example: TypeAlias = tuple[str, dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
+class FinishedClip:
+    """What remains of a clip once its images are files.
+
+    Attributes:
+      name: Method and video.
+      examples: Its records.
+      notes: See `Clip`.
+    """
+
+    name: str
+    examples: list[Example]
+    notes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class Clip:
     """One video, cut to one face, at several qualities.
 
@@ -35,6 +50,7 @@ class Clip:
       frames: `(n,)` index of each crop's frame in the source video.
       boxes: `(n, 4)` x0, y0, x1, y1 of each crop in pixels of the source frame.
       crops: For each quality the n crops, uint8 RGB arrays or the bytes of PNG files.
+      notes: Numbers that the dataset's information should have for this video.
     """
 
     method: str
@@ -44,6 +60,7 @@ class Clip:
     frames: Sequence[int]
     boxes: npt.NDArray[np.float32]
     crops: Mapping[str, Sequence[Image | bytes]]
+    notes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         counts = {quality: len(crops) for quality, crops in self.crops.items()}
@@ -52,6 +69,10 @@ class Clip:
                 f"{self.method}/{self.video}: {len(self.frames)} frames, {len(self.boxes)} boxes, "
                 f"crops {counts}: all must be equal"
             )
+
+    def finished(self) -> FinishedClip:
+        """Encodes the images."""
+        return FinishedClip(f"{self.method}/{self.video}", list(self.examples()), dict(self.notes))
 
     def examples(self) -> Iterator[Example]:
         """Yields `(key, example)` for each frame, images as the bytes of PNG files."""

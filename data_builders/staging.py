@@ -17,16 +17,16 @@ import numpy as np
 
 from data_builders.errors import UserError
 from data_builders.files import write_whole
-from data_builders.records import Example
+from data_builders.records import FinishedClip
 
 
-def staged(folder: Path, name: str, make: Callable[[], list[Example]]) -> list[Example]:
-    """Returns the examples of a clip. Reads them where they are on disk, else makes and keeps them.
+def staged(folder: Path, name: str, make: Callable[[], FinishedClip]) -> FinishedClip:
+    """Returns a clip. Reads it where it is on disk, else makes and keeps it.
 
     Args:
       folder: The folder of the files.
       name: A text that only this clip, made by this recipe, has.
-      make: Makes the examples.
+      make: Makes the clip.
 
     Raises:
       UserError: The folder cannot be written.
@@ -34,12 +34,12 @@ def staged(folder: Path, name: str, make: Callable[[], list[Example]]) -> list[E
     path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npz"
     if path.exists():
         return _load(path)
-    examples = make()
+    clip = make()
     try:
-        write_whole(path, _content(examples))
+        write_whole(path, _content(clip))
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return examples
+    return clip
 
 
 def discard(folder: Path) -> None:
@@ -47,25 +47,25 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _content(examples: list[Example]) -> bytes:
+def _content(clip: FinishedClip) -> bytes:
     images: dict[str, Any] = {}
     plain = []
-    for index, (key, example) in enumerate(examples):
+    for index, (key, example) in enumerate(clip.examples):
         for quality, data in example["image"].items():
             images[f"{index}/{quality}"] = np.frombuffer(data, np.uint8)
         values = {name: value for name, value in example.items() if name not in ("image", "box")}
         box = [float(edge) for edge in example["box"]]
         plain.append([key, list(example["image"]), {**values, "box": box}])
-    text = np.frombuffer(json.dumps(plain).encode(), np.uint8)
+    facts = {"name": clip.name, "notes": dict(clip.notes), "examples": plain}
     file = io.BytesIO()
-    np.savez(file, examples=text, **images)
+    np.savez(file, clip=np.frombuffer(json.dumps(facts).encode(), np.uint8), **images)
     return file.getvalue()
 
 
-def _load(path: Path) -> list[Example]:
+def _load(path: Path) -> FinishedClip:
     with np.load(path, allow_pickle=False) as stored:
-        plain = json.loads(stored["examples"].tobytes())
-        return [
+        facts = json.loads(stored["clip"].tobytes())
+        examples = [
             (
                 key,
                 {
@@ -74,5 +74,6 @@ def _load(path: Path) -> list[Example]:
                     "box": np.asarray(values["box"], np.float32),
                 },
             )
-            for index, (key, qualities, values) in enumerate(plain)
+            for index, (key, qualities, values) in enumerate(facts["examples"])
         ]
+        return FinishedClip(facts["name"], examples, facts["notes"])

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 _SAME_FACE = 0.4
 
 
+# A mask marks a face if they share this part of the smaller one. It lies within the box of the
+# swapped face, or that within the mask; the box of a neighbour covers a corner of it at most.
+_MARKED = 0.3
+# Another face that has this part of the worth of the chosen one might have been meant as well: one
+# of a third of its side all the time, or one of its side for a tenth of the time.
+_COMPARABLE = 0.1
+
+
 class Track(NamedTuple):
     """One face through a clip.
 
@@ -26,10 +34,14 @@ class Track(NamedTuple):
       boxes: `(n, 4)` box in each frame.
       found: `(n,)` bool, whether the face was found in the frame. Elsewhere the box is interpolated
         between those before and after, or is the nearest one.
+      kept: `(n,)` bool, whether the frame is taken to show the face, and becomes a record.
+      rivals: How many other faces might have been meant as well.
     """
 
     boxes: npt.NDArray[Any]
     found: npt.NDArray[np.bool_]
+    kept: npt.NDArray[np.bool_]
+    rivals: int = 0
 
 
 def choose_track(
@@ -37,6 +49,7 @@ def choose_track(
     *,
     masks: Sequence[npt.NDArray[Any]] | None = None,
     times: Sequence[int] | None = None,
+    max_gap: int = 0,
 ) -> Track | None:
     """Follows the faces through a clip and chooses the one that it is about.
 
@@ -49,9 +62,12 @@ def choose_track(
       masks: For each frame `(height, width)` bool, or uint8 with manipulated pixels from 128 up
         (masks may be compressed videos). Masks that mark no pixel in any frame are ignored.
       times: Index of each frame in the video, where they are not evenly spread.
+      max_gap: A frame without the face is kept between two with it that are at most this far
+        apart, counted as in `times`.
 
     Returns:
-      The chosen face. None where there is no face, or none under the masks.
+      The chosen face. None where there is no face, or none under the masks. With masks it has no
+      rivals.
     """
     if masks is not None and len(masks) != len(detections):
         raise ValueError(f"{len(masks)} masks for {len(detections)} frames")
@@ -75,7 +91,23 @@ def choose_track(
     boxes = np.array([detections[i].boxes[tracks[best][i]] for i in frames])
     every = np.arange(len(detections))
     indices = every if times is None else np.asarray(times)
-    return Track(between(indices, indices[frames], boxes), np.isin(every, frames))
+    others = sum(value >= _COMPARABLE * worth[best] for value in worth) - 1
+    return Track(
+        between(indices, indices[frames], boxes),
+        np.isin(every, frames),
+        _within_gaps(indices, indices[frames], max_gap),
+        others if agreements is None else 0,
+    )
+
+
+def _within_gaps(
+    times: npt.NDArray[Any], known: npt.NDArray[Any], max_gap: int
+) -> npt.NDArray[np.bool_]:
+    """Whether each time is known, or lies between two known ones at most `max_gap` apart."""
+    after = np.searchsorted(known, times)
+    inside = (after > 0) & (after < len(known))
+    low, high = known[after - 1], known[after.clip(max=len(known) - 1)]
+    return np.isin(times, known) | (inside & (high - low <= max_gap))
 
 
 def _link(detections: Sequence[Detections]) -> list[dict[int, int]]:
@@ -110,7 +142,7 @@ def _doubled(boxes: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _agreements(
     detections: Sequence[Detections], masks: Sequence[npt.NDArray[Any]]
 ) -> list[list[float]] | None:
-    """IoU of the mask and each box, for each frame. None: the masks mark nothing."""
+    """IoU of the mask and each box that it marks, for each frame. None: the masks mark nothing."""
     marked = [mask if mask.dtype == bool else mask >= 128 for mask in masks]
     if not any(mask.any() for mask in marked):
         return None
@@ -123,7 +155,8 @@ def _agreements(
         whole = int(mask.sum())
         agreements.append(
             [
-                shared / max(1.0, float(size) + whole - shared)
+                (shared >= _MARKED * min(float(size), whole))
+                * (shared / max(1.0, float(size) + whole - shared))
                 for shared, size in zip(inside, area(boxes), strict=True)
             ]
         )

@@ -14,9 +14,15 @@ import tensorflow_datasets as tfds
 
 from data_builders import clips, faces, staging
 from data_builders.clips import ClipSource, Layout, Recipe
-from data_builders.errors import UnusableClipError, UserError, unusable
+from data_builders.errors import (
+    UnavailableQualitiesError,
+    UnusableClipError,
+    UserError,
+    unusable,
+)
 from data_builders.paired import PairedConfig, PairedDatasetBuilder
-from data_builders.records import DEFAULT_QUALITIES, Clip, Example
+from data_builders.qualities import RANDOM, check_qualities, instead
+from data_builders.records import DEFAULT_QUALITIES, Clip, FinishedClip
 
 # How many names of missing videos are stored: where only a part of a dataset is there, thousands of
 # videos are missing.
@@ -34,6 +40,7 @@ class VideoDatasetBuilder(
     """
 
     NEEDS: ClassVar[tuple[str, ...]] = ("manual_dir",)
+    APART: ClassVar[bool] = True
     #: The folder tree that is expected, as text for the user.
     TREE: ClassVar[str]
 
@@ -71,7 +78,7 @@ class VideoDatasetBuilder(
         default = Recipe(DEFAULT_QUALITIES)
         built = config if isinstance(config, PairedConfig) else None
         self.recipe = Recipe(
-            clips.check_qualities(built.qualities if built else qualities),
+            check_qualities(built.qualities if built else qualities),
             frames_per_video,
             face_source or default.faces,
             seed,
@@ -120,14 +127,51 @@ class VideoDatasetBuilder(
             )
         return self.find(self.manual_dir, self.part)
 
+    def notes(self, layout: Layout) -> list[str]:
+        """What the user should know of how a folder is read, masks included."""
+        notes = list(layout.notes)
+        if not self.recipe.faces.chooses:
+            return notes
+        for method in dict.fromkeys(files.method for files in layout.videos):
+            masks = [files.mask for files in layout.videos if files.method == method]
+            absent = masks.count(None)
+            if absent:
+                notes.append(
+                    f"{method}: {absent} of {len(masks)} videos have no mask, their largest face "
+                    "is taken"
+                )
+        return notes
+
+    def check_qualities(self, layout: Layout) -> None:
+        """Checks that the qualities are on disk or can be made, before any clip is read.
+
+        Raises:
+          UnavailableQualitiesError: More videos than may be skipped lack the file for it.
+        """
+        wanted, videos = self.recipe.qualities, layout.videos
+        lacking = [files for files in videos if not all(map(files.gives, wanted))]
+        spared = self.max_skipped * len(videos)
+        if len(lacking) <= spared:
+            return
+        which = [q for q in wanted if not all(files.gives(q) for files in lacking)]
+        bests = list(dict.fromkeys(files.best_quality for files in lacking))
+        usable = instead(wanted, [f.best_quality for f in videos], spared)
+        raise UnavailableQualitiesError(
+            f"--qualities: {' and '.join(which)} cannot be made for {len(lacking)} of "
+            f"{len(videos)} videos, such as {lacking[0]}: the best quality on disk is "
+            f"{' or '.join(bests)}; fetch better files, or give --qualities {','.join(usable)}",
+            usable,
+        )
+
     def clip_sources(self) -> Mapping[str, Sequence[ClipSource]]:
         """Names one clip for each video in the folder."""
         layout = self.layout()
-        self.info.metadata["notes"] = list(layout.notes)
+        self.check_qualities(layout)
+        self.info.metadata["notes"] = self.notes(layout)
         self.info.metadata["missing"] = list(layout.missing[:_MISSING_NAMED])
         self.info.metadata["missing_count"] = len(layout.missing)
         self.info.metadata["reencoded"] = {
-            quality: sum(quality not in f.files for files in layout.splits.values() for f in files)
+            quality: sum(quality not in f.files and f.gives(quality) for f in layout.videos)
             for quality in self.recipe.qualities
         }
         sources = {
@@ -135,11 +179,12 @@ class VideoDatasetBuilder(
             for split, listed in layout.splits.items()
             if listed
         }
-        if clips.RANDOM in self.recipe.qualities:
+        if RANDOM in self.recipe.qualities:
             self.info.metadata["random_crf"] = {
-                str(source): clips.crf_of(source, clips.RANDOM)
+                str(source): clips.random_crf(source)
                 for listed in sources.values()
                 for source in listed
+                if source.files.gives(RANDOM)
             }
         return sources
 
@@ -148,16 +193,22 @@ class VideoDatasetBuilder(
         """Reads one video, see `data_builders.clips.read`."""
         return clips.read(source)
 
-    def clip_reader(self) -> Callable[[Any], list[Example] | UnusableClipError]:
+    def clip_reader(self) -> Callable[[Any], FinishedClip | UnusableClipError]:
         """As in the base, but each finished clip is kept, and an unusable clip is not an error."""
         return functools.partial(_staged_clip, self.staging)
 
-    def check_skipped(self, clips: int) -> None:
+    def check_skipped(self, tried: int) -> None:
         """Stores which clips were skipped, and fails where they are too many."""
         self.info.metadata["skipped"] = list(self.skipped)
-        if len(self.skipped) > self.max_skipped * clips:
+        for fact in (clips.NO_FACE, clips.FACES):
+            of = {name: notes[fact] for name, notes in self.noted.items() if fact in notes}
+            self.info.metadata[fact] = dict(sorted(of.items()))
+        self.info.metadata[f"{clips.NO_FACE}_count"] = sum(
+            notes.get(clips.NO_FACE, 0) for notes in self.noted.values()
+        )
+        if len(self.skipped) > self.max_skipped * tried:
             error = UserError(
-                f"{len(self.skipped)} of {clips} videos are unusable, more than --max_skipped "
+                f"{len(self.skipped)} of {tried} videos are unusable, more than --max_skipped "
                 f"{self.max_skipped:g} allows; the first: {self.skipped[0]}"
             )
             for note in self.traces.values():
@@ -176,10 +227,10 @@ class VideoDatasetBuilder(
         return self._paired_info(recipe=self.recipe.describe())
 
 
-def _staged_clip(folder: Path, source: ClipSource) -> list[Example] | UnusableClipError:
-    def made() -> list[Example]:
+def _staged_clip(folder: Path, source: ClipSource) -> FinishedClip | UnusableClipError:
+    def made() -> FinishedClip:
         try:
-            return list(clips.read(source).examples())
+            return clips.read(source).finished()
         except MemoryError:  # of the machine and not of the clip
             raise
         except Exception as error:
@@ -187,10 +238,10 @@ def _staged_clip(folder: Path, source: ClipSource) -> list[Example] | UnusableCl
 
     known = [*source.files.files.values(), *([source.files.mask] if source.files.mask else [])]
     try:
-        files = {q: (str(path), path.stat().st_size) for q, path in source.files.files.items()}
+        files = [(str(path), path.stat().st_size) for path in known]
     except OSError as error:  # the file was moved after the folder was read
         return unusable(source, known, error)
-    name = json.dumps([str(source), files, source.recipe.describe()])
+    name = json.dumps([str(source), list(source.files.files), files, source.recipe.describe()])
     try:
         return staging.staged(folder, name, made)
     except UnusableClipError as error:

@@ -4,6 +4,7 @@ import collections
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,11 +19,20 @@ from data_builders import build, clips, h264
 from data_builders.command_line import DONE, FAILED
 from data_builders.errors import UserError
 from data_builders.face_forensics.builder import METHODS
+from data_builders.video_builder import VideoDatasetBuilder
 from tests import trees
 from tests.commands import call
 from tests.conftest import ROOT
 
 FRAMES = 4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def in_this_process():
+    """Where a codec could end it; but a process of its own compiles the detector anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VideoDatasetBuilder, "APART", False)
+        yield
 
 
 def read(dataset):
@@ -295,6 +305,8 @@ def test_the_doctor_looks_and_builds_nothing(face_forensics, tmp_path, capsys):
     assert f"{tree['truncated'][1]}.mp4" in out
     assert "missing: " in out
     assert "to be re-encoded: 1 videos to c40" in out
+    assert "note: NeuralTextures: 9 of 9 videos have no mask, their largest face is taken" in out
+    assert re.search(r"in a sample of 16 of 18 videos:\n  [1-9]\d* of \d+ \(\d+ %\) frames", out)
     assert not (tmp_path / "data").exists()
     assert build.main(["celeb_df_v2", "--manual_dir", str(tmp_path / "none"), "--doctor"]) == 1
     captured = capsys.readouterr()

@@ -314,6 +314,40 @@ def test_gaps_are_filled_between_and_held_at_the_ends():
     np.testing.assert_allclose(uneven.boxes[:, 0], [10, 13, 16, 22], atol=1e-5)
 
 
+def test_frames_are_kept_in_short_gaps_alone():
+    face = square(10, 0, 40)
+    clip = [seen(), seen(face), seen(), seen(face), seen(), seen(), seen(face), seen()]
+    times = [0, 10, 20, 30, 40, 50, 61, 70]
+    for gap, kept in ((0, [1, 3, 6]), (19, [1, 3, 6]), (20, [1, 2, 3, 6]), (31, range(1, 7))):
+        track = faces.choose_track(clip, times=times, max_gap=gap)
+        assert np.flatnonzero(track.kept).tolist() == list(kept)
+        assert np.flatnonzero(track.found).tolist() == [1, 3, 6]
+    assert faces.Detected().recipe["max_gap"] == 30
+    assert faces.Detected(max_gap=0).recipe != faces.Detected().recipe
+
+
+def test_faces_that_might_have_been_meant_are_counted():
+    large, small, tiny = square(0, 0, 100), square(200, 0, 50), square(300, 0, 20)
+    clip = [seen(large, small, tiny)] * 4
+    assert faces.choose_track(clip).rivals == 1
+    assert faces.choose_track([seen(large, tiny)] * 4).rivals == 0
+    assert faces.choose_track([seen(large)] * 9 + [seen(large, small)]).rivals == 0  # passes by
+    masks = np.zeros((4, 200, 400), bool)
+    masks[:, 10:40, 210:240] = True
+    assert faces.choose_track(clip, masks=masks).rivals == 0  # the mask has decided
+
+
+def test_a_mask_that_touches_the_neighbour_does_not_mean_the_neighbour():
+    """The swapped face is not found here, and a corner of its mask is in another one's box."""
+    masks = np.zeros((1, 200, 300), bool)
+    masks[0, 50:100, 90:140] = True
+    assert faces.choose_track([seen(square(0, 20, 100))], masks=masks) is None
+    masks[0, 50:100, 60:140] = True  # more than a third of it
+    assert faces.choose_track([seen(square(0, 20, 100))], masks=masks) is not None
+    masks[:] = True  # whatever is found is in it
+    assert faces.choose_track([seen(square(0, 20, 100))], masks=masks) is not None
+
+
 def test_no_face_at_all():
     assert faces.choose_track([]) is None
     assert faces.choose_track([seen(), seen()]) is None
@@ -422,6 +456,7 @@ def test_boxes_from_a_file(tmp_path):
         track.boxes, [(74, 39, 126, 91), (84, 39, 136, 91), (94, 39, 146, 91)]
     )
     np.testing.assert_array_equal(track.found, [True, False, False])
+    assert track.kept.all()
     assert source("original/001", [0, 5, 20], frames) is None
     with pytest.raises(UserError, match=r"boxes\.json: has no video 'orignal/000'; did you mean"):
         source("orignal/000", [0], frames[:1])

@@ -6,6 +6,7 @@ import pytest
 
 from data_builders import clips, faces, h264
 from data_builders.errors import UserError
+from data_builders.qualities import check_qualities
 
 FRAMES = 5
 
@@ -60,6 +61,6 @@ def test_a_small_video_of_odd_sides_keeps_its_size(tmp_path):
 
 
 def test_it_is_one_of_the_qualities_that_can_be_asked_for():
-    assert clips.check_qualities(["raw", "c28", "messenger"]) == ("raw", "c28", "messenger")
+    assert check_qualities(["raw", "c28", "messenger"]) == ("raw", "c28", "messenger")
     with pytest.raises(UserError, match="'telegraph' is not a quality; raw, random, messenger"):
-        clips.check_qualities(["raw", "telegraph"])
+        check_qualities(["raw", "telegraph"])

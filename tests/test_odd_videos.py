@@ -338,5 +338,5 @@ def test_a_manifest_names_the_image():
 
     item = reader.Tuple({"raw": "raw/0.png", "c23": "c23/0.png"}, "real", "original", "v", "v", 0)
     with pytest.raises(UserError) as error:
-        paired._encoded_examples(read, item)
+        paired._finished(read, item)
     assert str(error.value) == "original/v: raw/0.png: ZeroDivisionError: by zero"

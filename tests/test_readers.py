@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from data_builders import celeb_df_v2, deepfakebench, face_forensics, ffiw10k
+from data_builders import celeb_df_v2, deepfakebench, face_forensics, faces, ffiw10k
 from data_builders.errors import UserError
 from tests import trees
 
@@ -25,7 +25,8 @@ def places(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ff(places):
     root = places / "ff"
-    return root, trees.face_forensics(root, methods=("NeuralTextures", "Deepfakes"), frames=4)
+    methods = "NeuralTextures", "Deepfakes"
+    return root, trees.face_forensics(root, methods=methods, frames=4, masks=methods[1:])
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,26 @@ def test_face_forensics_all_is_every_method_there_is(ff):
         "FaceSwap",
         "FaceShifter",
     ]
+
+
+def test_face_forensics_masks_go_with_the_fake_and_with_its_target(ff):
+    root, known = ff
+    folder = root / "manipulated_sequences/Deepfakes/masks/videos"
+    for part in ("deepfakes", "all"):
+        layout = face_forensics.Builder.find(root, part)
+        masks = {(video.method, video.video): video.mask for video in layout.videos}
+        for split in known["splits"].values():
+            for name in split["Deepfakes"]:
+                assert masks["Deepfakes", name] == folder / f"{name}.mp4"
+                assert masks["original", name[:3]] == folder / f"{name}.mp4"
+    assert {mask for (method, _), mask in masks.items() if method == "NeuralTextures"} == {None}
+    (folder / "071_054.mp4").rename(folder / "071_054.avi")
+    layout = face_forensics.Builder.find(root, "deepfakes")
+    assert {str(v) for v in layout.videos if v.mask is None} == {
+        "original/071",
+        "Deepfakes/071_054",
+    }
+    (folder / "071_054.avi").rename(folder / "071_054.mp4")
 
 
 def test_face_forensics_has_the_official_lists():
@@ -251,7 +272,12 @@ def test_ffiw_masks_go_with_both_of_a_pair(ffiw):
     assert masks["FFIW", "0000"].name == "0000.mp4"
     assert masks["FFIW", "0001"].name == "0001_mask.mp4"
     assert masks["FFIW", known["unmasked"]] is None
-    assert layout.notes == ["train: 1 pairs have no mask, their largest face is taken"]
+    noted = ffiw10k.Builder(manual_dir=root).notes(layout)
+    assert noted == [
+        "original: 1 of 10 videos have no mask, their largest face is taken",
+        "FFIW: 1 of 9 videos have no mask, their largest face is taken",
+    ]
+    assert not ffiw10k.Builder(manual_dir=root, face_source=faces.Whole()).notes(layout)
 
 
 def test_ffiw_from_the_release_folder_and_without_the_test_archive(ffiw):

@@ -1,12 +1,15 @@
 """Counting cores, and a map over processes that keeps the order."""
 
+import functools
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from data_builders import workers
+from data_builders.errors import UserError
 from tests.conftest import ROOT
 
 
@@ -53,21 +56,79 @@ def _platform(_):
     return os.environ["JAX_PLATFORMS"]
 
 
+class Here(workers._Process):
+    """Works when it is given something, and remembers it."""
+
+    def submit(self, task):
+        self.asked = [*getattr(self, "asked", []), task.item]
+        task.future.set_result(task.function(task.item))
+        self._tasks.append(task)
+
+
 def test_no_more_is_done_than_is_taken_soon():
-    asked = []
-
-    class Pool:
-        def submit(self, function, item):
-            asked.append(item)
-            return Done(function(item))
-
-    class Done:
-        def __init__(self, value):
-            self.value = value
-
-        def result(self):
-            return self.value
-
-    results = workers._in_order(Pool(), 3, abs, iter(range(100)))
+    process = Here()
+    results = workers._in_order([process], None, abs, iter(range(100)))
     assert [next(results), next(results)] == [0, 1]
-    assert asked == [0, 1, 2, 3, 4]
+    assert process.asked == list(range(workers._AHEAD + 2))
+
+
+# Processes that die
+
+
+def _square(number, deadly):
+    """Ends its process as a fault in a codec does, before any Python can run."""
+    if number in deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr(workers, "available_cores", lambda: 2)
+
+
+def test_an_item_that_kills_its_process_costs_itself_alone(two_cores):
+    deadly = {0, 11, 12, 29}
+    function = functools.partial(_square, deadly=deadly)
+    with workers.parallel_map(30, died=lambda item: f"died of {item}") as ordered_map:
+        results = list(ordered_map(function, range(30)))
+    assert results == [f"died of {n}" if n in deadly else n * n for n in range(30)]
+
+
+def test_a_death_is_forgiven_once(two_cores, tmp_path):
+    """Memory may run out because of what happens beside it."""
+    with workers.parallel_map(3, apart=True) as ordered_map:
+        assert list(ordered_map(_dies_once, [tmp_path / name for name in "abc"])) == [1, 1, 1]
+
+
+def _dies_once(path):
+    if path.name == "b" and not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 1
+
+
+def test_an_item_that_kills_is_an_error_where_nobody_takes_it(two_cores):
+    function = functools.partial(_square, deadly={2})
+    with (
+        pytest.raises(UserError, match=r"^2: the process that worked on it ended at once"),
+        workers.parallel_map(3, apart=True) as ordered_map,
+    ):
+        list(ordered_map(function, range(3)))
+
+
+def test_processes_that_all_die_end_the_work(two_cores):
+    function = functools.partial(_square, deadly=range(100))
+    with (
+        pytest.raises(UserError, match="so did all others of 5; look at the memory"),
+        workers.parallel_map(100, died=str) as ordered_map,
+    ):
+        list(ordered_map(function, range(100)))
+
+
+def test_errors_come_back_as_they_are(two_cores):
+    with (
+        pytest.raises(ZeroDivisionError),
+        workers.parallel_map(3, apart=True) as ordered_map,
+    ):
+        list(ordered_map(functools.partial(divmod, 1), [2, 0, 1]))

@@ -68,7 +68,14 @@ def face_forensics_path(folder, method, name, quality):
     return folder / parent / quality / "videos" / f"{name}.mp4"
 
 
-def face_forensics(folder, *, methods=("NeuralTextures",), frames=6, pairs=(3, 2, 2)):
+def face_forensics_mask(folder, method, name):
+    """Where the mask of a fake is."""
+    return folder / f"manipulated_sequences/{method}/masks/videos/{name}.mp4"
+
+
+def face_forensics(
+    folder, *, methods=("NeuralTextures",), frames=6, pairs=(3, 2, 2), masks=(), qualities=CRFS
+):
     """FaceForensics++ at raw, c23 and c40.
 
     Args:
@@ -76,11 +83,13 @@ def face_forensics(folder, *, methods=("NeuralTextures",), frames=6, pairs=(3, 2
       methods: Names of methods, as on disk.
       frames: Of each video.
       pairs: How many official pairs of train, val and test.
+      masks: The methods whose fakes have masks, but for 'unmasked'.
+      qualities: Those on disk; nothing is truncated where raw is not among them.
 
     Returns:
       'splits': names by split and method; and as (method, name): 'no_c40', whose c40 is not there,
       'truncated', whose raw file is cut, 'shorter', with two frames less at c40, 'faceless',
-      'absent', of which there is no file.
+      'absent', of which there is no file, 'unmasked'.
     """
     listed = {}
     for split, count in zip(("train", "val", "test"), pairs, strict=True):
@@ -98,12 +107,18 @@ def face_forensics(folder, *, methods=("NeuralTextures",), frames=6, pairs=(3, 2
         "faceless": (method, train[method][2]),
         "absent": (method, train[method][3]),
         "shorter": ("original", train["original"][0]),
+        "unmasked": (method, listed["validation"][method][0]),
     }
     for kinds in listed.values():
         for kind, names in kinds.items():
             for name in names:
-                for quality, crf in CRFS.items():
-                    which = (kind, name)
+                which = (kind, name)
+                if kind in masks and which != spoilt["unmasked"]:
+                    edge = SIZE // 4
+                    data = _mask(frames, SIZE, (edge, edge, SIZE - edge, SIZE - edge))
+                    write(face_forensics_mask(folder, kind, name), data)
+                for quality in qualities:
+                    crf = CRFS[quality]
                     if which == spoilt["absent"]:
                         continue
                     if which == spoilt["no_c40"] and quality == "c40":
@@ -117,7 +132,8 @@ def face_forensics(folder, *, methods=("NeuralTextures",), frames=6, pairs=(3, 2
                     if less:
                         data = h264.encode(list(h264.decode(data))[:-less], crf=crf)
                     write(face_forensics_path(folder, *which, quality), data)
-    truncate(face_forensics_path(folder, *spoilt["truncated"], "raw"))
+    if "raw" in qualities:
+        truncate(face_forensics_path(folder, *spoilt["truncated"], "raw"))
     return {"splits": listed, **spoilt}
 
 

@@ -35,6 +35,7 @@ class FaceForensics(VideoDatasetBuilder):
     TREE: ClassVar[str] = (
         "original_sequences/youtube/{raw or c0,c23,c40}/videos/NNN.mp4\n"
         "manipulated_sequences/METHOD/{raw or c0,c23,c40}/videos/TTT_SSS.mp4\n"
+        "manipulated_sequences/METHOD/masks/videos/TTT_SSS.mp4, where the authors have masks\n"
         f"METHOD is one of {', '.join(METHODS.values())};\n"
         "one quality is enough: the others are made from the best one that is there"
     )
@@ -50,12 +51,13 @@ class FaceForensics(VideoDatasetBuilder):
         folders = {method: _qualities(root, method) for method in methods}
         splits: dict[str, list[VideoFiles]] = {split: [] for split in _FILES}
         missing = []
-        for split, method, name in _official(methods):
+        for split, method, name, fake in _official(methods):
             paths = [(quality, path / f"{name}.mp4") for quality, path in folders[method]]
             files = {quality: path for quality, path in paths if path.is_file()}
             label = "real" if method == ORIGINAL else "fake"
             if files:  # a fake is called TARGET_SOURCE, and shows the target
-                video = VideoFiles(method, name, name.partition("_")[0], label, files)
+                mask = _mask(root, methods[1:] if method == ORIGINAL else [method], fake)
+                video = VideoFiles(method, name, name.partition("_")[0], label, files, mask)
                 splits[split].append(video)
             else:
                 missing.append(f"{method}/{name}")
@@ -85,12 +87,21 @@ def _qualities(root: Path, method: str) -> Sequence[tuple[str, Path]]:
     return [(quality, parent / name / "videos") for quality, name in names]
 
 
-def _official(methods: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Yields split, method and name of every video; each one of a pair is a source once."""
+def _mask(root: Path, methods: Sequence[str], fake: str) -> Path | None:
+    """Finds the mask of a fake; for a real video, that of the first method that has one."""
+    folders = (root / "manipulated_sequences" / method / "masks" / "videos" for method in methods)
+    return next((f / f"{fake}.mp4" for f in folders if (f / f"{fake}.mp4").is_file()), None)
+
+
+def _official(methods: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
+    """Yields split, method and name of every video, and the name of the fake of its target.
+
+    Each one of a pair is a source once.
+    """
     for split, file in _FILES.items():
         path = importlib.resources.files(__package__) / "splits" / f"{file}.json"
         pairs = json.loads(path.read_text(encoding="utf-8"))
         for method in methods:
             for a, b in pairs:
-                for name in (a, b) if method == ORIGINAL else (f"{a}_{b}", f"{b}_{a}"):
-                    yield split, method, name
+                for target, fake in ((a, f"{a}_{b}"), (b, f"{b}_{a}")):
+                    yield split, method, target if method == ORIGINAL else fake, fake

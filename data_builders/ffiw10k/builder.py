@@ -59,9 +59,6 @@ class Ffiw10k(VideoDatasetBuilder):
                         splits[split].append(VideoFiles(method, name, name, label, files, mask))
                     else:
                         missing.append(f"{kind}/{_SPLITS[split]}/{stem}")
-            unmasked = len(set(stems[split]) - set(kinds[_MASKS]))
-            if unmasked:
-                notes.append(f"{split}: {unmasked} pairs have no mask, their largest face is taken")
             if not stems[split]:
                 notes.append(f"there are no {split} videos")
         return Layout(splits, missing, notes)

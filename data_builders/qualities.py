@@ -1,0 +1,84 @@
+"""The qualities of the records: their names, and which of them can be made from which file."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from data_builders.errors import UserError
+
+#: A CRF that is drawn for each video from the seed: no detector was trained on exactly that one.
+RANDOM = "random"
+_RANDOM_CRF = (18, 45)
+#: The video after one messenger has shrunk and compressed it, and another has compressed it again.
+MESSENGER = "messenger"
+_LARGEST_CRF = 51
+
+
+def check_qualities(qualities: Sequence[str]) -> tuple[str, ...]:
+    """Returns the qualities as a tuple.
+
+    Raises:
+      UserError: One is not 'raw', 'cNN' with a CRF from 1 to 51, 'random' or 'messenger'; or one is
+        repeated; or there is none.
+    """
+    for quality in qualities:
+        crf = crf_of(quality)
+        if quality not in (RANDOM, MESSENGER) and (crf is None or crf > _LARGEST_CRF):
+            raise UserError(
+                f"--qualities: {quality!r} is not a quality; raw, random, messenger, or c and a "
+                "CRF from 1 to 51, such as c23"
+            )
+    if len(set(qualities)) < len(qualities) or not qualities:
+        raise UserError(f"--qualities: {', '.join(qualities)} must be different, at least one")
+    return tuple(qualities)
+
+
+def crf_of(quality: str) -> int | None:
+    """The CRF of a quality: 0 for 'raw', None for one whose name does not say it."""
+    number = re.fullmatch(r"c([1-9]\d?)", quality)
+    return 0 if quality == "raw" else int(number[1]) if number else None
+
+
+def can_be_made(quality: str, best: str) -> bool:
+    """Whether a quality can be made from a file: compression gives nothing back.
+
+    Args:
+      quality: The quality that is wanted.
+      best: Quality of the best file there is.
+    """
+    if quality == MESSENGER:  # whatever is sent arrives worse
+        return True
+    held, wanted = crf_of(best) or 0, crf_of(quality)
+    return held <= _RANDOM_CRF[1] if wanted is None else held <= wanted
+
+
+def drawn_crf(key: str, best: str) -> int:
+    """The CRF of quality 'random', evenly from 18 to 45, and no better than the file it is made of.
+
+    Args:
+      key: Seed and name of the video.
+      best: Quality of the best file there is.
+    """
+    low, high = max(_RANDOM_CRF[0], crf_of(best) or 0), _RANDOM_CRF[1]
+    draw = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+    return low + draw % (high - low + 1)
+
+
+def instead(qualities: Sequence[str], bests: Sequence[str], spared: float) -> tuple[str, ...]:
+    """Chooses qualities that can be made, in place of some that cannot.
+
+    Args:
+      qualities: The qualities that are wanted.
+      bests: For each video the quality of its best file.
+      spared: Number of videos of which they need not be made.
+
+    Returns:
+      The best quality that the videos have in common, and those of `qualities` that can be made
+      from it.
+    """
+    ordered = sorted(bests, key=lambda best: crf_of(best) or 0)
+    common = ordered[max(0, len(ordered) - 1 - int(spared))]
+    kept = [quality for quality in qualities if can_be_made(quality, common)]
+    return tuple(dict.fromkeys([common, *kept]))
