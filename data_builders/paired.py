@@ -53,8 +53,14 @@ class PairedDatasetBuilder(
     NEEDS: ClassVar[tuple[str, ...]] = ()
     #: Whether even a few clips are read in processes of their own, which a damaged file may end.
     APART: ClassVar[bool] = False
+    #: What a clip is called where some may be left out, such as 'videos'; '' where none may.
+    UNIT: ClassVar[str] = ""
 
-    def __init__(self, *, file_format: str = "array_record", **kwargs: Any) -> None:
+    def __init__(
+        self, *, max_skipped: float = 0.0, file_format: str = "array_record", **kwargs: Any
+    ) -> None:
+        #: Share of the clips that may be left out.
+        self.max_skipped = max_skipped
         #: Why each clip that could not be used was left out of this build.
         self.skipped: list[str] = []
         #: The traceback of those that a mistake in this program made unusable, by the reason.
@@ -84,13 +90,28 @@ class PairedDatasetBuilder(
         return functools.partial(_finished, self.read_clip)
 
     def check_skipped(self, tried: int) -> None:
-        """Is called after each split, with the number of clips that were tried so far.
+        """Stores which clips were skipped; is called after each split.
+
+        Args:
+          tried: Number of clips so far.
 
         Raises:
-          UserError: Too many of them were skipped; in this class, any of them.
+          UserError: Too many of them were skipped.
         """
-        if self.skipped:
-            raise UserError(self.skipped[0])
+        if self.UNIT:
+            self.info.metadata["skipped"] = list(self.skipped)
+        if len(self.skipped) <= self.max_skipped * tried:
+            return
+        reason = self.skipped[0]
+        if self.UNIT:
+            reason = (
+                f"{len(self.skipped)} of {tried} {self.UNIT} are unusable, more than --max_skipped "
+                f"{self.max_skipped:g} allows; the first: {reason}"
+            )
+        error = UserError(reason)
+        for note in self.traces.values():
+            error.add_note(note)
+        raise error
 
     def clips_done(self) -> int:
         """Number of clips that a running build has kept; this class keeps none."""
@@ -180,13 +201,13 @@ class PairedDatasetBuilder(
         self.check_skipped(sum(self._clips.values()))
 
 
-def _finished(read_clip: Callable[[Any], Clip], source: Any) -> FinishedClip:
+def _finished(read_clip: Callable[[Any], Clip], source: Any) -> FinishedClip | UnusableClipError:
     try:
         return read_clip(source).finished()
-    except (UserError, MemoryError):
+    except MemoryError:  # of the machine and not of the clip
         raise
     except Exception as error:
-        raise unusable(*_named(source), error) from error
+        return unusable(*_named(source), error)
 
 
 def _died(source: Any) -> UnusableClipError:

@@ -41,6 +41,7 @@ class VideoDatasetBuilder(
 
     NEEDS: ClassVar[tuple[str, ...]] = ("manual_dir",)
     APART: ClassVar[bool] = True
+    UNIT: ClassVar[str] = "videos"
     #: The folder tree that is expected, as text for the user.
     TREE: ClassVar[str]
 
@@ -84,7 +85,6 @@ class VideoDatasetBuilder(
             seed,
         )
         self.manual_dir = Path(manual_dir).expanduser().absolute() if str(manual_dir) else None
-        self.max_skipped = max_skipped
         chosen: str | PairedConfig | None = config
         name = built.name.rpartition("-")[0] if built else config
         self.part = name or (self.BUILDER_CONFIGS[0].name if self.BUILDER_CONFIGS else "")
@@ -92,7 +92,7 @@ class VideoDatasetBuilder(
             digest = hashlib.sha256(json.dumps(self.recipe.describe()).encode()).hexdigest()[:8]
             name = "-".join(filter(None, (self.part, digest)))
             chosen = PairedConfig(name=name, qualities=self.recipe.qualities)
-        super().__init__(config=chosen, **kwargs)
+        super().__init__(config=chosen, max_skipped=max_skipped, **kwargs)
         place = Path(self.data_dir)  # now, as TFDS changes it while it builds
         #: The folder of finished clips, until the build is complete.
         self.staging = place.parent / f".{place.name}.clips"
@@ -198,22 +198,14 @@ class VideoDatasetBuilder(
         return functools.partial(_staged_clip, self.staging)
 
     def check_skipped(self, tried: int) -> None:
-        """Stores which clips were skipped, and fails where they are too many."""
-        self.info.metadata["skipped"] = list(self.skipped)
+        """Stores what was noted of the clips, too."""
         for fact in (clips.NO_FACE, clips.FACES):
             of = {name: notes[fact] for name, notes in self.noted.items() if fact in notes}
             self.info.metadata[fact] = dict(sorted(of.items()))
         self.info.metadata[f"{clips.NO_FACE}_count"] = sum(
             notes.get(clips.NO_FACE, 0) for notes in self.noted.values()
         )
-        if len(self.skipped) > self.max_skipped * tried:
-            error = UserError(
-                f"{len(self.skipped)} of {tried} videos are unusable, more than --max_skipped "
-                f"{self.max_skipped:g} allows; the first: {self.skipped[0]}"
-            )
-            for note in self.traces.values():
-                error.add_note(note)
-            raise error
+        super().check_skipped(tried)
 
     def clips_done(self) -> int:
         """Number of finished clips that a later build goes on from."""

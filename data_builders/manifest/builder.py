@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_builders.errors import UnusableClipError, UserError, unusable
 from data_builders.images import read_image
 from data_builders.manifest import reader
 from data_builders.manifest.listing import Listing, Tuple
 from data_builders.paired import PairedConfig, PairedDatasetBuilder
-from data_builders.records import Clip, Example
+from data_builders.records import Clip
 
 
 class Manifest(PairedDatasetBuilder):
@@ -27,6 +25,7 @@ class Manifest(PairedDatasetBuilder):
         "1.1.0": "Images are upright, in sRGB, and on white where they are transparent.",
     }
     NEEDS: ClassVar[tuple[str, ...]] = ("manifest",)
+    UNIT: ClassVar[str] = "tuples"
 
     def __init__(
         self,
@@ -48,7 +47,6 @@ class Manifest(PairedDatasetBuilder):
           UserError: The manifest has a mistake.
         """
         del config
-        self.max_skipped = max_skipped
         self._listing = self._read(Path(manifest))
         # A part of the name of a folder, of which no library expects brackets or spaces.
         stem = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(manifest).stem)[:100]
@@ -57,7 +55,7 @@ class Manifest(PairedDatasetBuilder):
             description=f"The crops listed in {Path(manifest).name}.",
             qualities=self._listing.qualities,
         )
-        super().__init__(config=listing_config, **kwargs)
+        super().__init__(config=listing_config, max_skipped=max_skipped, **kwargs)
 
     def _read(self, path: Path) -> Listing:
         return reader.read(path)
@@ -66,19 +64,6 @@ class Manifest(PairedDatasetBuilder):
         """Names one clip, of one frame, for each listed tuple."""
         self.info.metadata["notes"] = list(self._listing.notes)
         return self._listing.splits
-
-    def clip_reader(self) -> Callable[[Any], list[Example] | UnusableClipError]:
-        """As in the base, but an image that cannot be read is not an error."""
-        return functools.partial(_examples, self.read_clip)
-
-    def check_skipped(self, clips: int) -> None:
-        """Stores which tuples were skipped, and fails where they are too many."""
-        self.info.metadata["skipped"] = list(self.skipped)
-        if len(self.skipped) > self.max_skipped * clips:
-            raise UserError(
-                f"{len(self.skipped)} of {clips} tuples are unusable, more than --max_skipped "
-                f"{self.max_skipped:g} allows; the first: {self.skipped[0]}"
-            )
 
     @staticmethod
     def read_clip(source: Tuple) -> Clip:
@@ -99,17 +84,3 @@ class Manifest(PairedDatasetBuilder):
             boxes=np.asarray([[0, 0, width, height]], np.float32),
             crops={quality: [image] for quality, image in images.items()},
         )
-
-
-def _examples(
-    read_clip: Callable[[Tuple], Clip], source: Tuple
-) -> list[Example] | UnusableClipError:
-    """The examples of a tuple, or why there are none."""
-    try:
-        return list(read_clip(source).examples())
-    except UserError as error:  # it names the file
-        return UnusableClipError(str(error))
-    except MemoryError:  # of the machine and not of the image
-        raise
-    except Exception as error:
-        return unusable(f"{source.method}/{source.video}", source.paths.values(), error)
