@@ -7,7 +7,6 @@ disk does not give back, may hold weeks of training: no message advises to remov
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from data_builders.errors import UserError
+from data_builders.files import read_json
 from qad_jax.runs import hosts
 
 #: What to do with a checkpoint that this version cannot use.
@@ -48,7 +48,7 @@ def explained(
     """
     try:
         yield
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, RecursionError) as error:
         if hosts.lost_another(error):
             raise
         reason = _reason(folder, arrays or {}, jsons, error)
@@ -103,11 +103,11 @@ def _missing(folder: Path, files: Mapping[str, Sequence[str]]) -> list[str]:
 
 def _try(path: Path) -> None:
     """Raises an error that names the file where it cannot be read, or is JSON that was cut off."""
-    content = path.read_bytes()
     if path.suffix:
+        path.read_bytes()
         return
     try:
-        json.loads(content)
+        read_json(path)
     except ValueError as error:
         raise ValueError(f"{path}: is not JSON: {error}") from error
 
@@ -117,7 +117,7 @@ def _has_average(folder: Path) -> bool:
     if (folder / "average").exists():
         return True
     try:
-        return bool(json.loads((folder / "config" / "metadata").read_text()).get("ema_decay"))
+        return bool(read_json(folder / "config" / "metadata").get("ema_decay"))
     except (OSError, ValueError, AttributeError):
         return True
 
