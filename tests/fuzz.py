@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import os
 import pathlib
+import re
 import resource
 import subprocess
 import sys
@@ -68,8 +69,8 @@ def _watch(name, seed, seconds, out):
                 runs, since = now, time.monotonic()
             if process.poll() is not None:
                 said.seek(0)
-                last = (said.read().strip().splitlines() or [""])[-1]
-                finding = f"ended with status {process.returncode}: {last}"
+                errors = re.findall(r"^[ |]*([\w.]*(?:Error|Exception|Fatal).*)", said.read(), re.M)
+                finding = f"ended with status {process.returncode}: {errors[-1] if errors else ''}"
             elif time.monotonic() - since > _HANGS:
                 finding = f"takes more than {_HANGS} seconds"
         process.kill()

@@ -7,9 +7,10 @@ disk does not give back, may hold weeks of training: no message advises to remov
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,18 @@ _MOST_DIFFERENCES = 3
 _SETTINGS = re.compile(r" \[\w+(?:\[\d+\])?='")
 
 
+class _PieceError(Exception):
+    """An array is stored in pieces larger than itself."""
+
+
 @contextlib.contextmanager
 def explained(
     folder: Path, arrays: Mapping[str, Any] | None = None, jsons: Sequence[str] = ()
 ) -> Iterator[None]:
     """Turns an error of reading a checkpoint into a `UserError` that names its cause.
+
+    Arrays that are stored in pieces larger than themselves are an error, before any is read: such a
+    piece could become of any size when it is decompressed.
 
     Args:
       folder: The checkpoint, or the folder of all of them.
@@ -47,9 +55,10 @@ def explained(
       UserError: In place of any error but one that another process caused.
     """
     try:
+        _check_pieces(folder, arrays or {})
         yield
-    except (ValueError, KeyError, OSError, RecursionError) as error:
-        if hosts.lost_another(error):
+    except Exception as error:  # orbax raises Exception itself for what tensorstore cannot read
+        if isinstance(error, UserError | MemoryError) or hosts.lost_another(error):
             raise
         reason = _reason(folder, arrays or {}, jsons, error)
         raise UserError(f"{folder}: {' '.join(reason.split())}") from error
@@ -122,14 +131,30 @@ def _has_average(folder: Path) -> bool:
         return True
 
 
+def _check_pieces(folder: Path, items: Iterable[str]) -> None:
+    """Raises ValueError for an array that is stored in pieces larger than itself."""
+    for item in items:
+        with contextlib.suppress(ValueError, KeyError, OSError, AttributeError):
+            stored = _metadata(folder / item)
+            for path, leaf in jax.tree_util.tree_flatten_with_path(stored)[0]:
+                name = jax.tree_util.keystr(path, simple=True, separator="/")
+                piece = leaf.storage.chunk_shape
+                if math.prod(piece) > max(1, math.prod(leaf.shape)):
+                    raise _PieceError(f"{item}/{name} of {leaf.shape} is in pieces of {piece}")
+
+
+def _metadata(item: Path) -> Any:
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        stored: Any = checkpointer.metadata(item).item_metadata
+    return stored.tree
+
+
 def _differences(folder: Path, arrays: Mapping[str, Any]) -> list[str]:
     """Arrays whose shape in the checkpoint is not the one that is wanted, in words."""
     differences = []
     for item, like in arrays.items():
         try:
-            with ocp.PyTreeCheckpointer() as checkpointer:
-                stored: Any = checkpointer.metadata(folder / item).item_metadata
-            there, here = _shapes(stored.tree), _shapes(like)
+            there, here = _shapes(_metadata(folder / item)), _shapes(like)
         except (ValueError, KeyError, OSError, AttributeError):
             continue  # the error that is explained says why
         differences += [
@@ -153,6 +178,8 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def _unreadable(error: BaseException) -> str:
     """The cause of an error; tensorstore puts a page of settings behind it."""
+    if type(error) is Exception and error.__cause__ is not None:  # of orbax, around the cause
+        return _unreadable(error.__cause__)
     if isinstance(error, OSError) and error.strerror:
         cause = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
