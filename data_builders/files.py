@@ -31,9 +31,12 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
         raise ValueError(f"it has more than {MOST_VALUES:,} values")
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        content = json.loads(data.decode("utf-8-sig"))
+        if b"\\u" in data:  # half of a character may be written so, and could not be written again
+            json.dumps(content, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("its values lie too deep in each other") from None
+    return content
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-import json
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_builders.errors import UserError
+from data_builders.files import read_json
 from data_builders.manifest.reader import Listing, Tuple
 
 # A video stays in the first of these splits that lists it.
@@ -38,7 +39,7 @@ def read(json_path: str | Path, root: str | Path) -> Listing:
         for name in frames:
             path_of_image = Path(root).expanduser() / PurePosixPath(str(name).replace("\\", "/"))
             number = re.search(r"(\d{1,9})$", path_of_image.stem)
-            if number and path_of_image.is_file():
+            if number and os.path.isfile(path_of_image):
                 frame = images[split, label, video].setdefault(int(number[1]), {})
                 frame[quality] = path_of_image
     splits: dict[str, list[Tuple]] = {"train": [], "validation": [], "test": []}
@@ -68,13 +69,15 @@ def read(json_path: str | Path, root: str | Path) -> Listing:
 def _videos(path: Path) -> Iterator[tuple[str, str, str, str, list[Any]]]:
     """Yields split, compression, label, name and frames of each video that is listed."""
     try:
-        for labels in json.loads(path.read_text(encoding="utf-8")).values():
+        for labels in read_json(path).values():
             for label, splits in labels.items():
                 for split, content in splits.items():
                     plain = any("frames" in entry for entry in content.values())
                     for quality, videos in ({"raw": content} if plain else content).items():
                         for video, entry in videos.items():
                             name = "raw" if quality == "c0" else quality
+                            if not isinstance(entry["frames"], list):
+                                raise TypeError(f"the frames of {video} are no list")
                             yield _SPLITS[split], name, label, video, entry["frames"]
     except OSError as error:
         raise UserError(f"{path}: cannot read the listing: {error.strerror or error}") from error

@@ -17,6 +17,10 @@ from data_builders.paired import PairedConfig, PairedDatasetBuilder
 from data_builders.png import encode_png
 from data_builders.records import Clip
 
+# Pillow reads others, too: for one of them it starts a program that runs what is in the file.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+_MOST_SCANS = 100
+
 
 class Manifest(PairedDatasetBuilder):
     """Builds the crops that a manifest lists. Each content is a configuration of its own."""
@@ -75,7 +79,10 @@ def _lossless(path: Path) -> tuple[bytes, tuple[int, int]]:
     """Reads an image as the bytes of a PNG file, and its size; decodes it once, as a check."""
     try:
         data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
+        # A progressive JPEG is decoded once for each of its scans, of which it needs some ten.
+        if (scans := data.count(b"\xff\xda")) > _MOST_SCANS and data.startswith(b"\xff\xd8"):
+            raise ValueError(f"{scans} scans: {_MOST_SCANS} are read")
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.mode.startswith("I") or image.mode == "F":
                 raise ValueError(f"mode {image.mode}: only 8 bits a channel are read")
             image.load()  # a truncated file fails here and not in the middle of training

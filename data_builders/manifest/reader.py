@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import collections
 import hashlib
-import json
+import os
 import re
+import reprlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_builders.errors import UserError, nearest
+from data_builders.files import read_json
 from data_builders.records import LABELS
 
 _SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
@@ -109,10 +111,10 @@ def read(path: str | Path) -> Listing:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path)
     except OSError as error:
         raise UserError(f"{path}: cannot read the manifest: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise UserError(f"{path}: must be an object of splits (train, val, test), each an object")
@@ -122,7 +124,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _qualities(path: Path, split: str, lists: Mapping[str, Any]) -> tuple[str, ...]:
-    if "labels" not in lists:
+    if not isinstance(lists.get("labels"), list):
         raise UserError(f"{path}: {split} has no list 'labels'")
     for name, values in lists.items():
         if not isinstance(values, list):
@@ -143,7 +145,9 @@ def _label(path: Path, split: str, index: int, value: Any) -> str:
         return value.lower()
     if value in (0, 1) and not isinstance(value, bool):
         return LABELS[int(value)]
-    raise UserError(f"{path}: {split}.labels[{index}] is {value!r}; must be 0, 1, 'real' or 'fake'")
+    raise UserError(
+        f"{path}: {split}.labels[{index}] is {reprlib.repr(value)}; must be 0, 1, 'real' or 'fake'"
+    )
 
 
 def _tuples(
@@ -153,7 +157,13 @@ def _tuples(
     for quality in qualities:
         for i, value in enumerate(lists[quality]):
             if not isinstance(value, str):
-                raise UserError(f"{path}: {split}.{quality}[{i}] is {value!r}, not a path")
+                raise UserError(
+                    f"{path}: {split}.{quality}[{i}] is {reprlib.repr(value)}, not a path"
+                )
+    for name in _OPTIONAL:
+        for i, value in enumerate(lists.get(name, ())):
+            if not isinstance(value, str | int | float):
+                raise UserError(f"{path}: {split}.{name}[{i}] is {reprlib.repr(value)}, not a name")
     best = [Path(name) for name in lists[qualities[0]]]
     methods = [str(m) for m in lists.get("method", [_METHODS[label] for label in labels])]
     videos = [str(v) for v in lists.get("video", _videos(best, labels))]
@@ -199,7 +209,7 @@ def _frames(paths: Sequence[Path], videos: Sequence[tuple[str, str]]) -> list[in
 
 def _check_exist(path: Path, splits: Mapping[str, Sequence[Tuple]]) -> None:
     images = [p for tuples in splits.values() for item in tuples for p in item.paths.values()]
-    missing_files = [image for image in images if not image.is_file()]
+    missing_files = [image for image in images if not os.path.isfile(image)]
     if missing_files:
         others = f" (and {len(missing_files) - 1} more)" if len(missing_files) > 1 else ""
         raise UserError(f"{path}: image {missing_files[0]} does not exist{others}")
