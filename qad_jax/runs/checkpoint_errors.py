@@ -132,7 +132,7 @@ def _has_average(folder: Path) -> bool:
 
 
 def _check_pieces(folder: Path, items: Iterable[str]) -> None:
-    """Raises ValueError for an array that is stored in pieces larger than itself."""
+    """Raises `_PieceError` for an array that is stored in pieces larger than itself."""
     for item in items:
         with contextlib.suppress(ValueError, KeyError, OSError, AttributeError):
             stored = _metadata(folder / item)
