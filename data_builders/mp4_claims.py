@@ -8,6 +8,7 @@ in all that is not pixels and sound.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -54,8 +55,8 @@ def excess(file: BinaryIO) -> str | None:
 
 def _tables(file: BinaryIO) -> Iterator[bytes]:
     """All boxes of the highest level but those of pixels and sound."""
-    place = 0
-    while True:
+    place, end = 0, file.seek(0, os.SEEK_END)
+    while place < end:  # the size of a box may be any number of 64 bits
         file.seek(place)
         head = file.read(16)
         if len(head) < 8:

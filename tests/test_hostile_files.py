@@ -82,6 +82,13 @@ def test_fragments_and_edits_count_too(tmp_path):
     assert mp4_claims.excess(io.BytesIO(start + box(b"moof", runs))) is None
 
 
+@pytest.mark.parametrize("size", [2**40, 2**63 - 1, 2**63, 2**64 - 1])
+def test_a_box_of_any_size(whole, tmp_path, size):
+    start = BOX.pack(1, b"free") + struct.pack(">Q", size)
+    assert mp4_claims.excess(io.BytesIO(start)) is None
+    refused(h264.probe, written(tmp_path, start + whole), "fetch it again")
+
+
 def test_an_hour_of_uncompressed_sound_is_no_harm(tmp_path):
     """Its samples are some bytes each: 48 000 a second."""
     path = tmp_path / "a.mov"
