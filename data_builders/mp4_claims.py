@@ -65,15 +65,14 @@ def _tables(file: BinaryIO) -> Iterator[bytes]:
         begin = 8
         if size == 1 and len(head) == 16:
             begin, (size,) = 16, struct.unpack_from(">8xQ", head)
-        to_the_end = size == 0
-        if not to_the_end and size < begin:
+        if size == 0:  # to the end of the file
+            size = end - place
+        if size < begin:
             return
         if kind != b"mdat":
             file.seek(place + begin)
             # One byte more than is allowed tells that it is too much.
-            yield file.read(_MOST_BYTES + 1 if to_the_end else min(size - begin, _MOST_BYTES + 1))
-        if to_the_end:
-            return
+            yield file.read(min(size - begin, end - place, _MOST_BYTES + 1))
         place += size
 
 

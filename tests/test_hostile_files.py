@@ -23,11 +23,14 @@ def refused(read, path, reason, *, memory=50e6):
     """Whether a file is refused in one line that names it, without much memory of Python."""
     tracemalloc.start()
     start = time.perf_counter()
-    with pytest.raises(UserError, match=reason) as error:
-        read(path)
+    try:
+        with pytest.raises(UserError, match=reason) as error:
+            read(path)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
     assert time.perf_counter() - start < fuzz_targets.SECONDS
-    assert tracemalloc.get_traced_memory()[1] < memory
-    tracemalloc.stop()
+    assert most < memory
     assert str(path) in str(error.value)
     assert str(error.value).isprintable()
 
