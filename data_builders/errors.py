@@ -7,6 +7,8 @@ import os
 import traceback
 from collections.abc import Iterable
 
+_LONGEST_MESSAGE = 20_000
+
 
 class UserError(Exception):
     """A mistake in what the user gave. Its message is all that is shown.
@@ -14,6 +16,14 @@ class UserError(Exception):
     The message is one line that names the file, the field or the flag, says what is wrong with it
     and what to do. Commands print it without a traceback and exit with status 1.
     """
+
+    def __init__(self, message: str) -> None:
+        """Makes the error.
+
+        Args:
+          message: What is shown, as `one_line` makes it: it may hold names from strangers' files.
+        """
+        super().__init__(one_line(message))
 
 
 class UnusableClipError(UserError):
@@ -44,7 +54,20 @@ def describe(error: BaseException) -> str:
         text = f"not enough memory: {error}" if str(error) else "not enough memory"
     else:
         text = f"{type(error).__name__}: {error}"
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+    return one_line(text)
+
+
+def one_line(text: str) -> str:
+    """Joins the lines of a text, and shows what is no printable character by its escape.
+
+    So no name in a file can move the cursor of a terminal, or begin a line of its own. A text of
+    more than 20 000 characters loses its middle.
+    """
+    if len(text) > _LONGEST_MESSAGE:
+        half = _LONGEST_MESSAGE // 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    line = " ".join(line.strip() for line in text.splitlines() if line.strip())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def unusable(clip: object, files: Iterable[object], error: Exception) -> UnusableClipError:

@@ -13,8 +13,8 @@ import dataclasses
 import difflib
 import functools
 import hashlib
-import json
 import math
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
@@ -317,7 +317,7 @@ def _checked(path: str, video: str, boxes: Any) -> dict[int, tuple[float, ...]]:
     if not isinstance(boxes, dict):
         raise UserError(
             f'{path}: {video!r} must be an object {{"frame": [x0, y0, x1, y1]}}, got '
-            f"{json.dumps(boxes)[:40]}"
+            f"{reprlib.repr(boxes)}"
         )
     checked = {}
     for frame, box in boxes.items():
@@ -329,11 +329,11 @@ def _checked(path: str, video: str, boxes: Any) -> dict[int, tuple[float, ...]]:
         if not (four and all(type(edge) in (int, float) and abs(edge) < _FAR for edge in box)):
             raise UserError(
                 f"{path}: the box of {video!r} frame {frame} must be four numbers, x0, y0, x1, y1, "
-                f"got {json.dumps(box)[:60]}"
+                f"got {reprlib.repr(box)}"
             )
         if not (box[0] < box[2] and box[1] < box[3]):
             raise UserError(
-                f"{path}: the box of {video!r} frame {frame} is empty: {json.dumps(box)}; it must "
+                f"{path}: the box of {video!r} frame {frame} is empty: {box}; it must "
                 "be x0, y0, x1, y1 (not width and height) with x0 < x1 and y0 < y1"
             )
         checked[int(frame)] = tuple(box)

@@ -1,4 +1,4 @@
-"""Files that are there in full or not at all: text, JSON and CSV."""
+"""Files that are written in full or not at all, and JSON that is read within bounds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,46 @@ import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+#: Values of a JSON file that is read: each takes some hundred bytes of memory at most.
+MOST_VALUES = 10_000_000
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Reads a JSON file, which may come from anybody.
+
+    Args:
+      path: The file.
+
+    Raises:
+      OSError: It cannot be read.
+      ValueError: See `parse_json`.
+    """
+    return parse_json(Path(path).read_bytes())
+
+
+def parse_json(data: bytes, *, most: int = MOST_VALUES, **options: Any) -> Any:
+    """Parses JSON in UTF-8, or in UTF-16 with a byte order mark.
+
+    Args:
+      data: The bytes of the file.
+      most: Number of values that it may have.
+      **options: For `json.loads`.
+
+    Raises:
+      ValueError: It is not JSON, it has more values, they lie too deep in each other, or a text
+        has half of a character, which could not be written again.
+    """
+    # Those in texts count, too: no file of this project has so many.
+    if sum(data.count(mark) for mark in (b",", b"[", b"{")) > most:
+        raise ValueError(f"it has more than {most:,} values")
+    try:
+        content = json.loads(data, **options)
+        if b"\\u" in data:
+            json.dumps(content, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise ValueError("its values lie too deep in each other") from None
+    return content
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:

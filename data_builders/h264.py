@@ -1,8 +1,7 @@
 """Video: encodes with the compression that this project is about, and decodes what people have.
 
-Every file is opened here and nowhere else, so that all places see the same frames:
+Every file is opened by `video_file` and decoded here, so that all places see the same frames:
 
-- The stream is the best video stream that is not an attached picture, such as a cover.
 - Frames are as a player shows them: turned and mirrored by the display matrix; with square pixels,
   for which the shorter side of a pixel is enlarged; without those that an edit list hides.
 - A frame whose size changes on the way is scaled to the size of the first, where the shape is the
@@ -15,13 +14,11 @@ The recipe is that of FaceForensics++: libx264 with its default preset at a cons
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import io
 import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import av
 import cv2
@@ -29,15 +26,12 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders import shown
-from data_builders.errors import UnusableClipError, UserError, describe, trace
+from data_builders.mp4_claims import MOST_SAMPLES
+from data_builders.video_file import BrokenVideoError, VideoFile, cut_short, opened
 
 Frame: TypeAlias = npt.NDArray[np.uint8]
 
 _MAX_CRF = 51  # of 8-bit libx264
-# PyAV before 19 refuses a title that is not in UTF-8. Later ones read any title without a setting.
-_ANY_TITLE: dict[str, Any] = (
-    {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
-)
 # In libx264, the AVX-512 code that weighs blocks by the frames to come reads memory that nobody has
 # written, where a row is no multiple of 8 blocks of 16 pixels: the bytes of a file then depend on
 # what the process did before. The AVX2 code does not, and takes up to 10 % longer. libx264 believes
@@ -45,11 +39,9 @@ _ANY_TITLE: dict[str, Any] = (
 _AVX512 = 256  # OpenCV's number of AVX512-SKX, the part that libx264 uses
 _EXACT: dict[str, str] = {"x264-params": "asm=AVX2"} if cv2.checkHardwareSupport(_AVX512) else {}
 _FPS = Fraction(25)  # where a file does not say, or says what no camera does
-_MOST_FPS = 1000
-
-
-class BrokenVideoError(UnusableClipError):
-    """The file is not a video, cannot be decoded, or ends before its index says so."""
+_LEAST_FPS, _MOST_FPS = Fraction(1, 100), 1000
+#: Pixels of all frames of a video together: 67 hours of 640 x 480, or an hour of 4K at 30 a second.
+MOST_PIXELS_IN_ALL = 10**12
 
 
 def encode(frames: Iterable[Frame], *, crf: int, fps: int | Fraction = 25) -> bytes:
@@ -143,15 +135,15 @@ def probe(path: str | os.PathLike[str]) -> Facts:
       BrokenVideoError: The file is not a video, is not complete, or has no frame that decodes.
       FileNotFoundError: There is no such file.
     """
-    with _opened(path) as video:
+    with opened(path) as video:
         indexed, rate, notes = video.shown, video.stream.average_rate, video.notes
         first, lost = _first_frame(video)
         notes += shown.View.of(first, video.stream).notes()
     frames = count(path) if lost or indexed is None else indexed
     if indexed is not None and frames != indexed:
         notes.append("begins with frames that cannot be decoded: they are left out")
-    rate = Fraction(rate) if rate and 0 < rate <= _MOST_FPS else _FPS  # an AVRational in PyAV 19
-    return Facts(frames, rate, tuple(notes))
+    rate = Fraction(rate or 0)  # an AVRational in PyAV 19
+    return Facts(frames, rate if _LEAST_FPS <= rate <= _MOST_FPS else _FPS, tuple(notes))
 
 
 def count(path: str | os.PathLike[str]) -> int:
@@ -161,7 +153,7 @@ def count(path: str | os.PathLike[str]) -> int:
       BrokenVideoError: As `decode`.
       FileNotFoundError: There is no such file.
     """
-    with _opened(path) as video:
+    with opened(path) as video:
         return sum(1 for _ in _decoded(video))
 
 
@@ -182,7 +174,7 @@ def decode(source: bytes | str | os.PathLike[str]) -> Iterator[Frame]:
         its frames changes.
       FileNotFoundError: There is no such file.
     """
-    with _opened(source) as video:
+    with opened(source) as video:
         view: shown.View | None = None
         shape: tuple[int, ...] | None = None
         for number, decoded in enumerate(_decoded(video)):
@@ -198,110 +190,18 @@ def decode(source: bytes | str | os.PathLike[str]) -> Iterator[Frame]:
             yield frame if frame.shape == shape else shown.scaled(frame, shape)
 
 
-@dataclasses.dataclass
-class _Video:
-    """An open file: the stream that is read, and what its index says.
-
-    Attributes:
-      name: The file, for messages.
-      file: The container.
-      stream: The stream that is read.
-      packets: How many packets the stream has at least, 0 where the file does not say.
-      shown: How many frames a player shows, None where the file does not say.
-      notes: What was decided.
-    """
-
-    name: str
-    file: av.container.InputContainer
-    stream: Any
-    packets: int = 0
-    shown: int | None = None
-    notes: list[str] = dataclasses.field(default_factory=list)
-
-
-@contextlib.contextmanager
-def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[_Video]:
-    """Opens a video. All errors of FFmpeg, also while frames are read, name the file."""
-    data: Any
-    try:
-        if isinstance(source, bytes):
-            name, size = f"the video in memory ({len(source)} bytes)", len(source)
-            data = io.BytesIO(source)
-        else:
-            name = data = os.fspath(source)
-            size = os.stat(name).st_size
-        with av.open(data, "r", **_ANY_TITLE) as file:
-            video = _Video(name, file, _best_stream(file, name))
-            if video.stream.index > 0:
-                video.notes.append(f"stream {video.stream.index} is read, the best of its video")
-            # Callers read many videos at a time, each in its own process.
-            video.stream.codec_context.thread_count = 1
-            _read_index(video, size)
-            yield video
-    except (FileNotFoundError, PermissionError):
-        raise
-    except av.FFmpegError as error:
-        raise BrokenVideoError(
-            f"{name}: cannot be decoded ({error.strerror}): it is damaged or not complete; fetch "
-            "it again"
-        ) from error
-    except (UserError, OSError, MemoryError):
-        raise
-    except Exception as error:  # of PyAV, or of this module: the file is named nevertheless
-        broken = BrokenVideoError(f"{name}: cannot be read ({describe(error)})")
-        broken.add_note(trace(error))
-        raise broken from error
-
-
-def _best_stream(file: av.container.InputContainer, name: str) -> Any:
-    videos = list(file.streams.video)
-    moving = [s for s in videos if not int(s.disposition) & int(av.stream.Disposition.attached_pic)]
-    known = [stream for stream in moving if stream.codec_context is not None]
-    if known:
-        return max(known, key=_rank)
-    if moving:
-        raise BrokenVideoError(
-            f"{name}: no decoder knows its video codec, or its header is damaged; convert the "
-            "video to H.264, or fetch it again"
-        )
-    held = "only a cover image" if videos else "only sound" if file.streams.audio else "nothing"
-    raise BrokenVideoError(
-        f"{name}: holds no video stream ({held}); expected a video, such as H.264 in MP4"
-    )
-
-
-def _rank(stream: Any) -> tuple[bool, bool, int]:
-    """Of several streams, the one that moves, that players show, and that is larger."""
-    codec = stream.codec_context
-    shown = bool(int(stream.disposition) & int(av.stream.Disposition.default))
-    return stream.frames != 1, shown, (codec.width or 0) * (codec.height or 0)
-
-
-def _read_index(video: _Video, size: int) -> None:
-    """Reads how many packets and frames there are, and whether the file holds all of them."""
-    video.packets = video.stream.frames
-    if not video.packets or "mov" not in video.file.format.name.split(","):
-        return
-    entries = list(video.stream.index_entries)
-    whole = sum(entry.pos + entry.size <= size for entry in entries)
-    if whole < len(entries):
-        raise _cut_short(video.name, whole, len(entries))
-    # An edit list hides entries or removes them from the index. They are no missing frames.
-    video.packets = len(entries)
-    video.shown = sum(not entry.is_discard for entry in entries)
-    if video.shown < video.stream.frames:
-        video.notes.append("an edit list hides some of the frames")
-
-
-def _cut_short(name: str, packets: int, of: int) -> BrokenVideoError:
-    return BrokenVideoError(f"{name}: ends after {packets} of {of} frames; fetch the video again")
-
-
-def _decoded(video: _Video) -> Iterator[av.VideoFrame]:
-    packets = decoded = 0
+def _decoded(video: VideoFile) -> Iterator[av.VideoFrame]:
+    packets = decoded = seen = 0
     for packet in video.file.demux(video.stream):
         packets += packet.size > 0 and not packet.is_corrupt
         for frame in packet.decode():
+            seen += frame.width * frame.height
+            if seen > MOST_PIXELS_IN_ALL or decoded == MOST_SAMPLES:
+                raise BrokenVideoError(
+                    f"{video.name}: has more than {MOST_SAMPLES:,} frames, or more than "
+                    f"{MOST_PIXELS_IN_ALL:,} pixels in all of them; cut the video, or make it "
+                    "smaller"
+                )
             if not frame.is_corrupt:
                 yield frame
                 decoded += 1
@@ -312,7 +212,7 @@ def _decoded(video: _Video) -> Iterator[av.VideoFrame]:
                 )
     # Packets are counted and not frames, because an edit list may hide frames.
     if packets < video.packets:
-        raise _cut_short(video.name, packets, video.packets)
+        raise cut_short(video.name, packets, video.packets)
     if not decoded:
         raise _no_frame(video.name)
 
@@ -321,7 +221,7 @@ def _no_frame(name: str) -> BrokenVideoError:
     return BrokenVideoError(f"{name}: holds no frame that can be decoded; fetch the video again")
 
 
-def _first_frame(video: _Video) -> tuple[av.VideoFrame, bool]:
+def _first_frame(video: VideoFile) -> tuple[av.VideoFrame, bool]:
     """Decodes the first frame. Tells also whether packets that are shown before it gave none."""
     times: list[int] = []
     first: av.VideoFrame | None = None

@@ -23,6 +23,7 @@ from data_builders.png import Image
 #: Bounds of what is opened, for files from strangers. An image within them takes less than 1 GB.
 MAX_MEGAPIXELS, MAX_SIDE, MAX_FILE_BYTES = 100, 65_535, 2**30
 
+_MAX_SCANS = 100  # of a JPEG; encoders make some ten
 # Each of these is decoded by a library; Pillow would also run other programs for some formats.
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 _BACKGROUND = (255, 255, 255)
@@ -94,6 +95,8 @@ def _too_large() -> str:
 def _read(path: Path) -> Image:
     with PIL.Image.open(path, formats=_FORMATS) as image:
         _check_header(image)
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(path)
         chunks = _png_chunks(path) if image.format == "PNG" else {}
         profile, gamma = _colours(image.info, chunks)
         image.load()  # a truncated file fails here and not in the middle of training
@@ -116,6 +119,13 @@ def _check_header(image: PIL.Image.Image) -> None:
     # The first image of a camera's MPO file is the photograph, the others are made from it.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise ValueError("it has several frames; save the one that is meant as a file of its own")
+
+
+def _check_scans(path: Path) -> None:
+    """Refuses a progressive JPEG that takes hours: all of it is decoded for each of its scans."""
+    scans = path.read_bytes().count(b"\xff\xda")
+    if scans > _MAX_SCANS:
+        raise ValueError(f"{scans} scans, more than {_MAX_SCANS}")
 
 
 def _png_chunks(path: Path) -> dict[bytes, bytes]:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_builders.errors import UserError
+from data_builders.files import parse_json
 
 #: Bounds of a list. One within them takes a few GB of memory at most.
 MAX_BYTES, MAX_VALUES, MAX_IMAGES = 256 * 2**20, 20_000_000, 4_000_000
@@ -51,12 +52,8 @@ def read_json(path: Path, what: str) -> Any:
         it.
     """
     data = _read(path, what)
-    if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_VALUES:
-        raise UserError(f"{path}: has more than {MAX_VALUES} values; split it into several files")
     try:
-        return json.loads(data, object_pairs_hook=_each_once)
-    except RecursionError as error:
-        raise UserError(f"{path}: not valid JSON: its values are nested too deeply") from error
+        return parse_json(data, most=MAX_VALUES, object_pairs_hook=_each_once)
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON: {error}") from error
 

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 # Encoders round sizes to whole blocks: shapes and pixels that differ by less are the same.
 _SAME_SHAPE = 0.02
+#: Pixels of a frame. The largest of H.264 has 8192 x 4320.
+MOST_PIXELS = 36_000_000
 _LONGEST_PIXEL = 4  # width to height, or height to width; a file that says more is not believed
 _UPRIGHT = 1, 0, 0, 1
 
@@ -31,7 +33,7 @@ class View(NamedTuple):
     @classmethod
     def of(cls, decoded: av.VideoFrame, stream: Any) -> View:
         """Reads it from the first frame and its stream, once: a look at every frame takes time."""
-        return cls(_pixel_shape(stream), _display_matrix(decoded))
+        return cls(_pixel_shape(stream, decoded.width * decoded.height), _display_matrix(decoded))
 
     def notes(self) -> list[str]:
         """Says in words what is shown otherwise than it is stored."""
@@ -78,10 +80,11 @@ def scaled(frame: npt.NDArray[np.uint8], shape: Sequence[int]) -> npt.NDArray[np
     return np.asarray(cv2.resize(frame, (shape[1], shape[0]), interpolation=how), np.uint8)
 
 
-def _pixel_shape(stream: Any) -> Fraction:
+def _pixel_shape(stream: Any, pixels: int) -> Fraction:
     """Width of a pixel over its height; 1 where it is nearly so, or is not to be believed."""
     ratio = Fraction(stream.sample_aspect_ratio or 1)  # an AVRational in PyAV 19
-    believed = 1 + _SAME_SHAPE < max(ratio, 1 / ratio) <= _LONGEST_PIXEL
+    longer = max(ratio, 1 / ratio)
+    believed = 1 + _SAME_SHAPE < longer <= _LONGEST_PIXEL and pixels * longer <= MOST_PIXELS
     return ratio if believed else Fraction(1)
 
 

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,10 @@ def staged(folder: Path, name: str, make: Callable[[], FinishedClip]) -> Finishe
     """
     path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npz"
     if path.exists():
-        return _load(path)
+        try:
+            return _load(path)
+        except Exception:  # whatever has happened to the file: it is made again
+            path.unlink()
     clip = make()
     try:
         write_whole(path, _content(clip))
@@ -63,13 +67,13 @@ def _content(clip: FinishedClip) -> bytes:
 
 
 def _load(path: Path) -> FinishedClip:
-    with np.load(path, allow_pickle=False) as stored:
-        facts = json.loads(stored["clip"].tobytes())
+    with zipfile.ZipFile(path) as stored:
+        facts = json.loads(_array(stored, "clip"))
         examples = [
             (
                 key,
                 {
-                    "image": {q: stored[f"{index}/{q}"].tobytes() for q in qualities},
+                    "image": {q: _array(stored, f"{index}/{q}") for q in qualities},
                     **values,
                     "box": np.asarray(values["box"], np.float32),
                 },
@@ -77,3 +81,17 @@ def _load(path: Path) -> FinishedClip:
             for index, (key, qualities, values) in enumerate(facts["examples"])
         ]
         return FinishedClip(facts["name"], examples, facts["notes"])
+
+
+def _array(stored: zipfile.ZipFile, name: str) -> bytes:
+    """The bytes of an array. None of its claims is believed: NumPy would allocate by them."""
+    member = stored.getinfo(f"{name}.npy")
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is compressed")
+    file = io.BytesIO(stored.read(member))
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    content = file.read()
+    if (shape, dtype) != ((len(content),), np.uint8):
+        raise ValueError(f"{name} is not an array of {len(content)} bytes")
+    return content

@@ -23,6 +23,7 @@ from typing import Any
 import ml_collections
 
 from data_builders.errors import UserError, nearest
+from data_builders.files import read_json
 
 #: The file in the folder of a run that holds its configuration.
 STORED = "config.json"
@@ -119,9 +120,9 @@ def stored(path: Path) -> ml_collections.ConfigDict:
       UserError: Where the file is not one.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         config = load("common")
         config.update(from_dict(values))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"--config: {path}: is not the configuration of a run: {error}") from error
     return config

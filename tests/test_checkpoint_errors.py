@@ -98,6 +98,29 @@ def test_bytes_that_are_wrong_are_a_named_file_that_nobody_shall_remove(workdir,
     assert "remove" not in message
 
 
+def test_pieces_larger_than_their_array(workdir):
+    """A piece of any size takes few bytes when it is compressed."""
+    import tensorstore
+
+    folder = workdir / "checkpoints" / "1" / "params"
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{folder}/"}).result()
+    about = json.loads(store.read(b"fc.bias/.zarray").result().value)
+    about["chunks"] = [2**31]
+    store.write(b"fc.bias/.zarray", json.dumps(about).encode()).result()
+    message = error_of_restoring(workdir)
+    assert "cannot be read: params/fc/bias of (2,) is in pieces of (2147483648,)" in message
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 99_999, "[]", "3", '{"model": 3}', '{"model": {"name": []}}']
+)
+def test_a_configuration_that_is_none(workdir, text):
+    (workdir / "checkpoints" / "1" / "config" / "metadata").write_text(text)
+    with pytest.raises(UserError, match=r"is not JSON|is of another version") as caught:
+        checkpoints.restore_for_evaluation(workdir)
+    assert str(workdir) in str(caught.value)
+
+
 def test_json_that_is_cut_off_is_named(workdir):
     path = workdir / "checkpoints" / "1" / "data" / "metadata"
     cut(path)

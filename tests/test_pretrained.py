@@ -228,7 +228,6 @@ def test_a_tensor_lies_within_its_storage(count, offset, size, stride, good):
 @pytest.mark.parametrize(
     "content",
     [
-        b"\x80\x02Nr\xff\xff\xff\x7f.",  # a memo of two thousand million places
         b"\x80\x05\x96" + struct.pack("<q", 2**45) + b".",  # a bytearray of 32 TiB
         b"\x80\x02})" + b"\x85" * 300_000 + b"Ns.",  # a key that takes the stack to hash
         b"\x80\x02ccollections\nOrderedDict\n}X\x01\x00\x00\x00aNsb.",  # changes a function

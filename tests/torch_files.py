@@ -85,11 +85,16 @@ def zipped(content):
     text = io.BytesIO()
     pickler = Pickler(text)
     pickler.dump(content)
+    return zipped_pickle(text.getvalue(), pickler.storages)
+
+
+def zipped_pickle(program, storages=()):
+    """An archive around a pickle and its storages."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("archive/data.pkl", text.getvalue())
+        archive.writestr("archive/data.pkl", program)
         archive.writestr("archive/byteorder", "little")
-        for key, array in pickler.storages.items():
+        for key, array in dict(storages).items():
             archive.writestr(f"archive/data/{key}", array.tobytes())
     return file.getvalue()
 
@@ -99,9 +104,14 @@ def legacy(content):
     text = io.BytesIO()
     pickler = Pickler(text)
     pickler.dump(content)
+    return legacy_pickle(text.getvalue(), pickler.storages)
+
+
+def legacy_pickle(program, storages=()):
+    """The sequence of pickles around one, with its storages."""
     head = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
-    parts = [*(pickle.dumps(part, 2) for part in head), text.getvalue()]
-    parts.append(pickle.dumps(list(pickler.storages), 2))
-    for array in pickler.storages.values():
+    storages = dict(storages)
+    parts = [*(pickle.dumps(part, 2) for part in head), program, pickle.dumps(list(storages), 2)]
+    for array in storages.values():
         parts += [np.int64(array.size).tobytes(), array.tobytes()]
     return b"".join(parts)

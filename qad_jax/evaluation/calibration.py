@@ -7,14 +7,13 @@ log-likelihood. It moves no score past another: AUC and the like stay what they 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from data_builders.files import write_json
+from data_builders.files import read_json, write_json
 from qad_jax.evaluation import metrics
 from qad_jax.evaluation.metrics import Array
 from qad_jax.evaluation.scores import Scores
@@ -166,7 +165,7 @@ def write(path: Path, chosen: Calibration) -> None:
 def read(path: Path, *, step: int) -> Calibration | None:
     """Reads what `write` stored; None where nothing is there, or it is of another checkpoint."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path)
         if stored["step"] != step:
             return None
         qualities = {name: Quality(**quality) for name, quality in _known(stored["qualities"])}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
-import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 
 from data_builders import command_line
 from data_builders.errors import UserError
-from data_builders.files import write_csv, write_json, write_whole
+from data_builders.files import read_json, write_csv, write_json, write_whole
 from qad_jax.evaluation.protocol import percent, span
 from qad_jax.evaluation.results import LEVELS, Estimate
 
@@ -145,15 +144,15 @@ def _results(folder: Path, split: str) -> list[tuple[Path, bool | None]]:
 
 def _rows(path: Path, run: str, own: bool | None) -> list[MatrixRow]:
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path)
         if stored["step"] in (None, 0):  # the training data of imported weights are not known
             own = None
         return [
             MatrixRow(
                 run=run,
                 step=stored["step"],
-                dataset=stored["dataset"],
-                split=stored["split"],
+                dataset=str(stored["dataset"]),
+                split=str(stored["split"]),
                 own=own,
                 quality=quality,
                 frames=int(result["frames"]),
@@ -163,7 +162,7 @@ def _rows(path: Path, run: str, own: bool | None) -> list[MatrixRow]:
             )
             for quality, result in stored["qualities"].items()
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{path}: is not the result of an evaluation ({type(error).__name__}: {error})"
         ) from error

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from data_builders.files import write_json, write_whole
+from data_builders.files import read_json, write_json, write_whole
 from qad_jax.evaluation import calibration, metrics
 from qad_jax.evaluation.bootstrap import bootstrap, interval
 from qad_jax.evaluation.calibration import Calibration
@@ -290,4 +289,4 @@ def write(folder: Path, scores: Scores, report: Report) -> None:
 
 def read(folder: Path) -> Report:
     """Reads the `metrics.json` that `write` has left in a folder."""
-    return Report.from_dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+    return Report.from_dict(read_json(folder / "metrics.json"))

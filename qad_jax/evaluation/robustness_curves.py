@@ -6,12 +6,12 @@ This module imports neither JAX nor a dataset.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from data_builders.files import write_csv, write_json
+from data_builders.errors import UserError
+from data_builders.files import read_json, write_csv, write_json
 from qad_jax.evaluation.corruptions import CORRUPTIONS
 from qad_jax.evaluation.results import Estimate
 
@@ -198,9 +198,14 @@ def read(folder: Path, *, step: int | None) -> Robustness | None:
     Returns:
       The curves; None where nothing was measured, or where it was of another checkpoint.
     """
+    path = folder / "robustness.json"
     try:
-        content = (folder / "robustness.json").read_text(encoding="utf-8")
+        measured = Robustness.from_dict(read_json(path))
+        return measured if measured.runs[0].step == step else None
     except FileNotFoundError:
         return None
-    measured = Robustness.from_dict(json.loads(content))
-    return measured if measured.runs[0].step == step else None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{path}: is not what an evaluation has measured ({type(error).__name__}: {error}); "
+            "remove it, and measure again with --robustness"
+        ) from error

@@ -10,7 +10,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TextIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "label": ("target", "y_true", "ground_truth"),
     "score": ("prob", "probability", "pred", "prediction", "y_score", "fake_prob"),
 }
+# Each score takes some hundred bytes in memory.
+_MOST_LINES, _LONGEST_LINE = 5_000_000, 1_000_000
 _NEEDED = ("method", "video", "frame", "label", "score")
 _LABELS = {"0": 0, "1": 1, "real": 0, "fake": 1, "0.0": 0, "1.0": 1}
 
@@ -128,7 +130,7 @@ def read(path: Path) -> Scores:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return _table(path, file)
+            return _table(path, _lines(path, file))
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: cannot read the scores: {error}; save the file as CSV in UTF-8"
@@ -136,6 +138,20 @@ def read(path: Path) -> Scores:
     except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path}: cannot read the scores: {reason}") from error
+
+
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    number = 0
+    while line := file.readline(_LONGEST_LINE + 1):
+        number += 1
+        if number > _MOST_LINES:
+            raise UserError(f"{path}: has more than {_MOST_LINES:,} lines; evaluate it in parts")
+        if len(line) > _LONGEST_LINE:
+            raise UserError(
+                f"{path}: line {number} has more than {_LONGEST_LINE:,} characters; save the file "
+                "as CSV with a line for each score"
+            )
+        yield line
 
 
 def _table(path: Path, lines: Iterator[str]) -> Scores:

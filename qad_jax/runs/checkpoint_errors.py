@@ -7,10 +7,10 @@ disk does not give back, may hold weeks of training: no message advises to remov
 from __future__ import annotations
 
 import contextlib
-import json
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from data_builders.errors import UserError
+from data_builders.files import read_json
 from qad_jax.runs import hosts
 
 #: What to do with a checkpoint that this version cannot use.
@@ -32,11 +33,18 @@ _MOST_DIFFERENCES = 3
 _SETTINGS = re.compile(r" \[\w+(?:\[\d+\])?='")
 
 
+class _PieceError(Exception):
+    """An array is stored in pieces larger than itself."""
+
+
 @contextlib.contextmanager
 def explained(
     folder: Path, arrays: Mapping[str, Any] | None = None, jsons: Sequence[str] = ()
 ) -> Iterator[None]:
     """Turns an error of reading a checkpoint into a `UserError` that names its cause.
+
+    Arrays that are stored in pieces larger than themselves are an error, before any is read: such a
+    piece could become of any size when it is decompressed.
 
     Args:
       folder: The checkpoint, or the folder of all of them.
@@ -47,9 +55,10 @@ def explained(
       UserError: In place of any error but one that another process caused.
     """
     try:
+        _check_pieces(folder, arrays or {})
         yield
-    except (ValueError, KeyError, OSError) as error:
-        if hosts.lost_another(error):
+    except Exception as error:  # orbax raises Exception itself for what tensorstore cannot read
+        if isinstance(error, UserError | MemoryError) or hosts.lost_another(error):
             raise
         reason = _reason(folder, arrays or {}, jsons, error)
         raise UserError(f"{folder}: {' '.join(reason.split())}") from error
@@ -103,11 +112,11 @@ def _missing(folder: Path, files: Mapping[str, Sequence[str]]) -> list[str]:
 
 def _try(path: Path) -> None:
     """Raises an error that names the file where it cannot be read, or is JSON that was cut off."""
-    content = path.read_bytes()
     if path.suffix:
+        path.read_bytes()
         return
     try:
-        json.loads(content)
+        read_json(path)
     except ValueError as error:
         raise ValueError(f"{path}: is not JSON: {error}") from error
 
@@ -117,9 +126,27 @@ def _has_average(folder: Path) -> bool:
     if (folder / "average").exists():
         return True
     try:
-        return bool(json.loads((folder / "config" / "metadata").read_text()).get("ema_decay"))
+        return bool(read_json(folder / "config" / "metadata").get("ema_decay"))
     except (OSError, ValueError, AttributeError):
         return True
+
+
+def _check_pieces(folder: Path, items: Iterable[str]) -> None:
+    """Raises `_PieceError` for an array that is stored in pieces larger than itself."""
+    for item in items:
+        with contextlib.suppress(ValueError, KeyError, OSError, AttributeError):
+            stored = _metadata(folder / item)
+            for path, leaf in jax.tree_util.tree_flatten_with_path(stored)[0]:
+                name = jax.tree_util.keystr(path, simple=True, separator="/")
+                piece = leaf.storage.chunk_shape
+                if math.prod(piece) > max(1, math.prod(leaf.shape)):
+                    raise _PieceError(f"{item}/{name} of {leaf.shape} is in pieces of {piece}")
+
+
+def _metadata(item: Path) -> Any:
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        stored: Any = checkpointer.metadata(item).item_metadata
+    return stored.tree
 
 
 def _differences(folder: Path, arrays: Mapping[str, Any]) -> list[str]:
@@ -127,9 +154,7 @@ def _differences(folder: Path, arrays: Mapping[str, Any]) -> list[str]:
     differences = []
     for item, like in arrays.items():
         try:
-            with ocp.PyTreeCheckpointer() as checkpointer:
-                stored: Any = checkpointer.metadata(folder / item).item_metadata
-            there, here = _shapes(stored.tree), _shapes(like)
+            there, here = _shapes(_metadata(folder / item)), _shapes(like)
         except (ValueError, KeyError, OSError, AttributeError):
             continue  # the error that is explained says why
         differences += [
@@ -153,6 +178,8 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def _unreadable(error: BaseException) -> str:
     """The cause of an error; tensorstore puts a page of settings behind it."""
+    if type(error) is Exception and error.__cause__ is not None:  # of orbax, around the cause
+        return _unreadable(error.__cause__)
     if isinstance(error, OSError) and error.strerror:
         cause = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:

@@ -23,6 +23,8 @@ from qad_jax.runs.checkpoint_errors import OTHER_VERSION, explained
 from qad_jax.runs.state import TrainState
 
 _SCORE = "auc"
+# An unknown model, a missing field, a size that is none, no configuration at all.
+_NO_CONFIGURATION = (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 def _score(metrics: Mapping[str, float]) -> float:
@@ -290,10 +292,10 @@ def restore_step(
         raise UserError(f"{folder}: there is no checkpoint of step {step}; there are {held}")
     with explained(folder / str(step), jsons=["config"]):
         saved = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
-    config = configs.from_dict(saved.config)
     try:
+        config = configs.from_dict(saved.config)
         like = placement.replicated_like(abstract_variables(config))
-    except (ValueError, TypeError, AttributeError) as error:  # an unknown model, a missing field
+    except _NO_CONFIGURATION as error:
         raise UserError(
             f"{folder / str(step)}: the checkpoint's configuration is of another version: {error}; "
             f"{OTHER_VERSION}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import ml_collections
 
 from data_builders.errors import UserError, nearest
-from data_builders.files import is_pattern, write_json
+from data_builders.files import is_pattern, read_json, write_json
 from qad_jax import configs, models
 from qad_jax.losses import ESTIMATORS
 
@@ -175,7 +174,7 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
             )
         return
     try:
-        stored = json.loads(path.read_text())
+        stored = read_json(path)
     except ValueError:
         stored = None
     if not isinstance(stored, dict):

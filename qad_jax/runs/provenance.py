@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import platform
 import shlex
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 import jax
 
 from data_builders.errors import UserError
-from data_builders.files import write_json
+from data_builders.files import read_json, write_json
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax.runs import versions
 
@@ -52,7 +51,7 @@ def record_start(workdir: Path, dataset: PairedDatasetBuilder, step: int) -> Non
 def _starts(path: Path) -> list[Any]:
     """The starts recorded so far; nothing depends on them, so a damaged file is replaced."""
     try:
-        starts = json.loads(path.read_text())["starts"]
+        starts = read_json(path)["starts"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
     return starts if isinstance(starts, list) else []

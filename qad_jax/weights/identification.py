@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from data_builders.errors import UserError
+from data_builders.files import read_json
 from qad_jax.models import NAMES, create
 from qad_jax.weights import conversion
 
@@ -43,7 +43,7 @@ def hint(path: Path, metadata: Mapping[str, str], digest: str) -> str | None:
     texts = [metadata.get("architecture", ""), path.name, path.absolute().parent.name]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         # Beside the files of timm on the hub, all of which have the same name.
-        texts.insert(1, str(json.loads((path.parent / "config.json").read_text())["architecture"]))
+        texts.insert(1, str(read_json(path.parent / "config.json")["architecture"]))
     for text in texts:
         if found := re.search(
             r"(?<![a-z])(tf_|timm_)?(efficientnet_(?:b1|tiny))(?![a-z0-9])", text

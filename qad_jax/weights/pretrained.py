@@ -29,10 +29,12 @@ from data_builders.files import write_whole
 from qad_jax import configs
 from qad_jax.models import NAMES, create
 from qad_jax.runs import checkpoints, configuration
-from qad_jax.weights import conversion, state_dicts, torch_file, torch_pickle
+from qad_jax.weights import conversion, pickle_machine, state_dicts, torch_file
 from qad_jax.weights.identification import DIGITS, PUBLISHED, hint, model_name
 
 _LFS = b"version https://git-lfs"
+# Each tensor that it lists takes some hundred bytes there and some thousand in memory.
+_LONGEST_HEADER = 8 << 20
 # In the metadata of an exported file: number of classes of the head that a new one replaced.
 _NEW_HEAD = "new_head_instead_of"
 
@@ -119,7 +121,7 @@ def read(
             raise torch_file.refused(path, whole)
         raise UserError(f"{path}: holds no state dict, a mapping of names to tensors")
     for value in found.state.values():
-        if (unknown := torch_pickle.named(value)) is not None:
+        if (unknown := pickle_machine.named(value)) is not None:
             raise torch_file.refused(path, unknown)
     name = model_name(path, found.state, name, hint(path, file.metadata, digest))
     try:
@@ -134,7 +136,7 @@ def read(
     if file.passed_over:
         notes.append(f"not read, and not run: {state_dicts.listed(file.passed_over)}")
     dropped = converted.dropped
-    if dropped is None and file.metadata.get(_NEW_HEAD, "").isdecimal():
+    if dropped is None and re.fullmatch(r"\d{1,9}", file.metadata.get(_NEW_HEAD, "")):
         dropped = int(file.metadata[_NEW_HEAD])  # exported by us, and still without a training
     return Imported(name, converted.variables, dropped, tuple(notes))
 
@@ -162,6 +164,11 @@ class _File(NamedTuple):
 def _tensors(path: Path, data: bytes) -> _File:
     if data[8:9] != b"{" or data.startswith(torch_file.ZIP_MAGIC):
         return _File(*torch_file.read(path, data), {})
+    if int.from_bytes(data[:8], "little") > _LONGEST_HEADER:
+        raise UserError(
+            f"{path}: a safetensors file whose header takes more than {_LONGEST_HEADER:,} bytes, "
+            "which no model needs: it is damaged; get the file again"
+        )
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return _File(file.get_tensors(), [], file.metadata() or {})

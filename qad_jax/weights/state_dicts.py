@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qad_jax.weights.conversion import COUNTER, layout_of_names
-from qad_jax.weights.torch_pickle import named
+from qad_jax.weights.pickle_machine import named
 
 # Keys of the averaged weights, in a checkpoint or as the first part of the names in a state dict.
 _AVERAGED = (
@@ -37,6 +37,7 @@ _COUNTERS = {"n_averaged", "num_updates", "initted", "step", "steps", "decay"}
 # Losses have buffers, such as the weight of a class: nothing of a network.
 _LOSS = re.compile(r"(criterion|crit|loss\w*|\w*_loss|\w*_criterion)\.")
 _DEEPEST = 8
+_MOST_PREFIXES = 16
 
 
 class Found(NamedTuple):
@@ -176,7 +177,10 @@ def _is_counter(name: str, value: Any) -> bool:
 
 def _stripped(state: dict[str, Any]) -> dict[str, Any]:
     """Takes prefixes off, one after the other, that most names have."""
-    while prefix := next((p for p in _PREFIXES if _most_begin_with(p, state)), None):
+    for _ in range(_MOST_PREFIXES):  # a name of a million of them would take hours
+        prefix = next((p for p in _PREFIXES if _most_begin_with(p, state)), None)
+        if prefix is None:
+            break
         stripped = {name.removeprefix(prefix): value for name, value in state.items()}
         if len(stripped) < len(state):  # some are there twice: all are shown as they are
             break

@@ -13,16 +13,24 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from data_builders.errors import UserError
-from qad_jax.weights.torch_pickle import Array, DamagedError, RefusedError, unpickle
+from qad_jax.weights.pickle_machine import MOST_STEPS, DamagedError, TooLongError
+from qad_jax.weights.torch_pickle import RefusedError, unpickle
 
 ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+# Of the list of entries at the end of an archive. Python makes an object of each, which takes more
+# memory and time than its bytes; a checkpoint of a thousand tensors has 0.1 MB.
+_LONGEST_DIRECTORY = 4 << 20
+_END, _END_64 = b"PK\x05\x06", b"PK\x06\x06"
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 
 class Content(NamedTuple):
@@ -30,7 +38,7 @@ class Content(NamedTuple):
 
     Attributes:
       value: Dictionaries, lists, numbers; tensors as arrays that must not be written to; and
-        `torch_pickle.Inert` for all the rest.
+        `pickle_machine.Inert` for all the rest.
       passed_over: Names of the classes and functions that `Inert` stands for.
     """
 
@@ -50,7 +58,20 @@ class _Budget:
             raise DamagedError
 
 
+def _directory_size(data: bytes) -> int:
+    """Bytes of the list of entries, from where torch writes it: at the very end of the file."""
+    end, end_64 = data[-22:], data[-98:-42]  # the second where the file is larger than 4 GiB
+    if not end.startswith(_END):
+        raise DamagedError
+    (size,) = struct.unpack_from("<L", end, 12)
+    if end_64.startswith(_END_64):
+        size = max(size, *struct.unpack_from("<Q", end_64, 40))
+    return int(size)
+
+
 def _read_zip(data: bytes) -> tuple[Any, list[str]]:
+    if _directory_size(data) > _LONGEST_DIRECTORY:
+        raise DamagedError
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = archive.namelist()
         pickles = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
@@ -69,15 +90,15 @@ def _read_zip(data: bytes) -> tuple[Any, list[str]]:
 
         if folder + "byteorder" in names and entry("byteorder") != b"little":
             raise DamagedError
-        storages: dict[str, Array] = {}
+        storages: dict[str, Bytes] = {}
 
-        def storage(key: str, dtype: np.dtype[Any], count: int) -> Array:
+        def storage(key: str, dtype: np.dtype[Any], count: int) -> Bytes:
             if key not in storages:
                 storages[key] = np.frombuffer(entry(f"data/{key}"), np.uint8)
             raw = storages[key]
             if raw.size != count * dtype.itemsize:
                 raise DamagedError
-            return raw.view(dtype)
+            return raw
 
         return unpickle(io.BytesIO(entry("data.pkl")), storage)
 
@@ -90,27 +111,32 @@ def _read_legacy(data: bytes) -> tuple[Any, list[str]]:
     if not isinstance(system, Mapping) or not system.get("little_endian", True):
         raise DamagedError
     budget = _Budget(len(data))
-    storages: dict[str, Array] = {}
+    storages: dict[str, tuple[np.dtype[Any], Bytes]] = {}
 
-    def storage(key: str, dtype: np.dtype[Any], count: int) -> Array:
+    def storage(key: str, dtype: np.dtype[Any], count: int) -> Bytes:
+        size = count * dtype.itemsize
         if key not in storages:
-            budget.take(count * dtype.itemsize)
-            storages[key] = np.zeros(count, dtype)  # filled below, because the numbers come last
-        if (storages[key].dtype, storages[key].size) != (dtype, count):
+            budget.take(size)
+            storages[key] = dtype, np.zeros(size, np.uint8)  # filled below: the numbers come last
+        known, raw = storages[key]
+        if (known, raw.size) != (dtype, size):
             raise DamagedError
-        return storages[key]
+        return raw
 
     result, passed_over = unpickle(file, storage)
     keys, _ = unpickle(file)
-    if not isinstance(keys, list) or sorted(keys) != sorted(storages):
+    # Of strings first: to compare two lists that each hold others twice can take for ever.
+    if not isinstance(keys, list) or not all(type(key) is str for key in keys):
+        raise DamagedError
+    if sorted(keys) != sorted(storages):
         raise DamagedError
     for key in keys:
-        array = storages[key]
+        dtype, raw = storages[key]
         (count,) = struct.unpack("<q", file.read(8))
-        raw = file.read(array.nbytes)
-        if count != array.size or len(raw) != array.nbytes:
+        content = file.read(raw.size)
+        if count * dtype.itemsize != raw.size or len(content) != raw.size:
             raise DamagedError
-        array[:] = np.frombuffer(raw, array.dtype)
+        raw[:] = np.frombuffer(content, np.uint8)
     return result, passed_over
 
 
@@ -121,6 +147,11 @@ def _explained(path: Path, kind: str) -> Iterator[None]:
         yield
     except RefusedError as error:
         raise refused(path, str(error)) from error
+    except TooLongError as error:
+        raise UserError(
+            f"{path}: its pickle takes more than {MOST_STEPS:,} steps to read, which no state dict "
+            "does; have it saved as a state_dict() alone"
+        ) from error
     except Exception as error:  # the unpickler can raise anything on bytes that torch did not write
         raise UserError(
             f"{path}: {kind} that is damaged, cut off, or not written by torch.save; get the file "

@@ -1,17 +1,15 @@
 """The pickle inside a file of `torch.save`, read without running anything that it names.
 
-A pickle can call any function that can be imported. Here a name in it stands for a function of this
-file, or for an inert object: that takes whatever the pickle does to it, keeps nothing and does
-nothing. So a pathlib path among the hyper-parameters does not spoil the tensors beside it. A tensor
-that is made of an inert object is refused by name, and so is a name whose only use is to run code.
+A name in it stands for a function of this file, or for an inert object: that takes whatever the
+pickle does to it, keeps nothing and does nothing. So a pathlib path among the hyper-parameters does
+not spoil the tensors beside it. A tensor that is made of an inert object is refused by name, and so
+is a name whose only use is to run code.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import pickle
-import pickletools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,13 +17,13 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from qad_jax.weights.pickle_machine import DamagedError, Function, Inert, Machine, named
+
 Array = npt.NDArray[Any]
-# Gives the storage of a key, a type, and a number of elements.
-Storages = Callable[[str, np.dtype[Any], int], Array]
+# Gives the storage of a key, as bytes, for a type and a number of elements.
+Storages = Callable[[str, np.dtype[Any], int], npt.NDArray[np.uint8]]
 
-# Hashing deeply nested tuples overflows the stack; a training checkpoint has some thousands.
-_MOST_TUPLES = 20_000
-
+_MOST_DIMENSIONS = 32
 _STORAGES: dict[str, npt.DTypeLike] = {
     "DoubleStorage": np.float64,
     "FloatStorage": np.float32,
@@ -61,43 +59,12 @@ _HARMFUL_MODULES = {
     *("pickle", "_pickle", "cPickle", "commands", "popen2", "imp", "marshal", "pip", "signal"),
 }
 _HARMFUL_BUILTINS = {"eval", "exec", "execfile", "compile", "open", "__import__", "input", "file"}
-# Each costs memory for a class, which is more than the name takes in the file.
+# More than anyone would read in a message.
 _MOST_NAMES = 1000
-
-
-class DamagedError(Exception):
-    """The file is not as torch writes it."""
 
 
 class RefusedError(Exception):
     """A tensor depends on something that is not known, or code is named; says the name."""
-
-
-class Inert:
-    """Stands for an object of a class, or the result of a function, that is not known here.
-
-    A subclass stands for the class or the function itself; `names` says which it is.
-    """
-
-    names = ""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
-        """Takes any arguments."""
-        del args, kwargs
-        return object.__new__(cls)
-
-    def _take(self, *args: Any, **kwargs: Any) -> Inert:
-        del args, kwargs
-        return self
-
-    # All that a pickle can do to an object.
-    __call__ = __setstate__ = __setitem__ = append = extend = add = _take
-
-
-def named(value: Any) -> str | None:
-    """What an inert object or class stands for, None for anything else."""
-    kind = value if isinstance(value, type) else type(value)
-    return str(vars(kind)["names"]) if issubclass(kind, Inert) else None
 
 
 def _refuse_inert(*parts: Any) -> None:
@@ -107,48 +74,22 @@ def _refuse_inert(*parts: Any) -> None:
             raise RefusedError(name)
 
 
-class _Function:
-    """What a pickle gets for the name of a function; it can be called, and not changed."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    def __call__(self, *args: Any) -> Any:
-        return self._call(*args)
-
-    def __setstate__(self, state: Any) -> None:
-        raise DamagedError
-
-
-class _Dictionary(dict[Any, Any]):
-    """An OrderedDict; the attributes that torch hangs on a state dict are thrown away."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: Any) -> None:
-        del state
-
-
-class _StorageType(_Function):
+class _StorageType:
     """The class of a storage, such as `torch.FloatStorage`."""
 
     __slots__ = ("dtype",)
 
     def __init__(self, dtype: npt.DTypeLike) -> None:
-        super().__init__(_damaged)
         self.dtype = np.dtype(dtype)
 
 
-class _Storage(_Function):
-    """The flat array that tensors are views of."""
+class _Storage:
+    """The flat array that tensors are views of, as bytes, and the type of its elements."""
 
-    __slots__ = ("array",)
+    __slots__ = ("data", "dtype")
 
-    def __init__(self, array: Array) -> None:
-        super().__init__(_damaged)
-        self.array = array
+    def __init__(self, data: npt.NDArray[np.uint8], dtype: np.dtype[Any]) -> None:
+        self.data, self.dtype = data, dtype
 
 
 def _damaged(*args: Any) -> Any:
@@ -169,22 +110,26 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Ar
     del rest
     _refuse_inert(storage, offset, size, stride)
     if not isinstance(storage, _Storage) or not all(
-        isinstance(part, tuple) and all(type(n) is int and n >= 0 for n in part)
+        isinstance(part, tuple)
+        and len(part) <= _MOST_DIMENSIONS
+        and all(type(n) is int and 0 <= n < 2**63 for n in part)
         for part in ((offset,), size, stride)
     ):
         raise DamagedError
-    array = storage.array
+    itemsize = storage.dtype.itemsize
+    count = storage.data.size // itemsize
     # No more elements than the storage has: an expanded tensor could be of any size.
-    if len(size) != len(stride) or len(size) > 32 or math.prod(size) > array.size:
+    if len(size) != len(stride) or math.prod(size) > count:
         raise DamagedError
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if 0 in size:
-        return np.empty(size, array.dtype)
-    if last >= array.size:
-        raise DamagedError
-    return np.lib.stride_tricks.as_strided(
-        array[offset:], size, [step * array.itemsize for step in stride], writeable=False
-    )
+        tensor = np.empty(size, storage.dtype)
+    else:
+        if offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) >= count:
+            raise DamagedError
+        strides = [step * itemsize for step in stride]
+        tensor = np.ndarray(size, storage.dtype, storage.data.data, offset * itemsize, strides)
+    tensor.flags.writeable = False
+    return tensor
 
 
 def _parameter(data: Any, *rest: Any) -> Any:
@@ -192,48 +137,42 @@ def _parameter(data: Any, *rest: Any) -> Any:
     return data
 
 
-def _with_attributes(make: Any, kind: Any, args: Any, state: Any) -> Any:
-    """A tensor that has attributes of its own, or is of a subclass: the tensor without them."""
-    del kind, state
-    _refuse_inert(make, args)
-    if not isinstance(make, _Function) or not isinstance(args, tuple):
-        raise DamagedError
-    return make(*args)
-
-
-def _defaultdict(factory: Any = None, *args: Any) -> _Dictionary:
-    del factory
-    return _Dictionary(*args)
-
-
-class _Unpickler(pickle.Unpickler):
-    """An unpickler that knows tensors and plain containers; the rest is inert.
+class _Names:
+    """What the names in one file stand for.
 
     Attributes:
       passed_over: Names of what was met and is not known, in order.
     """
 
-    def __init__(self, file: io.BytesIO, storage: Storages) -> None:
-        super().__init__(file, encoding="utf-8")
-        self._storage = storage
+    def __init__(self, storage: Storages) -> None:
         self.passed_over: list[str] = []
+        self.machine = machine = Machine(self._find, self._persistent)
+        self._storage = storage
         self._known: dict[tuple[str, str], Any] = {
-            ("collections", "OrderedDict"): _Function(_Dictionary),
-            ("collections", "defaultdict"): _Function(_defaultdict),
-            ("torch", "Size"): _Function(tuple),
-            ("torch", "device"): _Function(lambda *args: None),
-            ("torch._utils", "_rebuild_tensor"): _Function(_tensor),
-            ("torch._utils", "_rebuild_tensor_v2"): _Function(_tensor),
-            ("torch._utils", "_rebuild_parameter"): _Function(_parameter),
-            ("torch._utils", "_rebuild_parameter_with_state"): _Function(_parameter),
-            ("torch._tensor", "_rebuild_from_type_v2"): _Function(_with_attributes),
+            ("collections", "OrderedDict"): Function(machine.dictionary),
+            ("collections", "defaultdict"): Function(lambda _, *args: machine.dictionary(*args)),
+            ("torch", "Size"): Function(machine.tuple),
+            ("torch", "device"): Function(lambda *args: None),
+            ("torch._utils", "_rebuild_tensor"): Function(_tensor),
+            ("torch._utils", "_rebuild_tensor_v2"): Function(_tensor),
+            ("torch._utils", "_rebuild_parameter"): Function(_parameter),
+            ("torch._utils", "_rebuild_parameter_with_state"): Function(_parameter),
+            ("torch._tensor", "_rebuild_from_type_v2"): Function(self._with_attributes),
             **{("torch", name): _StorageType(dtype) for name, dtype in _STORAGES.items()},
             **{("torch", name): None for name in _DTYPES},
-            # A class of its own for each file: what a file does to it ends with it.
-            **{name: _inert_class(*name) for name in _IGNORED},
+            **{name: Inert(_shown(*name)) for name in _IGNORED},
         }
 
-    def find_class(self, module: str, name: str) -> Any:
+    def _with_attributes(self, make: Any, kind: Any, args: Any, state: Any) -> Any:
+        """A tensor that has attributes of its own, or is of a subclass: it without them."""
+        del kind, state
+        _refuse_inert(make, args)
+        return self.machine.call(make, args)
+
+    def _find(self, module: Any, name: Any) -> Any:
+        """What a name stands for."""
+        if type(module) is not str or type(name) is not str:
+            raise DamagedError
         if (module, name) not in self._known:
             shown = _shown(module, name)
             if module.partition(".")[0] in _HARMFUL_MODULES or (
@@ -243,36 +182,29 @@ class _Unpickler(pickle.Unpickler):
             if len(self.passed_over) == _MOST_NAMES:
                 raise DamagedError
             self.passed_over.append(shown)
-            self._known[module, name] = _inert_class(module, name)
+            self._known[module, name] = Inert(shown)
         return self._known[module, name]
 
-    def persistent_load(self, pid: Any) -> _Storage:
+    def _persistent(self, pid: Any) -> _Storage:
         if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
             raise DamagedError
         kind, key, _, count = pid[1:5]
         _refuse_inert(kind, key, count)
         if not isinstance(kind, _StorageType) or type(key) is not str or type(count) is not int:
             raise DamagedError
-        if count < 0 or (len(pid) == 6 and pid[5] is not None):
+        if not 0 <= count < 2**63 or (len(pid) == 6 and pid[5] is not None):
             raise DamagedError
-        return _Storage(self._storage(key, kind.dtype, count))
+        return _Storage(self._storage(key, kind.dtype, count), kind.dtype)
 
 
 def _shown(module: str, name: str) -> str:
     """A name that fits into a message, whatever is in it."""
-    text = ascii(f"{module}.{name}")[1:-1]
+    text = ascii(f"{module[:100]}.{name[:100]}")[1:-1]
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _inert_class(module: str, name: str) -> type[Inert]:
-    return type("Inert", (Inert,), {"names": _shown(module, name)})
 
 
 def unpickle(file: io.BytesIO, storage: Storages = _damaged) -> tuple[Any, list[str]]:
     """Reads one pickle and leaves the file behind it.
-
-    Its opcodes are looked at first: some make the interpreter itself allocate what the file has not
-    got.
 
     Args:
       file: Stands at the pickle.
@@ -285,16 +217,5 @@ def unpickle(file: io.BytesIO, storage: Storages = _damaged) -> tuple[Any, list[
       RefusedError: If a tensor is made of something that is not known, or if code is named.
       Exception: Anything else, for bytes that torch did not write.
     """
-    start = file.tell()
-    tuples = 0
-    for opcode, argument, position in pickletools.genops(file):
-        if "PUT" in opcode.name and (argument or 0) > (position or 0):
-            raise DamagedError
-        if opcode.name.startswith(("BYTEARRAY", "NEXT_BUFFER", "READONLY_BUFFER", "EXT")):
-            raise DamagedError
-        tuples += opcode.name.startswith("TUPLE")
-    if tuples > _MOST_TUPLES:
-        raise DamagedError
-    file.seek(start)
-    unpickler = _Unpickler(file, storage)
-    return unpickler.load(), unpickler.passed_over
+    names = _Names(storage)
+    return names.machine.run(file), names.passed_over

@@ -1,0 +1,71 @@
+"""Lists of images, and images, that were made to take memory or time, or that are none."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_builders.deepfakebench import reader as deepfakebench
+from data_builders.manifest import builder, reader
+from tests.fuzz_targets import _BENCH, _MANIFEST
+from tests.test_hostile_files import refused, written
+
+DEEP = json.loads("[" * 900 + "]" * 900)
+
+
+def changed(name, value):
+    return {"train": {**_MANIFEST["train"], name: value}}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[" * 100_000, "not valid JSON: its values lie too deep"),
+        ('{"train": {"raw": ["\\ud800"], "labels": [0]}}', "not valid JSON: .*surrogates"),
+        (changed("labels", None), "has no list 'labels'"),
+        (changed("labels", [DEEP, 0]), r"train.labels\[0\] is \[\["),
+        (changed("raw", [DEEP, 0]), r"train.raw\[0\] is \[\[.*, not a path"),
+        (changed("video", [DEEP, 0]), r"train.video\[0\] is \[\[.*, not a name"),
+        (changed("raw", ["9" * 5000, "0.png"]), "does not exist"),
+        (changed("raw", ["a\0", "0.png"]), "does not exist"),
+        (changed("a\n\x1b[2J", 3), r"train.a \\x1b\[2J is not a list"),
+    ],
+)
+def test_a_manifest(tmp_path, content, reason):
+    for name in ("0.png", "1.png"):
+        written(tmp_path, b"", name)
+    text = content if isinstance(content, str) else json.dumps(content)
+    refused(reader.read, written(tmp_path, text.encode(), "data.json"), reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 100_000, "not a JSON file of DeepfakeBench"),
+        (json.dumps(_BENCH).replace('["0.png"]', "null"), "the frames of 000 are no list"),
+        (json.dumps(_BENCH).replace("0.png", "9" * 5000), "no crop that it lists"),
+    ],
+)
+def test_a_listing_of_deepfakebench(tmp_path, text, reason):
+    path = written(tmp_path, text.encode(), "data.json")
+    refused(lambda p: deepfakebench.read(p, tmp_path), path, reason)
+
+
+def test_an_image_of_a_format_that_is_a_program(tmp_path):
+    """Pillow gives PostScript to another program, and reads it as an image."""
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(file, "EPS")
+    Image.open(io.BytesIO(file.getvalue()))
+    refused(builder._lossless, written(tmp_path, file.getvalue(), "a.png"), "not a readable image")
+
+
+def test_a_jpeg_that_is_decoded_again_and_again(tmp_path):
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    assert builder._lossless(written(tmp_path, data, "a.jpg"))[1] == (64, 64)
+    last = data.rindex(b"\xff\xda")
+    many = data[:last] + data[last:-2] * 200 + data[-2:]
+    refused(builder._lossless, written(tmp_path, many, "b.jpg"), "scans: 100 are read")
