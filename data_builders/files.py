@@ -23,12 +23,17 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
     Raises:
       OSError: It cannot be read.
-      ValueError: See `parse_json`.
+      ValueError: See `parse_json`; or a text has half of a character, which could not be written
+        again.
     """
-    return parse_json(Path(path).read_bytes())
+    data = Path(path).read_bytes()
+    content = parse_json(data, most=MOST_VALUES)
+    if b"\\u" in data:
+        json.dumps(content, ensure_ascii=False).encode("utf-8")
+    return content
 
 
-def parse_json(data: bytes, *, most: int = MOST_VALUES, **options: Any) -> Any:
+def parse_json(data: bytes, *, most: int, **options: Any) -> Any:
     """Parses JSON in UTF-8, or in UTF-16 with a byte order mark.
 
     Args:
@@ -37,19 +42,15 @@ def parse_json(data: bytes, *, most: int = MOST_VALUES, **options: Any) -> Any:
       **options: For `json.loads`.
 
     Raises:
-      ValueError: It is not JSON, it has more values, they lie too deep in each other, or a text
-        has half of a character, which could not be written again.
+      ValueError: It is not JSON, it has more values, or they lie too deep in each other.
     """
     # Those in texts count, too: no file of this project has so many.
     if sum(data.count(mark) for mark in (b",", b"[", b"{")) > most:
         raise ValueError(f"it has more than {most:,} values")
     try:
-        content = json.loads(data, **options)
-        if b"\\u" in data:
-            json.dumps(content, ensure_ascii=False).encode("utf-8")
+        return json.loads(data, **options)
     except RecursionError:
         raise ValueError("its values lie too deep in each other") from None
-    return content
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:

@@ -20,6 +20,8 @@ from data_builders.files import parse_json
 #: Bounds of a list. One within them takes a few GB of memory at most.
 MAX_BYTES, MAX_VALUES, MAX_IMAGES = 256 * 2**20, 20_000_000, 4_000_000
 
+_PIECE = 2**20
+
 
 def read_text(path: Path, what: str) -> str:
     """Reads a text file in UTF-8, or in UTF-16 with a byte order mark.
@@ -101,13 +103,18 @@ def first_of(items: Sequence[object]) -> str:
 def _read(path: Path, what: str) -> bytes:
     try:
         size = path.stat().st_size
+        parts: list[bytes] = []
+        with path.open("rb") as file:
+            # In pieces: a device has no size, and Python makes room for all that it is asked for.
+            while size <= MAX_BYTES and (part := file.read(_PIECE)):
+                parts.append(part)
+                size = max(size, len(parts) * _PIECE)
         if size > MAX_BYTES:
             raise UserError(
                 f"{path}: the {what} has {size >> 20} MiB, more than {MAX_BYTES >> 20}; "
                 "split it into several files"
             )
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES)  # a device has no size
+        return b"".join(parts)
     except OSError as error:
         raise UserError(f"{path}: cannot read the {what}: {error.strerror or error}") from error
 

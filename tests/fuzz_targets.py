@@ -16,11 +16,11 @@ import numpy as np
 from hypothesis import strategies as st
 from safetensors import numpy as safetensors
 
-from data_builders import faces, h264, staging
+from data_builders import faces, h264, images, staging
 from data_builders.deepfakebench import reader as deepfakebench
 from data_builders.errors import UserError
-from data_builders.manifest import builder as images
 from data_builders.manifest import reader as manifest
+from data_builders.records import FinishedClip
 from qad_jax import configs
 from qad_jax.evaluation import calibration, matrix, scores
 from qad_jax.evaluation.robustness_curves import read as read_robustness
@@ -210,10 +210,11 @@ def _pictures():
     return mutated(made, [*chunks, b"%!PS-Adobe-3.0 EPSF-3.0\n"])
 
 
-def _staged_examples():
+def _staged_clip():
     image = {"raw": b"png"}
     values = {"label": "real", "method": "m", "video": "v", "identity": "i", "frame": 0}
-    return [("m/v/0", {"image": image, **values, "box": np.zeros(4, np.float32)})]
+    examples = [("m/v/0", {"image": image, **values, "box": np.zeros(4, np.float32)})]
+    return FinishedClip("m/v", examples, {"faces": 2})
 
 
 # What reads them.
@@ -266,10 +267,10 @@ def _read_video(data, folder):
 def _read_staged(data, folder):
     path = next(folder.glob("*.npz"), None)
     if path is None:
-        staging.staged(folder, "a", _staged_examples)
+        staging.staged(folder, "a", _staged_clip)
         path = next(folder.glob("*.npz"))
     path.write_bytes(data)
-    ((key, example),) = staging.staged(folder, "a", _staged_examples)
+    ((key, example),) = staging.staged(folder, "a", _staged_clip).examples
     assert key == "m/v/0"
     assert example["image"] == {"raw": b"png"}
 
@@ -310,10 +311,10 @@ TARGETS = {
         ),
         lambda data, folder: configs.stored(_file(folder, "config.json", data)),
     ),
-    "staged": (lambda: mutated([staging._content(_staged_examples())]), _read_staged),
+    "staged": (lambda: mutated([staging._content(_staged_clip())]), _read_staged),
     "video": (_videos, _read_video),
     "image": (
         _pictures,
-        lambda data, folder: images._lossless(_file(folder, "a.png", data)),
+        lambda data, folder: images.read_image(_file(folder, "a.png", data)),
     ),
 }

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_builders import images
 from data_builders.deepfakebench import reader as deepfakebench
-from data_builders.manifest import builder, reader
+from data_builders.manifest import reader
 from tests.fuzz_targets import _BENCH, _MANIFEST
 from tests.test_hostile_files import refused, written
 
+_TWO = {"raw": ["0.png", "1.png"], "labels": [0, 1]}
 DEEP = json.loads("[" * 900 + "]" * 900)
 
 
@@ -23,11 +25,14 @@ def changed(name, value):
     ("content", "reason"),
     [
         ("[" * 100_000, "not valid JSON: its values lie too deep"),
-        ('{"train": {"raw": ["\\ud800"], "labels": [0]}}', "not valid JSON: .*surrogates"),
+        ('{"train": {"raw": ["\\ud800"], "labels": [0]}}', "does not exist"),
         (changed("labels", None), "has no list 'labels'"),
         (changed("labels", [DEEP, 0]), r"train.labels\[0\] is \[\["),
         (changed("raw", [DEEP, 0]), r"train.raw\[0\] is \[\[.*, not a path"),
-        (changed("video", [DEEP, 0]), r"train.video\[0\] is \[\[.*, not a name"),
+        (
+            {"train": {**_TWO, "video": [DEEP, 0]}},
+            r"train.video\[0\] is \[\[.*; must be text or a number",
+        ),
         (changed("raw", ["9" * 5000, "0.png"]), "does not exist"),
         (changed("raw", ["a\0", "0.png"]), "does not exist"),
         (changed("a\n\x1b[2J", 3), r"train.a \\x1b\[2J is not a list"),
@@ -43,8 +48,9 @@ def test_a_manifest(tmp_path, content, reason):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[" * 100_000, "not a JSON file of DeepfakeBench"),
-        (json.dumps(_BENCH).replace('["0.png"]', "null"), "the frames of 000 are no list"),
+        ("[" * 100_000, "not valid JSON: its values lie too deep"),
+        (json.dumps(_BENCH).replace('["0.png"]', "null"), "frames must be a list"),
+        (json.dumps(_BENCH).replace("000", "\\ud800"), "not a JSON file of DeepfakeBench"),
         (json.dumps(_BENCH).replace("0.png", "9" * 5000), "no crop that it lists"),
     ],
 )
@@ -58,14 +64,14 @@ def test_an_image_of_a_format_that_is_a_program(tmp_path):
     file = io.BytesIO()
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(file, "EPS")
     Image.open(io.BytesIO(file.getvalue()))
-    refused(builder._lossless, written(tmp_path, file.getvalue(), "a.png"), "not a readable image")
+    refused(images.read_image, written(tmp_path, file.getvalue(), "a.png"), "not a readable image")
 
 
 def test_a_jpeg_that_is_decoded_again_and_again(tmp_path):
     file = io.BytesIO()
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(file, "JPEG", progressive=True)
     data = file.getvalue()
-    assert builder._lossless(written(tmp_path, data, "a.jpg"))[1] == (64, 64)
+    assert images.read_image(written(tmp_path, data, "a.jpg")).shape == (64, 64, 3)
     last = data.rindex(b"\xff\xda")
     many = data[:last] + data[last:-2] * 200 + data[-2:]
-    refused(builder._lossless, written(tmp_path, many, "b.jpg"), "scans: 100 are read")
+    refused(images.read_image, written(tmp_path, many, "b.jpg"), "scans, more than 100")

@@ -148,8 +148,9 @@ def _videos(path: Path) -> Iterator[_Video]:
                         for video, entry in videos.items():
                             name = "raw" if quality == "c0" else quality
                             frames = _names(entry["frames"])
+                            f"{label}{video}".encode()  # records hold no half of a character
                             yield _Video(_SPLITS[split], name, label, video, frames)
-    except (KeyError, AttributeError, TypeError) as error:
+    except (KeyError, AttributeError, TypeError, UnicodeError) as error:
         raise UserError(
             f"{path}: not a JSON file of DeepfakeBench, which is an object of dataset, label, "
             f"split (train, val, test), video, frames: {error!r}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import re
+import reprlib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _qualities(path: Path, split: str, lists: Mapping[str, Any]) -> tuple[str, ...]:
-    if "labels" not in lists:
+    if not isinstance(lists.get("labels"), list):
         raise UserError(f"{path}: {split} has no list 'labels'")
     for name, values in lists.items():
         if not isinstance(values, list):
@@ -114,7 +115,9 @@ def _label(path: Path, split: str, index: int, value: Any) -> str:
         return value.lower()
     if value in (0, 1) and not isinstance(value, bool):
         return LABELS[int(value)]
-    raise UserError(f"{path}: {split}.labels[{index}] is {value!r}; must be 0, 1, 'real' or 'fake'")
+    raise UserError(
+        f"{path}: {split}.labels[{index}] is {reprlib.repr(value)}; must be 0, 1, 'real' or 'fake'"
+    )
 
 
 def _rows(
@@ -134,15 +137,17 @@ def _rows(
             for quality in qualities:
                 name = lists[quality][index]
                 if not isinstance(name, str):
-                    raise UserError(f"{path}: {key}.{quality}[{index}] is {name!r}, not a path")
+                    raise UserError(
+                        f"{path}: {key}.{quality}[{index}] is {reprlib.repr(name)}, not a path"
+                    )
                 file = located(path.parent, name)
                 paths[quality] = file or path.parent / name
                 if file is None:
                     missing.append(paths[quality])
             best = qualities[0]
-            rows[split].append(
-                _Row(index, paths, _shown(path, lists[best][index], paths[best]), label)
-            )
+            # A name that no file can have cannot be shown, either.
+            shown = "" if missing else _shown(path, lists[best][index], paths[best])
+            rows[split].append(_Row(index, paths, shown, label))
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         count = sum(map(len, rows.values())) * len(qualities)
