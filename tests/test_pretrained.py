@@ -26,6 +26,7 @@ from qad_jax.weights import conversion, pretrained, torch_file
 from tests.commands import call, tiny
 from tests.test_models import DATA, fixture, variables_from_torch
 
+NETWORK = "--config.model.name=resnet_tiny"  # of which torch's fixtures are
 TINY = ("resnet_tiny", "efficientnet_tiny", "timm_efficientnet_tiny", "tf_efficientnet_tiny")
 
 
@@ -338,7 +339,7 @@ def test_converted_evaluated_trained_and_exported(tmp_path, manifest, data_dir, 
     assert f"--out: {converted} exists" in capsys.readouterr().err
     small = ["--config.image_size=224", "--mode=evaluate"]
     for workdir, more in ((converted, []), (direct, [option])):
-        result = call(*tiny("hkrawp_resnet", workdir, manifest, data_dir), *small, *more)
+        result = call(*tiny("hkrawp_resnet", workdir, manifest, data_dir), NETWORK, *small, *more)
         assert result.status == 0, result.err
     scores = [folder / "evaluation/test/scores.csv" for folder in (converted, direct)]
     assert scores[0].read_text() == scores[1].read_text()
@@ -347,7 +348,7 @@ def test_converted_evaluated_trained_and_exported(tmp_path, manifest, data_dir, 
         checkpoints.Checkpoints(converted, {"dataset": "data"}).restore(None)
 
     # Trained from it; started again after its end, the file is not needed any more.
-    arguments = tiny("hkrawp_resnet", trained, manifest, data_dir)
+    arguments = [*tiny("hkrawp_resnet", trained, manifest, data_dir), NETWORK]
     arguments += [option, "--config.num_steps=2", "--config.awp.warmup_epochs=0"]
     result = call(*arguments)
     assert result.status == 0, result.err
@@ -378,7 +379,7 @@ def test_converted_evaluated_trained_and_exported(tmp_path, manifest, data_dir, 
 def test_a_head_of_imagenet_cannot_be_evaluated(tmp_path, manifest, data_dir, dataset):
     head = {"fc.weight": np.ones((5, 32), np.float32), "fc.bias": np.ones(5, np.float32)}
     option = f"--config.model.pretrained={saved(tmp_path, **head)}"
-    arguments = tiny("hkrawp_resnet", tmp_path / "run", manifest, data_dir)
+    arguments = [*tiny("hkrawp_resnet", tmp_path / "run", manifest, data_dir), NETWORK]
     result = call(*arguments, option, "--mode=evaluate")
     assert result.status == 1
     assert "has a head of 5 classes, not of real and fake: train from it" in result.err

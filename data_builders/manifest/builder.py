@@ -20,10 +20,7 @@ from data_builders.records import Clip
 class Manifest(PairedDatasetBuilder):
     """Builds the crops that a manifest lists. Each content is a configuration of its own."""
 
-    VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("1.1.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {
-        "1.1.0": "Images are upright, in sRGB, and on white where they are transparent.",
-    }
+    VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("1.0.0")
     NEEDS: ClassVar[tuple[str, ...]] = ("manifest",)
     UNIT: ClassVar[str] = "tuples"
 

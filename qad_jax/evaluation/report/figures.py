@@ -64,6 +64,8 @@ def _axes(xlabel: str, ylabel: str) -> Iterator[Any]:
 
 def _finished(axes: Any, name: str, title: str) -> Figure:
     svg, png = io.StringIO(), io.BytesIO()
+    axes.figure.draw_without_rendering()
+    axes.figure.set_layout_engine("none")  # it has placed everything; each file would do so again
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     axes.figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
     axes.figure.savefig(png, format="png", dpi=_PIXELS_PER_INCH, facecolor="white")
