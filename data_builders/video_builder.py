@@ -230,9 +230,11 @@ def _staged_clip(folder: Path, source: ClipSource) -> FinishedClip | UnusableCli
 
     known = [*source.files.files.values(), *([source.files.mask] if source.files.mask else [])]
     try:
-        files = [(str(path), path.stat().st_size) for path in known]
+        facts = [(path, path.stat()) for path in known]
     except OSError as error:  # the file was moved after the folder was read
         return unusable(source, known, error)
+    # A file that was replaced, by one of the same size too, is read again.
+    files = [(str(path), fact.st_size, fact.st_mtime_ns) for path, fact in facts]
     name = json.dumps([str(source), list(source.files.files), files, source.recipe.describe()])
     try:
         return staging.staged(folder, name, made)

@@ -350,3 +350,24 @@ def test_frames_are_spread_evenly():
     assert clips.spread(100, 4) == [12, 37, 62, 87]
     assert clips.spread(3, 4) == [0, 1, 2]
     assert len(set(clips.spread(33, 32))) == 32
+
+
+def test_a_file_that_was_replaced_is_read_again(tmp_path):
+    """Also where the new one is as large as the old one: its clip is kept for a build to go on."""
+    trees.celeb_df_v2(tmp_path / "celeb")
+    dataset = build.builder(
+        "celeb_df_v2", data_dir=tmp_path, manual_dir=tmp_path / "celeb", frames_per_video=1
+    )
+    reader = dataset.clip_reader()
+    source = dataset.clip_sources()["test"][0]
+    first, kept = (reader(source).examples[0][1]["image"]["raw"] for _ in range(2))
+    assert kept == first
+    path = source.files.best
+    data = path.read_bytes()
+    other = trees.rendered("1" if data == trees.rendered("2", 6) else "2", 6)
+    longer = max(len(data), len(other))
+    for content in (data, other):  # behind its boxes, a file may have zeros
+        path.write_bytes(content.ljust(longer, b"\0"))
+        again = reader(source).examples[0][1]["image"]["raw"]
+    assert path.stat().st_size == longer
+    assert again != first
