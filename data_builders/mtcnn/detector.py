@@ -67,7 +67,7 @@ class Detector:
 
     Example:
       >>> detector = Detector()
-      >>> boxes, scores = detector.detect(frames)[0]
+      >>> boxes, scores, landmarks = detector.detect(frames)[0]
 
     Args:
       min_face: Side of the smallest face to detect, in pixels of the frame. None: a sixteenth of

@@ -24,7 +24,7 @@ class Objective(NamedTuple):
     """What is learned.
 
     Attributes:
-      model: Module whose `apply` returns `qad_jax.models.ModelOutput`.
+      model: Module whose `apply` returns `qad_jax.models.ModelOutput`, with its `normalisation`.
       layer_weights: Weight of each of the six features in the HSIC term; with zeros only, the
         term is left out.
       sigma: Width of the kernel, see `qad_jax.losses.hsic`.
@@ -216,7 +216,7 @@ def make_predict_step(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]
     """Builds the prediction of one device.
 
     Args:
-      model: Module whose `apply` returns `qad_jax.models.ModelOutput`.
+      model: Module whose `apply` returns `qad_jax.models.ModelOutput`, with its `normalisation`.
 
     Returns:
       A function of the variables and of `(n, Q, H, W, 3)` uint8 images: `(n, Q)` float32, the
