@@ -28,7 +28,7 @@ FAMILIES = {
     "lower_face": "mouth and chin come from a moved copy",
     "upper_face": "eyes and forehead come from a moved copy",
     "eyes": "each eye comes from a moved copy",
-    "low_resolution": "the inner face went through 40 to 160 pixels",
+    "low_resolution": "the face went through a third to two thirds of its pixels",
     "colour": "colours and light do not fit",
     "seam": "the edge is hard, or doubled",
     "sharpness": "the face is sharpened or smoothed",
@@ -55,6 +55,7 @@ class Recipe:
       bias: Added to each colour, of 255.
       resolution: Side of the face in the generator, in pixels; 0 leaves it.
       sharpen: Amount of an unsharp mask; negative smooths.
+      grain: Pixels of the image for one pixel of the clip, at least 1: a finer trace would be lost.
       double: Whether the edge is blended twice, the second time a little off.
       flicker: Size of the changes from frame to frame; 0 where there are none.
       seed: Of the mask's unevenness.
@@ -70,13 +71,22 @@ class Recipe:
     bias: tuple[float, float, float]
     resolution: int
     sharpen: float
+    grain: float
     double: bool
     flicker: float
     seed: int
 
 
-def draw(family: str, rng: np.random.Generator) -> Recipe:
-    """Draws a fake of a family."""
+def draw(family: str, size: float, scale: float, rng: np.random.Generator) -> Recipe:
+    """Draws a fake of a family.
+
+    Args:
+      family: One of `FAMILIES`.
+      size: Size of the face in the image that is changed, in pixels.
+      scale: From those pixels to the pixels of the clip.
+      rng: Draws.
+    """
+    seen = size * min(1.0, scale)  # what a larger face has, the clip does not show
     part_of = {"lower_face": faces.LOWER, "upper_face": faces.UPPER, "eyes": faces.EYES}
     free = [faces.FULL, faces.FULL, faces.INNER, faces.LOWER, faces.UPPER]
     part = part_of.get(family, faces.FULL)
@@ -95,9 +105,9 @@ def draw(family: str, rng: np.random.Generator) -> Recipe:
         sharpen = float(rng.choice([rng.uniform(0.5, 1.6), rng.uniform(-1.8, -0.6)]))
     resolution = 0
     if family == "low_resolution":
-        resolution = round(float(np.exp(rng.uniform(np.log(40), np.log(160)))))
+        resolution = round(seen * float(rng.uniform(0.3, 0.65)))
     elif also(0.5 if family == SWAP else 0.3):
-        resolution = round(float(np.exp(rng.uniform(np.log(56), np.log(256)))))
+        resolution = round(seen * float(rng.uniform(0.5, 1)))
     off = 1.0 if family == "colour" else float(rng.choice([0.15, 0.5]))
     light = rng.uniform(-0.1, 0.1)  # of all colours together
     gain = 1 + off * (light + rng.uniform(-0.07, 0.07, 3))
@@ -119,6 +129,7 @@ def draw(family: str, rng: np.random.Generator) -> Recipe:
         bias=tuple(map(float, bias)),  # type: ignore[arg-type]
         resolution=resolution,
         sharpen=sharpen,
+        grain=max(1.0, 1 / scale),
         double=hard and also(0.5),
         flicker=float(rng.uniform(0.5, 1)) if family == _FLICKER else 0.0,
         seed=int(rng.integers(2**31)),
@@ -169,21 +180,19 @@ def apply(
     )
     if donor is not None:
         changed = _matched(changed, image.astype(np.float32), mask)
-    changed = changed * np.float32(recipe.gain) + np.float32(recipe.bias) + 6 * waver[3]
-    changed = _resampled(changed, face, recipe.resolution)
-    changed = np.clip(_sharpened(changed, face, recipe.sharpen), 0, 255)
+    changed = changed * np.array(recipe.gain) + np.array(recipe.bias) + 6 * waver[3]
+    changed = _resampled(changed.astype(np.float32), face, recipe.resolution)
+    changed = np.clip(_sharpened(changed, recipe.sharpen, recipe.grain), 0, 255)
     weight = (recipe.strength * mask)[..., None]
     blended = image * (1 - weight) + changed * weight
     if recipe.double:
-        off = np.float32([[1, 0, 0.02 * face.size], [0, 1, 0.015 * face.size]])
+        off = np.array([[1, 0, 0.02 * face.size], [0, 1, 0.015 * face.size]])
         again = cv2.warpAffine(mask, off, (width, height))[..., None] * 0.6
         blended = blended * (1 - again) + changed * again
     return np.asarray(np.rint(np.clip(blended, 0, 255)), np.uint8)
 
 
-def _moved(
-    image: Map, face: Face, recipe: Recipe, waver: npt.NDArray[Any]
-) -> Map:
+def _moved(image: Map, face: Face, recipe: Recipe, waver: npt.NDArray[Any]) -> Map:
     centre = (face.box[:2] + face.box[2:]) / 2
     matrix = cv2.getRotationMatrix2D(
         (float(centre[0]), float(centre[1])), recipe.angle, recipe.scale + 0.012 * waver[2]
@@ -226,10 +235,9 @@ def _resampled(image: Map, face: Face, resolution: int) -> Map:
     )
 
 
-def _sharpened(image: Map, face: Face, amount: float) -> Map:
-    """Sharpens by an unsharp mask, or smooths by a Gaussian of a width in parts of the face."""
+def _sharpened(image: Map, amount: float, grain: float) -> Map:
+    """Sharpens by an unsharp mask, or smooths by a Gaussian, of a width in pixels of the clip."""
     if amount == 0:
         return image
-    sigma = face.size / 200 * (1.5 if amount > 0 else -1.4 * amount)
-    smooth = cv2.GaussianBlur(image, (0, 0), max(0.4, sigma))
+    smooth = cv2.GaussianBlur(image, (0, 0), grain * (1.2 if amount > 0 else -amount))
     return np.asarray(image + amount * (image - smooth) if amount > 0 else smooth, np.float32)

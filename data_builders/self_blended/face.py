@@ -23,7 +23,7 @@ _ELLIPSES: dict[str, tuple[tuple[float, float, float, float], ...]] = {
     LOWER: ((0.0, 1.05, 0.8, 0.75),),
     UPPER: ((0.0, 0.0, 1.0, 0.6),),
     EYES: ((-0.5, 0.0, 0.36, 0.26), (0.5, 0.0, 0.36, 0.26)),
-    INNER: ((0.0, 0.5, 0.78, 0.85),),
+    INNER: ((0.0, 0.5, 0.88, 0.95),),
 }
 
 
@@ -102,9 +102,7 @@ def mask(
     height, width = shape
     matrix = face.coordinates()
     columns, rows = np.meshgrid(np.arange(width), np.arange(height))
-    u, v = (
-        (row[0] * columns + row[1] * rows + row[2]).astype(np.float32) for row in matrix
-    )
+    u, v = ((row[0] * columns + row[1] * rows + row[2]).astype(np.float32) for row in matrix)
     grow = rng.uniform(0.88, 1.12)
     # Smooth noise over the face, of the size of its features.
     small = rng.standard_normal((8, 8)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The clip around a photograph: size, slow camera, sensor and platform, alike for real and fake."""
+"""The clip around a face: size, slow camera, sensor and platform, alike for real and fake."""
 
 from __future__ import annotations
 
@@ -55,15 +55,21 @@ class Footage:
 
 
 def draw(
-    photograph: tuple[int, int], face: Face, frames: int, rng: np.random.Generator
+    shape: tuple[int, int],
+    face: Face,
+    frames: int,
+    rng: np.random.Generator,
+    *,
+    moves: bool,
 ) -> Footage:
-    """Draws the clip of a photograph.
+    """Draws the clip of a photograph, or of a part of a video.
 
     Args:
-      photograph: Its `(height, width)`.
-      face: The face in it.
+      shape: `(height, width)` of the photograph.
+      face: The face in it; in a video a box around all its places.
       frames: Number of frames.
       rng: Draws.
+      moves: Whether the camera moves; a video has its own movement.
     """
     largest = min(_FACE[1], _LARGEST * face.size)
     least = min(_FACE[0], largest)
@@ -71,12 +77,12 @@ def draw(
     scale = side / face.size
     height, width = (
         int(min(_AROUND * side * rng.uniform(0.85, 1.15), length * scale)) // 2 * 2
-        for length in photograph
+        for length in shape
     )
     centre = scale * (face.box[:2] + face.box[2:]) / 2 + side * rng.uniform(-0.15, 0.15, 2)
     corner = [
         float(np.clip(middle - length / 2, 0, max(0.0, whole * scale - length)))
-        for middle, length, whole in zip(centre, (width, height), photograph[::-1], strict=True)
+        for middle, length, whole in zip(centre, (width, height), shape[::-1], strict=True)
     ]
 
     def sometimes(chance: float) -> bool:
@@ -84,7 +90,7 @@ def draw(
 
     # A slow random walk, as of a camera in a hand.
     steps = rng.normal(0, [0.008 * side, 0.008 * side, 0.004, 0.25], (frames, 4))
-    path = np.cumsum(steps, axis=0)
+    path = np.cumsum(steps, axis=0) * moves
     path[:, 2] += 1
     return Footage(
         scale=scale,
@@ -103,13 +109,15 @@ def draw(
     )
 
 
-def film(footage: Footage, stills: Sequence[Image], face: Face) -> tuple[list[Image], list[Face]]:
-    """Films a photograph.
+def film(
+    footage: Footage, stills: Sequence[Image], faces: Sequence[Face]
+) -> tuple[list[Image], list[Face]]:
+    """Films a photograph, or films a video anew.
 
     Args:
       footage: From `draw`.
       stills: The photograph for each frame: real, or with a blended face.
-      face: The face in the real one.
+      faces: The face in each of the real ones.
 
     Returns:
       The frames, and the face in each.
@@ -117,8 +125,8 @@ def film(footage: Footage, stills: Sequence[Image], face: Face) -> tuple[list[Im
     height, width = footage.size
     noise = np.random.default_rng(footage.seed)
     frames, found = [], []
-    scaled: dict[int, Image] = {}
-    for still, (x, y, zoom, angle) in zip(stills, footage.path, strict=True):
+    scaled: dict[int, Image] = {}  # one photograph for all frames is scaled once
+    for still, face, (x, y, zoom, angle) in zip(stills, faces, footage.path, strict=True):
         small = scaled.get(id(still))
         if small is None:
             small = scaled[id(still)] = _scaled(still, footage.scale)
@@ -155,10 +163,9 @@ def _sent(frames: list[Image], footage: Footage) -> list[Image]:
     height, width = footage.size
     if footage.jpeg:
         how = [cv2.IMWRITE_JPEG_QUALITY, footage.jpeg]
-        frames = [
-            cv2.imdecode(cv2.imencode(".jpg", frame[..., ::-1], how)[1], cv2.IMREAD_COLOR_RGB)
-            for frame in frames
-        ]
+        files = [cv2.imencode(".jpg", frame[..., ::-1], how)[1] for frame in frames]
+        decoded = [cv2.imdecode(file, cv2.IMREAD_COLOR) for file in files]
+        frames = [np.ascontiguousarray(image[..., ::-1]) for image in decoded if image is not None]
     if footage.shrink < 1:
         small = tuple(max(16, int(side * footage.shrink) // 2 * 2) for side in (width, height))
         frames = [cv2.resize(frame, small, interpolation=cv2.INTER_AREA) for frame in frames]
