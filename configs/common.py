@@ -10,7 +10,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model = ml_collections.ConfigDict()
     config.model.name = "resnet50"
     config.model.dtype = "float32"  # of the computation; parameters and statistics are float32
-    config.model.pretrained = ""  # .pth or .safetensors to start from; empty: from scratch
+    # .pth or .safetensors to start from, or "imagenet"; empty: from scratch
+    config.model.pretrained = ""
 
     config.dataset = ml_collections.ConfigDict()
     config.dataset.name = "synthetic_faces"

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from data_builders.paired import PairedConfig, PairedDatasetBuilder
 
 _HERE = Path(__file__).parent
+_NUMBERS = {
+    "frames_per_video": "frames, spread evenly over each video (default: 32; self_blended: 2)",
+    "seed": "seed of what is drawn (default: 0)",
+    "variants": "self_blended: pairs from each file (default: 4)",
+}
 
 
 def names() -> list[str]:
@@ -224,28 +229,24 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
         "the options after --, such as --runner=FlinkRunner",
     )
     recipe = parser.add_argument_group("datasets made from videos")
-    recipe.add_argument(
-        "--doctor", action="store_true", help="look at the folder and build nothing"
-    )
+    recipe.add_argument("--doctor", action="store_true", help="look at the folder, build nothing")
     recipe.add_argument(
         "--qualities",
         help="separated by commas: raw, cNN (H.264 at CRF NN), random, messenger "
         "(default: raw,c23,c40)",
     )
     recipe.add_argument(
-        "--frames_per_video", type=int, help="frames, spread evenly over each video (default: 32)"
-    )
-    recipe.add_argument(
         "--faces",
         help="where boxes come from: mtcnn, none (the images are crops), or a JSON file of boxes "
         "(default: mtcnn)",
     )
-    recipe.add_argument("--seed", type=int, help="seed of quality 'random' (default: 0)")
+    for name, text in _NUMBERS.items():
+        recipe.add_argument(f"--{name}", type=int, help=text)
     recipe.add_argument(
-        "--max_skipped",
-        type=float,
-        help="share of the videos, or of the tuples of a manifest, that may be skipped "
-        "(default: 0.1)",
+        "--families", help="self_blended: families of fakes, separated by commas (default: all)"
+    )
+    recipe.add_argument(
+        "--max_skipped", type=float, help="share of the clips that may be skipped (default: 0.1)"
     )
     args = parser.parse_args(ours)
     args.pipeline_options = argv[len(ours) + 1 :]
@@ -257,11 +258,13 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
 def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     recipe = {
         name: getattr(args, name)
-        for name in ("frames_per_video", "seed", "max_skipped")
+        for name in (*_NUMBERS, "max_skipped")
         if getattr(args, name) is not None
     }
     if args.qualities:
         recipe["qualities"] = [quality.strip() for quality in args.qualities.split(",")]
+    if args.families:
+        recipe["families"] = [family.strip() for family in args.families.split(",")]
     if args.faces:
         from data_builders import faces
 

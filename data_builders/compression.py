@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,20 +34,28 @@ def reencoded(path: Path, *, crf: int) -> Iterator[Image]:
 
 
 def sent_on(path: Path) -> Iterator[Image]:
-    """Frames of a video that was made smaller and compressed twice, as by two messengers.
+    """Frames of a video that two messengers have passed on, see `messenger`."""
+    size = next(h264.decode(path)).shape[:2]
+    return messenger(h264.decode(path), size, rate=h264.probe(path).rate)
 
-    The frames are enlarged to the size of the source, because the boxes are in its pixels.
+
+def messenger(
+    frames: Iterable[Image], size: tuple[int, ...], *, rate: Fraction | int = 25
+) -> Iterator[Image]:
+    """Makes frames smaller and compresses them twice, as by two messengers.
+
+    In the end, they are enlarged to their first size, because boxes are in its pixels.
 
     Args:
-      path: The video.
+      frames: The frames.
+      size: Their `(height, width)`.
+      rate: Frames per second.
 
     Returns:
       `(height, width, 3)` frames; an odd height or width may be larger by one.
     """
-    rate: Fraction = h264.probe(path).rate
-    height, width = next(h264.decode(path)).shape[:2]
+    height, width = size
     shorter = min(height, width)
-    frames = h264.decode(path)
     if shorter > _MESSENGER_SIDE:
         scale = _MESSENGER_SIDE / shorter
         small = (2 * round(width * scale / 2), 2 * round(height * scale / 2))
@@ -60,7 +68,7 @@ def sent_on(path: Path) -> Iterator[Image]:
     return (np.asarray(frame, np.uint8) for frame in enlarged)
 
 
-def _even(frames: Iterator[Image]) -> Iterator[Image]:
+def _even(frames: Iterable[Image]) -> Iterator[Image]:
     """Repeats an odd last row or column, as 4:2:0 needs even sides; boxes do not reach it."""
     for frame in frames:
         odd = [(0, side % 2) for side in frame.shape[:2]]

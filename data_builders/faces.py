@@ -133,13 +133,13 @@ class Detected:
         for mask, frame in () if masks is None else zip(masks, frames, strict=True):
             if mask.shape != frame.shape[:2]:
                 raise ValueError(f"a mask of {mask.shape} for a frame of {frame.shape[:2]}")
-        detections = _detector(self.min_face, self.max_side).detect(frames)
+        detections = detector(self.min_face, self.max_side).detect(frames)
         track = choose_track(detections, masks=masks, times=indices, max_gap=self.max_gap)
         return None if track is None else _squares(track, frames, self.scale)
 
 
 @functools.cache
-def _detector(min_face: float | None, max_side: int | None) -> Detector:
+def detector(min_face: float | None = None, max_side: int | None = 640) -> Detector:
     """Makes one detector for each process, because it holds the weights on the device."""
     from data_builders.mtcnn import Detector
 

@@ -114,7 +114,7 @@ def _link(detections: Sequence[Detections]) -> list[dict[int, int]]:
     """Joins detections of one face: for each track, frame -> index among the frame's detections."""
     tracks: list[dict[int, int]] = []
     last: list[npt.NDArray[Any]] = []  # the last box of each track, however long ago
-    for i, (boxes, _) in enumerate(detections):
+    for i, boxes in enumerate(detection.boxes for detection in detections):
         free = set(range(len(boxes)))
         shared = overlap(_doubled(np.array(last).reshape(-1, 4)), _doubled(boxes))
         open_tracks = set(range(len(tracks)))
@@ -147,17 +147,17 @@ def _agreements(
     if not any(mask.any() for mask in marked):
         return None
     agreements = []
-    for (boxes, _), mask in zip(detections, marked, strict=True):
+    for detection, mask in zip(detections, marked, strict=True):
         inside = [
             int(mask[max(0, y0) : y1, max(0, x0) : x1].sum())
-            for x0, y0, x1, y1 in np.rint(boxes).astype(int)
+            for x0, y0, x1, y1 in np.rint(detection.boxes).astype(int)
         ]
         whole = int(mask.sum())
         agreements.append(
             [
                 (shared >= _MARKED * min(float(size), whole))
                 * (shared / max(1.0, float(size) + whole - shared))
-                for shared, size in zip(inside, area(boxes), strict=True)
+                for shared, size in zip(inside, area(detection.boxes), strict=True)
             ]
         )
     return agreements

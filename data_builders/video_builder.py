@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import functools
 import hashlib
 import json
@@ -51,10 +52,11 @@ class VideoDatasetBuilder(
         manual_dir: str | Path = "",
         config: str | PairedConfig | None = None,
         qualities: Sequence[str] = DEFAULT_QUALITIES,
-        frames_per_video: int = 32,
+        frames_per_video: int | None = None,
         face_source: faces.FaceSource | None = None,
         seed: int = 0,
         max_skipped: float = 0.1,
+        drawn: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """Describes a build; nothing is read yet.
@@ -65,24 +67,28 @@ class VideoDatasetBuilder(
             recipe, to open a dataset that this recipe has built.
           qualities: Qualities of the records, best first: 'raw', 'cNN', 'random', 'messenger'. A
             quality that is not on disk is made from the best one that is.
-          frames_per_video: Number of frames of each video, spread evenly.
+          frames_per_video: Number of frames of each video, spread evenly; None: as many as
+            `default_recipe` says.
           face_source: Where boxes come from; by default MTCNN.
           seed: Seed of quality 'random'.
           max_skipped: Share of the videos that may be unusable. If more are, the build fails.
+          drawn: Other fields of the recipe, where a dataset's recipe has more.
           **kwargs: See `tfds.core.DatasetBuilder`.
 
         Raises:
           UserError: A quality is unknown, or a number is out of range.
         """
-        if frames_per_video < 1:
+        if frames_per_video is not None and frames_per_video < 1:
             raise UserError(f"--frames_per_video: is {frames_per_video}, must be at least 1")
-        default = Recipe(DEFAULT_QUALITIES)
+        default = self.default_recipe()
         built = config if isinstance(config, PairedConfig) else None
-        self.recipe = Recipe(
-            check_qualities(built.qualities if built else qualities),
-            frames_per_video,
-            face_source or default.faces,
-            seed,
+        self.recipe = dataclasses.replace(
+            default,
+            qualities=check_qualities(built.qualities if built else qualities),
+            frames_per_video=frames_per_video or default.frames_per_video,
+            faces=face_source or default.faces,
+            seed=seed,
+            **drawn or {},
         )
         self.manual_dir = Path(manual_dir).expanduser().absolute() if str(manual_dir) else None
         chosen: str | PairedConfig | None = config
@@ -96,6 +102,11 @@ class VideoDatasetBuilder(
         place = Path(self.data_dir)  # now, as TFDS changes it while it builds
         #: The folder of finished clips, until the build is complete.
         self.staging = place.parent / f".{place.name}.clips"
+
+    @classmethod
+    def default_recipe(cls) -> Recipe:
+        """The recipe whose datasets have no name of their own."""
+        return Recipe(DEFAULT_QUALITIES)
 
     @classmethod
     @abc.abstractmethod
@@ -195,7 +206,7 @@ class VideoDatasetBuilder(
 
     def clip_reader(self) -> Callable[[Any], FinishedClip | UnusableClipError]:
         """As in the base, but each finished clip is kept, and an unusable clip is not an error."""
-        return functools.partial(_staged_clip, self.staging)
+        return functools.partial(_staged_clip, self.staging, self.read_clip)
 
     def check_skipped(self, tried: int) -> None:
         """Stores what was noted of the clips, too."""
@@ -219,10 +230,12 @@ class VideoDatasetBuilder(
         return self._paired_info(recipe=self.recipe.describe())
 
 
-def _staged_clip(folder: Path, source: ClipSource) -> FinishedClip | UnusableClipError:
+def _staged_clip(
+    folder: Path, read: Callable[[ClipSource], Clip], source: ClipSource
+) -> FinishedClip | UnusableClipError:
     def made() -> FinishedClip:
         try:
-            return clips.read(source).finished()
+            return read(source).finished()
         except MemoryError:  # of the machine and not of the clip
             raise
         except Exception as error:

@@ -16,6 +16,7 @@ from tensorboardX.proto import event_pb2
 
 from data_builders.errors import UserError
 from qad_jax import configs
+from qad_jax.models.layers import IMAGENET
 from qad_jax.runs import checkpoints, configuration, provenance, resumption, versions
 from qad_jax.training import early_stopping, loop, schedule
 from qad_jax.training.input_pipeline import TrainBatches, TupleSource
@@ -183,6 +184,8 @@ def test_the_average_of_weights_in_float64():
 
     class Constant:
         """A model whose gradient is one everywhere."""
+
+        normalisation = IMAGENET
 
         def apply(self, variables, images, **_):
             total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(variables["params"]))

@@ -20,7 +20,7 @@ from qad_jax.weights import conversion
 
 DATA = pathlib.Path(__file__).parent / "data"
 TINY = ("resnet_tiny", "efficientnet_tiny")
-TIMM = ("timm_efficientnet_tiny", "tf_efficientnet_tiny")
+TIMM = ("timm_efficientnet_tiny", "tf_efficientnet_tiny", "efficientnet_lite_tiny")
 
 
 def variables_from_torch(arrays):
@@ -58,6 +58,8 @@ def tiny(name, **fields):
         return ResNet(**small_stem, **sizes)
     if name in ("efficientnet_tiny", *TIMM):
         fields = {"dropout_rate": 0.0, "drop_connect_rate": 0.0, **fields}
+    if name == "efficientnet_lite_tiny":
+        fields = {"momentum": 0.9, **fields}  # the fixture has torch's, the model TensorFlow's
     return create(name).clone(**fields)
 
 
@@ -85,6 +87,10 @@ def shapes(name, size=64, **kwargs):
         ("efficientnet_b1", 6_515_746),
         ("timm_efficientnet_b1", 6_515_746),
         ("tf_efficientnet_b1", 6_515_746),
+        # Of ImageNet's thousand classes 4 652 008, 5 416 680 and 6 092 072 (timm); two are left.
+        ("efficientnet_lite0", 4_652_008 - 998 * 1281),
+        ("efficientnet_lite1", 5_416_680 - 998 * 1281),
+        ("efficientnet_lite2", 6_092_072 - 998 * 1281),
     ],
 )
 def test_number_of_parameters_is_that_of_torch(name, count):
@@ -97,6 +103,8 @@ def test_number_of_parameters_is_that_of_torch(name, count):
     [
         ("resnet50", [(56, 256), (28, 512), (14, 1024), (7, 2048)]),
         ("efficientnet_b1", [(56, 24), (28, 40), (14, 112), (7, 320)]),
+        ("efficientnet_lite0", [(56, 24), (28, 40), (14, 112), (7, 320)]),
+        ("efficientnet_lite2", [(56, 24), (28, 48), (14, 120), (7, 352)]),
     ],
 )
 def test_six_features(name, expected):
@@ -146,6 +154,7 @@ def test_eval_equals_torch(name):
         ("efficientnet_tiny", 1),
         ("timm_efficientnet_tiny", 1),
         ("tf_efficientnet_tiny", 1),
+        ("efficientnet_lite_tiny", 1),
         ("resnet_tiny", 2),
         ("efficientnet_tiny", 2),
     ],

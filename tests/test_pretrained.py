@@ -303,6 +303,28 @@ def test_the_two_of_timm_are_told_apart(tmp_path):
         pretrained.load(other, "resnet_tiny")
 
 
+def lite(name, layout):
+    """A state dict of zeros for a Lite, with ImageNet's thousand classes."""
+    return {
+        key: np.zeros(leaf.shape, np.float32)
+        for key, leaf in conversion.table(name, 1000, layout).items()
+    }
+
+
+@pytest.mark.parametrize("layout", [conversion.EFFICIENTNET_PYTORCH, conversion.TIMM])
+def test_a_lite_is_known_by_its_tensors(tmp_path, layout):
+    for name in ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"):
+        path = tmp_path / "mine.safetensors"
+        path.write_bytes(safetensors.save(lite(name, layout)))
+        assert pretrained.read(path).name == name
+    with pytest.raises(
+        UserError, match=r"is of efficientnet_lite2 by its tensors.*name efficientnet_lite2$"
+    ):
+        pretrained.load(path, "efficientnet_lite1")
+    with pytest.raises(UserError, match=r"use the model name efficientnet_lite2$"):
+        pretrained.load(path, "resnet50")
+
+
 @pytest.mark.checkout
 def test_published_names_agree_with_their_models():
     assert set(pretrained.PUBLISHED.values()) <= set(models.NAMES)

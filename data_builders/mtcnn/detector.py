@@ -38,22 +38,28 @@ class Detections(NamedTuple):
     Attributes:
       boxes: `(k, 4)` float32 x0, y0, x1, y1 in pixels of the frame, within it.
       scores: `(k,)` float32, 0.8 to 1.
+      landmarks: `(k, 5, 2)` float32 x, y of the eye on the image's left, the other eye, the tip of
+        the nose, the corner of the mouth on the image's left, and the other corner, in pixels of
+        the frame. None where nobody has placed them.
     """
 
     boxes: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
+    landmarks: npt.NDArray[np.float32] | None = None
 
 
 class _Candidates(NamedTuple):
     frame_index: npt.NDArray[np.intp]  # (k,)
     boxes: Boxes  # (k, 4)
     scores: npt.NDArray[np.floating]  # (k,)
+    landmarks: npt.NDArray[np.floating]  # (k, 5, 2); before O-Net (k, 0, 2)
 
     def take(self, index: Any) -> _Candidates:
         return _Candidates(*(field[index] for field in self))
 
     def strongest(self, limit: float, *, of_smaller: bool = False) -> _Candidates:
-        return self.take(strongest(*self, limit=limit, of_smaller=of_smaller))
+        found = self.frame_index, self.boxes, self.scores
+        return self.take(strongest(*found, limit=limit, of_smaller=of_smaller))
 
 
 class Detector:
@@ -61,7 +67,7 @@ class Detector:
 
     Example:
       >>> detector = Detector()
-      >>> boxes, scores = detector.detect(frames)[0]
+      >>> boxes, scores, landmarks = detector.detect(frames)[0]
 
     Args:
       min_face: Side of the smallest face to detect, in pixels of the frame. None: a sixteenth of
@@ -125,12 +131,14 @@ class Detector:
             candidates = candidates._replace(boxes=squared(candidates.boxes))
             candidates = look(stages.output, self._weights.output, 48, candidates)
             candidates = candidates.take(candidates.scores > _FACE).strongest(0.7, of_smaller=True)
-        boxes = candidates.boxes * np.tile([width / size[1], height / size[0]], 2)
+        enlarge = np.array([width / size[1], height / size[0]])
+        boxes = candidates.boxes * np.tile(enlarge, 2)
         boxes = np.clip(boxes, 0, np.tile([width - 1, height - 1], 2)).astype(np.float32)
         scores = candidates.scores.astype(np.float32)
+        landmarks = (candidates.landmarks * enlarge).astype(np.float32)
         visible = area(boxes) > 0
         masks = [visible & (candidates.frame_index == i) for i in range(len(frames))]
-        return [Detections(boxes[one], scores[one]) for one in masks]
+        return [Detections(boxes[one], scores[one], landmarks[one]) for one in masks]
 
     def _propose(self, images: Sequence[Frame], min_face: float) -> _Candidates:
         """Finds what P-Net takes for faces, at all levels of the pyramid."""
@@ -151,11 +159,16 @@ class Detector:
             offset = np.asarray(offsets)[valid][frame_index, rows, columns].astype(np.float64)
             boxes = (windows + (_WINDOW - 1) * offset) / scale
             level_candidates = _Candidates(
-                frame_index, boxes, level_scores[frame_index, rows, columns]
+                frame_index,
+                boxes,
+                level_scores[frame_index, rows, columns],
+                np.zeros((len(boxes), 0, 2)),
             )
             by_level.append(level_candidates.strongest(0.5))
         if not by_level:
-            return _Candidates(np.zeros(0, np.intp), np.zeros((0, 4)), np.zeros(0))
+            return _Candidates(
+                np.zeros(0, np.intp), np.zeros((0, 4)), np.zeros(0), np.zeros((0, 0, 2))
+            )
         every = _Candidates(*map(np.concatenate, zip(*by_level, strict=True))).strongest(0.7)
         return every._replace(boxes=squared(every.boxes))
 
@@ -177,7 +190,7 @@ def _look(
     candidates: _Candidates,
 ) -> _Candidates:
     """Makes R-Net or O-Net score the candidates of all frames and move their boxes."""
-    offsets, scores = [np.zeros((0, 4))], [np.zeros(0)]
+    offsets, scores, landmarks = [np.zeros((0, 4))], [np.zeros(0)], []
     for start in range(0, len(candidates.frame_index), _CROPS_AT_ONCE[1]):
         block = candidates.take(np.s_[start : start + _CROPS_AT_ONCE[1]])
         count = len(block.frame_index)
@@ -185,11 +198,19 @@ def _look(
         frame_index = np.pad(block.frame_index, (0, more)).astype(np.int32)
         boxes = np.pad(block.boxes, ((0, more), (0, 0))).astype(np.float32)
         crops = networks.compiled().cut(padded, *size, frame_index, boxes, size=crop_size)
-        block_offsets, block_scores = network(parameters, crops)
+        block_offsets, block_scores, *points = network(parameters, crops)
         offsets.append(np.asarray(block_offsets)[:count])
         scores.append(np.asarray(block_scores)[:count])
+        landmarks += [_placed(block.boxes, np.asarray(one)[:count]) for one in points]
     boxes = moved(candidates.boxes, np.concatenate(offsets))
-    return _Candidates(candidates.frame_index, boxes, np.concatenate(scores))
+    placed = np.concatenate(landmarks) if landmarks else np.zeros((len(boxes), 0, 2))
+    return _Candidates(candidates.frame_index, boxes, np.concatenate(scores), placed)
+
+
+def _placed(boxes: Boxes, parts: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """From parts of a box to pixels."""
+    corner, size = boxes[:, None, :2], boxes[:, None, 2:] - boxes[:, None, :2]
+    return corner + parts * size
 
 
 def _resized(image: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:

@@ -21,7 +21,7 @@ class Compiled(NamedTuple):
 
     proposal: Callable[..., tuple[Array, Array]]
     refinement: Callable[..., tuple[Array, Array]]
-    output: Callable[..., tuple[Array, Array]]
+    output: Callable[..., tuple[Array, Array, Array]]
     cut: Callable[..., Array]
 
 
@@ -92,22 +92,25 @@ def refinement(weights: Sequence[Array], crops: Array) -> tuple[Array, Array]:
     return _heads(x, weights[12:14], weights[14:16])
 
 
-def output(weights: Sequence[Array], crops: Array) -> tuple[Array, Array]:
-    """O-Net: scores larger crops. Its third head, landmarks, is left out.
+def output(weights: Sequence[Array], crops: Array) -> tuple[Array, Array, Array]:
+    """O-Net: scores larger crops, and places landmarks.
 
     Args:
       weights: Weights of O-Net.
       crops: `(k, 48, 48, 3)`, normalised.
 
     Returns:
-      `(k, 4)` offsets of the edges in parts of the size, and `(k,)` probabilities of a face.
+      `(k, 4)` offsets of the edges in parts of the size, `(k,)` probabilities of a face, and
+      `(k, 5, 2)` x and y of the landmarks in parts of the size, from the crop's top left corner.
     """
     x = _pool(_convolve(crops, *weights[0:3]), 3, "SAME")
     x = _pool(_convolve(x, *weights[3:6]), 3, "VALID")
     x = _pool(_convolve(x, *weights[6:9]), 2, "SAME")
     x = _convolve(x, *weights[9:12])
     x = _dense(_flatten(x), *weights[12:15])
-    return _heads(x, weights[15:17], weights[19:21])
+    # Five x, then five y.
+    landmarks = (_matmul(x, weights[17]) + weights[18]).reshape(-1, 2, 5).transpose(0, 2, 1)
+    return *_heads(x, weights[15:17], weights[19:21]), landmarks
 
 
 def cut(

@@ -25,8 +25,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from data_builders.errors import nearest
-from qad_jax.models.efficientnet import EfficientNet, Stage
-from qad_jax.models.layers import ModelOutput
+from qad_jax.models.efficientnet import EfficientNet, Stage, lite_stages
+from qad_jax.models.layers import ModelOutput, Normalisation
 from qad_jax.models.resnet import ResNet
 
 _efficientnet_tiny = partial(
@@ -44,11 +44,28 @@ _efficientnet_tiny = partial(
 _TIMM: dict[str, Any] = {"padding": "symmetric", "momentum": 0.9, "epsilon": 1e-5}
 _TIMM_TF: dict[str, Any] = {"padding": "same", "momentum": 0.9}
 
+# What EfficientNet-Lite leaves out, and the constants (x - 127) / 128 of its weights.
+_LITE: dict[str, Any] = {
+    "padding": "same",
+    "activation": nn.relu6,
+    "squeeze_excite": False,
+    "normalisation": Normalisation((127 / 255,) * 3, (128 / 255,) * 3),
+}
+
 _MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet50": ResNet,
     "efficientnet_b1": EfficientNet,  # efficientnet_pytorch's
     "timm_efficientnet_b1": partial(EfficientNet, **_TIMM),  # timm's efficientnet_b1
     "tf_efficientnet_b1": partial(EfficientNet, **_TIMM_TF),  # timm's tf_efficientnet_b1
+    "efficientnet_lite0": partial(
+        EfficientNet, stages=lite_stages(1.0, 1.0), feature_blocks=(2, 4, 10, 15), **_LITE
+    ),
+    "efficientnet_lite1": partial(
+        EfficientNet, stages=lite_stages(1.1, 1.0), feature_blocks=(3, 6, 14, 20), **_LITE
+    ),
+    "efficientnet_lite2": partial(
+        EfficientNet, stages=lite_stages(1.2, 1.1), feature_blocks=(3, 6, 14, 20), **_LITE
+    ),
     # From scratch on a CPU, images of 64 to 96 px: ResNet-18 at a quarter of its width, with a stem
     # that halves the image once, not twice. Pairs of 3x3 train faster there than bottlenecks.
     "resnet_small": partial(
@@ -79,6 +96,7 @@ _MODELS: dict[str, Callable[..., nn.Module]] = {
         stem_pool=False,
     ),
     "efficientnet_tiny": _efficientnet_tiny,
+    "efficientnet_lite_tiny": partial(_efficientnet_tiny, **_LITE),
     "timm_efficientnet_tiny": partial(_efficientnet_tiny, **_TIMM),
     "tf_efficientnet_tiny": partial(_efficientnet_tiny, **_TIMM_TF),
 }

@@ -6,6 +6,10 @@ Weights are valid only with the padding that they were trained with. There are t
   nominal size (240 px for B1).
 - ``timm``'s ``efficientnet_b1`` pads symmetrically; its batch norm has torch's own epsilon.
 - ``timm``'s ``tf_efficientnet_b1`` pads as TensorFlow's 'SAME' does for the size of the input.
+  So do the EfficientNet-Lites, which were trained in TensorFlow.
+
+EfficientNet-Lite is EfficientNet without what small devices compute slowly: no squeeze-and-excite,
+ReLU6 in place of swish, and a stem, a head and outer stages that do not grow with the network.
 
 The parameter tree is efficientnet_pytorch's whatever the geometry, with two changes, so that a name
 can be mapped mechanically:
@@ -19,10 +23,12 @@ can be mapped mechanically:
 
 References:
   Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019.
+  EfficientNet-Lite: github.com/tensorflow/tpu, models/official/efficientnet/lite, 2020.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -32,8 +38,10 @@ import jax
 import jax.numpy as jnp
 
 from qad_jax.models.layers import (
+    IMAGENET,
     Conv,
     ModelOutput,
+    Normalisation,
     Padding,
     batch_norm,
     classifier,
@@ -41,6 +49,8 @@ from qad_jax.models.layers import (
     run_block,
     same_padding,
 )
+
+Activation = Callable[[jax.Array], jax.Array]
 
 
 class Stage(NamedTuple):
@@ -72,6 +82,34 @@ _B1_STAGES = (
 )
 
 
+_LITE0_STAGES = (
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(2, 5, 2, 6, 40),
+    Stage(3, 3, 2, 6, 80),
+    Stage(3, 5, 1, 6, 112),
+    Stage(4, 5, 2, 6, 192),
+    Stage(1, 3, 1, 6, 320),
+)
+
+
+def lite_stages(depth: float, width: float) -> tuple[Stage, ...]:
+    """The stages of an EfficientNet-Lite: those of Lite0, deeper and wider.
+
+    Args:
+      depth: Factor of the numbers of blocks, rounded up; the first and the last stage stay as deep.
+      width: Factor of the channels, rounded to a multiple of 8.
+    """
+    first, *inner, last = _LITE0_STAGES
+
+    def widened(stage: Stage) -> Stage:
+        # None of the widths that are in use falls by more than a tenth, where one would round up.
+        return stage._replace(features=int(stage.features * width + 4) // 8 * 8)
+
+    deeper = [stage._replace(blocks=math.ceil(stage.blocks * depth)) for stage in inner]
+    return tuple(map(widened, (first, *deeper, last)))
+
+
 class MBConv(nn.Module):
     """Inverted bottleneck: widen, depthwise convolution, squeeze-and-excite, project.
 
@@ -83,6 +121,8 @@ class MBConv(nn.Module):
       padding: Padding of the depthwise convolution, as `Conv` has it.
       norm: Makes a batch norm of a name.
       drop_rate: Probability that, in training, a sample goes through the shortcut alone.
+      activation: Follows the first two batch norms.
+      squeeze_excite: Whether channels are weighed by what the whole map holds.
       dtype: Type of the arithmetic.
     """
 
@@ -93,6 +133,8 @@ class MBConv(nn.Module):
     padding: Padding | Literal["same"] | None
     norm: Callable[..., nn.BatchNorm]
     drop_rate: float
+    activation: Activation
+    squeeze_excite: bool
     dtype: Any
 
     @nn.compact
@@ -105,7 +147,7 @@ class MBConv(nn.Module):
 
         x = inputs
         if self.expand > 1:
-            x = nn.swish(norm(name="bn0")(conv(wide, name="expand_conv")(x)))
+            x = self.activation(norm(name="bn0")(conv(wide, name="expand_conv")(x)))
         x = conv(
             wide,
             self.kernel_size,
@@ -114,13 +156,15 @@ class MBConv(nn.Module):
             depthwise=True,
             name="depthwise_conv",
         )(x)
-        x = nn.swish(norm(name="bn1")(x))
+        x = self.activation(norm(name="bn1")(x))
 
-        squeezed = global_mean(x)[:, None, None, :]
-        # A quarter of the block's input, not of the widened map.
-        squeezed = conv(max(1, channels // 4), use_bias=True, name="se_reduce")(squeezed)
-        squeezed = conv(wide, use_bias=True, name="se_expand")(nn.swish(squeezed))
-        x = nn.sigmoid(squeezed) * x
+        if self.squeeze_excite:
+            squeezed = global_mean(x)[:, None, None, :]
+            # A quarter of the block's input, not of the widened map.
+            squeezed = conv(max(1, channels // 4), use_bias=True, name="se_reduce")(squeezed)
+            squeezed = self.activation(squeezed)
+            squeezed = conv(wide, use_bias=True, name="se_expand")(squeezed)
+            x = nn.sigmoid(squeezed) * x
 
         x = norm(name="bn2")(conv(self.features, name="project_conv")(x))
         if self.stride == 1 and channels == self.features:
@@ -147,6 +191,9 @@ class EfficientNet(nn.Module):
       epsilon: Of batch norm.
       drop_connect_rate: Stochastic depth: block i of n is dropped at this rate times i / n.
       dropout_rate: Dropout of the pooled vector.
+      activation: Follows batch norm.
+      squeeze_excite: Whether blocks have squeeze-and-excite.
+      normalisation: Of the images that it expects.
     """
 
     num_classes: int = 2
@@ -163,6 +210,9 @@ class EfficientNet(nn.Module):
     epsilon: float = 1e-3
     drop_connect_rate: float = 0.2
     dropout_rate: float = 0.2
+    activation: Activation = nn.swish
+    squeeze_excite: bool = True
+    normalisation: Normalisation = IMAGENET
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> ModelOutput:
@@ -193,7 +243,7 @@ class EfficientNet(nn.Module):
             dtype=self.dtype,
             name="conv_stem",
         )(images)
-        x = nn.swish(norm(train=train, name="bn0")(x))
+        x = self.activation(norm(train=train, name="bn0")(x))
         size = -(-size // 2)
 
         maps = []
@@ -209,6 +259,8 @@ class EfficientNet(nn.Module):
                     padding=self._padding(stage.kernel_size, stride, size),
                     norm=norm,
                     drop_rate=self.drop_connect_rate * index / total,
+                    activation=self.activation,
+                    squeeze_excite=self.squeeze_excite,
                     dtype=self.dtype,
                     name=f"blocks_{index}",
                 )
@@ -219,7 +271,7 @@ class EfficientNet(nn.Module):
                 index += 1
 
         x = Conv(self.head_width, dtype=self.dtype, name="conv_head")(x)
-        pooled = global_mean(nn.swish(norm(train=train, name="bn1")(x)))
+        pooled = global_mean(self.activation(norm(train=train, name="bn1")(x)))
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(pooled)
         logits = classifier(self.num_classes, self.head_width)(x)
         return ModelOutput(logits, (*maps, pooled, logits))

@@ -26,6 +26,24 @@ HEAD = "fc"
 LAYERS = ("stage1", "stage2", "stage3", "stage4", "pooled", "logits")
 
 
+class Normalisation(NamedTuple):
+    """How images become the input of a model: ``(x / 255 - mean) / std`` for each channel.
+
+    Weights are valid only with the constants that they were trained with.
+
+    Attributes:
+      mean: Red, green and blue, of values from 0 to 1.
+      std: The same.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+#: Mean and standard deviation of ImageNet, which torchvision and its followers train with.
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
 class ModelOutput(NamedTuple):
     """The output of every model.
 

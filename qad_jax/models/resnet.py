@@ -21,8 +21,10 @@ import jax
 import jax.numpy as jnp
 
 from qad_jax.models.layers import (
+    IMAGENET,
     Conv,
     ModelOutput,
+    Normalisation,
     batch_norm,
     classifier,
     global_mean,
@@ -90,6 +92,7 @@ class ResNet(nn.Module):
       stem_kernel: Side of the first convolution.
       stem_stride: Stride of the first convolution.
       stem_pool: Whether a max-pool with stride 2 follows.
+      normalisation: Of the images that it expects.
     """
 
     num_classes: int = 2
@@ -103,6 +106,7 @@ class ResNet(nn.Module):
     stem_kernel: int = 7
     stem_stride: int = 2
     stem_pool: bool = True
+    normalisation: Normalisation = IMAGENET
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> ModelOutput:

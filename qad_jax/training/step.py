@@ -12,23 +12,19 @@ import jax.numpy as jnp
 import optax
 
 from qad_jax.losses import collaborative_hsic
-from qad_jax.models.layers import HEAD, LAYERS
+from qad_jax.models.layers import HEAD, IMAGENET, LAYERS, Normalisation
 from qad_jax.runs.state import TrainState
 from qad_jax.training.input_pipeline import Batch
 
 #: Names under which an optimiser's state may hold these norms, see `optax.tree.get`.
 GRADIENT_NORM, PERTURBATION_NORM = "gradient_norm", "perturbation_norm"
 
-# Mean and standard deviation of ImageNet, which every pretrained backbone expects.
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
-
 
 class Objective(NamedTuple):
     """What is learned.
 
     Attributes:
-      model: Module whose `apply` returns `qad_jax.models.ModelOutput`.
+      model: Module whose `apply` returns `qad_jax.models.ModelOutput`, with its `normalisation`.
       layer_weights: Weight of each of the six features in the HSIC term; with zeros only, the
         term is left out.
       sigma: Width of the kernel, see `qad_jax.losses.hsic`.
@@ -48,10 +44,10 @@ class Objective(NamedTuple):
     ema_decay: float = 0.0
 
 
-def normalise(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
-    """Normalises uint8 images on the device, as the backbones expect: `(x / 255 - mean) / std`."""
-    mean, std = (255 * jnp.asarray(constant, jnp.float32) for constant in (_MEAN, _STD))
-    return ((images.astype(jnp.float32) - mean) / std).astype(dtype)
+def normalise(images: jax.Array, constants: Normalisation = IMAGENET) -> jax.Array:
+    """Normalises uint8 images on the device, as a backbone expects: `(x / 255 - mean) / std`."""
+    mean, std = (255 * jnp.asarray(constant, jnp.float32) for constant in constants)
+    return (images.astype(jnp.float32) - mean) / std
 
 
 def losses(
@@ -76,7 +72,9 @@ def losses(
       the updated running statistics; and the unweighted HSIC of each layer that has a weight.
     """
     tuples, qualities = batch.images.shape[:2]
-    images = normalise(batch.images.reshape(-1, *batch.images.shape[2:]))
+    images = normalise(
+        batch.images.reshape(-1, *batch.images.shape[2:]), objective.model.normalisation
+    )
     if objective.head_only:
         params = {
             name: tree if name == HEAD else jax.lax.stop_gradient(tree)
@@ -218,7 +216,7 @@ def make_predict_step(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]
     """Builds the prediction of one device.
 
     Args:
-      model: Module whose `apply` returns `qad_jax.models.ModelOutput`.
+      model: Module whose `apply` returns `qad_jax.models.ModelOutput`, with its `normalisation`.
 
     Returns:
       A function of the variables and of `(n, Q, H, W, 3)` uint8 images: `(n, Q)` float32, the
@@ -226,7 +224,7 @@ def make_predict_step(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]
     """
 
     def predict_step(variables: Any, images: jax.Array) -> jax.Array:
-        flat = normalise(images.reshape(-1, *images.shape[2:]))
+        flat = normalise(images.reshape(-1, *images.shape[2:]), model.normalisation)
         output: Any = model.apply(variables, flat, train=False)
         return jax.nn.softmax(output.logits, axis=-1)[:, 1].reshape(images.shape[:2])
 

@@ -89,11 +89,14 @@ class Converted(NamedTuple):
     one_logit: bool = False
 
 
-def layout_of(model: nn.Module) -> str:
-    """The layout that a model is exported in."""
+def layouts_of(model: nn.Module) -> tuple[str, ...]:
+    """The layouts in which a model's weights are published; it is exported in the first."""
     if not isinstance(model, EfficientNet):
-        return TORCHVISION
-    return EFFICIENTNET_PYTORCH if model.padding == "nominal" else TIMM
+        return (TORCHVISION,)
+    if model.padding == "nominal":
+        return (EFFICIENTNET_PYTORCH,)
+    # The Lites of both packages have one geometry.
+    return (TIMM,) if model.squeeze_excite else (EFFICIENTNET_PYTORCH, TIMM)
 
 
 def layout_of_names(names: Iterable[str]) -> str | None:
@@ -102,17 +105,18 @@ def layout_of_names(names: Iterable[str]) -> str | None:
     return votes.most_common(1)[0][0] if votes else None
 
 
-def table(name: str, num_classes: int) -> dict[str, Leaf]:
+def table(name: str, num_classes: int, layout: str | None = None) -> dict[str, Leaf]:
     """Lists every tensor of a model by its torch name, in the order of our tree.
 
     Args:
       name: A model, see `qad_jax.models.create`.
       num_classes: Width of its head.
+      layout: One of `layouts_of`; None: the first.
     """
     model = create(name, num_classes)
+    layout = layout or layouts_of(model)[0]
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)  # no shape depends on its size
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
-    layout = layout_of(model)
     entries = {}
     for path, leaf in traverse_util.flatten_dict(variables).items():
         *modules, last = path[1:]
@@ -153,7 +157,9 @@ def to_flax(state: Mapping[str, Any], name: str, num_classes: int, seed: int = 0
     Raises:
       MismatchError: Naming every key that is missing, too many, or of another shape or type.
     """
-    expected = table(name, num_classes)
+    layout = layout_of_names(state)
+    published = layout in layouts_of(create(name))
+    expected = table(name, num_classes, layout if published else None)
     head = {key: leaf for key, leaf in expected.items() if leaf.path[1] == HEAD}
     dropped = _other_classes(state, head)
     one_logit = dropped == 1 and num_classes == 2 and all(_is_float(state[key]) for key in head)

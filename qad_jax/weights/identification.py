@@ -11,6 +11,8 @@ from typing import Any
 from data_builders.errors import UserError
 from data_builders.files import read_json
 from qad_jax.models import NAMES, create
+from qad_jax.models.efficientnet import EfficientNet
+from qad_jax.models.layers import HEAD
 from qad_jax.weights import conversion
 
 # Published files by the first digits of their sha256, which are part of their names.
@@ -27,6 +29,9 @@ PUBLISHED: dict[str, str] = {
     "ea7a6ee0": "tf_efficientnet_b1",  # aa_in1k
     "44ef0a3d": "tf_efficientnet_b1",  # ap_in1k
     "99dd0c41": "tf_efficientnet_b1",  # ns_jft_in1k
+    "57934424": "efficientnet_lite0",
+    "77cc7160": "efficientnet_lite1",
+    "9656183e": "efficientnet_lite2",
 }
 DIGITS = 8
 
@@ -64,13 +69,18 @@ def model_name(path: Path, state: Mapping[str, Any], name: str | None, hinted: s
             f"{path}: none of its tensors is named as in torchvision, efficientnet_pytorch or timm "
             f"(the first is {next(iter(state))!a})"
         )
-    size = name.rpartition("_")[2] if name and "efficientnet" in name else "b1"
+    size = (
+        re.sub(r"^(timm_|tf_)?efficientnet_", "", name or "") if "efficient" in str(name) else "b1"
+    )
     names = {
         conversion.TORCHVISION: ["resnet50"],
         conversion.EFFICIENTNET_PYTORCH: [f"efficientnet_{size}"],
         conversion.TIMM: [f"timm_efficientnet_{size}", f"tf_efficientnet_{size}"],
     }[found]
-    if hinted is not None and conversion.layout_of(create(hinted)) == found:
+    lite = None if found == conversion.TORCHVISION else _lite(state, found)
+    if lite is not None:
+        names, hinted = [lite], lite
+    elif hinted is not None and found in conversion.layouts_of(create(hinted)):
         names = [hinted]
     if name is None:
         if len(names) == 1:
@@ -79,15 +89,37 @@ def model_name(path: Path, state: Mapping[str, Any], name: str | None, hinted: s
             f"{path}: timm's efficientnet_b1 and tf_efficientnet_b1 have the same tensors; say "
             f"which it is with --name {' or --name '.join(names)}"
         )
-    fits = conversion.layout_of(create(name)) == found
-    if fits and (found != conversion.TIMM or name in names):
+    own = conversion.layouts_of(create(name))
+    if found in own and (name in names or not (lite or found == conversion.TIMM)):
         return name
-    if fits:
+    if found in own:
+        evidence = "its tensors" if lite else "its name or by what is stored with it"
         raise UserError(
-            f"{path}: is of {hinted} by its name or by what is stored with it, and {name} is "
-            f"another geometry; use the model name {hinted}, or rename the file if it is mistaken"
+            f"{path}: is of {hinted} by {evidence}, and {name} is another geometry; use the model "
+            f"name {hinted}{'' if lite else ', or rename the file if it is mistaken'}"
         )
     raise UserError(
-        f"{path}: has the tensors of {found}, {name} has those of "
-        f"{conversion.layout_of(create(name))}; use the model name {' or '.join(names)}"
+        f"{path}: has the tensors of {found}, {name} has those of {' or '.join(own)}; use the "
+        f"model name {' or '.join(names)}"
     )
+
+
+def _lite(state: Mapping[str, Any], layout: str) -> str | None:
+    """The EfficientNet-Lite whose tensors these are, whatever the head; None where it is none."""
+    if any(re.search(r"\b_?se[._]", key) for key in state):
+        return None
+    shapes = {key: getattr(value, "shape", None) for key, value in state.items()}
+    fitting = {}
+    for name in NAMES:
+        model = create(name)
+        if not isinstance(model, EfficientNet) or model.squeeze_excite:
+            continue
+        body = {
+            key: leaf.shape
+            for key, leaf in conversion.table(name, 2, layout).items()
+            if leaf.path[1] != HEAD
+        }
+        if body.items() <= shapes.items():
+            fitting[name] = len(body)
+    # The blocks of a smaller one may be among those of a larger one.
+    return max(fitting, key=fitting.__getitem__, default=None)

@@ -29,7 +29,7 @@ from data_builders.files import write_whole
 from qad_jax import configs
 from qad_jax.models import NAMES, create
 from qad_jax.runs import checkpoints, configuration
-from qad_jax.weights import conversion, pickle_machine, state_dicts, torch_file
+from qad_jax.weights import conversion, imagenet, pickle_machine, state_dicts, torch_file
 from qad_jax.weights.identification import DIGITS, PUBLISHED, hint, model_name
 
 _LFS = b"version https://git-lfs"
@@ -88,8 +88,10 @@ def of_config(config: ml_collections.ConfigDict) -> Imported:
     Raises:
       UserError: As `load`, naming the field.
     """
+    given, name = config.model.pretrained, config.model.name
     try:
-        return read(config.model.pretrained, config.model.name, seed=config.seed)
+        path = imagenet.find(name) if given == imagenet.IMAGENET else given
+        return read(path, name, seed=config.seed)
     except UserError as error:
         raise UserError(f"config.model.pretrained: {error}") from error
 
@@ -248,7 +250,7 @@ def export(directory: Path, file: Path, step: int | None = None) -> str:
     if dropped is not None:
         about[_NEW_HEAD] = str(dropped)
     write_whole(file, safetensors.numpy.save(state, about))
-    layout = conversion.layout_of(create(name))
+    layout, *_ = conversion.layouts_of(create(name))
     return f"{file}: {name} of step {step}, {len(state)} tensors named as in {layout}"
 
 

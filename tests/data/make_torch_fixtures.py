@@ -19,7 +19,7 @@ Keys of a fixture, in torch's names and layouts:
     state/NAME            the weights and statistics before anything runs
     images_CASE           uint8 (N, H, W, 3); the input is images / 64 - 2
     eval_CASE/0..5        the six features in eval mode, maps NHWC
-    fake_odd              probability of class 1, images_odd normalised as ImageNet's
+    fake_odd              probability of class 1, images_odd normalised as the model's
     train/0..5            the same in train mode, images_odd
     train_state/NAME      running statistics after that pass
     count/NAME            values per channel that went into each batch norm
@@ -98,12 +98,13 @@ def tiny_efficientnet(nominal_size):
     return model
 
 
-def tiny_timm(pad_type, epsilon):
-    """timm's EfficientNet with the widths of our efficientnet_tiny."""
+def tiny_timm(pad_type, epsilon, lite=False):
+    """timm's EfficientNet, or its Lite, with the widths of our efficientnet_tiny."""
+    excite = "" if lite else "_se0.25"
     stages = [
-        ["ds_r2_k3_s1_e1_c4_se0.25"],
-        ["ir_r1_k3_s2_e6_c8_se0.25"],
-        ["ir_r2_k5_s2_e6_c8_se0.25"],
+        [f"ds_r2_k3_s1_e1_c4{excite}"],
+        [f"ir_r1_k3_s2_e6_c8{excite}"],
+        [f"ir_r2_k5_s2_e6_c8{excite}"],
     ]
     return efficientnet.EfficientNet(
         _efficientnet_builder.decode_arch_def(stages),
@@ -112,7 +113,7 @@ def tiny_timm(pad_type, epsilon):
         stem_size=8,
         fix_stem=True,
         pad_type=pad_type,
-        act_layer=nn.SiLU,
+        act_layer=nn.ReLU6 if lite else nn.SiLU,
         norm_layer=functools.partial(nn.BatchNorm2d, eps=epsilon),
         round_chs_fn=lambda width: width,
     )
@@ -164,13 +165,18 @@ def state_of(model):
     return {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
 
 
-def make(model, feature_blocks=None, more=()):
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LITE = (127 / 255,) * 3, (128 / 255,) * 3
+
+
+def make(model, feature_blocks=None, more=(), normalisation=IMAGENET):
     """Runs one model through all cases.
 
     Args:
       model: A tiny model with its weights.
       feature_blocks: For an EfficientNet, the blocks whose outputs are features.
       more: Pairs (case, model) evaluated on the even images with the same weights.
+      normalisation: Mean and standard deviation of the images.
 
     Returns:
       Dict of arrays, the content of a fixture.
@@ -187,7 +193,7 @@ def make(model, feature_blocks=None, more=()):
     model.eval()
     for case, array in inputs.items():
         arrays |= to_arrays(f"eval_{case}", run(model, array, feature_blocks))
-    mean, std = (np.float32(c) for c in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (np.float32(constants) for constants in normalisation)
     logits = run(model, (images["odd"] / np.float32(255) - mean) / std, feature_blocks)[5]
     arrays["fake_odd"] = logits.softmax(1)[:, 1].detach().numpy()
     for case, other in more:
@@ -226,6 +232,9 @@ def write_fixtures(folder):
         ),
         "timm_efficientnet_tiny": make(randomize(tiny_timm("", 1e-5), 4), (1, 2, 3, 4)),
         "tf_efficientnet_tiny": make(randomize(tiny_timm("same", 1e-3), 5), (1, 2, 3, 4)),
+        "efficientnet_lite_tiny": make(
+            randomize(tiny_timm("same", 1e-3, lite=True), 6), (1, 2, 3, 4), (), LITE
+        ),
     }
     for name, arrays in fixtures.items():
         path = folder / f"torch_{name}.npz"
@@ -273,6 +282,14 @@ def write_kinds(folder):
     torch.save(kinds, folder / "torch_kinds_legacy.pth", _use_new_zipfile_serialization=False)
 
 
+# The ends of the stages before the map is halved, and of the last.
+LITE_BLOCKS = {
+    "efficientnet_lite0": (2, 4, 10, 15),
+    "efficientnet_lite1": (3, 6, 14, 20),
+    "efficientnet_lite2": (3, 6, 14, 20),
+}
+
+
 def full_size_models():
     """Pairs (our name, torch's model), without the layers that act by chance."""
     b1 = efficientnet_pytorch.EfficientNet.from_name(
@@ -290,6 +307,10 @@ def full_size_models():
             "tf_efficientnet_b1",
             timm.create_model("tf_efficientnet_b1", num_classes=2),
         ),
+        **{
+            f"{name} (timm)": (name, timm.create_model(f"tf_{name}", num_classes=2))
+            for name in LITE_BLOCKS
+        },
     }
 
 
@@ -309,9 +330,9 @@ def compare(label, name, model):
     from flax import traverse_util
 
     from qad_jax.models import create
-    from qad_jax.weights import conversion, pretrained
+    from qad_jax.weights import conversion, pretrained, state_dicts
 
-    blocks = None if name == "resnet50" else (4, 7, 15, 22)
+    blocks = None if name == "resnet50" else LITE_BLOCKS.get(name, (4, 7, 15, 22))
     random = np.random.RandomState(0)
     randomize(model, 0)
     batch_norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
@@ -332,13 +353,16 @@ def compare(label, name, model):
         torch.save(model.state_dict(), path)
         variables = pretrained.load(path, name)
         back = safetensors.numpy.save(conversion.to_torch(variables, name))
-        model.load_state_dict(
-            {k: torch.from_numpy(v.copy()) for k, v in safetensors.numpy.load(back).items()},
-            strict=True,
-        )
+        if name not in LITE_BLOCKS:  # exported in efficientnet_pytorch's names, which has no Lite
+            model.load_state_dict(
+                {k: torch.from_numpy(v.copy()) for k, v in safetensors.numpy.load(back).items()},
+                strict=True,
+            )
     ours = create(name)
     if blocks:
-        ours = ours.clone(dropout_rate=0.0, drop_connect_rate=0.0)
+        # The Lites keep TensorFlow's momentum for training on, which timm's do not.
+        kept = 1 - next(iter(momentum.values())) if name in LITE_BLOCKS else ours.momentum
+        ours = ours.clone(dropout_rate=0.0, drop_connect_rate=0.0, momentum=kept)
     apply = jax.jit(
         lambda v, x, train: ours.apply(v, x, train=train, mutable=["batch_stats"]),
         static_argnums=2,
@@ -363,7 +387,7 @@ def compare(label, name, model):
                     old = (1 - share) * before[f"{key}.running_var"]
                     new = state[f"{key}.running_var"]
                     state[f"{key}.running_var"] = old + (new - old) * (count - 1) / count
-                arrays = conversion.unwrap({k: v.numpy() for k, v in state.items()})
+                arrays = state_dicts.find({k: v.numpy() for k, v in state.items()}).state
                 wanted = conversion.to_flax(arrays, name, 2).variables["batch_stats"]
                 pairs = traverse_util.flatten_dict(wanted), updates["batch_stats"]
                 pairs = pairs[0], traverse_util.flatten_dict(pairs[1])

@@ -1,0 +1,188 @@
+"""`self_blended`: real faces of the user's own, and fakes that are blended from them."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from data_builders.clips import ClipSource, Layout, VideoFiles
+from data_builders.errors import UserError, nearest
+from data_builders.records import DEFAULT_QUALITIES, Clip
+from data_builders.self_blended import blend, clip
+from data_builders.video_builder import VideoDatasetBuilder
+
+ORIGINAL = "original"
+LIST = "identities.csv"
+# Of a thousand identities, by the digest of their name.
+_TEST, _VALIDATION = 150, 250
+
+
+class SelfBlended(VideoDatasetBuilder):
+    """Photographs or videos of real faces, and fakes blended from them.
+
+    Real and fake share the camera, the noise, the codec and the box. Only the blend tells them
+    apart.
+    """
+
+    TREE: ClassVar[str] = (
+        "IDENTITY/*.jpg, photographs or videos in a folder for each person; or files with\n"
+        f"{LIST} beside them, whose columns file and identity say who is in which"
+    )
+
+    def __init__(
+        self,
+        *,
+        variants: int | None = None,
+        families: Sequence[str] | None = None,
+        drawn: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Describes a build; nothing is read yet.
+
+        Args:
+          variants: Number of pairs from each file.
+          families: Families of the fakes, see `blend.FAMILIES`; all where none are named.
+          drawn: Unused: these two are what is drawn.
+          **kwargs: See `VideoDatasetBuilder`.
+
+        Raises:
+          UserError: As there, or a family is unknown.
+        """
+        del drawn
+        if variants is not None and variants < 1:
+            raise UserError(f"--variants: is {variants}, must be at least 1")
+        given: dict[str, Any] = {} if variants is None else {"variants": variants}
+        if families is not None:
+            given["families"] = check_families(families)
+        super().__init__(drawn=given, **kwargs)
+
+    @classmethod
+    def default_recipe(cls) -> clip.BlendRecipe:
+        """Four pairs of clips of two frames from each file, of all families."""
+        return clip.BlendRecipe(DEFAULT_QUALITIES)
+
+    @classmethod
+    def find(cls, root: Path, config: str = "") -> Layout:
+        """Finds the files, and puts each identity in a split by the digest of its name.
+
+        Raises:
+          UserError: There is no such folder, it holds no images or videos, or its list is wrong.
+        """
+        del config
+        files = sorted(
+            path
+            for path in root.rglob("*")
+            if path.suffix.lower() in (*clip.IMAGES, *clip.VIDEOS)
+            and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        )
+        if not files:
+            problem = "holds no images or videos" if root.is_dir() else "there is no such folder"
+            raise UserError(f"{root}: {problem}; expected in it: {cls.TREE}".replace("\n", " "))
+        listed = _listed(root / LIST)
+        missing = (
+            [] if listed is None else sorted(name for name in listed if not (root / name).is_file())
+        )
+        splits: dict[str, list[VideoFiles]] = {"train": [], "validation": [], "test": []}
+        unlisted = 0
+        for path in files:
+            name = path.relative_to(root).as_posix()
+            if listed is None:
+                identity = name.partition("/")[0] if "/" in name else path.stem
+            elif name in listed:
+                identity = listed[name]
+            else:
+                unlisted += 1
+                continue
+            video = name.removesuffix(path.suffix).replace("/", "_")
+            splits[_split_of(identity)].append(
+                VideoFiles(ORIGINAL, video, identity, "real", {"raw": path})
+            )
+        notes = [f"{unlisted} files are not in {LIST} and are left out"] if unlisted else []
+        return Layout(splits, missing, notes)
+
+    def clip_sources(self) -> Mapping[str, Sequence[ClipSource]]:
+        """Names a real clip and a fake for each file and variant."""
+        assert isinstance(self.recipe, clip.BlendRecipe)
+        made: dict[str, list[ClipSource]] = {}
+        for split, sources in super().clip_sources().items():
+            made[split] = []
+            turns = itertools.cycle(self.recipe.families)
+            for source, variant in itertools.product(sources, range(self.recipe.variants)):
+                family = next(turns)
+                donor = None
+                if family == blend.SWAP:
+                    donor = _donor(source, variant, sources)
+                    if donor is None:  # only one person in the split
+                        family = next(turns)
+                video = f"{source.files.video}-{variant}"
+                for method, label in ((ORIGINAL, "real"), (family, "fake")):
+                    files = dataclasses.replace(
+                        source.files, method=method, video=video, label=label
+                    )
+                    other = donor if method == blend.SWAP else None
+                    made[split].append(clip.BlendSource(files, source.recipe, variant, other))
+        return made
+
+    @staticmethod
+    def read_clip(source: ClipSource) -> Clip:
+        """Makes one clip, see `read`."""
+        assert isinstance(source, clip.BlendSource)
+        return clip.read(source)
+
+
+def _listed(path: Path) -> dict[str, str] | None:
+    """Reads which file shows whom; None where there is no list."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    rows = csv.DictReader(text.splitlines())
+    lacking = {"file", "identity"} - set(rows.fieldnames or ())
+    if lacking:
+        raise UserError(f"{path}: has no column {' or '.join(sorted(lacking))}")
+    listed: dict[str, str] = {}
+    for row in rows:
+        name, identity = (str(row[key] or "").strip() for key in ("file", "identity"))
+        if not name or not identity:
+            raise UserError(f"{path}: line {rows.line_num} has no file or no identity")
+        if listed.setdefault(name, identity) != identity:
+            raise UserError(f"{path}: line {rows.line_num} gives {name} a second identity")
+    return listed
+
+
+def _split_of(identity: str) -> str:
+    draw = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4], "big") % 1000
+    return "test" if draw < _TEST else "validation" if draw < _VALIDATION else "train"
+
+
+def _donor(source: ClipSource, variant: int, among: Sequence[ClipSource]) -> Path | None:
+    """Chooses another person's file of the same split."""
+    start = int.from_bytes(
+        hashlib.sha256(f"{source.recipe.seed}/{source}/{variant}".encode()).digest()[:4], "big"
+    )
+    for step in range(len(among)):
+        other = among[(start + step) % len(among)].files
+        if other.identity != source.files.identity:
+            return other.best
+    return None
+
+
+def check_families(families: Sequence[str]) -> tuple[str, ...]:
+    """Returns the families as a tuple.
+
+    Raises:
+      UserError: One is unknown, or there is none.
+    """
+    for family in families:
+        if family not in blend.FAMILIES:
+            raise UserError(f"--families: {family!r}: {nearest(family, blend.FAMILIES)}")
+    if not families or len(set(families)) < len(families):
+        raise UserError("--families: give at least one, each once")
+    return tuple(families)
