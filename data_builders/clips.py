@@ -213,10 +213,10 @@ def _read(source: ClipSource, facts: Mapping[Path, h264.Facts]) -> Clip:
             if misfit:
                 raise _unfit(path, misfit.format(files.best))
         elif quality == MESSENGER:
-            frames = _pick(compression.sent_on(files.best), indices, files.best)
+            frames = _pick(compression.sent_on(files.best, last=indices[-1]), indices, files.best)
         else:
             crf = random_crf(source) if quality == RANDOM else crf_of(quality)
-            made = compression.reencoded(files.best, crf=crf or 0)
+            made = compression.reencoded(files.best, crf=crf or 0, last=indices[-1])
             frames = _pick(made, indices, files.best)
         crops[quality] = _cut(frames, track, best[0].shape[:2], made=path is None)
     return Clip(

@@ -1,10 +1,12 @@
 """Quality 'messenger': smaller, compressed twice, and on the source's pixels again."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
 
-from data_builders import clips, faces, h264
+from data_builders import clips, compression, faces, h264
 from data_builders.errors import UserError
 from data_builders.qualities import check_qualities
 
@@ -64,3 +66,36 @@ def test_it_is_one_of_the_qualities_that_can_be_asked_for():
     assert check_qualities(["raw", "c28", "messenger"]) == ("raw", "c28", "messenger")
     with pytest.raises(UserError, match="'telegraph' is not a quality; raw, random, messenger"):
         check_qualities(["raw", "telegraph"])
+
+
+@pytest.mark.parametrize("kind", ["moving", "cuts"])
+def test_what_comes_long_after_the_last_frame_changes_nothing(kind, tmp_path, monkeypatch):
+    """The frames are those of the whole video, and fewer are encoded."""
+    rng = np.random.default_rng(0)
+    walls = [rng.integers(0, 256, (16, 16, 3), dtype=np.uint8) for _ in range(8)]
+    large = [cv2.resize(wall, (300, 300), interpolation=cv2.INTER_CUBIC) for wall in walls]
+    frames = [large[i // 23 if kind == "cuts" else 0][i : i + 80, i : i + 96] for i in range(180)]
+    path = tmp_path / "a.mp4"
+    path.write_bytes(h264.encode(frames, crf=0))
+    counts = []
+    encode = h264.encode
+
+    def counted(given, **options):
+        given = list(given)
+        counts.append(len(given))
+        return encode(given, **options)
+
+    monkeypatch.setattr(h264, "encode", counted)
+    for made, whole in (
+        (
+            compression.reencoded(path, crf=40, last=44),
+            h264.decode(encode(h264.decode(path), crf=40)),
+        ),
+        (
+            compression.sent_on(path, last=44),
+            compression.messenger(h264.decode(path), frames[0].shape[:2]),
+        ),
+    ):
+        shortened = list(itertools.islice(made, 45))
+        np.testing.assert_array_equal(shortened, list(itertools.islice(whole, 45)))
+    assert max(counts[:2]) < 180 == counts[-1]
