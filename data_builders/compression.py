@@ -13,8 +13,8 @@ import numpy as np
 from data_builders import h264
 from data_builders.records import Image
 
-# The default preset of libx264 looks 40 frames ahead, and 3 for frames between two others. What comes
-# later changes no bit of a frame.
+# The default preset of libx264 looks 40 frames ahead, and 3 for frames between two others. What
+# comes later changes no bit of a frame.
 _AHEAD = 48
 _MESSENGER_SIDE = 480  # px, the shorter side at most
 _MESSENGER_CRFS = (28, 32)

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from data_builders import build
 from data_builders.errors import UserError
 from data_builders.mtcnn import Detector
-from data_builders.self_blended import blend, builder, clip, footage
+from data_builders.self_blended import blend, builder, clip, footage, preview
 from data_builders.self_blended import face as faces
 from data_builders.self_blended.face import Face
 from tests import trees
@@ -151,6 +151,18 @@ def test_a_swap_shows_the_other_face():
     middle = fake[:, 100].mean(axis=1)
     assert middle[85] - middle[115] > 5  # its step from light to dark, in the target's colours
     assert (fake[:5] == white[:5]).all()
+
+
+def test_a_sheet_shows_every_family(photographs, tmp_path):
+    out = tmp_path / "sheet.png"
+    assert preview.main(["--manual_dir", str(photographs), "--out", str(out)]) == 0
+    image = cv2.imread(str(out))
+    columns = [image[30:170, 50 + 152 * i : 190 + 152 * i] for i in range(1 + len(blend.FAMILIES))]
+    assert all((column != columns[0]).any() for column in columns[1:])
+    for person in photographs.iterdir():
+        (tmp_path / "alone").mkdir(exist_ok=True)
+        (tmp_path / "alone/a.png").write_bytes((person / "a.png").read_bytes())
+    assert preview.main(["--manual_dir", str(tmp_path / "alone"), "--out", str(out)]) == 1
 
 
 # The dataset
