@@ -10,6 +10,7 @@ import pytest
 from data_builders import clips, faces, h264, paired, video_builder
 from data_builders.errors import UnusableClipError, UserError
 from data_builders.manifest import reader
+from data_builders.video_builder import VideoDatasetBuilder
 from tests import trees
 from tests.test_h264 import with_index_first
 
@@ -276,27 +277,32 @@ def check(error, raised, source):
     assert all("Traceback" in note for note in notes)
 
 
+def staged(folder, source):
+    """The clip of a source, as a worker makes and keeps it."""
+    return video_builder._staged_clip(folder, VideoDatasetBuilder.read_clip, source)
+
+
 def test_whatever_is_raised_is_of_one_clip(raised, source, tmp_path):
-    check(video_builder._staged_clip(tmp_path / "staging", source), raised, source)
+    check(staged(tmp_path / "staging", source), raised, source)
 
 
 def test_a_file_that_is_gone_is_of_one_clip(source, tmp_path):
     source.files.best.unlink()
-    gone = video_builder._staged_clip(tmp_path, source)
+    gone = staged(tmp_path, source)
     assert isinstance(gone, UnusableClipError)
     assert str(gone) == f"original/071: {source.files.best}: No such file or directory"
 
 
 def test_the_same_under_beam(raised, source, tmp_path):
     beam = pytest.importorskip("data_builders.beam")
-    read = beam._ReadClip(lambda s: video_builder._staged_clip(tmp_path / "staging", s))
+    read = beam._ReadClip(lambda s: staged(tmp_path / "staging", s))
     (out,) = read.process((3, source))
     index, (reason, traces) = out.value
     assert (index, out.tag) == (3, "skipped")
     beam._write([(3, (reason, traces))], str(tmp_path / "clips.skipped"))
     beam._write([], str(tmp_path / "clips.failed"))
     assert beam.left_out(tmp_path / "clips") == [(reason, traces)]
-    here = video_builder._staged_clip(tmp_path / "staging", source)
+    here = staged(tmp_path / "staging", source)
     assert reason == str(here)
     assert len(traces) == (not isinstance(raised, UserError))
 
@@ -308,13 +314,13 @@ def test_what_is_of_the_machine_ends_the_build(source, tmp_path, monkeypatch, ki
 
     monkeypatch.setattr(clips, "read", read)
     with pytest.raises(kind):
-        video_builder._staged_clip(tmp_path, source)
+        staged(tmp_path, source)
 
 
 def test_a_folder_that_cannot_be_written_ends_the_build(source, tmp_path):
     (tmp_path / "staging").write_text("a file")
     with pytest.raises(UserError, match="cannot be written") as error:
-        video_builder._staged_clip(tmp_path / "staging", source)
+        staged(tmp_path / "staging", source)
     assert not isinstance(error.value, UnusableClipError)
 
 
