@@ -52,6 +52,7 @@ def test_a_manifest(tmp_path, content, reason):
         (json.dumps(_BENCH).replace('["0.png"]', "null"), "frames must be a list"),
         (json.dumps(_BENCH).replace("000", "\\ud800"), "not a JSON file of DeepfakeBench"),
         (json.dumps(_BENCH).replace("0.png", "9" * 5000), "no crop that it lists"),
+        (json.dumps(_BENCH).replace("c23", "c" + "9" * 5000), "no crop that it lists"),
     ],
 )
 def test_a_listing_of_deepfakebench(tmp_path, text, reason):

@@ -164,5 +164,5 @@ def _names(frames: Any) -> list[str]:
 
 
 def _crf(quality: str) -> tuple[bool, int, str]:
-    number = re.fullmatch(r"c(\d+)", quality)
+    number = re.fullmatch(r"c(\d{1,9})", quality)
     return quality != "raw", int(number[1]) if number else 99, quality
