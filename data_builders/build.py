@@ -310,7 +310,7 @@ def _doctor(dataset: PairedDatasetBuilder, argv: Sequence[str], prog: str) -> in
     from data_builders import doctor
     from data_builders.video_builder import VideoDatasetBuilder
 
-    if not isinstance(dataset, VideoDatasetBuilder):
+    if not isinstance(dataset, VideoDatasetBuilder) or not dataset.DOCTOR:
         raise UserError(f"--doctor: {dataset.name} is not made from a folder of videos")
     print(doctor.expected(dataset))
     layout = dataset.layout()

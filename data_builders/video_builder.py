@@ -43,6 +43,8 @@ class VideoDatasetBuilder(
     NEEDS: ClassVar[tuple[str, ...]] = ("manual_dir",)
     APART: ClassVar[bool] = True
     UNIT: ClassVar[str] = "videos"
+    #: Whether `--doctor` can look at the folder: all files in it are videos.
+    DOCTOR: ClassVar[bool] = True
     #: The folder tree that is expected, as text for the user.
     TREE: ClassVar[str]
 

@@ -306,6 +306,11 @@ def test_a_list_says_who_is_in_which_file(photographs, tmp_path):
         builder.SelfBlended.find(folder)
 
 
+def test_the_doctor_does_not_take_photographs_for_broken_videos(photographs, capsys):
+    assert build.main(["self_blended", "--manual_dir", str(photographs), "--doctor"]) == 1
+    assert "--doctor: self_blended is not made from a folder of videos" in capsys.readouterr().err
+
+
 def test_footage_of_a_small_face_is_not_enlarged():
     small = UPRIGHT.moved(np.array([[0.5, 0, 0], [0, 0.5, 0]]))  # 55 px
     for seed in range(30):

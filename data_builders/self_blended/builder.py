@@ -29,6 +29,7 @@ class SelfBlended(VideoDatasetBuilder):
     apart.
     """
 
+    DOCTOR: ClassVar[bool] = False
     TREE: ClassVar[str] = (
         "IDENTITY/*.jpg, photographs or videos in a folder for each person; or files with\n"
         f"{LIST} beside them, whose columns file and identity say who is in which"
