@@ -24,6 +24,7 @@ from data_builders.png import Image
 MAX_MEGAPIXELS, MAX_SIDE, MAX_FILE_BYTES = 100, 65_535, 2**30
 
 _MAX_SCANS = 100  # of a JPEG; encoders make some ten
+_MAX_CHUNKS = 10**6  # of a PNG file; 100 megapixels in pieces of 8 kB are 40 000
 # Each of these is decoded by a library; Pillow would also run other programs for some formats.
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 _BACKGROUND = (255, 255, 255)
@@ -129,17 +130,27 @@ def _check_scans(path: Path) -> None:
 
 
 def _png_chunks(path: Path) -> dict[bytes, bytes]:
-    """Reads what Pillow does not tell: the header of a PNG file, and its code points of colours."""
-    chunks = {}
+    """Reads what Pillow does not tell: the header of a PNG file, and its code points of colours.
+
+    Raises:
+      ValueError: A chunk is longer than the file: Pillow would make room for all of it.
+    """
+    chunks: dict[bytes, bytes] = {}
+    length = path.stat().st_size
     with path.open("rb") as file:
         file.seek(8)
-        while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+        for _ in range(_MAX_CHUNKS):
+            head = file.read(8)
+            if len(head) < 8 or head[4:] == b"IEND":
+                return chunks
             size, name = struct.unpack(">I4s", head)
+            if file.tell() + size > length:
+                raise ValueError("it is cut short")
             if name in (b"IHDR", b"cICP"):
                 chunks[name] = file.read(min(size, 13))
                 size -= len(chunks[name])
             file.seek(size + 4, io.SEEK_CUR)
-    return chunks
+    raise ValueError(f"more than {_MAX_CHUNKS} chunks")
 
 
 def _colours(info: dict[Any, Any], chunks: dict[bytes, bytes]) -> tuple[bytes | None, float]:

@@ -76,3 +76,15 @@ def test_a_jpeg_that_is_decoded_again_and_again(tmp_path):
     last = data.rindex(b"\xff\xda")
     many = data[:last] + data[last:-2] * 200 + data[-2:]
     refused(images.read_image, written(tmp_path, many, "b.jpg"), "scans, more than 100")
+
+
+def test_a_png_whose_pixels_claim_gigabytes(tmp_path):
+    """Pillow asks for as many bytes as a chunk is said to have left."""
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(file, "PNG")
+    data = file.getvalue()
+    at = data.index(b"IDAT") - 4
+    long = data[:at] + (2**31 - 1).to_bytes(4, "big") + data[at + 4 :]
+    refused(images.read_image, written(tmp_path, long, "a.png"), "it is cut short")
+    behind = written(tmp_path, data + b"what an editor has left", "b.png")
+    assert images.read_image(behind).shape == (9, 9, 3)
