@@ -9,6 +9,7 @@ kernel (C, 1, k, k) is (k, k, 1, C) by the same rule. Batch norm's scale is torc
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -105,7 +106,8 @@ def layout_of_names(names: Iterable[str]) -> str | None:
     return votes.most_common(1)[0][0] if votes else None
 
 
-def table(name: str, num_classes: int, layout: str | None = None) -> dict[str, Leaf]:
+@functools.cache  # to trace a model takes half a second
+def table(name: str, num_classes: int, layout: str | None = None) -> Mapping[str, Leaf]:
     """Lists every tensor of a model by its torch name, in the order of our tree.
 
     Args:

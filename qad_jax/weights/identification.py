@@ -77,7 +77,9 @@ def model_name(path: Path, state: Mapping[str, Any], name: str | None, hinted: s
         conversion.EFFICIENTNET_PYTORCH: [f"efficientnet_{size}"],
         conversion.TIMM: [f"timm_efficientnet_{size}", f"tf_efficientnet_{size}"],
     }[found]
-    lite = None if found == conversion.TORCHVISION else _lite(state, found)
+    lite = None
+    if found != conversion.TORCHVISION:
+        lite = hinted if hinted in _lites() else _lite(state, found)
     if lite is not None:
         names, hinted = [lite], lite
     elif hinted is not None and found in conversion.layouts_of(create(hinted)):
@@ -104,16 +106,18 @@ def model_name(path: Path, state: Mapping[str, Any], name: str | None, hinted: s
     )
 
 
+def _lites() -> list[str]:
+    models = {name: create(name) for name in NAMES}
+    return [n for n, m in models.items() if isinstance(m, EfficientNet) and not m.squeeze_excite]
+
+
 def _lite(state: Mapping[str, Any], layout: str) -> str | None:
     """The EfficientNet-Lite whose tensors these are, whatever the head; None where it is none."""
     if any(re.search(r"\b_?se[._]", key) for key in state):
         return None
     shapes = {key: getattr(value, "shape", None) for key, value in state.items()}
     fitting = {}
-    for name in NAMES:
-        model = create(name)
-        if not isinstance(model, EfficientNet) or model.squeeze_excite:
-            continue
+    for name in _lites():
         body = {
             key: leaf.shape
             for key, leaf in conversion.table(name, 2, layout).items()
