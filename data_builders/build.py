@@ -14,7 +14,6 @@ import contextlib
 import functools
 import importlib
 import io
-import json
 import shutil
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from absl import logging
 
 from data_builders.command_line import DONE, FAILED, PARTLY, USAGE, Parser, command, run
 from data_builders.errors import UnavailableQualitiesError, UserError, nearest
-from data_builders.files import is_pattern
+from data_builders.files import is_pattern, read_json
 
 if TYPE_CHECKING:
     from data_builders.paired import PairedConfig, PairedDatasetBuilder
@@ -77,11 +76,11 @@ def builder(
     ).Builder
     given = {"manual_dir": manual_dir, "manifest": manifest}
     needed: dict[str, Any] = {source: given[source] for source in dataset_class.NEEDS}
-    if dataset_class.NEEDS != ("manual_dir",):
-        allowed = {"max_skipped"} if "manifest" in dataset_class.NEEDS else set()
-        for field in recipe.keys() - allowed:
-            flag = "faces" if field == "face_source" else field
-            raise UserError(f"--{flag}: dataset {base!r} is not made from videos")
+    for field in sorted(recipe.keys() - dataset_class.OPTIONS):
+        flag = "faces" if field == "face_source" else field
+        videos = "qualities" in dataset_class.OPTIONS
+        reason = "has no such option" if videos else "is not made from videos"
+        raise UserError(f"--{flag}: dataset {base!r} {reason}")
     configs = {known.name for known in dataset_class.BUILDER_CONFIGS}
     place = str(Path(data_dir).expanduser().absolute()) if str(data_dir) else None
     if not config or config in configs:
@@ -118,9 +117,9 @@ def _other_recipes(dataset: PairedDatasetBuilder) -> dict[str, PairedConfig | No
     for path in folder.glob(f"*/{dataset.VERSION}/metadata.json"):
         name = path.parts[-3]
         try:
-            qualities = check_qualities(json.loads(path.read_bytes())["recipe"]["qualities"])
+            qualities = check_qualities(read_json(path)["recipe"]["qualities"])
             configs[name] = PairedConfig(name=name, qualities=qualities)
-        except (OSError, ValueError, LookupError, TypeError, RecursionError, UserError):
+        except (OSError, ValueError, LookupError, TypeError, UserError):
             configs[name] = None
     return configs
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_builders import alignment, compression, faces, h264, shown
 from data_builders.errors import UnusableClipError
-from data_builders.qualities import MESSENGER, RANDOM, can_be_made, crf_of, drawn_crf
+from data_builders.qualities import MESSENGER, can_be_made, crf_of, drawn_crf
 from data_builders.records import Clip, Image
 from data_builders.tracks import Track
 
@@ -116,11 +116,17 @@ class ClipSource:
     def __str__(self) -> str:
         return str(self.files)
 
+    def crf(self, quality: str) -> int:
+        """The CRF with which a quality is made, one that was checked and is not 'messenger'."""
+        known = crf_of(quality)
+        if known is not None:
+            return known
+        return drawn_crf(f"{self.recipe.seed}/{self.drawn_for}", self.files.best_quality)
 
-def random_crf(source: ClipSource) -> int:
-    """The CRF of quality 'random' of a video."""
-    files = source.files
-    return drawn_crf(f"{source.recipe.seed}/{files.method}/{files.video}", files.best_quality)
+    @property
+    def drawn_for(self) -> str:
+        """What the CRF of quality 'random' is drawn for; clips with one name have one CRF."""
+        return str(self)
 
 
 def read(source: ClipSource) -> Clip:
@@ -215,8 +221,8 @@ def _read(source: ClipSource, facts: Mapping[Path, h264.Facts]) -> Clip:
         elif quality == MESSENGER:
             frames = _pick(compression.sent_on(files.best, last=indices[-1]), indices, files.best)
         else:
-            crf = random_crf(source) if quality == RANDOM else crf_of(quality)
-            made = compression.reencoded(files.best, crf=crf or 0, last=indices[-1])
+            crf = source.crf(quality)
+            made = compression.reencoded(files.best, crf=crf, last=indices[-1])
             frames = _pick(made, indices, files.best)
         crops[quality] = _cut(frames, track, best[0].shape[:2], made=path is None)
     return Clip(

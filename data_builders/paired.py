@@ -53,6 +53,8 @@ class PairedDatasetBuilder(
     NEEDS: ClassVar[tuple[str, ...]] = ()
     #: Whether even a few clips are read in processes of their own, which a damaged file may end.
     APART: ClassVar[bool] = False
+    #: What the constructor takes besides, which the command gives as flags.
+    OPTIONS: ClassVar[frozenset[str]] = frozenset()
     #: What a clip is called where some may be left out, such as 'videos'; '' where none may.
     UNIT: ClassVar[str] = ""
 

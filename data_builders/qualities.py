@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 
+from data_builders.draws import drawn
 from data_builders.errors import UserError
 
 #: A CRF that is drawn for each video from the seed: no detector was trained on exactly that one.
@@ -62,8 +62,7 @@ def drawn_crf(key: str, best: str) -> int:
       best: Quality of the best file there is.
     """
     low, high = max(_RANDOM_CRF[0], crf_of(best) or 0), _RANDOM_CRF[1]
-    draw = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-    return low + draw % (high - low + 1)
+    return low + drawn(key, high - low + 1)
 
 
 def instead(qualities: Sequence[str], bests: Sequence[str], spared: float) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from data_builders import clips, faces, staging
-from data_builders.clips import ClipSource, Layout, Recipe
+from data_builders.clips import ClipSource, Layout, Recipe, VideoFiles
 from data_builders.errors import (
     UnavailableQualitiesError,
     UnusableClipError,
@@ -42,6 +42,9 @@ class VideoDatasetBuilder(
 
     NEEDS: ClassVar[tuple[str, ...]] = ("manual_dir",)
     APART: ClassVar[bool] = True
+    OPTIONS: ClassVar[frozenset[str]] = frozenset(
+        {"qualities", "frames_per_video", "face_source", "seed", "max_skipped"}
+    )
     UNIT: ClassVar[str] = "videos"
     #: Whether `--doctor` can look at the folder: all files in it are videos.
     DOCTOR: ClassVar[bool] = True
@@ -188,18 +191,20 @@ class VideoDatasetBuilder(
             for quality in self.recipe.qualities
         }
         sources = {
-            split: [ClipSource(files, self.recipe) for files in listed]
-            for split, listed in layout.splits.items()
-            if listed
+            split: self.sources_of(listed) for split, listed in layout.splits.items() if listed
         }
         if RANDOM in self.recipe.qualities:
             self.info.metadata["random_crf"] = {
-                str(source): clips.random_crf(source)
+                str(source): source.crf(RANDOM)
                 for listed in sources.values()
                 for source in listed
                 if source.files.gives(RANDOM)
             }
         return sources
+
+    def sources_of(self, listed: Sequence[VideoFiles]) -> Sequence[ClipSource]:
+        """Names the clips that the files of a split become: one for each video."""
+        return [ClipSource(files, self.recipe) for files in listed]
 
     @staticmethod
     def read_clip(source: ClipSource) -> Clip:

@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from data_builders import build
+from data_builders import faces as faces_of_clips
 from data_builders.errors import UserError
 from data_builders.mtcnn import Detector
 from data_builders.self_blended import blend, builder, clip, footage, preview
@@ -275,9 +276,27 @@ def test_families_and_variants_are_chosen(photographs, tmp_path):
             if source.files.method == "swap":
                 assert source.donor.parent.name in people - {source.files.identity}
     assert dataset.recipe.describe()["families"] == ["eyes", "swap"]
-    for wrong, message in (({"families": ["eye"]}, "did you mean 'eyes'"), ({"variants": 0}, "1")):
+    for wrong, message in (
+        ({"families": ["eye"]}, "did you mean 'eyes'"),
+        ({"variants": 0}, "1"),
+        ({"face_source": faces_of_clips.Whole()}, "--faces: dataset 'self_blended' has no such"),
+    ):
         with pytest.raises(UserError, match=message):
             build.builder("self_blended", data_dir=tmp_path, manual_dir=photographs, **wrong)
+    with pytest.raises(UserError, match="--variants: dataset 'ffiw10k' has no such option"):
+        build.builder("ffiw10k", data_dir=tmp_path, manual_dir=photographs, variants=2)
+
+
+def test_both_clips_of_a_pair_have_the_crf_that_is_stored(photographs, tmp_path):
+    dataset = made(
+        photographs, tmp_path, qualities=("raw", "random"), frames_per_video=1, variants=1
+    )
+    stored = dataset.info.metadata["random_crf"]
+    for found in records(dataset).values():
+        for record in found:
+            real = stored[f"original/{record['video']}"]
+            assert 18 <= stored[f"{record['method']}/{record['video']}"] == real <= 45
+    assert len(set(stored.values())) > 3
 
 
 def test_a_list_says_who_is_in_which_file(photographs, tmp_path):
@@ -298,6 +317,8 @@ def test_a_list_says_who_is_in_which_file(photographs, tmp_path):
     assert sum(bool(listed) for listed in layout.splits.values()) == 1
     assert layout.missing == ["9.png"]
     assert layout.notes == ["2 files are not in identities.csv and are left out"]
+    listed((".\\0.png", "ann", 3))  # as Windows writes it
+    assert [files.video for files in builder.SelfBlended.find(folder).videos] == ["0"]
     listed(("0.png", "ann", 3), ("0.png", "bob", 4))
     with pytest.raises(UserError, match=r"identities.csv: line 3 gives 0.png a second identity"):
         builder.SelfBlended.find(folder)

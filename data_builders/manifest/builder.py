@@ -22,6 +22,7 @@ class Manifest(PairedDatasetBuilder):
 
     VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("1.0.0")
     NEEDS: ClassVar[tuple[str, ...]] = ("manifest",)
+    OPTIONS: ClassVar[frozenset[str]] = frozenset({"max_skipped"})
     UNIT: ClassVar[str] = "tuples"
 
     def __init__(

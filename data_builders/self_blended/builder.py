@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from data_builders.clips import ClipSource, Layout, VideoFiles
+from data_builders.draws import drawn
 from data_builders.errors import UserError, nearest
+from data_builders.lists import located, read_text
 from data_builders.records import DEFAULT_QUALITIES, Clip
 from data_builders.self_blended import blend, clip
 from data_builders.video_builder import VideoDatasetBuilder
@@ -30,6 +31,10 @@ class SelfBlended(VideoDatasetBuilder):
     """
 
     DOCTOR: ClassVar[bool] = False
+    # Boxes come with the landmarks that place the masks, so there is no other source of faces.
+    OPTIONS: ClassVar[frozenset[str]] = frozenset(
+        VideoDatasetBuilder.OPTIONS - {"face_source"} | {"variants", "families"}
+    )
     TREE: ClassVar[str] = (
         "IDENTITY/*.jpg, photographs or videos in a folder for each person; or files with\n"
         f"{LIST} beside them, whose columns file and identity say who is in which"
@@ -40,7 +45,6 @@ class SelfBlended(VideoDatasetBuilder):
         *,
         variants: int | None = None,
         families: Sequence[str] | None = None,
-        drawn: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """Describes a build; nothing is read yet.
@@ -48,13 +52,11 @@ class SelfBlended(VideoDatasetBuilder):
         Args:
           variants: Number of pairs from each file.
           families: Families of the fakes, see `blend.FAMILIES`; all where none are named.
-          drawn: Unused: these two are what is drawn.
           **kwargs: See `VideoDatasetBuilder`.
 
         Raises:
           UserError: As there, or a family is unknown.
         """
-        del drawn
         if variants is not None and variants < 1:
             raise UserError(f"--variants: is {variants}, must be at least 1")
         given: dict[str, Any] = {} if variants is None else {"variants": variants}
@@ -84,18 +86,15 @@ class SelfBlended(VideoDatasetBuilder):
         if not files:
             problem = "holds no images or videos" if root.is_dir() else "there is no such folder"
             raise UserError(f"{root}: {problem}; expected in it: {cls.TREE}".replace("\n", " "))
-        listed = _listed(root / LIST)
-        missing = (
-            [] if listed is None else sorted(name for name in listed if not (root / name).is_file())
-        )
+        listed, missing = _listed(root / LIST)
         splits: dict[str, list[VideoFiles]] = {"train": [], "validation": [], "test": []}
         unlisted = 0
         for path in files:
             name = path.relative_to(root).as_posix()
             if listed is None:
                 identity = name.partition("/")[0] if "/" in name else path.stem
-            elif name in listed:
-                identity = listed[name]
+            elif path in listed:
+                identity = listed[path]
             else:
                 unlisted += 1
                 continue
@@ -106,27 +105,23 @@ class SelfBlended(VideoDatasetBuilder):
         notes = [f"{unlisted} files are not in {LIST} and are left out"] if unlisted else []
         return Layout(splits, missing, notes)
 
-    def clip_sources(self) -> Mapping[str, Sequence[ClipSource]]:
+    def sources_of(self, listed: Sequence[VideoFiles]) -> Sequence[ClipSource]:
         """Names a real clip and a fake for each file and variant."""
         assert isinstance(self.recipe, clip.BlendRecipe)
-        made: dict[str, list[ClipSource]] = {}
-        for split, sources in super().clip_sources().items():
-            made[split] = []
-            turns = itertools.cycle(self.recipe.families)
-            for source, variant in itertools.product(sources, range(self.recipe.variants)):
-                family = next(turns)
-                donor = None
-                if family == blend.SWAP:
-                    donor = _donor(source, variant, sources)
-                    if donor is None:  # only one person in the split
-                        family = next(turns)
-                video = f"{source.files.video}-{variant}"
-                for method, label in ((ORIGINAL, "real"), (family, "fake")):
-                    files = dataclasses.replace(
-                        source.files, method=method, video=video, label=label
-                    )
-                    other = donor if method == blend.SWAP else None
-                    made[split].append(clip.BlendSource(files, source.recipe, variant, other))
+        sources = super().sources_of(listed)
+        made: list[ClipSource] = []
+        turns = itertools.cycle(self.recipe.families)
+        for source, variant in itertools.product(sources, range(self.recipe.variants)):
+            family, donor = next(turns), None
+            if family == blend.SWAP:
+                donor = _donor(source, variant, sources)
+                if donor is None:  # only one person in the split
+                    family = next(turns)
+            video = f"{source.files.video}-{variant}"
+            for method, label in ((ORIGINAL, "real"), (family, "fake")):
+                files = dataclasses.replace(source.files, method=method, video=video, label=label)
+                other = donor if method == blend.SWAP else None
+                made.append(clip.BlendSource(files, source.recipe, variant, other))
         return made
 
     @staticmethod
@@ -136,15 +131,11 @@ class SelfBlended(VideoDatasetBuilder):
         return clip.read(source)
 
 
-def _listed(path: Path) -> dict[str, str] | None:
-    """Reads which file shows whom; None where there is no list."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-    rows = csv.DictReader(text.splitlines())
+def _listed(path: Path) -> tuple[dict[Path, str] | None, list[str]]:
+    """Reads which file shows whom, None without a list; and names the files that are not there."""
+    if not path.exists():
+        return None, []
+    rows = csv.DictReader(read_text(path, "list of identities").splitlines())
     lacking = {"file", "identity"} - set(rows.fieldnames or ())
     if lacking:
         raise UserError(f"{path}: has no column {' or '.join(sorted(lacking))}")
@@ -155,19 +146,19 @@ def _listed(path: Path) -> dict[str, str] | None:
             raise UserError(f"{path}: line {rows.line_num} has no file or no identity")
         if listed.setdefault(name, identity) != identity:
             raise UserError(f"{path}: line {rows.line_num} gives {name} a second identity")
-    return listed
+    files = {name: located(path.parent, name) for name in listed}
+    missing = sorted(name for name, file in files.items() if file is None)
+    return {file: listed[name] for name, file in files.items() if file is not None}, missing
 
 
 def _split_of(identity: str) -> str:
-    draw = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4], "big") % 1000
+    draw = drawn(identity, 1000)
     return "test" if draw < _TEST else "validation" if draw < _VALIDATION else "train"
 
 
 def _donor(source: ClipSource, variant: int, among: Sequence[ClipSource]) -> Path | None:
     """Chooses another person's file of the same split."""
-    start = int.from_bytes(
-        hashlib.sha256(f"{source.recipe.seed}/{source}/{variant}".encode()).digest()[:4], "big"
-    )
+    start = drawn(f"{source.recipe.seed}/{source}/{variant}", len(among))
     for step in range(len(among)):
         other = among[(start + step) % len(among)].files
         if other.identity != source.files.identity:

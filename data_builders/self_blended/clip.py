@@ -16,7 +16,7 @@ import numpy.typing as npt
 from data_builders import clips, compression, faces, h264
 from data_builders.errors import UnusableClipError
 from data_builders.images import read_image
-from data_builders.qualities import MESSENGER, RANDOM, crf_of, drawn_crf
+from data_builders.qualities import MESSENGER
 from data_builders.records import Clip, Image
 from data_builders.self_blended import blend, footage
 from data_builders.self_blended.face import Face
@@ -59,6 +59,11 @@ class BlendSource(clips.ClipSource):
 
     variant: int = 0
     donor: Path | None = None
+
+    @property
+    def drawn_for(self) -> str:
+        """The name of the pair: both clips are compressed alike."""
+        return self.files.video
 
 
 def _random(source: BlendSource, purpose: str) -> np.random.Generator:
@@ -169,10 +174,4 @@ def _at(quality: str, frames: list[Image], source: BlendSource) -> list[Image]:
         return frames
     if quality == MESSENGER:
         return list(compression.messenger(frames, frames[0].shape[:2]))
-    crf = (
-        drawn_crf(f"{source.recipe.seed}/{source.files.video}", "raw")
-        if quality == RANDOM
-        else (crf_of(quality))
-    )
-    assert crf is not None  # as the qualities were checked
-    return list(h264.decode(h264.encode(frames, crf=crf)))
+    return list(h264.decode(h264.encode(frames, crf=source.crf(quality))))
