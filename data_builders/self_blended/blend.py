@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders.self_blended import face as faces
+from data_builders.self_blended import footage
 from data_builders.self_blended.face import Face, Map
 
 Image = npt.NDArray[np.uint8]
@@ -38,6 +39,7 @@ FAMILIES = {
 #: The family that needs a second person.
 SWAP = "swap"
 _FLICKER = "flicker"
+_ENLARGING = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Recipe:
       gain: Factor of each colour.
       bias: Added to each colour, of 255.
       resolution: Side of the face in the generator, in pixels; 0 leaves it.
+      enlarging: How it is enlarged again, one of OpenCV's interpolations.
+      elastic: Size of an uneven movement, in parts of the face's size; 0 for none.
+      clean: Whether the face comes from the image as it was before its past: a generator adds no
+        noise of a sensor.
+      jpeg: Quality of a JPEG that only the new face has been through; 0 for none.
       sharpen: Amount of an unsharp mask; negative smooths.
       grain: Pixels of the image for one pixel of the clip, at least 1: a finer trace would be lost.
       double: Whether the edge is blended twice, the second time a little off.
@@ -70,6 +77,10 @@ class Recipe:
     gain: tuple[float, float, float]
     bias: tuple[float, float, float]
     resolution: int
+    enlarging: int
+    elastic: float
+    clean: bool
+    jpeg: int
     sharpen: float
     grain: float
     double: bool
@@ -106,8 +117,8 @@ def draw(family: str, size: float, scale: float, rng: np.random.Generator) -> Re
     resolution = 0
     if family == "low_resolution":
         resolution = round(seen * float(rng.uniform(0.3, 0.65)))
-    elif also(0.5 if family == SWAP else 0.3):
-        resolution = round(seen * float(rng.uniform(0.5, 1)))
+    elif also(0.6 if family == SWAP else 0.3):
+        resolution = round(seen * float(rng.uniform(0.4, 1)))
     off = 1.0 if family == "colour" else float(rng.choice([0.15, 0.5]))
     light = rng.uniform(-0.1, 0.1)  # of all colours together
     gain = 1 + off * (light + rng.uniform(-0.07, 0.07, 3))
@@ -128,6 +139,10 @@ def draw(family: str, size: float, scale: float, rng: np.random.Generator) -> Re
         gain=tuple(map(float, gain)),  # type: ignore[arg-type]
         bias=tuple(map(float, bias)),  # type: ignore[arg-type]
         resolution=resolution,
+        enlarging=int(rng.choice(_ENLARGING)),
+        elastic=float(rng.uniform(0.006, 0.025)) if move and also(0.4) else 0.0,
+        clean=also(0.6),
+        jpeg=int(rng.integers(30, 85)) if also(0.2) else 0,
         sharpen=sharpen,
         grain=max(1.0, 1 / scale),
         double=hard and also(0.5),
@@ -141,6 +156,7 @@ def apply(
     face: Face,
     recipe: Recipe,
     *,
+    clean: Image | None = None,
     donor: tuple[Image, Face] | None = None,
     moment: int = 0,
 ) -> Image:
@@ -150,6 +166,7 @@ def apply(
       image: `(height, width, 3)` uint8 RGB.
       face: The face in it.
       recipe: From `draw`.
+      clean: The image before its past; the same image where there is none.
       donor: Another person's image and face, for a swap.
       moment: Index of the frame; only flicker depends on it.
 
@@ -160,7 +177,8 @@ def apply(
     at_frame = np.random.default_rng([recipe.seed, moment])
     waver = recipe.flicker * at_frame.uniform(-1, 1, 4)
     if donor is None:
-        changed = image.astype(np.float32)
+        own = image if clean is None or not recipe.clean else clean
+        changed = own.astype(np.float32)
     else:
         matrix = faces.onto(donor[1], face)
         changed = cv2.warpAffine(
@@ -181,8 +199,12 @@ def apply(
     if donor is not None:
         changed = _matched(changed, image.astype(np.float32), mask)
     changed = changed * np.array(recipe.gain) + np.array(recipe.bias) + 6 * waver[3]
-    changed = _resampled(changed.astype(np.float32), face, recipe.resolution)
+    changed = _resampled(changed.astype(np.float32), face, recipe)
     changed = np.clip(_sharpened(changed, recipe.sharpen, recipe.grain), 0, 255)
+    if recipe.jpeg:
+        changed = footage.jpeg(np.asarray(np.rint(changed), np.uint8), recipe.jpeg).astype(
+            np.float32
+        )
     weight = (recipe.strength * mask)[..., None]
     blended = image * (1 - weight) + changed * weight
     if recipe.double:
@@ -198,11 +220,38 @@ def _moved(image: Map, face: Face, recipe: Recipe, waver: npt.NDArray[Any]) -> M
         (float(centre[0]), float(centre[1])), recipe.angle, recipe.scale + 0.012 * waver[2]
     )
     matrix[:, 2] += face.size * (np.array(recipe.shift) + 0.015 * waver[:2])
-    if np.allclose(matrix, [[1, 0, 0], [0, 1, 0]]):
-        return image
-    size = image.shape[1], image.shape[0]
+    if not np.allclose(matrix, [[1, 0, 0], [0, 1, 0]]):
+        size = image.shape[1], image.shape[0]
+        image = np.asarray(
+            cv2.warpAffine(
+                image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+            ),
+            np.float32,
+        )
+    return _stretched(image, face, recipe) if recipe.elastic else image
+
+
+def _stretched(image: Map, face: Face, recipe: Recipe) -> Map:
+    """Moves the parts of a face against each other, smoothly: features of a third of its size."""
+    height, width = image.shape[:2]
+    x0, y0 = face.box[:2]
+    rng = np.random.default_rng([recipe.seed, 1])
+    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height))
+    rows = rows.astype(np.float32)
+    # A coarse grid of steps around the face, read between its points.
+    grid = rng.normal(0, recipe.elastic * face.size, (9, 9, 2)).astype(np.float32)
+    u, v = (((at - start) / face.size * 4 + 2) for at, start in ((columns, x0), (rows, y0)))
+    steps = cv2.remap(
+        grid, u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR, borderValue=0
+    )
     return np.asarray(
-        cv2.warpAffine(image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT),
+        cv2.remap(
+            image,
+            columns + steps[..., 0],
+            rows + steps[..., 1],
+            cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REFLECT,
+        ),
         np.float32,
     )
 
@@ -222,16 +271,16 @@ def _matched(image: Map, target: Map, mask: Map) -> Map:
     return np.asarray(cv2.cvtColor(np.float32(matched), cv2.COLOR_LAB2RGB) * 255, np.float32)
 
 
-def _resampled(image: Map, face: Face, resolution: int) -> Map:
-    """The image as if the face had been made at a side of so many pixels."""
-    scale = resolution / face.size
+def _resampled(image: Map, face: Face, recipe: Recipe) -> Map:
+    """The image as if the face had been made at the generator's resolution."""
+    scale = recipe.resolution / face.size
     if not 0 < scale < 1:
         return image
     height, width = image.shape[:2]
     small = max(1, round(width * scale)), max(1, round(height * scale))
     shrunk = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
     return np.asarray(
-        cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_CUBIC), np.float32
+        cv2.resize(shrunk, (width, height), interpolation=recipe.enlarging), np.float32
     )
 
 

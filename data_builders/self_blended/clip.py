@@ -121,8 +121,10 @@ def read(source: BlendSource) -> Clip:
     filmed = footage.draw(
         images[0].shape[:2], whole, length, _random(source, "footage"), moves=still
     )
+    aged = [footage.aged(image, filmed.past) for image in images]
     if source.files.label == "fake":
-        images = _blended(source, images, found, filmed.scale, length)
+        aged = _blended(source, aged, images, found, filmed.scale, length)
+    images = aged
     if still:
         found = found * length
         images = images if len(images) == length else images * length
@@ -152,7 +154,12 @@ def _around(found: Sequence[Face]) -> Face:
 
 
 def _blended(
-    source: BlendSource, images: list[Image], found: list[Face], scale: float, length: int
+    source: BlendSource,
+    images: list[Image],
+    clean: list[Image],
+    found: list[Face],
+    scale: float,
+    length: int,
 ) -> list[Image]:
     rng = _random(source, "blend")
     recipe = blend.draw(source.files.method, found[0].size, scale, rng)
@@ -161,10 +168,10 @@ def _blended(
         others, their_faces = _stills(source.donor, 1, 0.5)
         donor = others[0], their_faces[0]
     if len(images) == 1 and recipe.flicker:
-        images, found = images * length, found * length
+        images, clean, found = images * length, clean * length, found * length
     return [
-        blend.apply(image, face, recipe, donor=donor, moment=moment)
-        for moment, (image, face) in enumerate(zip(images, found, strict=True))
+        blend.apply(image, face, recipe, clean=before, donor=donor, moment=moment)
+        for moment, (image, before, face) in enumerate(zip(images, clean, found, strict=True))
     ]
 
 

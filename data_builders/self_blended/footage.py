@@ -16,7 +16,29 @@ Image = npt.NDArray[np.uint8]
 
 _FACE = (60, 400)  # px, the larger side of a face in the clip
 _LARGEST = 1.25  # times the size in the photograph: more would show no detail
-_AROUND = 2.4  # side of the frame, in sizes of the face
+# Side of the frame, in sizes of the face: a scene, or a picture that was cut close to the face.
+_SCENE, _CLOSE = (2.0, 2.8), (1.15, 1.6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Past:
+    """What a photograph has been through before its face is replaced. Real and fake share it.
+
+    The new face may lack it: a generator's face has no sensor noise and another codec's traces.
+
+    Attributes:
+      noise: Standard deviation of the noise, of 255.
+      blur: Sigma of a Gaussian, in pixels.
+      sharpen: Amount of an unsharp mask.
+      jpeg: Quality of a JPEG; 0 for none.
+      seed: Of the noise.
+    """
+
+    noise: float
+    blur: float
+    sharpen: float
+    jpeg: int
+    seed: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +51,12 @@ class Footage:
       size: `(height, width)` of the frame, even.
       mirrored: Whether the clip is mirrored.
       path: `(frames, 4)` shift in pixels (x, y), zoom and turn in degrees of each frame.
-      gain: Factor of brightness.
+      past: What came before.
+      gain: Factor of each colour.
       gamma: Exponent of brightness.
+      saturation: Factor of the colours' distance from grey.
       blur: Sigma of the lens, in pixels.
+      motion: Length in pixels and direction in degrees of a blur by movement; length 0 for none.
       noise: Standard deviation of the sensor's noise, of 255.
       jpeg: Quality of a JPEG before the video; 0 for none.
       crf: CRF of an encoding before the qualities; 0 for none.
@@ -44,9 +69,12 @@ class Footage:
     size: tuple[int, int]
     mirrored: bool
     path: tuple[tuple[float, float, float, float], ...]
-    gain: float
+    past: Past
+    gain: tuple[float, float, float]
     gamma: float
+    saturation: float
     blur: float
+    motion: tuple[float, float]
     noise: float
     jpeg: int
     crf: int
@@ -75,9 +103,9 @@ def draw(
     least = min(_FACE[0], largest)
     side = float(np.exp(rng.uniform(np.log(least), np.log(largest))))
     scale = side / face.size
+    around = _CLOSE if rng.random() < 0.25 else _SCENE
     height, width = (
-        int(min(_AROUND * side * rng.uniform(0.85, 1.15), length * scale)) // 2 * 2
-        for length in shape
+        int(min(rng.uniform(*around) * side, length * scale)) // 2 * 2 for length in shape
     )
     centre = scale * (face.box[:2] + face.box[2:]) / 2 + side * rng.uniform(-0.15, 0.15, 2)
     corner = [
@@ -92,21 +120,57 @@ def draw(
     steps = rng.normal(0, [0.008 * side, 0.008 * side, 0.004, 0.25], (frames, 4))
     path = np.cumsum(steps, axis=0) * moves
     path[:, 2] += 1
+    grain = max(1.0, 1 / scale)  # a finer trace would be lost
+    past = Past(
+        noise=grain * float(rng.uniform(1, 7)) if sometimes(0.35) else 0.0,
+        blur=grain * float(rng.uniform(0.4, 1.2)) if sometimes(0.15) else 0.0,
+        sharpen=float(rng.uniform(0.3, 1.2)) if sometimes(0.2) else 0.0,
+        jpeg=int(rng.integers(40, 90)) if sometimes(0.35) else 0,
+        seed=int(rng.integers(2**31)),
+    )
+    brightness = rng.uniform(0.7, 1.1)
+    cast = rng.uniform(-0.12, 0.12, 3) * sometimes(0.4)
+    moves_by = float(rng.uniform(2, 6)) if sometimes(0.15) else 0.0
     return Footage(
         scale=scale,
         corner=(corner[0], corner[1]),
         size=(max(32, height), max(32, width)),
         mirrored=sometimes(0.5),
         path=tuple((float(x), float(y), float(z), float(a)) for x, y, z, a in path),
-        gain=float(rng.uniform(0.8, 1.15)),
-        gamma=float(rng.uniform(0.8, 1.25)),
-        blur=float(rng.uniform(0.4, 1.2)) if sometimes(0.4) else 0.0,
-        noise=float(rng.uniform(0.5, 5)) if sometimes(0.7) else 0.0,
-        jpeg=int(rng.integers(50, 96)) if sometimes(0.3) else 0,
-        crf=int(rng.integers(16, 31)) if sometimes(0.5) else 0,
-        shrink=float(rng.uniform(0.5, 0.9)) if sometimes(0.25) else 1.0,
+        past=past,
+        gain=tuple(map(float, brightness * (1 + cast))),  # type: ignore[arg-type]
+        gamma=float(rng.uniform(0.8, 1.4)),
+        saturation=float(rng.uniform(0.5, 1.3)) if sometimes(0.4) else 1.0,
+        blur=float(rng.uniform(0.4, 1.5)) if sometimes(0.4) else 0.0,
+        motion=(moves_by, float(rng.uniform(0, 180))),
+        noise=float(rng.uniform(0.5, 6)) if sometimes(0.6) else 0.0,
+        jpeg=int(rng.integers(35, 96)) if sometimes(0.3) else 0,
+        crf=int(rng.integers(16, 35)) if sometimes(0.5) else 0,
+        shrink=float(rng.uniform(0.4, 0.9)) if sometimes(0.3) else 1.0,
         seed=int(rng.integers(2**31)),
     )
+
+
+def aged(image: Image, past: Past) -> Image:
+    """The image after what its past says."""
+    seen = image.astype(np.float32)
+    if past.blur:
+        seen = cv2.GaussianBlur(seen, (0, 0), past.blur)
+    if past.sharpen:
+        seen += past.sharpen * (seen - cv2.GaussianBlur(seen, (0, 0), 1.5))
+    if past.noise:
+        noise = np.random.default_rng(past.seed)
+        seen += past.noise * noise.standard_normal(seen.shape, np.float32)
+    result = np.asarray(np.rint(np.clip(seen, 0, 255)), np.uint8)
+    return jpeg(result, past.jpeg) if past.jpeg else result
+
+
+def jpeg(image: Image, quality: int) -> Image:
+    """The image as a JPEG shows it."""
+    file = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = cv2.imdecode(file, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def film(
@@ -150,22 +214,36 @@ def _scaled(image: Image, scale: float) -> Image:
 
 def _recorded(frame: Image, footage: Footage, noise: np.random.Generator) -> Image:
     """Lens, exposure and sensor."""
-    light = (frame.astype(np.float32) / 255) ** footage.gamma * (255 * footage.gain)
+    tone = (np.arange(256, dtype=np.float32)[:, None] / 255) ** footage.gamma
+    light = cv2.LUT(frame, 255 * tone[None] * np.array(footage.gain, np.float32))
+    if footage.saturation != 1:
+        grey = light.mean(axis=2, keepdims=True)
+        light = grey + footage.saturation * (light - grey)
     if footage.blur:
         light = cv2.GaussianBlur(light, (0, 0), footage.blur)
+    if footage.motion[0]:
+        light = cv2.filter2D(light, -1, _streak(*footage.motion))
     if footage.noise:
         light = light + footage.noise * noise.standard_normal(light.shape, np.float32)
     return np.asarray(np.rint(np.clip(light, 0, 255)), np.uint8)
+
+
+def _streak(length: float, angle: float) -> npt.NDArray[np.float32]:
+    """A line through the middle of a kernel, of the sum 1."""
+    side = 2 * int(np.ceil(length / 2)) + 1
+    middle = side // 2
+    line = np.zeros((side, side), np.float32)
+    for step in np.linspace(-length / 2, length / 2, 4 * side):
+        x, y = step * np.cos(np.deg2rad(angle)), step * np.sin(np.deg2rad(angle))
+        line[round(middle + y), round(middle + x)] += 1
+    return line / line.sum()
 
 
 def _sent(frames: list[Image], footage: Footage) -> list[Image]:
     """What a clip has been through before it is kept: JPEG, a platform that shrinks and encodes."""
     height, width = footage.size
     if footage.jpeg:
-        how = [cv2.IMWRITE_JPEG_QUALITY, footage.jpeg]
-        files = [cv2.imencode(".jpg", frame[..., ::-1], how)[1] for frame in frames]
-        decoded = [cv2.imdecode(file, cv2.IMREAD_COLOR) for file in files]
-        frames = [np.ascontiguousarray(image[..., ::-1]) for image in decoded if image is not None]
+        frames = [jpeg(frame, footage.jpeg) for frame in frames]
     if footage.shrink < 1:
         small = tuple(max(16, int(side * footage.shrink) // 2 * 2) for side in (width, height))
         frames = [cv2.resize(frame, small, interpolation=cv2.INTER_AREA) for frame in frames]
