@@ -166,11 +166,7 @@ class _File(NamedTuple):
 def _tensors(path: Path, data: bytes) -> _File:
     if data[8:9] != b"{" or data.startswith(torch_file.ZIP_MAGIC):
         return _File(*torch_file.read(path, data), {})
-    if int.from_bytes(data[:8], "little") > _LONGEST_HEADER:
-        raise UserError(
-            f"{path}: a safetensors file whose header takes more than {_LONGEST_HEADER:,} bytes, "
-            "which no model needs: it is damaged; get the file again"
-        )
+    check_header(path)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return _File(file.get_tensors(), [], file.metadata() or {})
@@ -178,6 +174,24 @@ def _tensors(path: Path, data: bytes) -> _File:
         raise UserError(
             f"{path}: a safetensors file that is damaged or cut off; get the file again"
         ) from error
+
+
+def check_header(path: Path) -> None:
+    """Refuses a safetensors file whose list of tensors would take too much memory.
+
+    Raises:
+      UserError: It would, or the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    if size > _LONGEST_HEADER:
+        raise UserError(
+            f"{path}: a safetensors file whose header takes more than {_LONGEST_HEADER:,} bytes, "
+            "which no model needs: it is damaged; get the file again"
+        )
 
 
 def convert(

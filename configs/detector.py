@@ -1,0 +1,24 @@
+"""The shipped detector: EfficientNet-Lite0 on `self_blended`, from ImageNet's weights."""
+
+import ml_collections
+
+from qad_jax import configs
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """A fake beside a real image of the same person, and averaged weights, at 224 px."""
+    config = configs.load("common")
+    config.model.name = "efficientnet_lite0"
+    config.model.pretrained = "imagenet"
+    config.dataset.name = "self_blended"
+    config.image_size = 224
+    config.batch_size = 16
+    config.sampling = "pairs"
+    config.num_epochs = 4
+    config.head_only_epochs = 0
+    config.learning_rate = 3e-4
+    config.ema_decay = 0.999
+    config.awp.gamma = 0.0
+    config.hsic.weight = 0.0
+    config.checkpoint_every_steps = 100
+    return config

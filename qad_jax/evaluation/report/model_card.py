@@ -1,0 +1,201 @@
+"""The card of a model file, all of it from what the file says of itself.
+
+Its headings follow Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from qad_jax.evaluation.protocol import percent, span
+from qad_jax.evaluation.report.card import facts_list, plain_text, shared
+from qad_jax.evaluation.results import Estimate
+from qad_jax.evaluation.verdicts import Rates
+from qad_jax.weights.model_file import Description
+
+__all__ = ["render", "shared"]
+
+# For each column of a table its title.
+_COLUMNS = {
+    "auc": "AUC",
+    "false_positive_rate": "real called fake",
+    "inconclusive_real": "real inconclusive",
+    "false_negative_rate": "fake called real",
+    "inconclusive_fake": "fake inconclusive",
+}
+_ERRORS = ("false_positive_rate", "false_negative_rate")
+
+
+def render(described: Description) -> str:
+    """Renders the card as Markdown."""
+    measured = described.measured
+    facts = {
+        "Network": f"{described.network}, {described.image_size} px",
+        "Step": described.training["step"],
+        "Trained on": described.training["dataset"],
+        "Training qualities": ", ".join(described.training["config"]["qualities"]),
+        "Commit": described.training["commit"],
+        "Versions": ", ".join(f"{n} {v}" for n, v in described.training["versions"].items()),
+        "Devices": ", ".join(described.training["devices"]),
+    }
+    sections: dict[str, Sequence[str]] = {
+        "What it does": [
+            "It takes the crop of a face and gives the probability that the face was manipulated. "
+            "The score of a clip is the mean over its frames. From the score and the quality of "
+            "the clip comes the answer: real, fake, or inconclusive.",
+            facts_list(facts),
+        ],
+        "What it is for": [
+            "A first look at a clip, and research. An answer is a statistic of images like those "
+            "it was measured on; it is no evidence against a person. Not for images that were "
+            "generated as a whole, nor for crops made in another way."
+        ],
+        "How often it is wrong": [
+            f"Measured on {measured['clips']} clips of {measured['identities']} people whom "
+            "neither training nor the choice of thresholds saw; in brackets 95 % intervals over "
+            "people. The thresholds were chosen on other people so that about "
+            f"{1000 * measured['real_error']:g} of 1000 real clips are called fake and about "
+            f"{1000 * measured['fake_error']:g} of 1000 fakes are called real.",
+            _table("quality", _rates(described.qualities, "rates"), _COLUMNS),
+            *_sentences(described),
+        ],
+        "Kinds of fakes": [
+            "The AUC of each kind of fake against all real clips.",
+            _by_quality("kind", measured["methods"], "auc"),
+        ],
+        "Groups of people": _groups(measured["groups"]),
+        "Limits": [_limits(described)],
+        "Data, weights and their terms": [
+            "\n".join(f"- {_source(source)}" for source in described.sources)
+        ],
+        "Crops": [facts_list({n.replace("_", " "): v for n, v in described.crop.items()})],
+        "Thresholds": [_thresholds(described)],
+        "Configuration": [f"```json\n{json.dumps(described.training['config'], indent=2)}\n```"],
+    }
+    parts = [
+        f"# {plain_text(described.name)} {plain_text(described.version)}",
+        "Generated from the model file by `python -m qad_jax.release`; edits are overwritten.",
+    ]
+    for heading, paragraphs in sections.items():
+        parts += [f"## {heading}", *paragraphs]
+    return "\n\n".join(parts) + "\n"
+
+
+def _rates(of: Mapping[str, Mapping[str, Any]], key: str = "") -> dict[str, Rates]:
+    return {name: Rates.from_dict(values[key] if key else values) for name, values in of.items()}
+
+
+def _table(first: str, rows: Mapping[str, Rates], columns: Mapping[str, str]) -> str:
+    lines = [
+        f"| {first} | real clips | fakes | {' | '.join(columns.values())} |",
+        "|---" * (3 + len(columns)) + "|",
+    ]
+    for name, rates in rows.items():
+        cells = " | ".join(_cell(getattr(rates, column)) for column in columns)
+        counts = f"{rates.real_clips} | {rates.fake_clips}"
+        lines.append(f"| {plain_text(name)} | {counts} | {cells} |")
+    return "\n".join(lines)
+
+
+def _by_quality(first: str, rows: Mapping[str, Mapping[str, Any]], name: str) -> str:
+    """A table with a row for each kind and a column for each quality."""
+    qualities = list(next(iter(rows.values()), {}))
+    lines = [
+        f"| {first} | {' | '.join(map(plain_text, qualities))} |",
+        "|---" * (1 + len(qualities)) + "|",
+    ]
+    for row, of in rows.items():
+        cells = " | ".join(_cell(getattr(rates, name)) for rates in _rates(of).values())
+        lines.append(f"| {plain_text(row).replace('_', ' ')} | {cells} |")
+    return "\n".join(lines)
+
+
+def _cell(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "not defined"
+    return f"{percent(estimate.value)} ({span(estimate.low, estimate.high)})"
+
+
+def _sentences(described: Description) -> Iterator[str]:
+    rates = _rates(described.qualities, "rates")
+    for quality, of in rates.items():
+        wrong, neither = of.false_positive_rate.value, of.inconclusive_fake.value
+        if wrong is not None and neither is not None:
+            yield (
+                f"At {plain_text(quality)}, about {1000 * wrong:.0f} of 1000 real clips are called "
+                f"fake, and about {1000 * neither:.0f} of 1000 fakes are inconclusive."
+            )
+
+
+def _groups(groups: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    if not groups:
+        return ["Errors were not measured by groups of people."]
+    parts = [
+        "Groups are named as the sources of the images name them. Where the intervals of two "
+        "groups do not overlap, the errors fall unevenly beyond chance."
+    ]
+    for column, of in groups.items():
+        uneven = list(_uneven(of))
+        parts.append(
+            f"By {plain_text(column)}: "
+            + ("; ".join(uneven) if uneven else "no difference beyond the intervals was found")
+            + "."
+        )
+        for name in _ERRORS:
+            parts.append(f"{_COLUMNS[name].capitalize()}:")
+            parts.append(_by_quality(column, of, name))
+    return parts
+
+
+def _uneven(groups: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Says where a group has more errors than another, beyond the intervals of both."""
+    rates = {group: _rates(of) for group, of in groups.items()}
+    for quality in next(iter(rates.values()), {}):
+        for name in _ERRORS:
+            known = {g: getattr(of[quality], name) for g, of in rates.items() if quality in of}
+            known = {g: e for g, e in known.items() if e.low is not None}
+            if len(known) < 2:
+                continue
+            least = min(known, key=lambda g: known[g].high)
+            most = max(known, key=lambda g: known[g].low)
+            if known[most].low > known[least].high:
+                yield (
+                    f"at {quality}, {_COLUMNS[name]} is {percent(known[most].value)} for {most} "
+                    f"and {percent(known[least].value)} for {least}"
+                )
+
+
+def _source(source: Mapping[str, Any]) -> str:
+    more = "; ".join(
+        f"{name}: {plain_text(value)}"
+        for name, value in source.items()
+        if name not in ("title", "licence")
+    )
+    text = f"{plain_text(source['title'])}: {plain_text(source['licence'])}"
+    return f"{text} ({more})" if more else text
+
+
+def _limits(described: Description) -> str:
+    trained = described.training["config"]["qualities"]
+    unseen = [quality for quality in described.qualities if quality not in trained]
+    limits = [
+        f"The fakes it was measured on are of {', '.join(described.measured['methods'])}. On fakes "
+        "made in another way, detectors usually do much worse.",
+        "Thresholds and probabilities hold for clips like those they were chosen on, half of them "
+        "fake. Where fakes are rare, most of what is called fake is real.",
+        "Nothing was measured on images that were made to deceive this detector.",
+    ]
+    if unseen:
+        limits.append(f"Training saw no clips of the qualities {', '.join(unseen)}.")
+    return "\n".join(f"- {plain_text(limit)}" for limit in limits)
+
+
+def _thresholds(described: Description) -> str:
+    names = ("temperature", "equal_error", "lower", "upper")
+    lines = ["| quality | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
+    for quality, of in described.qualities.items():
+        cells = " | ".join(f"{of['thresholds'][name]:.4f}" for name in names)
+        lines.append(f"| {plain_text(quality)} | {cells} |")
+    return "\n".join(lines)

@@ -1,0 +1,222 @@
+"""Two thresholds for each quality, between which the answer is "inconclusive".
+
+They are chosen by conformal prediction, a p-value for each class: a clip is not called fake while
+its score is usual among real clips of the validation split, and not called real while its score is
+usual among fakes there. If new clips are like those, a real one is called fake with a probability
+of at most `REAL_ERROR`, and a fake is called real with at most `FAKE_ERROR`. Clips of one person
+resemble each other, so the bound holds on average over samples of people, not for each sample.
+
+References:
+  Vovk, "Conditional validity of inductive conformal predictors", ACML 2012 (label-conditional).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qad_jax.evaluation import calibration, metrics
+from qad_jax.evaluation.bootstrap import REPLICATES, draws, interval
+from qad_jax.evaluation.metrics import Array
+from qad_jax.evaluation.results import Estimate
+from qad_jax.evaluation.scores import Scores
+
+#: Share of real clips that may be called fake, and of fake clips that may be called real. To call
+#: a real clip fake does more harm.
+REAL_ERROR, FAKE_ERROR = 0.02, 0.05
+REAL, FAKE, INCONCLUSIVE = "real", "fake", "inconclusive"
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+    """What was chosen on validation for one quality, for the mean score of a clip.
+
+    Attributes:
+      temperature: Divides the logit of the score, to give a calibrated probability.
+      equal_error: The threshold at which both errors are equally frequent.
+      lower: A score below it is called real.
+      upper: A score above it is called fake.
+    """
+
+    temperature: float
+    equal_error: float
+    lower: float
+    upper: float
+
+    def verdict(self, score: float) -> str:
+        """Calls a clip of this quality real, fake or inconclusive by its mean score."""
+        if score > self.upper:
+            return FAKE
+        return REAL if score < self.lower else INCONCLUSIVE
+
+    def probability(self, score: float) -> float:
+        """The calibrated probability of fake, where as many clips are fake as real."""
+        return float(calibration.scaled(score, self.temperature))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """How often clips of a split get each verdict; with 95 % intervals over identities.
+
+    Attributes:
+      real_clips: Number of real clips.
+      fake_clips: Number of fakes.
+      auc: Of the clips.
+      false_positive_rate: Share of the real clips that are called fake.
+      false_negative_rate: Share of the fakes that are called real.
+      inconclusive_real: Share of the real clips that are called neither.
+      inconclusive_fake: Share of the fakes that are called neither.
+    """
+
+    real_clips: int
+    fake_clips: int
+    auc: Estimate
+    false_positive_rate: Estimate
+    false_negative_rate: Estimate
+    inconclusive_real: Estimate
+    inconclusive_fake: Estimate
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stored form, in which each rate is followed by the ends of its interval."""
+        stored: dict[str, Any] = {"real_clips": self.real_clips, "fake_clips": self.fake_clips}
+        for name in _ESTIMATES:
+            stored.update(getattr(self, name).as_dict(name))
+        return stored
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Rates:
+        """Reads what `as_dict` gives."""
+        estimates = {name: Estimate.from_dict(stored, name) for name in _ESTIMATES}
+        return cls(int(stored["real_clips"]), int(stored["fake_clips"]), **estimates)
+
+
+_ESTIMATES = tuple(field.name for field in dataclasses.fields(Rates))[2:]
+
+
+def conformal(
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    *,
+    real_error: float = REAL_ERROR,
+    fake_error: float = FAKE_ERROR,
+) -> tuple[float, float]:
+    """Chooses the thresholds below which a clip is called real, and above which fake.
+
+    Args:
+      labels: `(n,)` 0 real, 1 fake; both are there.
+      scores: `(n,)` probabilities of fake.
+      real_error: Largest share of real clips that are called fake.
+      fake_error: Largest share of fakes that are called real.
+
+    Returns:
+      The two thresholds. One is 0 or 1, which no score passes, where there are too few clips to
+      promise so small a share.
+    """
+    fake, score = np.asarray(labels) == 1, np.asarray(scores, np.float64)
+    # A new real clip scores above the k-th lowest of n with a probability of at most
+    # 1 - k / (n + 1).
+    usual_real = _at_rank(score[~fake], real_error)
+    usual_fake = 1 - _at_rank(1 - score[fake], fake_error)
+    # Where the classes lie apart, what is between them is usual in neither.
+    return min(usual_real, usual_fake), max(usual_real, usual_fake)
+
+
+def _at_rank(scores: Array, error: float) -> float:
+    rank = math.ceil((len(scores) + 1) * (1 - error))
+    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else 1.0
+
+
+def choose(
+    validation: Scores, *, real_error: float = REAL_ERROR, fake_error: float = FAKE_ERROR
+) -> dict[str, Thresholds]:
+    """Chooses the thresholds of each quality on the clips of a validation split.
+
+    Raises:
+      ValueError: Where a class is missing or a score is no probability, naming the quality.
+    """
+    clips, chosen = validation.videos(), {}
+    for i, quality in enumerate(clips.qualities):
+        column = clips.score[:, i]
+        temperature = calibration.fit_temperature(clips.label, column)
+        equal_error = metrics.equal_error_threshold(clips.label, column)
+        if temperature is None or equal_error is None:
+            reasons = metrics.why_undefined(clips.label, column).values()
+            raise ValueError(f"{quality}: {next(iter(reasons), 'scores are no probabilities')}")
+        lower, upper = conformal(clips.label, column, real_error=real_error, fake_error=fake_error)
+        chosen[quality] = Thresholds(temperature, equal_error, lower, upper)
+    return chosen
+
+
+def measure(clips: Scores, chosen: Mapping[str, Thresholds]) -> dict[str, Rates]:
+    """Counts the verdicts on each quality.
+
+    Args:
+      clips: A row for each clip, from `Scores.videos`.
+      chosen: Thresholds of each quality of the clips.
+
+    Returns:
+      The rates of each quality. A rate of a class that is missing is None.
+    """
+    names, member = np.unique(np.asarray(clips.identity), return_inverse=True)
+    weights = [np.ones((1, len(names))), *draws(len(names), REPLICATES, 0, REPLICATES)]
+    fake = np.asarray(clips.label) == 1
+
+    def share(hit: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> Estimate:
+        hits, all_of = (
+            np.bincount(member, mask.astype(np.float64), len(names)) for mask in (hit & of, of)
+        )
+        return _estimate(lambda weight: (weight @ hits) / (weight @ all_of), weights)
+
+    def auc(score: Array) -> Estimate:
+        ranking = metrics.Ranking(clips.label, score, member)
+        return _estimate(lambda weight: ranking.numbers(weight)["auc"], weights)
+
+    rates = {}
+    for i, quality in enumerate(clips.qualities):
+        score = np.asarray(clips.score[:, i], np.float64)
+        called_fake = score > chosen[quality].upper
+        called_real = score < chosen[quality].lower
+        neither = ~(called_fake | called_real)
+        rates[quality] = Rates(
+            real_clips=int(np.sum(~fake)),
+            fake_clips=int(np.sum(fake)),
+            auc=auc(score),
+            false_positive_rate=share(called_fake, ~fake),
+            false_negative_rate=share(called_real, fake),
+            inconclusive_real=share(neither, ~fake),
+            inconclusive_fake=share(neither, fake),
+        )
+    return rates
+
+
+def _estimate(of: Callable[[Array], Array], weights: Sequence[Array]) -> Estimate:
+    """A number of the sample and its interval: of all clusters once, and of the draws."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float(of(weights[0])[0])
+        ends = interval(of(weights[1])) if weights[0].shape[1] > 1 else (None, None)
+    return Estimate(value, *ends) if math.isfinite(value) else Estimate(None)
+
+
+def by_group(
+    clips: Scores, chosen: Mapping[str, Thresholds], groups: Mapping[str, str]
+) -> dict[str, dict[str, Rates]]:
+    """Measures each group of people for itself.
+
+    Args:
+      clips: A row for each clip, from `Scores.videos`.
+      chosen: Thresholds of each quality.
+      groups: The group of each identity; identities that are not named are in none.
+
+    Returns:
+      For each group, by name, the rates of each quality.
+    """
+    of_clip = np.array([groups.get(identity, "") for identity in clips.identity])
+    return {
+        group: measure(clips.take(np.flatnonzero(of_clip == group)), chosen)
+        for group in sorted(set(of_clip) - {""})
+    }

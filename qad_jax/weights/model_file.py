@@ -1,0 +1,169 @@
+"""A detector in one file: weights, and what must be known to use and to trust them.
+
+The file is a `.safetensors`. Its tensors are a state dict as torch has it (`pretrained.export`
+writes the same), so that `config.model.pretrained` and torch can read it. Its metadata hold one
+JSON text under the key `qad_jax`: how faces are cut out and normalised, the thresholds of each
+quality and the error rates that were measured with them, the data and their licences.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.numpy
+
+from data_builders.errors import UserError
+from data_builders.files import parse_json, write_whole
+from qad_jax import models
+from qad_jax.weights import conversion, pretrained
+
+KEY = "qad_jax"
+FORMAT = 1
+# Of the description. That of the shipped model has some ten thousand bytes.
+_LONGEST, _MOST_VALUES = 1 << 20, 50_000
+_SIDES = range(32, 1025)
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a model file says of its weights.
+
+    Attributes:
+      name: Name of the detector.
+      version: Its own version, which is not that of the package.
+      network: See `qad_jax.models.create`.
+      image_size: Side of the square that each crop is resized to, in pixels.
+      crop: How a face becomes a crop: the recipe of the dataset that it was trained on.
+      normalisation: `mean` and `std` of each colour, for values from 0 to 1.
+      qualities: For each measured quality, best first, its `thresholds` and its `rates`; the
+        classes of `qad_jax.evaluation.verdicts` read them.
+      training: Configuration, datasets, step, command, commit and versions of the training.
+      measured: The split that the rates are of, and the numbers by method and by group of people.
+      sources: Of the data and of the weights that training began with: `title`, `licence`, and
+        more.
+    """
+
+    name: str
+    version: str
+    network: str
+    image_size: int
+    crop: Mapping[str, Any]
+    normalisation: Mapping[str, Any]
+    qualities: Mapping[str, Mapping[str, Any]]
+    training: Mapping[str, Any]
+    measured: Mapping[str, Any]
+    sources: tuple[Mapping[str, Any], ...]
+
+    def as_text(self) -> str:
+        """The JSON in the metadata."""
+        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFile:
+    """A detector as it was read.
+
+    Attributes:
+      description: What the file says of it.
+      variables: `{'params', 'batch_stats'}`, float32.
+      sha256: Of the file.
+    """
+
+    description: Description
+    variables: dict[str, Any]
+    sha256: str
+
+
+def write(path: Path, variables: Mapping[str, Any], description: Description) -> None:
+    """Writes a model file, in full or not at all.
+
+    Args:
+      path: The file, whose name ends in `.safetensors`.
+      variables: `{'params', 'batch_stats'}`.
+      description: What to say of them.
+    """
+    state = conversion.to_torch(variables, description.network)
+    about = {"format": "pt", "model": description.network, KEY: description.as_text()}
+    write_whole(path, safetensors.numpy.save(state, about))
+
+
+def read(path: Path) -> ModelFile:
+    """Reads a model file, which may come from a stranger; nothing in it is run.
+
+    Raises:
+      UserError: It cannot be read, it is not a model file, or what it says is not possible.
+    """
+    description = describe(path)
+    imported = pretrained.read(path, description.network)
+    if imported.dropped is not None:
+        raise UserError(f"{path}: its head has {imported.dropped} classes, not real and fake")
+    return ModelFile(description, imported.variables, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def describe(path: Path) -> Description:
+    """Reads what a model file says of its weights, without the weights.
+
+    Raises:
+      UserError: As `read`.
+    """
+    pretrained.check_header(path)
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(KEY)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path}: is no safetensors file, or is cut off; get it again") from error
+    if text is None:
+        raise UserError(
+            f"{path}: holds weights alone, without the thresholds of a detector; give the run's "
+            "folder, or make a model file from it with `python -m qad_jax.release`"
+        )
+    try:
+        if len(text) > _LONGEST:
+            raise ValueError(f"its description is longer than {_LONGEST:,} characters")
+        return _checked(parse_json(text.encode(), most=_MOST_VALUES, parse_constant=_refuse))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise UserError(f"{path}: is not a model file that can be used: {reason}") from error
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not a number")
+
+
+def _checked(content: Any) -> Description:
+    if content["format"] != FORMAT:
+        raise ValueError(
+            f"its format is {content['format']!r}, and this version of qad-jax knows {FORMAT}"
+        )
+    fields = {field.name: content[field.name] for field in dataclasses.fields(Description)}
+    described = Description(**{**fields, "sources": tuple(fields["sources"])})
+    for name in ("name", "version", "network"):
+        if not isinstance(fields[name], str):
+            raise TypeError(f"{name} is no text")
+    for name in ("crop", "normalisation", "qualities", "training", "measured"):
+        if not isinstance(fields[name], dict):
+            raise TypeError(f"{name} is no object")
+    if described.network not in models.NAMES:
+        raise ValueError(f"network {described.network!r} is not known")
+    if described.image_size not in _SIDES:
+        raise ValueError(f"image_size is {described.image_size!r}")
+    constants = models.create(described.network).normalisation._asdict()
+    for name, values in constants.items():
+        given = described.normalisation[name]
+        if len(given) != len(values) or not all(
+            math.isclose(a, b, rel_tol=1e-6) for a, b in zip(given, values, strict=True)
+        ):
+            raise ValueError(f"normalisation is not that of {described.network}")
+    if not described.qualities:
+        raise ValueError("it has no measured quality")
+    return described

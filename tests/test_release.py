@@ -1,0 +1,179 @@
+"""A model file: made of a run, read by others, refused where it is not one."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from data_builders.errors import UserError
+from qad_jax import release
+from qad_jax.evaluation import scores
+from qad_jax.evaluation.verdicts import Rates, Thresholds
+from qad_jax.runs import checkpoints
+from qad_jax.weights import model_file, pretrained
+from tests.commands import call, tiny
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, manifest, data_dir, dataset):
+    """A run of two steps, with results on validation and test."""
+    folder = tmp_path_factory.mktemp("release") / "run"
+    arguments = tiny("hkrawp_resnet", folder, manifest, data_dir)
+    arguments += ["--config.num_steps=2", "--config.head_only_epochs=0"]
+    for more in ([], ["--mode=evaluate", "--split=validation"]):
+        result = call(*arguments, *more)
+        assert result.status == 0, result.err
+    return folder
+
+
+@pytest.fixture(scope="module")
+def about(tmp_path_factory):
+    path = tmp_path_factory.mktemp("about") / "about.json"
+    sources = [{"title": "Faces of Ann", "licence": "CC0", "images": 3}]
+    path.write_text(json.dumps({"name": "ours", "version": "1.0", "sources": sources}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(run, about):
+    people = run.parent / "people.csv"
+    people_of_test = sorted(set(scores.read(run / "evaluation/test/scores.csv").identity))
+    rows = [f"{one},{'fm'[i % 2]}" for i, one in enumerate(people_of_test)]
+    people.write_text("\n".join(["identity,sex", *rows]))
+    out = run.parent / "model.safetensors"
+    result = call(
+        *(run, f"--validation={run}", f"--test={run}", f"--about={about}"),
+        *(f"--people={people}", f"--out={out}"),
+        main=release.main,
+    )
+    assert result.status == 0, result.err
+    assert "ours 1.0" in result.out
+    return out
+
+
+def test_the_weights_are_those_of_the_run(run, made):
+    read = model_file.read(made)
+    expected, config = checkpoints.restore_for_evaluation(run)
+    import jax
+
+    jax.tree.map(np.testing.assert_array_equal, read.variables, jax.device_get(expected))
+    assert read.description.network == config.model.name == pretrained.read(made).name
+    assert read.description.image_size == 32
+    assert len(read.sha256) == 64
+
+
+def test_rates_and_thresholds_are_stored_for_each_quality(made):
+    described = model_file.describe(made)
+    assert list(described.qualities) == ["raw", "c23", "c40"]
+    for of in described.qualities.values():
+        thresholds, rates = Thresholds(**of["thresholds"]), Rates.from_dict(of["rates"])
+        assert 0 <= thresholds.lower <= thresholds.upper <= 1
+        assert rates.real_clips + rates.fake_clips == described.measured["clips"]
+    assert set(described.measured["groups"]["sex"]) == {"f", "m"}
+    text = json.dumps(described.training)
+    assert "data_dir" not in text
+    assert "/tmp" not in text
+
+
+def test_the_card_says_what_the_file_says(made):
+    card = made.with_suffix(".md").read_text()
+    described = model_file.describe(made)
+    rates = Rates.from_dict(described.qualities["c40"]["rates"])
+    auc = f"{100 * rates.auc.value:.1f} ({100 * rates.auc.low:.1f} to {100 * rates.auc.high:.1f})"
+    (row,) = re.findall(r"^\| c40 \| \d+ \| \d+ \|.*$", card, re.MULTILINE)
+    assert auc in row
+    assert "Faces of Ann: CC0 (images: 3)" in card
+    assert "no evidence against a person" in card
+    assert "20 of 1000 real clips are called fake" in card
+    assert "By sex:" in card
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "its format is 2, and this version of qad-jax knows 1"),
+        ({"image_size": 10**6}, "image_size is 1000000"),
+        ({"network": "vit"}, "network 'vit' is not known"),
+        ({"normalisation": {"mean": [0, 0, 0], "std": [1, 1, 1]}}, "normalisation is not that of"),
+        ({"qualities": {}}, "no measured quality"),
+        ({"name": 3}, "name is no text"),
+        ({"crop": []}, "crop is no object"),
+        ({"sources": None}, "is not a model file that can be used"),
+        ({"version": None}, "version is no text"),
+    ],
+)
+def test_what_a_stranger_claims_is_checked(tmp_path, made, change, message):
+    path = changed(made, tmp_path, lambda text: json.dumps({**json.loads(text), **change}))
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        model_file.read(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (lambda text: text[:-1], "is not a model file"),
+        (lambda text: "[" * 10**4, "lie too deep"),
+        (lambda text: "[]", "is not a model file"),
+        (lambda text: "{}", "'format' is missing"),
+        (lambda text: text.replace("32", "NaN", 1), "NaN is not a number"),
+        (lambda text: " " * (1 << 20) + text, "longer than 1,048,576"),
+    ],
+)
+def test_damaged_descriptions(tmp_path, made, text, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        model_file.describe(changed(made, tmp_path, text))
+
+
+def changed(made, folder, text):
+    with safetensors.safe_open(made, framework="numpy") as file:
+        about, state = dict(file.metadata()), file.get_tensors()
+    path = folder / "changed.safetensors"
+    about[model_file.KEY] = text(about[model_file.KEY])
+    path.write_bytes(safetensors.numpy.save(state, about))
+    return path
+
+
+def test_files_that_are_none(tmp_path, made):
+    plain = tmp_path / "plain.safetensors"
+    with safetensors.safe_open(made, framework="numpy") as file:
+        plain.write_bytes(safetensors.numpy.save(file.get_tensors()))
+    with pytest.raises(UserError, match="weights alone, without the thresholds"):
+        model_file.read(plain)
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(made.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"cut\.safetensors"):
+        model_file.read(cut)
+    long = tmp_path / "long.safetensors"
+    long.write_bytes((1 << 40).to_bytes(8, "little") + b"{}")
+    with pytest.raises(UserError, match="header takes more than"):
+        model_file.describe(long)
+    with pytest.raises(UserError, match="cannot be read"):
+        model_file.read(tmp_path / "none.safetensors")
+
+
+def test_mistakes_of_a_release(tmp_path, run, about, made):
+    good = {"validation": run, "test": run, "about": about, "out": tmp_path / "a.safetensors"}
+
+    def refused(**change):
+        given = {**good, **change}
+        options = [f"--{name}={value}" for name, value in given.items()]
+        result = call(run, *options, main=release.main)
+        assert result.status == 1
+        assert not list(tmp_path.glob("*.safetensors"))
+        return result.err
+
+    test = run / "evaluation/test/scores.csv"
+    assert "identities are in --validation, too" in refused(validation=test)
+    assert "must end in .safetensors" in refused(out=tmp_path / "a.pth")
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text('{"name": "a", "version": "1", "sources": [{"title": "x"}]}')
+    assert "each of the sources needs a title and a licence" in refused(about=wrong)
+    wrong.write_text('{"name": "a"}')
+    assert f"--about: {wrong}: 'version' is missing" in refused(about=wrong)
+    people = tmp_path / "people.csv"
+    people.write_text("name,sex\nann,f\n")
+    assert "needs a column identity" in refused(people=people)

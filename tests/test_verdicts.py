@@ -1,0 +1,126 @@
+"""Verdicts: thresholds by conformal prediction, counted rates, groups of people."""
+
+import numpy as np
+import pytest
+
+from qad_jax.evaluation import verdicts
+from qad_jax.evaluation.scores import Scores
+from qad_jax.evaluation.verdicts import Rates, Thresholds
+
+
+def clips(label, score, identity=None, qualities=("raw",)):
+    label = np.asarray(label)
+    people = [f"p{i}" for i in range(len(label))] if identity is None else identity
+    return Scores(
+        qualities,
+        label,
+        [("original", "swap")[one] for one in label],
+        [f"v{i}" for i in range(len(label))],
+        people,
+        np.zeros(len(label), np.int64),
+        np.asarray(score, np.float64).reshape(len(label), -1),
+    )
+
+
+def test_thresholds_by_hand():
+    """Of 49 real clips the largest error of 2 % allows none above: rank 50 * 0.98 = 49."""
+    real = np.arange(1, 50) / 100  # 0.01 to 0.49
+    fake = np.arange(30, 49) / 50  # 0.60 to 0.96, 19 clips: rank 20 * 0.95 = 19, the lowest
+    labels = [0] * 49 + [1] * 19
+    lower, upper = verdicts.conformal(labels, np.r_[real, fake])
+    assert (lower, upper) == pytest.approx((0.49, 0.60))  # they lie apart: in between is neither
+    lower, upper = verdicts.conformal(labels, np.r_[real, fake], real_error=0.5, fake_error=0.5)
+    assert (lower, upper) == pytest.approx((0.25, 0.78))  # rank 25 of 49, rank 10 of 19 from above
+
+
+def test_where_the_classes_overlap_the_middle_is_inconclusive():
+    real, fake = np.arange(0, 101) / 125, np.arange(24, 125) / 125
+    lower, upper = verdicts.conformal([0] * 101 + [1] * 101, np.r_[real, fake])
+    assert lower == pytest.approx(28 / 125)  # rank ceil(102 * 0.95) = 97 from above: 4 lie below
+    assert upper == pytest.approx(99 / 125)  # rank ceil(102 * 0.98) = 100: one lies above
+    thresholds = Thresholds(1.0, 0.5, lower, upper)
+    got = [thresholds.verdict(score) for score in (0.1, lower, 0.5, upper, 0.95)]
+    assert got == ["real", "inconclusive", "inconclusive", "inconclusive", "fake"]
+
+
+def test_too_few_clips_promise_nothing():
+    assert verdicts.conformal([0] * 10 + [1] * 10, np.linspace(0, 1, 20)) == (0.0, 1.0)
+
+
+def test_the_promise_holds_for_new_clips_of_the_same_kind():
+    """Over many validation splits, the mean share of new real clips called fake is at most 5 %."""
+    rng = np.random.default_rng(0)
+    wrong_real, wrong_fake = [], []
+    for _ in range(300):
+        real, fake = rng.beta(2, 4, 60), rng.beta(4, 2, 60)
+        lower, upper = verdicts.conformal(
+            [0] * 60 + [1] * 60, np.r_[real, fake], real_error=0.05, fake_error=0.1
+        )
+        wrong_real.append(np.mean(rng.beta(2, 4, 2000) > upper))
+        wrong_fake.append(np.mean(rng.beta(4, 2, 2000) < lower))
+    # By exchangeability the means are 1 - ceil(61 * 0.95) / 61 and 1 - ceil(61 * 0.9) / 61.
+    assert np.mean(wrong_real) == pytest.approx(1 - 58 / 61, abs=0.005)
+    assert np.mean(wrong_fake) == pytest.approx(1 - 55 / 61, abs=0.008)
+
+
+def test_rates_are_counted():
+    label = [0, 0, 0, 0, 1, 1, 1, 1]
+    score = [0.1, 0.2, 0.5, 0.9, 0.1, 0.5, 0.95, 0.99]
+    chosen = {"raw": Thresholds(1.0, 0.5, 0.3, 0.8)}
+    rates = verdicts.measure(clips(label, score), chosen)["raw"]
+    assert (rates.real_clips, rates.fake_clips) == (4, 4)
+    assert rates.false_positive_rate.value == 0.25
+    assert rates.false_negative_rate.value == 0.25
+    assert rates.inconclusive_real.value == 0.25
+    assert rates.inconclusive_fake.value == 0.25
+    # 16 pairs: 0.1 ties once and loses thrice, 0.5 wins twice and ties once, the others win all.
+    assert rates.auc.value == pytest.approx((0.5 + 2.5 + 4 + 4) / 16)
+    assert 0 <= rates.false_positive_rate.low <= 0.25 <= rates.false_positive_rate.high <= 1
+    assert Rates.from_dict(rates.as_dict()) == rates
+
+
+def test_the_interval_of_a_rate_is_that_of_drawn_people():
+    """40 people of one clip each, a quarter called fake: a binomial share."""
+    label, score = [0] * 40, [0.9] * 10 + [0.1] * 30
+    rates = verdicts.measure(clips(label, score), {"raw": Thresholds(1.0, 0.5, 0.3, 0.8)})["raw"]
+    error = 1.96 * np.sqrt(0.25 * 0.75 / 40)
+    got = rates.false_positive_rate
+    assert got.low == pytest.approx(0.25 - error, abs=0.03)
+    assert got.high == pytest.approx(0.25 + error, abs=0.03)
+    assert rates.auc.value is None  # there is no fake
+    assert rates.false_negative_rate.value is None
+    # All clips of one person: people are drawn, not clips, and there is no interval.
+    one = verdicts.measure(clips(label, score, ["ann"] * 40), {"raw": Thresholds(1, 0.5, 0.3, 0.8)})
+    assert one["raw"].false_positive_rate.value == 0.25
+    assert one["raw"].false_positive_rate.low is None
+
+
+def test_groups_are_measured_for_themselves():
+    label = [0, 0, 0, 0]
+    made = clips(label, [0.9, 0.1, 0.1, 0.9], ["ann", "bob", "bob", "eve"])
+    chosen = {"raw": Thresholds(1.0, 0.5, 0.3, 0.8)}
+    groups = verdicts.by_group(made, chosen, {"ann": "f", "bob": "m", "zoe": "f"})
+    assert {g: rates["raw"].false_positive_rate.value for g, rates in groups.items()} == {
+        "f": 1.0,
+        "m": 0.0,
+    }
+    assert groups["m"]["raw"].real_clips == 2
+
+
+def test_thresholds_are_chosen_on_the_means_of_clips():
+    """Two frames a clip: the thresholds are of their means, at each quality."""
+    frames = clips(
+        [0, 0, 1, 1] * 2,
+        [[0.0, 0.3], [0.2, 0.1], [0.7, 0.9], [0.8, 0.6]] * 2,
+        qualities=("raw", "c40"),
+    )
+    frames = frames._replace(video=[f"v{i // 2}" for i in range(8)])
+    chosen = verdicts.choose(frames, real_error=0.4, fake_error=0.4)
+    assert list(chosen) == ["raw", "c40"]
+    assert (chosen["raw"].lower, chosen["raw"].upper) == pytest.approx((0.1, 0.75))
+    assert (chosen["c40"].lower, chosen["c40"].upper) == pytest.approx((0.2, 0.75))
+    assert chosen["raw"].lower < chosen["raw"].equal_error < chosen["raw"].upper
+    with pytest.raises(ValueError, match="raw: one class only"):
+        verdicts.choose(clips([0, 0], [0.1, 0.2]))
+    with pytest.raises(ValueError, match="raw: scores are no probabilities"):
+        verdicts.choose(clips([0, 1], [-1.0, 2.0]))
