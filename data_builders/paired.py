@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data_builders.errors import UnusableClipError, UserError, unusable
-from data_builders.patches import tfds_record_order
+from data_builders.patches import tfds_large_splits, tfds_record_order
 from data_builders.progress import Progress
 from data_builders.records import DEFAULT_QUALITIES, LABELS, Clip, Example, FinishedClip
 from data_builders.workers import parallel_map
@@ -157,7 +157,7 @@ class PairedDatasetBuilder(
         return {split: self._generate_examples(clips, progress) for split, clips in sources.items()}
 
     def _generate_splits(self, *args: Any) -> Sequence[Any]:
-        with tfds_record_order.in_key_order():
+        with tfds_record_order.in_key_order(), tfds_large_splits.without_tensorflow():
             splits: Sequence[Any] = super()._generate_splits(*args)
         return splits
 

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tensorflow_datasets.core import example_serializer, features
+from tensorflow_datasets.core import example_serializer, features, shuffle
 
-from data_builders import patches
-from data_builders.patches import tfds_record_order
+from data_builders import build, patches
+from data_builders.patches import tfds_large_splits, tfds_record_order
 from tests.conftest import ROOT
 
 
@@ -71,3 +72,42 @@ def test_the_gate_imports_no_library():
         "assert not {'tensorflow_datasets', 'jax', 'numpy'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_a_split_that_does_not_fit_in_memory_is_written_without_tensorflow(
+    tmp_path, monkeypatch, manifest, dataset
+):
+    """Sorted on disk, the files are those that are sorted in memory."""
+    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 1000)
+    made = build.builder("manifest", data_dir=tmp_path, manifest=manifest)
+    build.prepare(made)
+    files = {path.name: path for path in Path(made.data_path).glob("*.array_record*")}
+    expected = {path.name: path for path in Path(dataset.data_path).glob("*.array_record*")}
+    assert files.keys() == expected.keys()
+    for name, path in files.items():
+        assert path.read_bytes() == expected[name].read_bytes()
+    assert not list(tmp_path.rglob("bucket_*"))
+    assert "tensorflow" not in sys.modules
+
+
+def test_records_come_back_in_the_order_of_their_keys(tmp_path):
+    """More than one record in a file, keys of 128 bits, data of any length."""
+    with tfds_large_splits.without_tensorflow(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 0)
+        patch.setattr(shuffle, "BUCKETS_NUMBER", 3)
+        shuffler = shuffle.Shuffler(tmp_path, "salt")
+        records = {b"key %d" % i: b"x" * i for i in range(40)}
+        for key, data in records.items():
+            shuffler.add(key, data)
+        assert len(list(tmp_path.iterdir())) == 3
+        found = list(shuffler)
+    hashed = {shuffle.hashing.Hasher("salt").hash_key(key): data for key, data in records.items()}
+    assert found == sorted(hashed.items())
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_tfds_is_named_where_a_large_split_needs_tensorflow(monkeypatch):
+    monkeypatch.setattr(patches.importlib.metadata, "version", lambda name: "5.0.1")
+    with pytest.warns(UserWarning, match=r"needs TensorFlow for a split of more than 1 GB"):  # noqa: SIM117
+        with tfds_large_splits.without_tensorflow():
+            assert shuffle._Bucket is not tfds_large_splits._Bucket
