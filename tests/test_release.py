@@ -69,7 +69,7 @@ def test_rates_and_thresholds_are_stored_for_each_quality(made):
     described = model_file.describe(made)
     assert list(described.qualities) == ["raw", "c23", "c40"]
     for of in described.qualities.values():
-        thresholds, rates = Thresholds(**of["thresholds"]), Rates.from_dict(of["rates"])
+        thresholds, rates = Thresholds.from_dict(of["thresholds"]), Rates.from_dict(of["rates"])
         assert 0 <= thresholds.lower <= thresholds.upper <= 1
         assert rates.real_clips + rates.fake_clips == described.measured["clips"]
     assert set(described.measured["groups"]["sex"]) == {"f", "m"}

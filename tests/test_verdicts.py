@@ -1,5 +1,7 @@
 """Verdicts: thresholds by conformal prediction, counted rates, groups of people."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -22,29 +24,32 @@ def clips(label, score, identity=None, qualities=("raw",)):
     )
 
 
+def chosen_at(lower, upper):
+    return Thresholds(1.0, 0.5, lower, upper, (0.1, 0.2), (0.7, 0.9))
+
+
 def test_thresholds_by_hand():
     """Of 49 real clips the largest error of 2 % allows none above: rank 50 * 0.98 = 49."""
     real = np.arange(1, 50) / 100  # 0.01 to 0.49
     fake = np.arange(30, 49) / 50  # 0.60 to 0.96, 19 clips: rank 20 * 0.95 = 19, the lowest
-    labels = [0] * 49 + [1] * 19
-    lower, upper = verdicts.conformal(labels, np.r_[real, fake])
+    lower, upper = verdicts.conformal(real, fake)
     assert (lower, upper) == pytest.approx((0.49, 0.60))  # they lie apart: in between is neither
-    lower, upper = verdicts.conformal(labels, np.r_[real, fake], real_error=0.5, fake_error=0.5)
+    lower, upper = verdicts.conformal(real, fake, real_error=0.5, fake_error=0.5)
     assert (lower, upper) == pytest.approx((0.25, 0.78))  # rank 25 of 49, rank 10 of 19 from above
 
 
 def test_where_the_classes_overlap_the_middle_is_inconclusive():
     real, fake = np.arange(0, 101) / 125, np.arange(24, 125) / 125
-    lower, upper = verdicts.conformal([0] * 101 + [1] * 101, np.r_[real, fake])
+    lower, upper = verdicts.conformal(real, fake)
     assert lower == pytest.approx(28 / 125)  # rank ceil(102 * 0.95) = 97 from above: 4 lie below
     assert upper == pytest.approx(99 / 125)  # rank ceil(102 * 0.98) = 100: one lies above
-    thresholds = Thresholds(1.0, 0.5, lower, upper)
+    thresholds = chosen_at(lower, upper)
     got = [thresholds.verdict(score) for score in (0.1, lower, 0.5, upper, 0.95)]
     assert got == ["real", "inconclusive", "inconclusive", "inconclusive", "fake"]
 
 
 def test_too_few_clips_promise_nothing():
-    assert verdicts.conformal([0] * 10 + [1] * 10, np.linspace(0, 1, 20)) == (0.0, 1.0)
+    assert verdicts.conformal(np.linspace(0, 0.5, 10), np.linspace(0.5, 1, 10)) == (0.0, 1.0)
 
 
 def test_the_promise_holds_for_new_clips_of_the_same_kind():
@@ -53,9 +58,7 @@ def test_the_promise_holds_for_new_clips_of_the_same_kind():
     wrong_real, wrong_fake = [], []
     for _ in range(300):
         real, fake = rng.beta(2, 4, 60), rng.beta(4, 2, 60)
-        lower, upper = verdicts.conformal(
-            [0] * 60 + [1] * 60, np.r_[real, fake], real_error=0.05, fake_error=0.1
-        )
+        lower, upper = verdicts.conformal(real, fake, real_error=0.05, fake_error=0.1)
         wrong_real.append(np.mean(rng.beta(2, 4, 2000) > upper))
         wrong_fake.append(np.mean(rng.beta(4, 2, 2000) < lower))
     # By exchangeability the means are 1 - ceil(61 * 0.95) / 61 and 1 - ceil(61 * 0.9) / 61.
@@ -66,7 +69,7 @@ def test_the_promise_holds_for_new_clips_of_the_same_kind():
 def test_rates_are_counted():
     label = [0, 0, 0, 0, 1, 1, 1, 1]
     score = [0.1, 0.2, 0.5, 0.9, 0.1, 0.5, 0.95, 0.99]
-    chosen = {"raw": Thresholds(1.0, 0.5, 0.3, 0.8)}
+    chosen = {"raw": chosen_at(0.3, 0.8)}
     rates = verdicts.measure(clips(label, score), chosen)["raw"]
     assert (rates.real_clips, rates.fake_clips) == (4, 4)
     assert rates.false_positive_rate.value == 0.25
@@ -82,7 +85,7 @@ def test_rates_are_counted():
 def test_the_interval_of_a_rate_is_that_of_drawn_people():
     """40 people of one clip each, a quarter called fake: a binomial share."""
     label, score = [0] * 40, [0.9] * 10 + [0.1] * 30
-    rates = verdicts.measure(clips(label, score), {"raw": Thresholds(1.0, 0.5, 0.3, 0.8)})["raw"]
+    rates = verdicts.measure(clips(label, score), {"raw": chosen_at(0.3, 0.8)})["raw"]
     error = 1.96 * np.sqrt(0.25 * 0.75 / 40)
     got = rates.false_positive_rate
     assert got.low == pytest.approx(0.25 - error, abs=0.03)
@@ -90,7 +93,7 @@ def test_the_interval_of_a_rate_is_that_of_drawn_people():
     assert rates.auc.value is None  # there is no fake
     assert rates.false_negative_rate.value is None
     # All clips of one person: people are drawn, not clips, and there is no interval.
-    one = verdicts.measure(clips(label, score, ["ann"] * 40), {"raw": Thresholds(1, 0.5, 0.3, 0.8)})
+    one = verdicts.measure(clips(label, score, ["ann"] * 40), {"raw": chosen_at(0.3, 0.8)})
     assert one["raw"].false_positive_rate.value == 0.25
     assert one["raw"].false_positive_rate.low is None
 
@@ -98,7 +101,7 @@ def test_the_interval_of_a_rate_is_that_of_drawn_people():
 def test_groups_are_measured_for_themselves():
     label = [0, 0, 0, 0]
     made = clips(label, [0.9, 0.1, 0.1, 0.9], ["ann", "bob", "bob", "eve"])
-    chosen = {"raw": Thresholds(1.0, 0.5, 0.3, 0.8)}
+    chosen = {"raw": chosen_at(0.3, 0.8)}
     groups = verdicts.by_group(made, chosen, {"ann": "f", "bob": "m", "zoe": "f"})
     assert {g: rates["raw"].false_positive_rate.value for g, rates in groups.items()} == {
         "f": 1.0,
@@ -124,3 +127,37 @@ def test_thresholds_are_chosen_on_the_means_of_clips():
         verdicts.choose(clips([0, 0], [0.1, 0.2]))
     with pytest.raises(ValueError, match="raw: scores are no probabilities"):
         verdicts.choose(clips([0, 1], [-1.0, 2.0]))
+
+
+def test_the_most_suspicious_of_several_faces_needs_a_higher_score():
+    """Of 399 real clips: rank 400 * 0.98 = 392 for one face, 400 * 0.99 = 396 for two."""
+    real, fake = np.arange(1, 400) / 1000, np.arange(1, 400) / 800 + 0.2
+    chosen = verdicts.choose(clips([0] * 399 + [1] * 399, np.r_[real, fake]))["raw"]
+    assert chosen.upper == pytest.approx(0.392)
+    assert chosen.of_many(1) == chosen
+    assert chosen.of_many(2).upper == pytest.approx(0.396)
+    assert chosen.of_many(2).lower == chosen.lower
+    assert chosen.of_many(10).upper == 1.0  # 0.2 % of 400 is less than one clip
+    assert chosen.verdict(0.394) == "fake"
+    assert chosen.of_many(2).verdict(0.394) == "inconclusive"
+
+
+def test_thresholds_are_read_again_and_checked():
+    chosen = verdicts.choose(clips([0, 0, 1, 1], [0.1, 0.2, 0.7, 0.9]))["raw"]
+    stored = dataclasses.asdict(chosen)
+    assert Thresholds.from_dict(stored) == chosen
+    for change in (
+        {"lower": 2.0},
+        {"upper": float("nan")},
+        {"lower": 1.0, "upper": 0.0},
+        {"temperature": 0},
+        {"real": ["x"]},
+        {"real": [3.0]},
+        {"fake": None},
+        {"real_error": 1.5},
+    ):
+        with pytest.raises(ValueError, match=r"thresholds|temperature|could not convert"):
+            Thresholds.from_dict({**stored, **change})
+    del stored["fake"]
+    with pytest.raises(ValueError, match="thresholds: 'fake' is missing"):
+        Thresholds.from_dict(stored)

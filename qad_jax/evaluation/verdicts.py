@@ -41,12 +41,36 @@ class Thresholds:
       equal_error: The threshold at which both errors are equally frequent.
       lower: A score below it is called real.
       upper: A score above it is called fake.
+      real: Scores of the real clips of the validation split, ascending.
+      fake: Scores of its fakes, ascending.
+      real_error: Largest share of real clips that may be called fake.
+      fake_error: Largest share of fakes that may be called real.
     """
 
     temperature: float
     equal_error: float
     lower: float
     upper: float
+    real: tuple[float, ...]
+    fake: tuple[float, ...]
+    real_error: float = REAL_ERROR
+    fake_error: float = FAKE_ERROR
+
+    def of_many(self, faces: int) -> Thresholds:
+        """The thresholds for the most suspicious of several faces.
+
+        Each of them may be called fake by mistake. By Bonferroni's inequality the probability that
+        one is stays below `real_error`, if that of each is that much smaller.
+
+        Args:
+          faces: Number of faces that were judged, at least 1.
+        """
+        if faces == 1:
+            return self
+        lower, upper = conformal(
+            self.real, self.fake, real_error=self.real_error / faces, fake_error=self.fake_error
+        )
+        return dataclasses.replace(self, lower=lower, upper=upper)
 
     def verdict(self, score: float) -> str:
         """Calls a clip of this quality real, fake or inconclusive by its mean score."""
@@ -57,6 +81,26 @@ class Thresholds:
     def probability(self, score: float) -> float:
         """The calibrated probability of fake, where as many clips are fake as real."""
         return float(calibration.scaled(score, self.temperature))
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Thresholds:
+        """Reads what `dataclasses.asdict` gives, which may come from a stranger's file.
+
+        Raises:
+          ValueError: A number is missing or out of its range.
+        """
+        try:
+            numbers = {name: float(stored[name]) for name in _NUMBERS}
+            real, fake = (tuple(map(float, stored[name])) for name in (REAL, FAKE))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"thresholds: {error} is missing or no number") from error
+        made = cls(**numbers, real=real, fake=fake)
+        probabilities = (made.equal_error, made.lower, made.upper, *real, *fake)
+        if not all(0 <= value <= 1 for value in probabilities) or made.lower > made.upper:
+            raise ValueError("thresholds are no probabilities in their order")
+        if not (made.temperature > 0 and 0 < made.real_error < 1 and 0 < made.fake_error < 1):
+            raise ValueError("temperature or errors are out of range")
+        return made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +139,13 @@ class Rates:
         return cls(int(stored["real_clips"]), int(stored["fake_clips"]), **estimates)
 
 
+_NUMBERS = tuple(f.name for f in dataclasses.fields(Thresholds) if f.name not in (REAL, FAKE))
 _ESTIMATES = tuple(field.name for field in dataclasses.fields(Rates))[2:]
 
 
 def conformal(
-    labels: npt.ArrayLike,
-    scores: npt.ArrayLike,
+    real: npt.ArrayLike,
+    fake: npt.ArrayLike,
     *,
     real_error: float = REAL_ERROR,
     fake_error: float = FAKE_ERROR,
@@ -108,8 +153,8 @@ def conformal(
     """Chooses the thresholds below which a clip is called real, and above which fake.
 
     Args:
-      labels: `(n,)` 0 real, 1 fake; both are there.
-      scores: `(n,)` probabilities of fake.
+      real: `(n,)` probabilities of fake of real clips.
+      fake: `(m,)` those of fakes.
       real_error: Largest share of real clips that are called fake.
       fake_error: Largest share of fakes that are called real.
 
@@ -117,11 +162,10 @@ def conformal(
       The two thresholds. One is 0 or 1, which no score passes, where there are too few clips to
       promise so small a share.
     """
-    fake, score = np.asarray(labels) == 1, np.asarray(scores, np.float64)
     # A new real clip scores above the k-th lowest of n with a probability of at most
     # 1 - k / (n + 1).
-    usual_real = _at_rank(score[~fake], real_error)
-    usual_fake = 1 - _at_rank(1 - score[fake], fake_error)
+    usual_real = _at_rank(np.asarray(real, np.float64), real_error)
+    usual_fake = 1 - _at_rank(1 - np.asarray(fake, np.float64), fake_error)
     # Where the classes lie apart, what is between them is usual in neither.
     return min(usual_real, usual_fake), max(usual_real, usual_fake)
 
@@ -147,8 +191,18 @@ def choose(
         if temperature is None or equal_error is None:
             reasons = metrics.why_undefined(clips.label, column).values()
             raise ValueError(f"{quality}: {next(iter(reasons), 'scores are no probabilities')}")
-        lower, upper = conformal(clips.label, column, real_error=real_error, fake_error=fake_error)
-        chosen[quality] = Thresholds(temperature, equal_error, lower, upper)
+        real, fake = (np.sort(column[np.asarray(clips.label) == label]) for label in (0, 1))
+        lower, upper = conformal(real, fake, real_error=real_error, fake_error=fake_error)
+        chosen[quality] = Thresholds(
+            temperature,
+            equal_error,
+            lower,
+            upper,
+            tuple(real.tolist()),
+            tuple(fake.tolist()),
+            real_error,
+            fake_error,
+        )
     return chosen
 
 
