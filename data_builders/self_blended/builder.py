@@ -112,6 +112,11 @@ class SelfBlended(VideoDatasetBuilder):
             splits[_split_of(identity)].append(
                 VideoFiles(clip.ORIGINAL, video, identity, "real", {"raw": path})
             )
+        if not any(splits.values()):
+            raise UserError(
+                f"{root / LIST}: none of its {len(missing)} files is in the folder; name them as "
+                f"they are there, such as {_text(files[0].relative_to(root))}"
+            )
         notes = [f"{unlisted} files are not in {LIST} and are left out"] if unlisted else []
         return Layout(splits, missing, notes)
 
