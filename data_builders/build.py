@@ -309,11 +309,11 @@ def _doctor(dataset: PairedDatasetBuilder, argv: Sequence[str], prog: str) -> in
     from data_builders import doctor
     from data_builders.video_builder import VideoDatasetBuilder
 
-    if not isinstance(dataset, VideoDatasetBuilder) or not dataset.DOCTOR:
+    if not isinstance(dataset, VideoDatasetBuilder):
         raise UserError(f"--doctor: {dataset.name} is not made from a folder of videos")
     print(doctor.expected(dataset))
     layout = dataset.layout()
-    print(doctor.report(dataset, layout))
+    print(dataset.examined(layout))
     try:
         dataset.check_qualities(layout)
     except UnavailableQualitiesError as error:

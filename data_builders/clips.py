@@ -124,6 +124,17 @@ class ClipSource:
         return drawn_crf(f"{self.recipe.seed}/{self.drawn_for}", self.files.best_quality)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The clips that it becomes, as method/video."""
+        return (str(self),)
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files whose pixels it is made from, the best one first."""
+        mask = self.files.mask
+        return [*self.files.files.values(), *([mask] if mask else [])]
+
+    @property
     def drawn_for(self) -> str:
         """What the CRF of quality 'random' is drawn for; clips with one name have one CRF."""
         return str(self)

@@ -6,12 +6,14 @@ import collections
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from data_builders import clips, h264
 from data_builders.errors import UnusableClipError, UserError, unusable
 from data_builders.progress import Progress
-from data_builders.video_builder import VideoDatasetBuilder
+
+if TYPE_CHECKING:
+    from data_builders.video_builder import VideoDatasetBuilder
 
 # Frames per second on one core at 640x480, measured with benchmarks/build_rate.py: decoding,
 # detecting in the chosen frames, and encoding qualities that are not on disk. Real rates differ.
@@ -40,7 +42,7 @@ def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
     lines = [f"{dataset.name} {dataset.part}".rstrip() + f" in {dataset.manual_dir}"]
     lines += _counts(layout)
     readable, unreadable, decided = _look(listed)
-    lines += _some("unreadable", unreadable) + _some("missing", layout.missing)
+    lines += some("unreadable", unreadable) + some("missing", layout.missing)
     lines += [f"note: {note}" for note in dataset.notes(layout)]
     lines += [f"decided: {count} files: {note}" for note, count in decided.most_common(_NAMED)]
     absent = collections.Counter(
@@ -52,14 +54,14 @@ def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
     lines += [f"to be re-encoded: {count} videos to {q}" for q, count in absent.items()]
     for quality in dataset.qualities:
         lacking = [f"{f} (best: {f.best_quality})" for f in listed if not f.gives(quality)]
-        lines += _some(f"too poor for {quality}", lacking)
+        lines += some(f"too poor for {quality}", lacking)
     lines += _faces(dataset, readable)
     usable, frames = len(readable), sum(count for _, count in readable)
     seconds = frames * len(dataset.qualities) / _DECODE_FPS
     seconds += usable * dataset.recipe.frames_per_video / _DETECT_FPS
     seconds += frames / max(1, usable) * sum(absent.values()) / _ENCODE_FPS
     size = usable * dataset.recipe.frames_per_video * len(dataset.qualities) * _CROP_MB / 1e3
-    lines.append(f"about {seconds / 3600:.1f} core-hours and {size:.1f} GB; free: {_free(dataset)}")
+    lines.append(cost(dataset, seconds, size))
     return "\n".join(lines)
 
 
@@ -76,7 +78,7 @@ def _faces(dataset: VideoDatasetBuilder, readable: Sequence[_Readable]) -> list[
         records, left_out = sum(split.num_examples for split in counts), sum(without.values())
         return [
             "as it is built:",
-            f"  {_share(left_out, records + left_out)} frames do not show the face and are left "
+            f"  {share(left_out, records + left_out)} frames do not show the face and are left "
             f"out, in {len(without)} videos",
             f"  {len(several)} videos without a mask show several faces: the largest is taken",
         ]
@@ -101,9 +103,9 @@ def _faces(dataset: VideoDatasetBuilder, readable: Sequence[_Readable]) -> list[
             several += track is not None and track.rivals > 0
     return [
         f"in a sample of {looked} of {len(readable)} videos:",
-        f"  {_share(left_out, chosen)} frames do not show the face and will be left out",
-        f"  {_share(faceless, looked)} videos show no face at all",
-        f"  {_share(several, looked)} videos without a mask show several faces: the largest is "
+        f"  {share(left_out, chosen)} frames do not show the face and will be left out",
+        f"  {share(faceless, looked)} videos show no face at all",
+        f"  {share(several, looked)} videos without a mask show several faces: the largest is "
         "taken",
     ]
 
@@ -114,7 +116,8 @@ def _spread(readable: Sequence[_Readable]) -> list[_Readable]:
     return [(files, frames) for files, frames in chosen if frames <= _SAMPLE_FRAMES]
 
 
-def _share(part: int, whole: int) -> str:
+def share(part: int, whole: int) -> str:
+    """Says a part as a number and in percent."""
     return f"{part} of {whole} ({100 * part / max(1, whole):.0f} %)"
 
 
@@ -160,7 +163,8 @@ def _look(
     return readable, reasons, decided
 
 
-def _some(title: str, items: Sequence[str]) -> list[str]:
+def some(title: str, items: Sequence[str]) -> list[str]:
+    """Counts items and names the first few; no lines where there are none."""
     if not items:
         return []
     more = len(items) - _NAMED
@@ -168,7 +172,15 @@ def _some(title: str, items: Sequence[str]) -> list[str]:
     return [f"{title}: {len(items)}", *shown]
 
 
-def _free(dataset: VideoDatasetBuilder) -> str:
+def cost(dataset: VideoDatasetBuilder, seconds: float, size: float) -> str:
+    """Says what a build takes.
+
+    Args:
+      dataset: Its builder.
+      seconds: Time on one core.
+      size: Of the dataset, in GB.
+    """
     place = Path(dataset.data_dir)
     existing = next(parent for parent in place.parents if parent.exists())
-    return f"{shutil.disk_usage(existing).free / 1e9:.0f} GB"
+    free = f"{shutil.disk_usage(existing).free / 1e9:.0f} GB"
+    return f"about {seconds / 3600:.1f} core-hours and {size:.1f} GB; free: {free}"

@@ -20,9 +20,10 @@ from PIL import ImageCms
 from data_builders.errors import UserError
 from data_builders.png import Image
 
-#: Bounds of what is opened, for files from strangers. An image within them takes less than 1 GB.
+#: Bounds of what is opened, for files from strangers. An image within them takes less than 2 GB.
 MAX_MEGAPIXELS, MAX_SIDE, MAX_FILE_BYTES = 100, 65_535, 2**30
 
+_STRIP = 256  # rows
 _MAX_SCANS = 100  # of a JPEG; encoders make some ten
 _MAX_CHUNKS = 10**6  # of a PNG file; 100 megapixels in pieces of 8 kB are 40 000
 # Each of these is decoded by a library; Pillow would also run other programs for some formats.
@@ -107,7 +108,21 @@ def _read(path: Path) -> Image:
         rgb = _by_gamma(colours, gamma) if gamma else _by_profile(colours, profile)
         if alpha is not None:
             rgb = PIL.Image.composite(rgb, PIL.Image.new("RGB", rgb.size, _BACKGROUND), alpha)
-        return np.asarray(rgb)
+        return _array(rgb)
+
+
+def _array(rgb: PIL.Image.Image) -> Image:
+    """The pixels, copied in strips: as a whole, Pillow would hold them three times."""
+    pixels = np.empty((rgb.height, rgb.width, 3), np.uint8)
+    for top in range(0, rgb.height, _STRIP):
+        bottom = min(rgb.height, top + _STRIP)
+        pixels[top:bottom] = np.asarray(rgb.crop((0, top, rgb.width, bottom)))
+    return pixels
+
+
+def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """The image in RGB; Pillow would copy one that is."""
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _check_header(image: PIL.Image.Image) -> None:
@@ -208,7 +223,7 @@ def _eight_bits(image: PIL.Image.Image, tags: Any) -> PIL.Image.Image:
         raise ValueError(f"mode {image.mode}: only 8 and 16 bits a channel are read")
     if image.mode in ("1", "LA"):
         return image.convert("L")
-    return image if image.mode in ("L", "CMYK") else image.convert("RGB")
+    return image if image.mode in ("L", "CMYK") else _rgb(image)
 
 
 def _by_gamma(image: PIL.Image.Image, gamma: float) -> PIL.Image.Image:
@@ -219,7 +234,7 @@ def _by_gamma(image: PIL.Image.Image, gamma: float) -> PIL.Image.Image:
 
 def _by_profile(image: PIL.Image.Image, profile: bytes | None) -> PIL.Image.Image:
     if profile is None:
-        return image.convert("RGB")
+        return _rgb(image)
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if image.mode == "L" and source.profile.xcolor_space.strip() != "GRAY":
@@ -231,7 +246,7 @@ def _by_profile(image: PIL.Image.Image, profile: bytes | None) -> PIL.Image.Imag
             f"its ICC profile is broken or not for {image.mode}; remove the profile or convert "
             "the image to sRGB"
         ) from error
-    return transform.apply(image) if transform else image.convert("RGB")
+    return transform.apply(image) if transform else _rgb(image)
 
 
 @functools.lru_cache(maxsize=8)  # the images of a dataset come from few cameras

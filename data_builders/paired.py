@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from data_builders.errors import UnusableClipError, UserError, unusable
 from data_builders.patches import tfds_large_splits, tfds_record_order
 from data_builders.progress import Progress
-from data_builders.records import DEFAULT_QUALITIES, LABELS, Clip, Example, FinishedClip
+from data_builders.records import DEFAULT_QUALITIES, LABELS, Clip, Example, FinishedClip, Pair
 from data_builders.workers import parallel_map
 
 # The libraries on which pixels and boxes depend. Their versions are stored with each dataset.
@@ -84,8 +84,11 @@ class PairedDatasetBuilder(
 
     @staticmethod
     @abc.abstractmethod
-    def read_clip(source: Any) -> Clip:
-        """Reads one clip. It runs in a worker process and depends on nothing but `source`."""
+    def read_clip(source: Any) -> Clip | Pair:
+        """Reads one clip, or a pair of clips.
+
+        It runs in a worker process and depends on nothing but `source`.
+        """
 
     def clip_reader(self) -> Callable[[Any], FinishedClip | UnusableClipError]:
         """Gives a picklable function from a source to its clip, or to why there is none."""
@@ -203,7 +206,9 @@ class PairedDatasetBuilder(
         self.check_skipped(sum(self._clips.values()))
 
 
-def _finished(read_clip: Callable[[Any], Clip], source: Any) -> FinishedClip | UnusableClipError:
+def _finished(
+    read_clip: Callable[[Any], Clip | Pair], source: Any
+) -> FinishedClip | UnusableClipError:
     try:
         return read_clip(source).finished()
     except MemoryError:  # of the machine and not of the clip

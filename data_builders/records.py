@@ -93,3 +93,21 @@ class Clip:
                     "box": np.asarray(self.boxes[i], np.float32),
                 },
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A real clip and a fake that is made of it. A dataset has both or neither of them.
+
+    Attributes:
+      real: The real clip.
+      fake: The fake.
+    """
+
+    real: Clip
+    fake: Clip
+
+    def finished(self) -> FinishedClip:
+        """Encodes the images of both; the name is that of the fake."""
+        real, fake = self.real.finished(), self.fake.finished()
+        return FinishedClip(fake.name, real.examples + fake.examples)

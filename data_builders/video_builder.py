@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_builders import clips, faces, staging
+from data_builders import clips, doctor, faces, staging
 from data_builders.clips import ClipSource, Layout, Recipe, VideoFiles
 from data_builders.errors import (
     UnavailableQualitiesError,
@@ -23,7 +23,7 @@ from data_builders.errors import (
 )
 from data_builders.paired import PairedConfig, PairedDatasetBuilder
 from data_builders.qualities import RANDOM, check_qualities, instead
-from data_builders.records import DEFAULT_QUALITIES, Clip, FinishedClip
+from data_builders.records import DEFAULT_QUALITIES, Clip, FinishedClip, Pair
 
 # How many names of missing videos are stored: where only a part of a dataset is there, thousands of
 # videos are missing.
@@ -46,8 +46,6 @@ class VideoDatasetBuilder(
         {"qualities", "frames_per_video", "face_source", "seed", "max_skipped"}
     )
     UNIT: ClassVar[str] = "videos"
-    #: Whether `--doctor` can look at the folder: all files in it are videos.
-    DOCTOR: ClassVar[bool] = True
     #: The folder tree that is expected, as text for the user.
     TREE: ClassVar[str]
 
@@ -158,6 +156,10 @@ class VideoDatasetBuilder(
                 )
         return notes
 
+    def examined(self, layout: Layout) -> str:
+        """Says what a build would use of a folder, in lines for a terminal."""
+        return doctor.report(self, layout)
+
     def check_qualities(self, layout: Layout) -> None:
         """Checks that the qualities are on disk or can be made, before any clip is read.
 
@@ -195,10 +197,11 @@ class VideoDatasetBuilder(
         }
         if RANDOM in self.recipe.qualities:
             self.info.metadata["random_crf"] = {
-                str(source): source.crf(RANDOM)
+                name: source.crf(RANDOM)
                 for listed in sources.values()
                 for source in listed
                 if source.files.gives(RANDOM)
+                for name in source.names
             }
         return sources
 
@@ -207,7 +210,7 @@ class VideoDatasetBuilder(
         return [ClipSource(files, self.recipe) for files in listed]
 
     @staticmethod
-    def read_clip(source: ClipSource) -> Clip:
+    def read_clip(source: ClipSource) -> Clip | Pair:
         """Reads one video, see `data_builders.clips.read`."""
         return clips.read(source)
 
@@ -238,7 +241,7 @@ class VideoDatasetBuilder(
 
 
 def _staged_clip(
-    folder: Path, read: Callable[[ClipSource], Clip], source: ClipSource
+    folder: Path, read: Callable[[ClipSource], Clip | Pair], source: ClipSource
 ) -> FinishedClip | UnusableClipError:
     def made() -> FinishedClip:
         try:
@@ -248,7 +251,7 @@ def _staged_clip(
         except Exception as error:
             raise unusable(source, known, error) from error
 
-    known = [*source.files.files.values(), *([source.files.mask] if source.files.mask else [])]
+    known = source.inputs
     try:
         facts = [(path, path.stat()) for path in known]
     except OSError as error:  # the file was moved after the folder was read

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import dataclasses
+import hashlib
+import io
 import itertools
+import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,14 +18,15 @@ from data_builders.clips import ClipSource, Layout, VideoFiles
 from data_builders.draws import drawn
 from data_builders.errors import UserError, nearest
 from data_builders.lists import located, read_text
-from data_builders.records import DEFAULT_QUALITIES, Clip
-from data_builders.self_blended import blend, clip
+from data_builders.records import DEFAULT_QUALITIES, SPLITS, Pair
+from data_builders.self_blended import blend, clip, doctor
+from data_builders.self_blended.stills import IMAGES, VIDEOS
 from data_builders.video_builder import VideoDatasetBuilder
 
-ORIGINAL = "original"
 LIST = "identities.csv"
 # Of a thousand identities, by the digest of their name.
 _TEST, _VALIDATION = 150, 250
+_DONORS = 8  # files that are tried for the face of a swap
 
 
 class SelfBlended(VideoDatasetBuilder):
@@ -30,7 +36,7 @@ class SelfBlended(VideoDatasetBuilder):
     apart.
     """
 
-    DOCTOR: ClassVar[bool] = False
+    UNIT: ClassVar[str] = "pairs"
     # Boxes come with the landmarks that place the masks, so there is no other source of faces.
     OPTIONS: ClassVar[frozenset[str]] = frozenset(
         VideoDatasetBuilder.OPTIONS - {"face_source"} | {"variants", "families"}
@@ -80,53 +86,78 @@ class SelfBlended(VideoDatasetBuilder):
         files = sorted(
             path
             for path in root.rglob("*")
-            if path.suffix.lower() in (*clip.IMAGES, *clip.VIDEOS)
+            if path.suffix.lower() in (*IMAGES, *VIDEOS)
             and not any(part.startswith(".") for part in path.relative_to(root).parts)
+            and path.is_file()
         )
         if not files:
             problem = "holds no images or videos" if root.is_dir() else "there is no such folder"
             raise UserError(f"{root}: {problem}; expected in it: {cls.TREE}".replace("\n", " "))
         listed, missing = _listed(root / LIST)
-        splits: dict[str, list[VideoFiles]] = {"train": [], "validation": [], "test": []}
+        splits: dict[str, list[VideoFiles]] = {split: [] for split in SPLITS}
+        alike = collections.Counter(_plain(path, root) for path in files)
         unlisted = 0
         for path in files:
-            name = path.relative_to(root).as_posix()
+            name = _text(path.relative_to(root))
             if listed is None:
-                identity = name.partition("/")[0] if "/" in name else path.stem
+                identity = _text(path.relative_to(root).with_suffix("")).partition("/")[0]
             elif path in listed:
                 identity = listed[path]
             else:
                 unlisted += 1
                 continue
-            video = name.removesuffix(path.suffix).replace("/", "_")
+            video = _plain(path, root)
+            if alike[video] > 1:  # a.jpg beside a.png, or a/b.jpg beside a_b.jpg
+                video += "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
             splits[_split_of(identity)].append(
-                VideoFiles(ORIGINAL, video, identity, "real", {"raw": path})
+                VideoFiles(clip.ORIGINAL, video, identity, "real", {"raw": path})
+            )
+        if not any(splits.values()):
+            raise UserError(
+                f"{root / LIST}: none of its {len(missing)} files is in the folder; name them as "
+                f"they are there, such as {_text(files[0].relative_to(root))}"
             )
         notes = [f"{unlisted} files are not in {LIST} and are left out"] if unlisted else []
         return Layout(splits, missing, notes)
 
     def sources_of(self, listed: Sequence[VideoFiles]) -> Sequence[ClipSource]:
-        """Names a real clip and a fake for each file and variant."""
-        assert isinstance(self.recipe, clip.BlendRecipe)
-        sources = super().sources_of(listed)
-        made: list[ClipSource] = []
-        turns = itertools.cycle(_in_turn(self.recipe.families))
-        for source, variant in itertools.product(sources, range(self.recipe.variants)):
-            family, donor = next(turns), None
-            if family == blend.SWAP:
-                donor = _donor(source, variant, sources)
-                if donor is None:  # only one person in the split
-                    family = next(turns)
-            video = f"{source.files.video}-{variant}"
-            for method, label in ((ORIGINAL, "real"), (family, "fake")):
-                files = dataclasses.replace(source.files, method=method, video=video, label=label)
-                other = donor if method == blend.SWAP else None
-                made.append(clip.BlendSource(files, source.recipe, variant, other))
+        """Names a pair of a real clip and a fake for each file and variant.
+
+        Raises:
+          UserError: All fakes are swaps, and the split has one person.
+        """
+        recipe = self.recipe
+        assert isinstance(recipe, clip.BlendRecipe)
+        turns = _in_turn(recipe.families)
+        if len({files.identity for files in listed}) < 2:
+            turns = [family for family in turns if family != blend.SWAP]
+            if not turns:
+                raise UserError(
+                    f"--families: a swap needs two people in a split, and {listed[0].identity!r} "
+                    "is alone in one; add files of others, or a family"
+                )
+        family_of, donors_of = itertools.cycle(turns), _Donors(listed, recipe.seed)
+        made = []
+        for files, variant in itertools.product(listed, range(recipe.variants)):
+            family = next(family_of)
+            pair = dataclasses.replace(
+                files, method=family, video=f"{files.video}-{variant}", label="fake"
+            )
+            donors = donors_of(pair) if family == blend.SWAP else ()
+            made.append(clip.BlendSource(pair, recipe, donors))
         return made
 
+    def notes(self, layout: Layout) -> list[str]:
+        """As in the base, without a word on masks."""
+        return list(layout.notes)
+
+    def examined(self, layout: Layout) -> str:
+        """As in the base, for photographs, too."""
+        return doctor.report(self, layout)
+
     @staticmethod
-    def read_clip(source: ClipSource) -> Clip:
-        """Makes one clip, see `read`."""
+    def read_clip(source: ClipSource) -> Pair:
+        """Makes one pair, see `clip.read`."""
         assert isinstance(source, clip.BlendSource)
         return clip.read(source)
 
@@ -149,20 +180,40 @@ def _listed(path: Path) -> tuple[dict[Path, str] | None, list[str]]:
     """Reads which file shows whom, None without a list; and names the files that are not there."""
     if not path.exists():
         return None, []
-    rows = csv.DictReader(read_text(path, "list of identities").splitlines())
-    lacking = {"file", "identity"} - set(rows.fieldnames or ())
-    if lacking:
-        raise UserError(f"{path}: has no column {' or '.join(sorted(lacking))}")
+    rows = csv.DictReader(io.StringIO(read_text(path, "list of identities"), newline=""))
     listed: dict[str, str] = {}
-    for row in rows:
-        name, identity = (str(row[key] or "").strip() for key in ("file", "identity"))
-        if not name or not identity:
-            raise UserError(f"{path}: line {rows.line_num} has no file or no identity")
-        if listed.setdefault(name, identity) != identity:
-            raise UserError(f"{path}: line {rows.line_num} gives {name} a second identity")
+    try:
+        lacking = {"file", "identity"} - set(rows.fieldnames or ())
+        if lacking:
+            raise UserError(
+                f"{path}: has no column {' or '.join(sorted(lacking))}; its first line names the "
+                "columns, separated by commas"
+            )
+        for row in rows:
+            name, identity = (str(row[key] or "").strip() for key in ("file", "identity"))
+            if not name or not identity:
+                raise UserError(f"{path}: line {rows.line_num} has no file or no identity")
+            if listed.setdefault(name, identity) != identity:
+                raise UserError(f"{path}: line {rows.line_num} gives {name} a second identity")
+    except csv.Error as error:
+        raise UserError(
+            f"{path}: the row after line {rows.line_num} cannot be read: {error}; look for a quote "
+            "without an end"
+        ) from error
     files = {name: located(path.parent, name) for name in listed}
     missing = sorted(name for name, file in files.items() if file is None)
     return {file: listed[name] for name, file in files.items() if file is not None}, missing
+
+
+def _text(path: Path) -> str:
+    """A path as all systems write it. A record cannot hold names of another encoding than UTF-8."""
+    text = os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+    return unicodedata.normalize("NFC", text)
+
+
+def _plain(path: Path, root: Path) -> str:
+    """The name of a file without its suffix, folders included, as one word."""
+    return _text(path.relative_to(root).with_suffix("")).replace("/", "_")
 
 
 def _split_of(identity: str) -> str:
@@ -170,14 +221,26 @@ def _split_of(identity: str) -> str:
     return "test" if draw < _TEST else "validation" if draw < _VALIDATION else "train"
 
 
-def _donor(source: ClipSource, variant: int, among: Sequence[ClipSource]) -> Path | None:
-    """Chooses another person's file of the same split."""
-    start = drawn(f"{source.recipe.seed}/{source}/{variant}", len(among))
-    for step in range(len(among)):
-        other = among[(start + step) % len(among)].files
-        if other.identity != source.files.identity:
-            return other.best
-    return None
+class _Donors:
+    """Draws files of other people of the same split, in the order in which they are tried."""
+
+    def __init__(self, listed: Sequence[VideoFiles], seed: int) -> None:
+        # Whoever it is, the files of the others are all but one piece of this list.
+        self._files = sorted(listed, key=lambda files: files.identity)
+        self._counts = collections.Counter(files.identity for files in listed)
+        starts = itertools.accumulate(self._counts[name] for name in sorted(self._counts))
+        self._ends = dict(zip(sorted(self._counts), starts, strict=True))
+        self._seed = seed
+
+    def __call__(self, pair: VideoFiles) -> tuple[Path, ...]:
+        own, end = self._counts[pair.identity], self._ends[pair.identity]
+
+        def one(attempt: int) -> Path:
+            key = f"{self._seed}/{pair.video}/donor/{attempt}"
+            index = drawn(key, len(self._files) - own)
+            return self._files[index if index < end - own else index + own].best
+
+        return tuple(dict.fromkeys(map(one, range(_DONORS))))
 
 
 def check_families(families: Sequence[str]) -> tuple[str, ...]:

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from data_builders import clips, compression, faces, h264
 from data_builders.errors import UnusableClipError
-from data_builders.images import read_image
 from data_builders.qualities import MESSENGER
-from data_builders.records import Clip, Image
+from data_builders.records import Clip, Image, Pair
 from data_builders.self_blended import blend, footage
-from data_builders.self_blended.face import Face
+from data_builders.self_blended.face import Face, around
+from data_builders.self_blended.stills import Stills, read_stills
 
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
+ORIGINAL = "original"
 _FILMED = 4  # frames that are encoded for each that is kept: a codec needs neighbours
 
 
 @dataclasses.dataclass(frozen=True)
 class BlendRecipe(clips.Recipe):
-    """How clips are made.
+    """How pairs are made.
 
     Attributes:
       variants: Number of pairs of a real clip and a fake from each file.
@@ -50,89 +46,134 @@ class BlendRecipe(clips.Recipe):
 
 @dataclasses.dataclass(frozen=True)
 class BlendSource(clips.ClipSource):
-    """One clip of a file: real, or a fake.
+    """One pair: `files` name the file, the family as the method, and the pair as the video.
+
+    Both clips come from one source, so both are in the dataset or neither is.
 
     Attributes:
-      variant: Number of the pair; both clips of a pair draw the same camera.
-      donor: The other person's file, for a swap.
+      donors: Files of other people, for a swap: the first that shows a face is used.
     """
 
-    variant: int = 0
-    donor: Path | None = None
+    donors: tuple[Path, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The real clip and the fake."""
+        return f"{ORIGINAL}/{self.files.video}", str(self)
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The file, and those of the donors."""
+        return [*super().inputs, *self.donors]
 
     @property
     def drawn_for(self) -> str:
         """The name of the pair: both clips are compressed alike."""
         return self.files.video
 
+    @property
+    def length(self) -> int:
+        """Number of frames that are filmed."""
+        return _FILMED * self.recipe.frames_per_video
 
-def _random(source: BlendSource, purpose: str) -> np.random.Generator:
-    """Random numbers of a pair, alike for its real clip and its fake."""
-    key = f"{source.recipe.seed}/{source.files.video}/{source.variant}/{purpose}"
-    return np.random.default_rng(list(hashlib.sha256(key.encode()).digest()[:16]))
+    def random(self, purpose: str) -> np.random.Generator:
+        """Random numbers of the pair, alike for its real clip and its fake."""
+        key = f"{self.recipe.seed}/{self.files.video}/{purpose}"
+        return np.random.default_rng(list(hashlib.sha256(key.encode()).digest()[:16]))
 
+    def stills(self) -> Stills:
+        """Reads the file.
 
-@functools.lru_cache(maxsize=4)
-def _stills(path: Path, frames: int, start: float) -> tuple[list[Image], list[Face]]:
-    """Reads a photograph, or frames of a video that follow each other, and finds the face.
-
-    Args:
-      path: The file.
-      frames: Number of frames of a video.
-      start: Where in the video they begin, from 0 to 1.
-    """
-    if path.suffix.lower() in IMAGES:
-        images = [read_image(path)]
-    else:
-        total = h264.probe(path).frames
-        first = int(start * max(0, total - frames))
-        images = list(itertools.islice(h264.decode(path), first, first + frames))
-        if len(images) < frames:
-            raise UnusableClipError(f"{path}: has {len(images)} frames, and {frames} are needed")
-    found = faces.detector().detect(images)
-    track = faces.choose_track(found)
-    if track is None or not track.found.all():
-        raise UnusableClipError(f"{path}: no face was found")
-    return images, [_face(one, box) for one, box in zip(found, track.boxes, strict=True)]
+        Raises:
+          UserError: It cannot be read, or no face was found.
+        """
+        return read_stills(self.files.best, self.length, float(self.random("start").random()))
 
 
-def _face(detections: Any, box: npt.NDArray[Any]) -> Face:
-    index = int(np.argmin(np.abs(detections.boxes - box).sum(axis=1)))
-    return Face(detections.boxes[index], detections.landmarks[index])
-
-
-def read(source: BlendSource) -> Clip:
-    """Makes the real clip of a pair, or its fake.
+def read(source: BlendSource) -> Pair:
+    """Makes a pair.
 
     The fake is blended in the pixels of the file, before the camera, its noise and any encoding.
 
     Args:
-      source: The clip.
+      source: The pair.
 
     Raises:
-      UnusableClipError: The file cannot be read, or no face was found.
+      UserError: The file cannot be read, no face was found, or in no donor's file.
     """
-    recipe, kept = source.recipe, source.recipe.frames_per_video
-    length = _FILMED * kept
-    start = float(_random(source, "start").random())
-    images, found = _stills(source.files.best, length, start)
-    still = len(images) == 1
-    whole = _around(found)
+    images, found, _ = source.stills()
+    donor = _donor(source.donors) if source.donors else None
     filmed = footage.draw(
-        images[0].shape[:2], whole, length, _random(source, "footage"), moves=still
+        images[0].shape[:2],
+        around(found),
+        source.length,
+        source.random("footage"),
+        moves=len(images) == 1,
     )
-    aged = [footage.aged(image, filmed.past) for image in images]
-    if source.files.label == "fake":
-        aged = _blended(source, aged, images, found, filmed.scale, length)
-    images = aged
-    if still:
-        found = found * length
-        images = images if len(images) == length else images * length
-    frames, placed = footage.film(filmed, images, found)
-    indices = [int((i + 0.5) * _FILMED) for i in range(kept)]
+    family = source.files.method
+    drawn = blend.draw(family, found[0].size, filmed.scale, source.random("blend"))
+    real = _filmed(source, filmed, _aged(images, filmed), found)
+    fake = _filmed(source, filmed, _blended(images, found, filmed, drawn, donor), found)
+    return Pair(
+        dataclasses.replace(real, method=ORIGINAL, label="real"),
+        dataclasses.replace(fake, method=family, label="fake"),
+    )
+
+
+def _donor(files: Sequence[Path]) -> tuple[Image, Face]:
+    """The face of the first file that shows one."""
+    for path in files:
+        try:
+            others = read_stills(path, 1, 0.5)
+        except MemoryError:  # of the machine and not of the file
+            raise
+        except Exception as error:  # the pairs that are made of this file name it
+            last = error
+        else:
+            return others.images[0], others.faces[0]
+    raise UnusableClipError(
+        f"none of {len(files)} files of other people shows a face for the swap; the last: {last}"
+    )
+
+
+def _aged(images: Sequence[Image], filmed: footage.Footage) -> Iterator[Image]:
+    """The real image for each frame. A photograph is one for all, and is aged once."""
+    frames = len(filmed.path)
+    if len(images) == 1:
+        yield from [footage.aged(images[0], filmed.past)] * frames
+    else:
+        yield from (footage.aged(image, filmed.past) for image in images)
+
+
+def _blended(
+    images: Sequence[Image],
+    found: Sequence[Face],
+    filmed: footage.Footage,
+    drawn: blend.Recipe,
+    donor: tuple[Image, Face] | None,
+) -> Iterator[Image]:
+    """The image with the new face for each frame, one at a time: they are large."""
+    alike = len(images) == 1 and not drawn.flicker
+    fake: Image | None = None
+    for moment, aged in enumerate(_aged(images, filmed)):
+        index = moment % len(images)
+        if fake is None or not alike:
+            fake = blend.apply(
+                aged, found[index], drawn, clean=images[index], donor=donor, moment=moment
+            )
+        yield fake
+
+
+def _filmed(
+    source: BlendSource, filmed: footage.Footage, stills: Iterator[Image], found: Sequence[Face]
+) -> Clip:
+    """Films, encodes and cuts one clip of a pair."""
+    faces_in = found if len(found) > 1 else [*found] * len(filmed.path)
+    frames, placed = footage.film(filmed, stills, faces_in)
+    indices = [int((i + 0.5) * _FILMED) for i in range(source.recipe.frames_per_video)]
     boxes = [faces.square_box(placed[i].box, filmed.size) for i in indices]
     crops = {}
-    for quality in recipe.qualities:
+    for quality in source.recipe.qualities:
         seen = _at(quality, frames, source)
         crops[quality] = [faces.crop(seen[i], box) for i, box in zip(indices, boxes, strict=True)]
     return Clip(
@@ -144,35 +185,6 @@ def read(source: BlendSource) -> Clip:
         boxes=np.asarray(boxes, np.float32),
         crops=crops,
     )
-
-
-def _around(found: Sequence[Face]) -> Face:
-    """One face for a clip: the box around all boxes, the landmarks of the first."""
-    boxes = np.stack([face.box for face in found])
-    box = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
-    return Face(box, found[0].landmarks)
-
-
-def _blended(
-    source: BlendSource,
-    images: list[Image],
-    clean: list[Image],
-    found: list[Face],
-    scale: float,
-    length: int,
-) -> list[Image]:
-    rng = _random(source, "blend")
-    recipe = blend.draw(source.files.method, found[0].size, scale, rng)
-    donor = None
-    if source.donor is not None:
-        others, their_faces = _stills(source.donor, 1, 0.5)
-        donor = others[0], their_faces[0]
-    if len(images) == 1 and recipe.flicker:
-        images, clean, found = images * length, clean * length, found * length
-    return [
-        blend.apply(image, face, recipe, clean=before, donor=donor, moment=moment)
-        for moment, (image, before, face) in enumerate(zip(images, clean, found, strict=True))
-    ]
 
 
 def _at(quality: str, frames: list[Image], source: BlendSource) -> list[Image]:

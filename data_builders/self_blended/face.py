@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import cv2
@@ -79,6 +80,13 @@ class Face:
         return np.concatenate([inverse, -(inverse @ middle)[:, None]], axis=1)
 
 
+def around(found: Sequence[Face]) -> Face:
+    """One face for several images: the box around all boxes, the landmarks of the first."""
+    boxes = np.stack([face.box for face in found])
+    box = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
+    return Face(box, found[0].landmarks)
+
+
 def mask(
     face: Face,
     part: str,
@@ -101,7 +109,7 @@ def mask(
     """
     height, width = shape
     matrix = face.coordinates()
-    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height), sparse=True)
     u, v = ((row[0] * columns + row[1] * rows + row[2]).astype(np.float32) for row in matrix)
     grow = rng.uniform(0.88, 1.12)
     # Smooth noise over the face, of the size of its features.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -14,9 +14,10 @@ from data_builders.self_blended.face import Face
 
 Image = npt.NDArray[np.uint8]
 
-_FACE = (60, 400)  # px, the larger side of a face in the clip
-_LARGEST = 1.25  # times the size in the photograph: more would show no detail
-# Side of the frame, in sizes of the face: a scene, or a picture that was cut close to the face.
+#: The larger side of a face in the clip, in pixels.
+SMALLEST_FACE, LARGEST_FACE = 60, 400
+_ENLARGED = 1.25  # times the size in the photograph: more would show no detail
+# Side of the frame, in sizes of the face: a scene, or an image that was cut close to the face.
 _SCENE, _CLOSE = (2.0, 2.8), (1.15, 1.6)
 
 
@@ -99,8 +100,8 @@ def draw(
       rng: Draws.
       moves: Whether the camera moves; a video has its own movement.
     """
-    largest = min(_FACE[1], _LARGEST * face.size)
-    least = min(_FACE[0], largest)
+    largest = min(LARGEST_FACE, _ENLARGED * face.size)
+    least = min(SMALLEST_FACE, largest)
     side = float(np.exp(rng.uniform(np.log(least), np.log(largest))))
     scale = side / face.size
     around = _CLOSE if rng.random() < 0.25 else _SCENE
@@ -174,13 +175,13 @@ def jpeg(image: Image, quality: int) -> Image:
 
 
 def film(
-    footage: Footage, stills: Sequence[Image], faces: Sequence[Face]
+    footage: Footage, stills: Iterable[Image], faces: Sequence[Face]
 ) -> tuple[list[Image], list[Face]]:
     """Films a photograph, or films a video anew.
 
     Args:
       footage: From `draw`.
-      stills: The photograph for each frame: real, or with a blended face.
+      stills: The photograph for each frame: real, or with a blended face. One is held at a time.
       faces: The face in each of the real ones.
 
     Returns:
@@ -189,11 +190,10 @@ def film(
     height, width = footage.size
     noise = np.random.default_rng(footage.seed)
     frames, found = [], []
-    scaled: dict[int, Image] = {}  # one photograph for all frames is scaled once
+    before, small = None, np.zeros((0, 0, 3), np.uint8)
     for still, face, (x, y, zoom, angle) in zip(stills, faces, footage.path, strict=True):
-        small = scaled.get(id(still))
-        if small is None:
-            small = scaled[id(still)] = _scaled(still, footage.scale)
+        if still is not before:  # one photograph for all frames is scaled once
+            before, small = still, _scaled(still, footage.scale)
         matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, zoom)
         matrix[:, 2] += matrix[:, :2] @ -np.array(footage.corner) + (x, y)
         if footage.mirrored:

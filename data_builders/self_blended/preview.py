@@ -17,19 +17,20 @@ from PIL import Image, ImageDraw, ImageFont
 from data_builders import command_line
 from data_builders.errors import UserError
 from data_builders.files import write_whole
-from data_builders.records import Clip
+from data_builders.records import Pair
 from data_builders.self_blended import blend, clip
-from data_builders.self_blended.builder import ORIGINAL, SelfBlended
+from data_builders.self_blended.builder import SelfBlended
 
 _CELL, _GAP, _MARGIN, _CAPTION, _SIDE = 148, 4, 14, 24, 44
 _QUALITIES = "raw", "c23", "c40"
 
 
-def sheet(folder: pathlib.Path) -> Image.Image:
+def sheet(folder: pathlib.Path, seed: int = 0) -> Image.Image:
     """Draws the first face of a folder: real, and as a fake of each family.
 
     Args:
       folder: As the builder takes it. A swap needs a second person in it.
+      seed: Of all that is drawn.
 
     Returns:
       The sheet: families from left to right, qualities from top to bottom.
@@ -37,7 +38,8 @@ def sheet(folder: pathlib.Path) -> Image.Image:
     Raises:
       UserError: The folder holds no face.
     """
-    clips = [_made(folder, family) for family in (ORIGINAL, *blend.FAMILIES)]
+    pairs = [_made(folder, family, seed) for family in blend.FAMILIES]
+    clips = [pairs[0].real, *(pair.fake for pair in pairs)]  # one camera: they have one name
     width = _SIDE + _MARGIN + len(clips) * (_CELL + _GAP)
     height = _CAPTION + len(_QUALITIES) * (_CELL + _GAP) + _MARGIN
     image = Image.new("RGB", (width, height), "white")
@@ -55,17 +57,16 @@ def sheet(folder: pathlib.Path) -> Image.Image:
     return image
 
 
-def _made(folder: pathlib.Path, method: str) -> Clip:
-    """One clip of the first file; all methods have the same camera."""
+def _made(folder: pathlib.Path, family: str, seed: int) -> Pair:
+    """One pair of the first file."""
     files, *others = SelfBlended.find(folder).videos
-    donor = next((one.best for one in others if one.identity != files.identity), None)
-    if method == blend.SWAP and donor is None:
+    donors = tuple(one.best for one in others if one.identity != files.identity)
+    if family == blend.SWAP and not donors:
         raise UserError(f"--manual_dir: {folder}: a swap needs a second person")
-    label = "real" if method == ORIGINAL else "fake"
     source = clip.BlendSource(
-        dataclasses.replace(files, method=method, label=label),
-        clip.BlendRecipe(_QUALITIES, frames_per_video=1),
-        donor=donor if method == blend.SWAP else None,
+        dataclasses.replace(files, method=family, label="fake"),
+        clip.BlendRecipe(_QUALITIES, frames_per_video=1, seed=seed),
+        donors if family == blend.SWAP else (),
     )
     return clip.read(source)
 
@@ -77,9 +78,10 @@ def _job(argv: Sequence[str]) -> str:
     )
     parser.add_argument("--manual_dir", type=pathlib.Path, required=True, help="folder of faces")
     parser.add_argument("--out", type=pathlib.Path, default="self_blended.png", help="PNG to write")
+    parser.add_argument("--seed", type=int, default=0, help="seed of what is drawn (default: 0)")
     args = parser.parse_args(argv)
     data = io.BytesIO()
-    drawn = sheet(args.manual_dir.expanduser().absolute())
+    drawn = sheet(args.manual_dir.expanduser().absolute(), args.seed)
     # Six bits a channel: three fifths of the size and no visible difference.
     drawn.point(lambda value: round(value / 255 * 63) * 255 // 63).save(data, "PNG", optimize=True)
     write_whole(args.out, data.getvalue())
