@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from data_builders.paired import PairedConfig, PairedDatasetBuilder
 
 _HERE = Path(__file__).parent
-_NUMBERS = {
-    "frames_per_video": "frames, spread evenly over each video (default: 32; self_blended: 2)",
-    "seed": "seed of what is drawn (default: 0)",
-    "variants": "self_blended: pairs from each file (default: 4)",
+# Of the recipe: name, type, help.
+_NUMBERS: dict[str, tuple[type, str]] = {
+    "frames_per_video": (int, "frames, spread evenly over a video (default: 32; self_blended: 1)"),
+    "seed": (int, "seed of what is drawn (default: 0)"),
+    "variants": (int, "self_blended: pairs from each file (default: 8)"),
+    "degraded": (float, "self_blended: share of the pairs that are degraded (default: 0.5)"),
 }
 
 
@@ -239,8 +241,8 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
         help="where boxes come from: mtcnn, none (the images are crops), or a JSON file of boxes "
         "(default: mtcnn)",
     )
-    for name, text in _NUMBERS.items():
-        recipe.add_argument(f"--{name}", type=int, help=text)
+    for name, (kind, text) in _NUMBERS.items():
+        recipe.add_argument(f"--{name}", type=kind, help=text)
     recipe.add_argument(
         "--families", help="self_blended: families of fakes, separated by commas (default: all)"
     )

@@ -113,28 +113,28 @@ def draw(family: str, size: float, scale: float, rng: np.random.Generator) -> Re
 
     sharpen = 0.0
     if family == "sharpness" or also(0.3):
-        sharpen = float(rng.choice([rng.uniform(0.5, 1.6), rng.uniform(-1.8, -0.6)]))
+        sharpen = float(rng.choice([rng.uniform(0.8, 2.2), rng.uniform(-2.2, -0.8)]))
     resolution = 0
     if family == "low_resolution":
-        resolution = round(seen * float(rng.uniform(0.3, 0.65)))
+        resolution = round(seen * float(rng.uniform(0.25, 0.6)))
     elif also(0.6 if family == SWAP else 0.3):
         resolution = round(seen * float(rng.uniform(0.4, 1)))
     off = 1.0 if family == "colour" else float(rng.choice([0.15, 0.5]))
-    light = rng.uniform(-0.1, 0.1)  # of all colours together
-    gain = 1 + off * (light + rng.uniform(-0.07, 0.07, 3))
-    bias = off * rng.uniform(-12, 12, 3)
+    light = rng.uniform(-0.15, 0.15)  # of all colours together
+    gain = 1 + off * (light + rng.uniform(-0.1, 0.1, 3))
+    bias = off * rng.uniform(-14, 14, 3)
     if family == "colour":  # none of them is small
         bias += 6 * np.sign(bias)
-    angle = move * rng.uniform(1, 4) * rng.choice([-1, 1])
+    angle = move * rng.uniform(1.5, 6) * rng.choice([-1, 1])
     direction = rng.uniform(0, 2 * np.pi)
-    distance = move * rng.uniform(0.015, 0.05)
+    distance = move * rng.uniform(0.02, 0.07)
     hard = family == "seam"
     return Recipe(
         part=part,
         softness=float(rng.uniform(0.02, 0.08) if hard else rng.uniform(0.08, 0.6)),
-        strength=float(rng.uniform(0.85, 1) if also(0.7) else rng.uniform(0.5, 0.85)),
+        strength=float(rng.uniform(0.9, 1) if also(0.8) else rng.uniform(0.6, 0.9)),
         shift=(float(distance * np.cos(direction)), float(distance * np.sin(direction))),
-        scale=float(1 + move * rng.uniform(0.01, 0.05) * rng.choice([-1, 1])),
+        scale=float(1 + move * rng.uniform(0.015, 0.07) * rng.choice([-1, 1])),
         angle=float(angle),
         gain=tuple(map(float, gain)),  # type: ignore[arg-type]
         bias=tuple(map(float, bias)),  # type: ignore[arg-type]

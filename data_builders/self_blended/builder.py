@@ -39,7 +39,7 @@ class SelfBlended(VideoDatasetBuilder):
     UNIT: ClassVar[str] = "pairs"
     # Boxes come with the landmarks that place the masks, so there is no other source of faces.
     OPTIONS: ClassVar[frozenset[str]] = frozenset(
-        VideoDatasetBuilder.OPTIONS - {"face_source"} | {"variants", "families"}
+        VideoDatasetBuilder.OPTIONS - {"face_source"} | {"variants", "families", "degraded"}
     )
     TREE: ClassVar[str] = (
         "IDENTITY/*.jpg, photographs or videos in a folder for each person; or files with\n"
@@ -51,6 +51,7 @@ class SelfBlended(VideoDatasetBuilder):
         *,
         variants: int | None = None,
         families: Sequence[str] | None = None,
+        degraded: float | None = None,
         **kwargs: Any,
     ) -> None:
         """Describes a build; nothing is read yet.
@@ -58,21 +59,25 @@ class SelfBlended(VideoDatasetBuilder):
         Args:
           variants: Number of pairs from each file.
           families: Families of the fakes, see `blend.FAMILIES`; all where none are named.
+          degraded: Share of the pairs whose clips are degraded, alike in both.
           **kwargs: See `VideoDatasetBuilder`.
 
         Raises:
-          UserError: As there, or a family is unknown.
+          UserError: As there, a family is unknown, or a number is out of range.
         """
         if variants is not None and variants < 1:
             raise UserError(f"--variants: is {variants}, must be at least 1")
-        given: dict[str, Any] = {} if variants is None else {"variants": variants}
+        if degraded is not None and not 0 <= degraded <= 1:
+            raise UserError(f"--degraded: is {degraded:g}, must be from 0 to 1")
+        given: dict[str, Any] = {"variants": variants, "degraded": degraded}
+        given = {name: value for name, value in given.items() if value is not None}
         if families is not None:
             given["families"] = check_families(families)
         super().__init__(drawn=given, **kwargs)
 
     @classmethod
     def default_recipe(cls) -> clip.BlendRecipe:
-        """Four pairs of clips of two frames from each file, of all families."""
+        """Eight pairs of clips of one frame from each file, of all families."""
         return clip.BlendRecipe(DEFAULT_QUALITIES)
 
     @classmethod

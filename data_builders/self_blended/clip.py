@@ -29,11 +29,13 @@ class BlendRecipe(clips.Recipe):
     Attributes:
       variants: Number of pairs of a real clip and a fake from each file.
       families: The families that fakes are of, in turn.
+      degraded: Share of the pairs whose clips are degraded, see `footage.draw`.
     """
 
-    frames_per_video: int = 2
-    variants: int = 4
+    frames_per_video: int = 1
+    variants: int = 8
     families: tuple[str, ...] = tuple(blend.FAMILIES)
+    degraded: float = 0.5
 
     def describe(self) -> dict[str, Any]:
         """Adds what this dataset draws."""
@@ -41,6 +43,7 @@ class BlendRecipe(clips.Recipe):
             **super().describe(),
             "variants": self.variants,
             "families": list(self.families),
+            "degraded": self.degraded,
         }
 
 
@@ -101,6 +104,8 @@ def read(source: BlendSource) -> Pair:
     Raises:
       UserError: The file cannot be read, no face was found, or in no donor's file.
     """
+    recipe = source.recipe
+    assert isinstance(recipe, BlendRecipe)
     images, found, _ = source.stills()
     donor = _donor(source.donors) if source.donors else None
     filmed = footage.draw(
@@ -109,6 +114,7 @@ def read(source: BlendSource) -> Pair:
         source.length,
         source.random("footage"),
         moves=len(images) == 1,
+        degraded=recipe.degraded,
     )
     family = source.files.method
     drawn = blend.draw(family, found[0].size, filmed.scale, source.random("blend"))

@@ -90,6 +90,7 @@ def draw(
     rng: np.random.Generator,
     *,
     moves: bool,
+    degraded: float,
 ) -> Footage:
     """Draws the clip of a photograph, or of a part of a video.
 
@@ -99,6 +100,8 @@ def draw(
       frames: Number of frames.
       rng: Draws.
       moves: Whether the camera moves; a video has its own movement.
+      degraded: Chance that the clip has more than light, colours and a little noise: a past, blur,
+        much noise, and encodings before the qualities.
     """
     largest = min(LARGEST_FACE, _ENLARGED * face.size)
     least = min(SMALLEST_FACE, largest)
@@ -114,8 +117,13 @@ def draw(
         for middle, length, whole in zip(centre, (width, height), shape[::-1], strict=True)
     ]
 
-    def sometimes(chance: float) -> bool:
+    is_degraded = bool(rng.random() < degraded)
+
+    def always(chance: float) -> bool:
         return bool(rng.random() < chance)
+
+    def sometimes(chance: float) -> bool:
+        return always(chance) and is_degraded
 
     # A slow random walk, as of a camera in a hand.
     steps = rng.normal(0, [0.008 * side, 0.008 * side, 0.004, 0.25], (frames, 4))
@@ -130,21 +138,21 @@ def draw(
         seed=int(rng.integers(2**31)),
     )
     brightness = rng.uniform(0.7, 1.1)
-    cast = rng.uniform(-0.12, 0.12, 3) * sometimes(0.4)
+    cast = rng.uniform(-0.12, 0.12, 3) * always(0.4)
     moves_by = float(rng.uniform(2, 6)) if sometimes(0.15) else 0.0
     return Footage(
         scale=scale,
         corner=(corner[0], corner[1]),
         size=(max(32, height), max(32, width)),
-        mirrored=sometimes(0.5),
+        mirrored=always(0.5),
         path=tuple((float(x), float(y), float(z), float(a)) for x, y, z, a in path),
         past=past,
         gain=tuple(map(float, brightness * (1 + cast))),  # type: ignore[arg-type]
         gamma=float(rng.uniform(0.8, 1.4)),
-        saturation=float(rng.uniform(0.5, 1.3)) if sometimes(0.4) else 1.0,
+        saturation=float(rng.uniform(0.5, 1.3)) if always(0.4) else 1.0,
         blur=float(rng.uniform(0.4, 1.5)) if sometimes(0.4) else 0.0,
         motion=(moves_by, float(rng.uniform(0, 180))),
-        noise=float(rng.uniform(0.5, 6)) if sometimes(0.6) else 0.0,
+        noise=float(rng.uniform(0.5, 6 if is_degraded else 2)) if always(0.6) else 0.0,
         jpeg=int(rng.integers(35, 96)) if sometimes(0.3) else 0,
         crf=int(rng.integers(16, 35)) if sometimes(0.5) else 0,
         shrink=float(rng.uniform(0.4, 0.9)) if sometimes(0.3) else 1.0,
