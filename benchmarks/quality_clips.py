@@ -245,7 +245,10 @@ def _other_codec(name: str, frames: list[Image], rng: np.random.Generator) -> by
 def encoded(
     frames: Sequence[Image], codec: str, options: dict[str, str], bit_rate: int = 0
 ) -> bytes:
-    """Encodes frames with any encoder, as MP4."""
+    """Encodes frames with any encoder, as MP4.
+
+    Unlike `h264.encode`, two runs on a processor with AVX-512 may give slightly different files.
+    """
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         stream: Any = container.add_stream(codec, rate=25)
