@@ -33,6 +33,7 @@ from data_builders.files import write_whole
 from data_builders.self_blended.builder import SelfBlended
 from qad_jax.detection import quality
 from qad_jax.detection.codec_numbers import CodecNumbers
+from qad_jax.detection.pixel_features import FEATURES
 
 PHOTOGRAPHS = {"train": 98, "validation": 24, "test": 24}
 QUALITIES = ("raw", "c23", "c40")
@@ -73,7 +74,7 @@ def _to_json(row: Row) -> dict[str, Any]:
 
 def _from_json(row: dict[str, Any]) -> Row:
     numbers = row["numbers"] and CodecNumbers(**row["numbers"])
-    features = np.array(row["features"], np.float64).reshape(-1, 25)
+    features = np.array(row["features"], np.float64).reshape(-1, FEATURES)
     return Row(row["kind"], row["detail"], row["crf"], features, numbers)
 
 
