@@ -22,6 +22,8 @@ from data_builders.errors import UserError
 from data_builders.manifest import reader as manifest
 from data_builders.records import FinishedClip
 from qad_jax import configs
+from qad_jax.detection import quality
+from qad_jax.detection.codec_numbers import codec_numbers
 from qad_jax.evaluation import calibration, matrix, scores
 from qad_jax.evaluation.robustness_curves import read as read_robustness
 from qad_jax.weights import pretrained, state_dicts, torch_file
@@ -264,6 +266,11 @@ def _read_video(data, folder):
     assert len({frame.shape for frame in h264.decode(path)}) == 1
 
 
+def _read_quantisers(data, folder):
+    made = quality.estimate([], codec_numbers(_file(folder, "a", data)))
+    assert quality.RAW <= made.low <= made.crf <= made.high <= quality.WORST
+
+
 def _read_staged(data, folder):
     path = next(folder.glob("*.npz"), None)
     if path is None:
@@ -313,6 +320,7 @@ TARGETS = {
     ),
     "staged": (lambda: mutated([staging._content(_staged_clip())]), _read_staged),
     "video": (_videos, _read_video),
+    "quantisers": (lambda: _videos() | _pictures(), _read_quantisers),
     "image": (
         _pictures,
         lambda data, folder: images.read_image(_file(folder, "a.png", data)),

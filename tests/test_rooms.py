@@ -15,6 +15,7 @@ ROOMS = [
     ("qad_jax.main", "qad_jax.compare", "qad_jax.score", "qad_jax.matrix"),
     ("qad_jax.models.pretrained", "qad_jax.checkpoints"),  # doors: old names of what lies below
     ("qad_jax.run",),
+    ("qad_jax.detection",),
     ("qad_jax.evaluation",),
     ("qad_jax.training",),
     ("qad_jax.weights",),

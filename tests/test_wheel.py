@@ -79,8 +79,9 @@ def test_what_is_in_it(wheel):
     assert {name.rpartition("/")[2] for name in names if "/_configs/" in name} == configs
     for name in ("qad_jax/py.typed", "data_builders/py.typed"):
         assert name in names
-    data = [p for p in (ROOT / "data_builders").rglob("*") if p.suffix in (".json", ".bib", ".md")]
-    assert data
+    files = [p for name in ("data_builders", "qad_jax") for p in (ROOT / name).rglob("*")]
+    data = [p for p in files if p.suffix in (".json", ".bib", ".md")]
+    assert {"data_builders", "qad_jax"} == {p.relative_to(ROOT).parts[0] for p in data}
     assert {str(path.relative_to(ROOT)) for path in data} <= set(names)
     (metadata,) = (name for name in names if name.endswith("METADATA"))
     assert "Classifier: Typing :: Typed" in zipfile.ZipFile(wheel).read(metadata).decode()

@@ -1,0 +1,1 @@
+"""From a stranger's file to a verdict: media, faces, scores, quality, words."""
