@@ -135,7 +135,7 @@ class Detected:
                 raise ValueError(f"a mask of {mask.shape} for a frame of {frame.shape[:2]}")
         detections = detector(self.min_face, self.max_side).detect(frames)
         track = choose_track(detections, masks=masks, times=indices, max_gap=self.max_gap)
-        return None if track is None else _squares(track, frames, self.scale)
+        return None if track is None else squares(track, frames, self.scale)
 
 
 @functools.cache
@@ -206,7 +206,7 @@ class FromFile:
         listed = sorted(boxes)
         filled = between(indices, listed, np.array([boxes[frame] for frame in listed]))
         found = np.isin(indices, listed)
-        return _squares(Track(filled, found, np.ones_like(found)), frames, self.scale)
+        return squares(Track(filled, found, np.ones_like(found)), frames, self.scale)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,7 +297,8 @@ def crop(frame: Frame, box: Box) -> Frame:
     return frame[y0:y1, x0:x1].copy()
 
 
-def _squares(track: Track, frames: Sequence[Frame], scale: float) -> Track:
+def squares(track: Track, frames: Sequence[Frame], scale: float) -> Track:
+    """The same face with the square of each frame, see `square_box`, as integers."""
     squares = [
         square_box(box, frame.shape[:2], scale)
         for box, frame in zip(track.boxes, frames, strict=True)

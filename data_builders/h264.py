@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
 
@@ -175,19 +175,60 @@ def decode(source: bytes | str | os.PathLike[str]) -> Iterator[Frame]:
       FileNotFoundError: There is no such file.
     """
     with opened(source) as video:
-        view: shown.View | None = None
-        shape: tuple[int, ...] | None = None
-        for number, decoded in enumerate(_decoded(video)):
+        yield from (frame for _, frame in _shown(video))
+
+
+def sampled(
+    source: bytes | str | os.PathLike[str],
+    indices: Collection[int],
+    look: Callable[[av.VideoFrame], None] | None = None,
+) -> Iterator[tuple[int, Frame]]:
+    """Yields some of the frames of `decode`; the others are decoded and not converted to RGB.
+
+    Args:
+      source: As for `decode`.
+      indices: Which frames. Nothing is decoded after the last of them.
+      look: Is called with every decoded frame up to there, as it is stored.
+
+    Yields:
+      Index and frame, in order. Where the video ends before an index, there are fewer.
+
+    Raises:
+      BrokenVideoError: As `decode`, for what is wrong up to the last of the frames.
+      FileNotFoundError: There is no such file.
+    """
+    with opened(source) as video:
+        yield from _shown(video, frozenset(indices), look)
+
+
+def _shown(
+    video: VideoFile,
+    wanted: frozenset[int] | None = None,
+    look: Callable[[av.VideoFrame], None] | None = None,
+) -> Iterator[tuple[int, Frame]]:
+    view: shown.View | None = None
+    shape: tuple[int, ...] | None = None
+    stored: tuple[int, int] | None = None
+    last = max(wanted, default=-1) if wanted is not None else None
+    for number, decoded in enumerate(_decoded(video)):
+        if look is not None:
+            look(decoded)
+        size = decoded.height, decoded.width
+        stored = stored or size
+        if not shown.same_shape(size, stored):
+            raise BrokenVideoError(
+                f"{video.name}: frame {number} has {size[1]}x{size[0]} pixels and the first has "
+                f"{stored[1]}x{stored[0]}, which is another shape; cut the video there, or "
+                "convert it to one size"
+            )
+        if view is None or wanted is None or number in wanted:
             view = view or shown.View.of(decoded, video.stream)
             frame = shown.pixels(decoded, view)
             shape = shape or frame.shape
-            if frame.shape != shape and not shown.same_shape(frame.shape, shape):
-                raise BrokenVideoError(
-                    f"{video.name}: frame {number} has {frame.shape[1]}x{frame.shape[0]} pixels "
-                    f"and the first has {shape[1]}x{shape[0]}, which is another shape; cut the "
-                    "video there, or convert it to one size"
-                )
-            yield frame if frame.shape == shape else shown.scaled(frame, shape)
+            if wanted is None or number in wanted:
+                yield number, frame if frame.shape == shape else shown.scaled(frame, shape)
+        if number == last:
+            return
 
 
 def _decoded(video: VideoFile) -> Iterator[av.VideoFrame]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -75,28 +75,66 @@ def choose_track(
     if not tracks:
         return None
     agreements = None if masks is None else _agreements(detections, masks)
-    worth = [
-        sum(
-            float(area(detections[i].boxes[k]) * detections[i].scores[k])
-            if agreements is None
-            else agreements[i][k]
-            for i, k in track.items()
-        )
-        for track in tracks
-    ]
+    worth = [_worth(track, detections, agreements) for track in tracks]
     best = int(np.argmax(worth))
     if worth[best] <= 0:
         return None
-    frames = sorted(tracks[best])
-    boxes = np.array([detections[i].boxes[tracks[best][i]] for i in frames])
+    others = sum(value >= _COMPARABLE * worth[best] for value in worth) - 1
+    chosen = _track(tracks[best], detections, times, max_gap)
+    return chosen._replace(rivals=others if agreements is None else 0)
+
+
+def all_tracks(
+    detections: Sequence[Detections],
+    *,
+    times: Sequence[int] | None = None,
+    max_gap: int = 0,
+    cuts: Collection[int] = (),
+) -> list[Track]:
+    """Follows all faces through a clip.
+
+    Args:
+      detections: As for `choose_track`.
+      times: As for `choose_track`.
+      max_gap: As for `choose_track`.
+      cuts: Positions among the frames at which another scene begins. No face is followed from one
+        scene to the next.
+
+    Returns:
+      The faces, the one that `choose_track` chooses first.
+    """
+    tracks = _link(detections, frozenset(cuts))
+    tracks.sort(key=lambda track: -_worth(track, detections, None))
+    return [_track(track, detections, times, max_gap) for track in tracks]
+
+
+def _worth(
+    track: dict[int, int],
+    detections: Sequence[Detections],
+    agreements: list[list[float]] | None,
+) -> float:
+    return sum(
+        float(area(detections[i].boxes[k]) * detections[i].scores[k])
+        if agreements is None
+        else agreements[i][k]
+        for i, k in track.items()
+    )
+
+
+def _track(
+    track: dict[int, int],
+    detections: Sequence[Detections],
+    times: Sequence[int] | None,
+    max_gap: int,
+) -> Track:
+    frames = sorted(track)
+    boxes = np.array([detections[i].boxes[track[i]] for i in frames])
     every = np.arange(len(detections))
     indices = every if times is None else np.asarray(times)
-    others = sum(value >= _COMPARABLE * worth[best] for value in worth) - 1
     return Track(
         between(indices, indices[frames], boxes),
         np.isin(every, frames),
         _within_gaps(indices, indices[frames], max_gap),
-        others if agreements is None else 0,
     )
 
 
@@ -110,11 +148,15 @@ def _within_gaps(
     return np.isin(times, known) | (inside & (high - low <= max_gap))
 
 
-def _link(detections: Sequence[Detections]) -> list[dict[int, int]]:
+def _link(
+    detections: Sequence[Detections], cuts: frozenset[int] = frozenset()
+) -> list[dict[int, int]]:
     """Joins detections of one face: for each track, frame -> index among the frame's detections."""
     tracks: list[dict[int, int]] = []
     last: list[npt.NDArray[Any]] = []  # the last box of each track, however long ago
     for i, boxes in enumerate(detection.boxes for detection in detections):
+        if i in cuts:  # an empty box is near no face
+            last = [np.zeros(4)] * len(tracks)
         free = set(range(len(boxes)))
         shared = overlap(_doubled(np.array(last).reshape(-1, 4)), _doubled(boxes))
         open_tracks = set(range(len(tracks)))

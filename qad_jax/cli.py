@@ -24,6 +24,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "detect": Command("judge whether the faces of a clip were manipulated", "qad_jax.detect"),
     "train": Command("train a detector, then evaluate it", "qad_jax.main", {"mode": "train"}),
     "evaluate": Command(
         "evaluate a run on any split, dataset and quality", "qad_jax.main", {"mode": "evaluate"}

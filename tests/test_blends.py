@@ -119,15 +119,19 @@ def test_a_swap_shows_the_other_face():
 def test_footage_of_a_small_face_is_not_enlarged():
     small = UPRIGHT.moved(np.array([[0.5, 0, 0], [0, 0.5, 0]]))  # 55 px
     for seed in range(30):
-        drawn = footage.draw((200, 200), small, 4, np.random.default_rng(seed), moves=True)
+        drawn = footage.draw(
+            (200, 200), small, 4, np.random.default_rng(seed), moves=True, degraded=1.0
+        )
         assert drawn.scale <= 1.25 + 1e-9
         assert drawn.size[0] % 2 == drawn.size[1] % 2 == 0
-        larger = footage.draw((900, 900), UPRIGHT, 4, np.random.default_rng(seed), moves=True)
+        larger = footage.draw(
+            (900, 900), UPRIGHT, 4, np.random.default_rng(seed), moves=True, degraded=1.0
+        )
         assert 60 - 1e-6 <= larger.scale * UPRIGHT.size <= 1.25 * UPRIGHT.size + 1e-6
 
 
 def drawn_footage(seed, shape=(900, 900), face=UPRIGHT, **changes):
-    made = footage.draw(shape, face, 4, np.random.default_rng(seed), moves=True)
+    made = footage.draw(shape, face, 4, np.random.default_rng(seed), moves=True, degraded=1.0)
     return dataclasses.replace(made, **changes)
 
 

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.checkout
 #: Of the packages, from top to bottom: a module imports from its own room and from those below.
 ROOMS = [
     ("qad_jax.cli",),
-    ("qad_jax.main", "qad_jax.compare", "qad_jax.score", "qad_jax.matrix"),
+    ("qad_jax.main", "qad_jax.compare", "qad_jax.score", "qad_jax.matrix", "qad_jax.detect"),
+    ("qad_jax.release",),
     ("qad_jax.models.pretrained", "qad_jax.checkpoints"),  # doors: old names of what lies below
     ("qad_jax.run",),
     ("qad_jax.detection",),
@@ -25,7 +26,14 @@ ROOMS = [
     ("data_builders",),
 ]
 #: The whole of these files is imports and names.
-DOORS = ("compare.py", "score.py", "matrix.py", "checkpoints.py", "models/pretrained.py")
+DOORS = (
+    "compare.py",
+    "score.py",
+    "matrix.py",
+    "detect.py",
+    "checkpoints.py",
+    "models/pretrained.py",
+)
 
 
 def modules():

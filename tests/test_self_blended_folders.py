@@ -227,7 +227,7 @@ def test_the_doctor_looks_at_photographs_and_videos(folder, tmp_path, capsys):
     sizes = re.search(r"faces of (\d+) to (\d+) px, median (\d+) px; 1 of 6 \(17 %\) are und", out)
     smallest, largest, median = map(int, sizes.groups())
     assert 30 < smallest < 60 < median <= largest < trees.SIZE
-    assert "to be made: 32 pairs, 64 tuples" in out
-    assert re.search(r"fakes: .*\b7 swap", out)
+    assert "to be made: 64 pairs, 128 tuples" in out
+    assert re.search(r"fakes: .*\b14 swap", out)
     assert "core-hours" in out
     assert not (tmp_path / "data").exists()

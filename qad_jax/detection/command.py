@@ -1,0 +1,118 @@
+"""The command `qad-jax detect`: a line for each file, or JSON, or CSV."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from data_builders import command_line
+from data_builders.errors import UserError
+from data_builders.files import csv_text
+from data_builders.progress import Progress
+from qad_jax import cpu
+from qad_jax.detection import media
+from qad_jax.detection.results import ERROR, Verdict
+
+_COLUMNS = ("file", "sha256", "verdict", "probability", "quality", "reason")
+
+
+def find(paths: Sequence[str]) -> list[str]:
+    """Names the files that were meant: folders are searched, `-` reads names from standard input.
+
+    Raises:
+      UserError: There is no such file, or no file at all.
+    """
+    files: list[str] = []
+    for given in paths:
+        if given == "-":
+            files += [line.rstrip("\n") for line in sys.stdin if line.strip()]
+        elif os.path.isdir(given):
+            files += _within(given)
+        elif os.path.exists(given):
+            files.append(given)
+        else:
+            raise UserError(f"{given}: there is no such file or folder")
+    if not files:
+        raise UserError(f"{', '.join(paths)}: holds no image and no video")
+    return list(dict.fromkeys(files))
+
+
+def _within(folder: str) -> Iterator[str]:
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            if Path(name).suffix.lower() in media.SUFFIXES and not name.startswith("."):
+                yield os.path.join(root, name)
+
+
+def line(verdict: Verdict) -> str:
+    """What the terminal says of a file."""
+    parts = [f"{verdict.file}: {verdict.verdict.replace('_', ' ')}"]
+    if verdict.probability is not None:
+        parts.append(f"probability of fake {verdict.probability:.2f}")
+        parts.append(f"quality near {verdict.quality}")
+    rate = verdict.false_positive_rate
+    if verdict.verdict == "fake" and rate is not None and rate.value is not None:
+        parts.append(
+            f"of 1000 real clips of this quality about {1000 * rate.value:.0f} are called fake"
+        )
+    rate = verdict.false_negative_rate
+    if verdict.verdict == "real" and rate is not None and rate.value is not None:
+        parts.append(f"of 1000 fakes of this quality about {1000 * rate.value:.0f} are called real")
+    if verdict.reason:
+        reason = verdict.reason.removeprefix(f"{verdict.file}: ")
+        parts.append(reason)
+    return "; ".join(parts)
+
+
+def _job(argv: Sequence[str], prog: str) -> int:
+    parser = command_line.Parser(
+        prog=prog, description="Judges whether the faces of images and videos were manipulated."
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder, or - for a list")
+    parser.add_argument("--model", help="a model file (default: the detector of the package)")
+    parser.add_argument(
+        "--frames", type=int, default=media.FRAMES, help="frames of a video (%(default)s)"
+    )
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="one JSON object for each file")
+    shape.add_argument("--csv", action="store_true", help="a table")
+    args = parser.parse_args(argv)
+    if args.frames < 1:
+        raise UserError(f"--frames: is {args.frames}, must be at least 1")
+    files = find(args.paths)
+    cpu.tune()  # before JAX is imported
+    from qad_jax.detection.detector import Detector
+
+    detector = Detector.from_pretrained(args.model, frames=args.frames)
+    if args.csv:
+        print(csv_text(_COLUMNS, []), end="")
+    failed = 0
+    with Progress(len(files), "judging", unit="file") as progress:
+        for file in files:
+            verdict = detector(file)
+            failed += verdict.verdict == ERROR
+            if args.json:
+                print(json.dumps(verdict.as_dict(), ensure_ascii=False), flush=True)
+            elif args.csv:
+                row = [getattr(verdict, column) for column in _COLUMNS]
+                print(csv_text(row, []), end="", flush=True)
+            else:
+                print(line(verdict), flush=True)
+            progress.advance()
+    if not failed:
+        return command_line.DONE
+    return command_line.FAILED if failed == len(files) else command_line.PARTLY
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m qad_jax.detect") -> int:
+    """Entry point of the command; returns its exit status.
+
+    A command line that cannot be understood is status 1 here, as no file could be judged.
+    """
+    status = command_line.run(functools.partial(_job, prog=prog), argv)
+    return command_line.FAILED if status == command_line.USAGE else status

@@ -1,0 +1,266 @@
+"""A stranger's file, opened: some of its frames as a player shows them, and what it says of itself.
+
+Images, videos and animations become the same thing: frames that are spread evenly, with the time of
+each, and where another scene begins. Images and videos are decoded by the code that builds the
+datasets, so a frame has the pixels that it has in training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from data_builders import clips, h264, images
+from data_builders.errors import UnusableClipError, UserError
+from data_builders.video_file import opened
+
+Image = npt.NDArray[np.uint8]
+
+IMAGE, ANIMATION, VIDEO = "image", "animation", "video"
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".apng")
+_MPEG = (".mp4", ".m4v", ".mov", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".3gp")
+_OTHERS = (".mkv", ".webm", ".avi", ".flv", ".wmv", ".ogv")
+#: Names of files that are looked for in a folder.
+SUFFIXES = frozenset((*_IMAGES, *_MPEG, *_OTHERS))
+#: Frames of a video that are looked at, unless the caller says another number.
+FRAMES = 32
+#: Bounds of what one file may take.
+MAX_SECONDS = 600.0
+_MAX_ANIMATION = 10**9  # pixels of all frames that are decoded
+_CHUNK = 1 << 20
+_GLIMPSE = 32, 18  # width and height of the grey image that cuts are found in
+# Another scene begins where a frame differs from the one before by this much (mean over pixels, of
+# 255), and by this many times more than frames around differ.
+_CUT, _SUDDEN, _AROUND = 22.0, 4.0, 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a file says of itself; None where it does not say.
+
+    Attributes:
+      kind: 'image', 'animation' or 'video'.
+      width: Of a frame as it is shown, in pixels.
+      height: The same.
+      frames: Number of frames.
+      duration: In seconds.
+      rate: Frames per second.
+      container: Format of the file.
+      codec: Of the images.
+      bit_rate: Bits per second, of the whole file.
+      notes: What was decided where the file leaves a choice, in words.
+    """
+
+    kind: str
+    width: int
+    height: int
+    frames: int = 1
+    duration: float | None = None
+    rate: float | None = None
+    container: str | None = None
+    codec: str | None = None
+    bit_rate: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Media:
+    """Frames of a file.
+
+    Attributes:
+      facts: What the file says of itself.
+      frames: `(height, width, 3)` uint8 RGB each, all of one size.
+      indices: Index of each in the file.
+      times: Time of each in seconds; None for an image.
+      cuts: Positions in `frames` at which another scene begins.
+    """
+
+    facts: Facts
+    frames: tuple[Image, ...]
+    indices: tuple[int, ...]
+    times: tuple[float | None, ...]
+    cuts: tuple[int, ...] = ()
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read(path: Path, frames: int, *, max_seconds: float = MAX_SECONDS) -> Media:
+    """Reads a file.
+
+    Args:
+      path: An image, a video or an animation; its content tells which.
+      frames: Number of frames to take, spread evenly.
+      max_seconds: Time that decoding may take.
+
+    Raises:
+      UserError: The file cannot be read, or takes more than it may.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    if not head:
+        raise UserError(f"{path}: is empty")
+    if not _is_image(head):
+        return _video(path, frames, max_seconds)
+    return _animation(path, frames) if _is_animated(path) else _image(path)
+
+
+def _is_image(head: bytes) -> bool:
+    starts = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+    return head.startswith(starts) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+
+
+def _is_animated(path: Path) -> bool:
+    try:
+        with PIL.Image.open(path, formats=("PNG", "GIF", "WEBP")) as image:
+            return bool(getattr(image, "is_animated", False))
+    except Exception:  # whatever it is, the reader of images says what is wrong with it
+        return False
+
+
+def _image(path: Path) -> Media:
+    image = images.read_image(path)
+    with PIL.Image.open(path) as opened_image:
+        codec = opened_image.format
+    facts = Facts(IMAGE, image.shape[1], image.shape[0], codec=codec)
+    return Media(facts, (image,), (0,), (None,))
+
+
+def _animation(path: Path, frames: int) -> Media:
+    """Reads a GIF, WebP or APNG, in which a frame may need all before it."""
+    try:
+        with PIL.Image.open(path, formats=("PNG", "GIF", "WEBP")) as file:
+            size, total = file.width * file.height, int(getattr(file, "n_frames", 1))
+            if size > images.MAX_MEGAPIXELS * 10**6 or size * total > _MAX_ANIMATION:
+                raise UserError(
+                    f"{path}: has {total} frames of {file.width}x{file.height}, more than the "
+                    f"{_MAX_ANIMATION:,} pixels of an animation that are read; make it smaller"
+                )
+            indices = clips.spread(total, frames)
+            shown, times, at = [], [], 0.0
+            for index in range(indices[-1] + 1):
+                file.seek(index)
+                if index in indices:
+                    shown.append(_on_white(file))
+                    times.append(at)
+                at += float(file.info.get("duration") or 100) / 1000
+            facts = Facts(ANIMATION, file.width, file.height, total, codec=file.format)
+    except UserError:
+        raise
+    except Exception as error:  # of any decoder, on bytes of a stranger
+        raise UserError(f"{path}: an animation that cannot be decoded; get it again") from error
+    looks = _Glimpses()
+    for image in shown:
+        looks.add(np.asarray(PIL.Image.fromarray(image).convert("L").resize(_GLIMPSE)))
+    cuts = tuple(looks.cuts(range(len(shown))))
+    return Media(facts, tuple(shown), tuple(indices), tuple(times), cuts)
+
+
+def _on_white(image: PIL.Image.Image) -> Image:
+    rgba = image.convert("RGBA")
+    white = PIL.Image.new("RGBA", rgba.size, "white")
+    return np.array(PIL.Image.alpha_composite(white, rgba).convert("RGB"), np.uint8)
+
+
+def _video(path: Path, frames: int, max_seconds: float) -> Media:
+    facts, rate = _facts_of_video(path)
+    total, looks = facts.frames, _Glimpses()
+    watch = _watched(path, max_seconds, looks)
+    while True:
+        indices = clips.spread(total, frames)
+        taken = dict(h264.sampled(path, indices, watch))
+        if len(taken) == len(indices):
+            break
+        if looks.count >= total or not looks.count:  # it decodes, and gives no frame
+            raise UnusableClipError(f"{path}: holds fewer frames than its index says")
+        total, looks.count = looks.count, 0  # the index says more: it is read again to its real end
+        looks.clear()
+    shown = tuple(taken[index] for index in indices)
+    facts = dataclasses.replace(
+        facts, frames=total, width=shown[0].shape[1], height=shown[0].shape[0]
+    )
+    times = tuple(round(index / rate, 3) for index in indices)
+    return Media(facts, shown, tuple(indices), times, tuple(looks.cuts(indices)))
+
+
+def _watched(path: Path, max_seconds: float, looks: _Glimpses) -> Callable[[av.VideoFrame], None]:
+    """Is called with every decoded frame: looks for cuts, and at the clock."""
+    end = time.monotonic() + max_seconds
+
+    def watch(decoded: av.VideoFrame) -> None:
+        if time.monotonic() > end:
+            raise UnusableClipError(
+                f"{path}: takes more than {max_seconds:g} s to decode; cut it, or make it smaller"
+            )
+        small = decoded.reformat(*_GLIMPSE, format="gray", interpolation="FAST_BILINEAR")
+        looks.add(small.to_ndarray())
+
+    return watch
+
+
+def _facts_of_video(path: Path) -> tuple[Facts, float]:
+    known = h264.probe(path)
+    rate = float(known.rate)
+    with opened(path) as video:
+        context: Any = video.stream.codec_context
+        duration = video.file.duration
+        facts = Facts(
+            VIDEO,
+            context.width,
+            context.height,
+            known.frames,
+            duration=round(duration / av.time_base if duration else known.frames / rate, 3),
+            rate=round(rate, 3),
+            container=video.file.format.name,
+            codec=context.name,
+            bit_rate=video.file.bit_rate or None,
+            notes=known.notes,
+        )
+    return facts, rate
+
+
+class _Glimpses:
+    """Small grey images of all frames, of which only the differences are kept."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.count = 0
+        self._last: npt.NDArray[np.float32] | None = None
+        self._steps: list[float] = []  # from the frame before to each frame
+
+    def add(self, image: npt.NDArray[Any]) -> None:
+        grey = image.astype(np.float32)
+        self._steps.append(0.0 if self._last is None else float(np.abs(grey - self._last).mean()))
+        self._last, self.count = grey, self.count + 1
+
+    def cuts(self, indices: Sequence[int]) -> list[int]:
+        """Positions in ascending `indices` before which, since the last one, a scene has begun."""
+        steps = np.array(self._steps)
+
+        def usual(at: int) -> float:
+            around = np.r_[steps[max(1, at - _AROUND) : at], steps[at + 1 : at + 1 + _AROUND]]
+            return float(np.median(around)) if len(around) else 0.0
+
+        begins = [i for i in np.flatnonzero(steps > _CUT) if steps[i] > _SUDDEN * usual(int(i))]
+        places = np.searchsorted(np.asarray(indices), begins)
+        return sorted({int(place) for place in places if 0 < place < len(indices)})

@@ -1,0 +1,86 @@
+"""What is said of a file, as classes, and the form in which JSON holds it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from qad_jax.evaluation.results import Estimate
+
+REAL, FAKE, INCONCLUSIVE, NO_FACE, ERROR = "real", "fake", "inconclusive", "no_face", "error"
+#: All that can be said of a file.
+VERDICTS = (REAL, FAKE, INCONCLUSIVE, NO_FACE, ERROR)
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameScore:
+    """One face in one frame.
+
+    Attributes:
+      frame: Index of the frame in the file.
+      time: In seconds; None for an image.
+      box: x0, y0, x1, y1 of the crop, in pixels of the frame as it is shown.
+      score: Probability of fake as the network gives it, not calibrated.
+    """
+
+    frame: int
+    time: float | None
+    box: tuple[int, int, int, int]
+    score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Face:
+    """One face through a scene.
+
+    Attributes:
+      track: Its number; 0 is the face that is seen most.
+      verdict: 'real', 'fake' or 'inconclusive'.
+      probability: Calibrated probability of fake.
+      reason: Why it is inconclusive; empty else.
+      frames: Its frames, in order.
+    """
+
+    track: int
+    verdict: str
+    probability: float
+    reason: str
+    frames: tuple[FrameScore, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What is said of one file.
+
+    Attributes:
+      file: The path as it was given.
+      sha256: Of the file; None where it cannot be read.
+      verdict: One of `VERDICTS`.
+      probability: Calibrated probability of fake of the most suspicious face; None without one.
+      quality: The measured quality that is nearest to the file's own.
+      reason: Why, in words.
+      false_positive_rate: Share of real clips of that quality that are called fake, as measured.
+      false_negative_rate: Share of fakes of that quality that are called real, as measured.
+      faces: All faces.
+      media: What the file says of itself.
+      model: Name, version and SHA-256 of the detector.
+      versions: Of the libraries.
+    """
+
+    file: str
+    sha256: str | None
+    verdict: str
+    probability: float | None = None
+    quality: str | None = None
+    reason: str = ""
+    false_positive_rate: Estimate | None = None
+    false_negative_rate: Estimate | None = None
+    faces: tuple[Face, ...] = ()
+    media: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    versions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object."""
+        return dataclasses.asdict(self)

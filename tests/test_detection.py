@@ -1,0 +1,287 @@
+"""Verdicts on files: what is rendered is judged as it should be, and what cannot be told is said.
+
+The network is replaced: it calls a crop fake where blue outweighs red, which no rendered face does
+by itself. What is tested is all around it.
+"""
+
+import dataclasses
+import json
+import pickle
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+import skimage.data
+
+from data_builders import clips, h264
+from data_builders.clips import VideoFiles
+from data_builders.faces import Detected
+from qad_jax.detection import command, media
+from qad_jax.detection.detector import Detector
+from qad_jax.detection.results import VERDICTS
+from qad_jax.evaluation import verdicts
+from qad_jax.evaluation.results import Estimate
+from qad_jax.weights.model_file import Description, ModelFile
+from tests import trees
+from tests.commands import call
+
+REAL, FAKE = 0.05, 0.95
+
+
+def thresholds():
+    real, fake = np.linspace(0.01, 0.4, 200), np.linspace(0.6, 0.99, 200)
+    lower, upper = verdicts.conformal(real, fake)
+    return verdicts.Thresholds(1.0, 0.5, lower, upper, tuple(real), tuple(fake))
+
+
+def model():
+    share = Estimate(0.012, 0.005, 0.02)
+    rates = verdicts.Rates(200, 200, Estimate(0.99, 0.98, 1.0), share, share, share, share)
+    quality = {"thresholds": dataclasses.asdict(thresholds()), "rates": rates.as_dict()}
+    described = Description(
+        name="blue",
+        version="1",
+        network="resnet_least",
+        image_size=32,
+        crop=Detected().recipe,
+        normalisation={},
+        qualities=dict.fromkeys(("raw", "c23", "c40"), quality),
+        training={},
+        measured={"conditions": {"smallest_face": 50}},
+        sources=(),
+    )
+    return ModelFile(described, {}, "0" * 64)
+
+
+def by_colour(crops):
+    return np.array([FAKE if crop[..., 2].mean() > crop[..., 0].mean() else REAL for crop in crops])
+
+
+@pytest.fixture
+def detector():
+    made = Detector(model(), frames=8)
+    made.__dict__["_score"] = by_colour
+    return made
+
+
+def filmed(count, side=288, mirrored=False):
+    """Frames of the public-domain astronaut, whom a hand holds not quite still."""
+    image = skimage.data.astronaut()
+    image = image[:, ::-1] if mirrored else image
+    left = 160 if mirrored else 70
+    cut = [image[i % 4 : 280 + i % 4, left + i % 3 : left + 280 + i % 3] for i in range(count)]
+    return [cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA) for one in cut]
+
+
+def tinted(frames):
+    """The frames as the replaced network calls them fake: bluish."""
+    return [np.uint8(np.clip(frame * (0.7, 1.0, 1.5), 0, 255)) for frame in frames]
+
+
+def film(path, frames, crf=18, fps=25):
+    trees.write(path, h264.encode(frames, crf=crf, fps=fps))
+    return path
+
+
+def test_real_and_fake(detector, tmp_path):
+    frames = filmed(12)
+    real = detector(film(tmp_path / "real.mp4", frames))
+    fake = detector(film(tmp_path / "fake.mp4", tinted(frames)))
+    assert (real.verdict, fake.verdict) == ("real", "fake")
+    assert real.probability == pytest.approx(REAL)
+    assert fake.probability == pytest.approx(FAKE)
+    assert fake.false_positive_rate == Estimate(0.012, 0.005, 0.02)
+    assert real.quality in ("raw", "c23")
+    assert real.media["codec"] == "h264"
+    assert real.media["frames"] == 12
+    (face,) = fake.faces
+    assert [frame.frame for frame in face.frames] == clips.spread(12, 8)
+    assert face.frames[2].time == pytest.approx(face.frames[2].frame / 25, abs=1e-3)
+    assert fake.model["name"] == "blue"
+    assert fake.sha256 == media.sha256(tmp_path / "fake.mp4")
+
+
+def test_crops_are_those_of_the_builders(detector, tmp_path, monkeypatch):
+    path = film(tmp_path / "a.mp4", filmed(20))
+    seen = []
+    detector.__dict__["_score"] = lambda crops: (seen.append(list(crops)), by_colour(crops))[1]
+    detector(path)
+    files = VideoFiles("original", "a", "a", "real", {"raw": path})
+    built = clips.read(clips.ClipSource(files, clips.Recipe(("raw",), frames_per_video=8)))
+    assert len(seen[0]) == len(built.crops["raw"]) == 8
+    for ours, theirs in zip(seen[0], built.crops["raw"], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_smaller_of_two_faces_is_forged(detector, tmp_path):
+    large, small = filmed(8), tinted(filmed(8, 192, mirrored=True))
+    frames = []
+    for one, other in zip(large, small, strict=True):
+        frame = np.full((288, 288 + 192, 3), 90, np.uint8)
+        frame[:, :288], frame[:192, 288:] = one, other
+        frames.append(frame)
+    verdict = detector(film(tmp_path / "two.mp4", frames))
+    assert len(verdict.faces) == 2
+    assert [face.verdict for face in verdict.faces] == ["real", "fake"]
+    assert verdict.verdict == "fake"
+
+
+def test_a_cut_ends_a_face(detector, tmp_path):
+    frames = [*filmed(8), *tinted(filmed(8, mirrored=True))]
+    verdict = detector(film(tmp_path / "cut.mp4", frames))
+    assert len(verdict.faces) == 2
+    assert sorted(face.verdict for face in verdict.faces) == ["fake", "real"]
+    of_fake = next(face for face in verdict.faces if face.verdict == "fake")
+    assert all(frame.frame >= 8 for frame in of_fake.frames)
+    assert verdict.verdict == "fake"
+
+
+def test_frames_that_contradict_each_other(detector, tmp_path):
+    """The score changes within a scene: nothing can be told, whatever the mean is."""
+    turns = iter([FAKE] * 6 + [0.01] * 2)
+    detector.__dict__["_score"] = lambda crops: np.array([next(turns, FAKE) for _ in crops])
+    verdict = detector(film(tmp_path / "a.mp4", filmed(8)))
+    assert verdict.verdict == "inconclusive"
+    assert "the frames contradict each other: 6 of 8 look fake and 2 real" in verdict.reason
+
+
+def test_a_verdict_that_one_more_encoding_turns(detector, tmp_path):
+    calls = iter([FAKE, REAL])
+    detector.__dict__["_score"] = lambda crops: np.full(len(crops), next(calls))
+    verdict = detector(film(tmp_path / "a.mp4", filmed(8)))
+    assert verdict.verdict == "inconclusive"
+    assert verdict.reason == "after one more encoding the face looks real"
+
+
+def test_a_score_between_the_thresholds(detector, tmp_path):
+    detector.__dict__["_score"] = lambda crops: np.full(len(crops), 0.5)
+    verdict = detector(film(tmp_path / "a.mp4", filmed(8)))
+    assert verdict.verdict == "inconclusive"
+    assert "usual among real clips and among fakes" in verdict.reason
+
+
+def test_a_face_that_is_too_small(detector, tmp_path):
+    frame = np.full((240, 240, 3), 120, np.uint8)
+    frame[60:180, 60:180] = filmed(1, 120)[0]
+    verdict = detector(film(tmp_path / "small.mp4", [frame] * 6))
+    assert verdict.verdict == "inconclusive"
+    assert "nothing was measured below 50" in verdict.reason
+
+
+def test_files_without_a_face_or_without_an_image(detector, tmp_path):
+    flat = film(tmp_path / "flat.mp4", [np.full((64, 64, 3), 99, np.uint8)] * 3)
+    assert detector(flat).verdict == "no_face"
+    cut = film(tmp_path / "cut.mp4", filmed(12))
+    trees.truncate(cut)
+    (tmp_path / "text.mp4").write_text("not a video")
+    (tmp_path / "empty.jpg").touch()
+    for name, reason in (
+        ("cut.mp4", "cut.mp4"),
+        ("text.mp4", "is no video"),
+        ("empty.jpg", "is empty"),
+        ("gone.png", "cannot be read"),
+    ):
+        verdict = detector(tmp_path / name)
+        assert verdict.verdict == "error"
+        assert reason in verdict.reason
+        assert verdict.faces == ()
+
+
+def test_images_and_animations(detector, tmp_path):
+    frames = filmed(8)
+    cv2.imwrite(str(tmp_path / "a.png"), frames[0][..., ::-1])
+    PIL.Image.fromarray(tinted(frames)[0]).save(tmp_path / "b.jpg", quality=95)
+    images = [PIL.Image.fromarray(frame) for frame in tinted(frames)]
+    for name in ("c.webp", "d.gif"):
+        images[0].save(tmp_path / name, save_all=True, append_images=images[1:], duration=40)
+    found = {name: detector(tmp_path / name) for name in ("a.png", "b.jpg", "c.webp", "d.gif")}
+    assert [one.verdict for one in found.values()] == ["real", "fake", "fake", "fake"]
+    assert found["a.png"].media["kind"] == "image"
+    assert found["a.png"].faces[0].frames[0].time is None
+    assert found["c.webp"].media["kind"] == "animation"
+    assert found["c.webp"].faces[0].frames[1].time == pytest.approx(0.04)
+
+
+def test_a_turned_video_is_judged_upright(detector, tmp_path):
+    """What is shown counts: a crop of a sideways face would be another image."""
+    frames = [cv2.rotate(frame, cv2.ROTATE_180) for frame in filmed(4)]
+    upside_down = detector(film(tmp_path / "a.mp4", frames))
+    assert upside_down.verdict in ("no_face", "real")
+
+
+def test_decoding_takes_a_stated_time_at_the_most(tmp_path):
+    path = film(tmp_path / "a.mp4", filmed(12))
+    with pytest.raises(Exception, match="takes more than 0 s to decode"):
+        media.read(path, 8, max_seconds=0)
+
+
+def test_the_faces_of_images_and_of_a_stream(detector):
+    frames = filmed(3)
+    nothing = np.zeros((64, 80, 3), np.uint8)
+    found = detector.faces([frames[0], nothing, tinted(frames)[1]])
+    assert [len(faces) for faces in found] == [1, 0, 1]
+    assert (found[0][0].score, found[2][0].score) == (REAL, FAKE)
+    assert [faces[0].score for faces in detector.stream(iter(frames))] == [REAL] * 3
+
+
+def test_a_detector_can_be_pickled(detector):
+    again = pickle.loads(pickle.dumps(detector))
+    assert (again.frames, again.model.sha256) == (8, "0" * 64)
+
+
+# The command
+
+
+@pytest.fixture
+def judged(monkeypatch, detector):
+    monkeypatch.setattr(Detector, "from_pretrained", lambda model, frames: detector)
+
+    def run(*arguments):
+        return call(*arguments, main=command.main)
+
+    return run
+
+
+def test_json_has_one_object_a_file_with_the_promised_keys(judged, tmp_path):
+    film(tmp_path / "a/real.mp4", filmed(8))
+    (tmp_path / "a/b").mkdir()
+    (tmp_path / "a/b/broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "a/notes.txt").write_text("not looked at")
+    result = judged(tmp_path / "a", "--json")
+    assert result.status == 3
+    objects = [json.loads(line) for line in result.out.splitlines()]
+    assert [one["verdict"] for one in objects] == ["real", "error"]
+    for one in objects:
+        assert list(one) == [
+            *("file", "sha256", "verdict", "probability", "quality", "reason"),
+            *("false_positive_rate", "false_negative_rate", "faces", "media", "model", "versions"),
+        ]
+        assert one["verdict"] in VERDICTS
+        assert one["file"].startswith(str(tmp_path / "a"))
+    (face,) = objects[0]["faces"]
+    assert {"track", "verdict", "probability", "frames"} <= face.keys()
+    assert list(face["frames"][0]) == ["frame", "time", "box", "score"]
+    again = judged(tmp_path / "a", "--json")
+    assert again.out == result.out
+
+
+def test_lines_tables_and_exit_statuses(judged, tmp_path, monkeypatch):
+    good = film(tmp_path / "fake.mp4", tinted(filmed(8)))
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("x")
+    result = judged(good)
+    assert result.status == 0
+    assert result.out.startswith(f"{good}: fake; probability of fake 0.95; quality near ")
+    assert "of 1000 real clips of this quality about 12 are called fake" in result.out
+    assert judged(bad).status == 1
+    assert judged(good, bad).status == 3
+    assert judged(tmp_path / "nothing.mp4").status == 1
+    assert judged().status == 1
+    assert judged(good, "--frames=0").status == 1
+    table = judged(good, bad, "--csv").out.splitlines()
+    assert table[0] == "file,sha256,verdict,probability,quality,reason"
+    assert table[1].split(",")[2] == "fake"
+    assert len(table) == 3
+    monkeypatch.setattr("sys.stdin", [f"{good}\n", "\n"])
+    assert judged("-").out.count(": fake") == 1
