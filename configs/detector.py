@@ -14,10 +14,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.image_size = 224
     config.batch_size = 16
     config.sampling = "pairs"
-    config.num_epochs = 4
+    config.num_epochs = 3
     config.head_only_epochs = 0
-    config.learning_rate = 3e-4
-    config.ema_decay = 0.999
+    config.learning_rate = 5e-4
+    config.ema_decay = 0.995
     config.awp.gamma = 0.0
     config.hsic.weight = 0.0
     config.checkpoint_every_steps = 100
