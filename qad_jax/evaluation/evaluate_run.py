@@ -108,7 +108,8 @@ def _evaluate(
     """Evaluates one dataset; returns what is printed, and the dataset's part of the card."""
     name = dataset.info.full_name
     source = TupleSource(dataset, split, config.qualities, model.config.image_size)
-    scores = model.score(source, batch_size=config.batch_size, label=split)
+    label = split if len(model.datasets) == 1 else f"{split} of {name}"
+    scores = model.score(source, batch_size=config.batch_size, label=label)
     place = workdir / "evaluation" / _folder_of(name, model.datasets)
     # One detector on one dataset has its thresholds beside its checkpoints.
     path = (workdir if len(model.datasets) == 1 else place) / "calibration.json"

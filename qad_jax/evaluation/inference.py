@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
-from qad_jax import models
+from qad_jax import configs, models
 from qad_jax.evaluation import protocol
 from qad_jax.evaluation.scores import Scores
 from qad_jax.runs import checkpoints, hosts, placement
@@ -215,6 +215,7 @@ def validator(
       and in no mean. None where no dataset has a validation split.
     """
     sources: dict[str, TupleSource] = {}
+    fields = list(configs.datasets(config))
     for number, dataset in enumerate(datasets):
         name = dataset.info.full_name
         if _VALIDATION in dataset.info.splits:
@@ -222,7 +223,7 @@ def validator(
             if len(source):
                 sources[name.rpartition("/")[0]] = source
                 continue
-            reason = "config.dataset.exclude_methods leaves nothing of its validation split"
+            reason = f"{fields[number]}.exclude_methods leaves nothing of its validation split"
         else:
             reason = "it has no validation split"
         if len(datasets) > 1 or _VALIDATION in dataset.info.splits:
