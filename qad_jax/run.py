@@ -112,8 +112,8 @@ def _run(
             datasets = open_datasets(config, may_build=True)
         loop.train(config, folder, datasets, inference.validator(config, datasets))
         if not any(split in dataset.info.splits for dataset in datasets):
-            names = ", ".join(dataset.info.full_name for dataset in datasets)
-            hosts.say(f"{names} has no {split} split: trained, not evaluated")
+            for dataset in datasets:
+                hosts.say(f"{dataset.info.full_name} has no {split} split: trained, not evaluated")
             return
     else:
         datasets = open_datasets(config, may_build=False)

@@ -10,6 +10,7 @@ import pytest
 from data_builders import build
 from data_builders.errors import UserError
 from qad_jax import configs
+from qad_jax.evaluation import inference
 from qad_jax.runs import configuration
 from qad_jax.training import mixture
 from qad_jax.training.input_pipeline import TrainBatches
@@ -184,6 +185,16 @@ def test_methods_that_cannot_be_excluded(excluded, message, methods):
 def test_reals_of_one_dataset_and_fakes_of_another_are_a_mixture(dataset, methods):
     config = configured({}, {"exclude_methods": ["original"]})
     assert len(mixture.open_training(config, [dataset, methods])) == 40 + 12
+
+
+def test_a_validation_without_a_class_takes_no_part(dataset, methods, capsys):
+    config = configured({}, {"exclude_methods": ["Deepfakes", "FaceSwap"]})
+    assert inference.validator(config, [dataset, methods]) is not None
+    note = f"note: {methods.info.full_name} takes no part in validation: config.dataset[1].exclude_"
+    assert note in capsys.readouterr().err
+    alone = configured({"exclude_methods": ["original"]})
+    assert inference.validator(alone, [methods]) is None
+    assert "leaves no reals or no fakes of its validation split" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -119,8 +119,10 @@ def test_the_thresholds_are_those_of_validation_without_the_excluded_methods(run
     chosen = json.loads((results(workdir, datasets[1]) / "calibration.json").read_text())
     copied = tmp_path / "run"
     shutil.copytree(workdir, copied)
-    again = call(*arguments, f"--workdir={copied}", "--mode=evaluate", "--split=validation")
+    arguments = [*arguments, f"--workdir={copied}", "--config.dataset[1].exclude_methods=Deepfakes"]
+    again = call(*arguments, "--mode=evaluate", "--split=validation")
     assert again.status == 0, again.err
+    assert "[1].exclude_methods changes no evaluation: the model was trained without" in again.err
     folder = results(copied, datasets[1])
     shown = scores.read(folder / "validation" / "scores.csv")
     assert set(shown.method) == {"original", "Deepfakes", "FaceSwap"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,6 +72,14 @@ def evaluate_run(
     without = [dataset for dataset in datasets if split not in dataset.info.splits]
     if len(without) == len(datasets):  # opening one then says which splits there are
         without = []
+    for name, (field, fields) in zip(names, configs.datasets(config).items(), strict=True):
+        trained_without = _excluded(model, name)
+        if name in model.datasets and list(fields.exclude_methods) != trained_without:
+            hosts.say(
+                f"note: {field}.exclude_methods changes no evaluation: the model was trained "
+                f"without {', '.join(trained_without) or 'none'}, and all methods are shown",
+                file=sys.stderr,
+            )
     texts = []
     parts = []
     for dataset in datasets:
@@ -83,9 +92,11 @@ def evaluate_run(
         )
         texts.append(text)
         parts.append(part)
-    if hosts.is_first() and split == "test" and set(model.datasets) <= set(names):
+    own = [part for part in parts if part.dataset.info.full_name in model.datasets]
+    complete = len(own) == len(model.datasets) and any(part.report for part in own)
+    if hosts.is_first() and split == "test" and complete:
         written = card.render(
-            [part for part in parts if part.dataset.info.full_name in model.datasets],
+            own,
             step=model.step,
             trained_on=model.datasets if model.step else None,  # step 0: from elsewhere
             config=configs.to_dict(model.config),

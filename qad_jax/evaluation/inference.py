@@ -206,7 +206,7 @@ def validator(
     Args:
       config: The configuration of the run.
       datasets: Builders whose datasets are built, in the order of the configuration. Those without
-        a validation split, or of which the excluded methods leave nothing, are left out.
+        a validation split, or of which the excluded methods leave one class, are left out.
 
     Returns:
       A function of the variables that gives the frame AUC of each quality, as '<quality>/auc', and
@@ -215,18 +215,18 @@ def validator(
       and in no mean. None where no dataset has a validation split.
     """
     sources: dict[str, TupleSource] = {}
-    fields = list(configs.datasets(config))
-    for number, dataset in enumerate(datasets):
+    for number, (field, fields) in enumerate(configs.datasets(config).items()):
+        dataset = datasets[number]
         name = dataset.info.full_name
-        if _VALIDATION in dataset.info.splits:
+        if _VALIDATION not in dataset.info.splits:
+            reason = "it has no validation split"
+        else:
             source = open_split(config, number, dataset, _VALIDATION)
-            if len(source):
+            if not fields.exclude_methods or len(set(source.labels_and_identities()[0])) > 1:
                 sources[name.rpartition("/")[0]] = source
                 continue
-            reason = f"{fields[number]}.exclude_methods leaves nothing of its validation split"
-        else:
-            reason = "it has no validation split"
-        if len(datasets) > 1 or _VALIDATION in dataset.info.splits:
+            reason = f"{field}.exclude_methods leaves no reals or no fakes of its validation split"
+        if len(datasets) > 1 or fields.exclude_methods:
             hosts.say(f"note: {name} takes no part in validation: {reason}", file=sys.stderr)
     if not sources:
         return None

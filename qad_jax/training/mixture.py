@@ -7,6 +7,7 @@ to, and `config.sampling` orders each dataset for itself. Every place is random 
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import sys
 from collections.abc import Sequence
@@ -88,7 +89,7 @@ class Mixture:
 
     def fill(self, index: int, row: Images, *, mirrored: bool = False) -> dict[str, Any]:
         """See `TupleSource.fill`."""
-        which = int(np.searchsorted(self._first, index, side="right")) - 1
+        which = bisect.bisect_right(self._first, index) - 1
         return self._sources[which].fill(index - self._first[which], row, mirrored=mirrored)
 
     def ordered(self, sampling: str, seed: int) -> Sequence[int]:
