@@ -105,7 +105,7 @@ class Ablation:
         began = time.monotonic()
         config = variant.config(seed, self._data_dir)
         folder = self.out / "runs" / f"{variant.name}-{seed}"
-        loop.train(config, folder, self._dataset, inference.validator(config, self._dataset))
+        loop.train(config, folder, [self._dataset], inference.validator(config, [self._dataset]))
         lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
         last = [line for line in lines if line["split"] == "validation"][-1]
         entry = {

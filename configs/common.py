@@ -1,6 +1,7 @@
 """Every field of the configuration, with the defaults of the method."""
 
 import ml_collections
+from ml_collections import config_dict
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -13,12 +14,16 @@ def get_config() -> ml_collections.ConfigDict:
     # .pth or .safetensors to start from, or "imagenet"; empty: from scratch
     config.model.pretrained = ""
 
-    config.dataset = ml_collections.ConfigDict()
+    # One dataset, or a list of them, each with these fields: training then draws from all.
+    dataset = ml_collections.ConfigDict()
+    config.dataset = config_dict.FieldReference(dataset, field_type=object)
     config.dataset.name = "synthetic_faces"
     config.dataset.data_dir = ""  # where built datasets are; empty: $TFDS_DATA_DIR or TFDS's own
     config.dataset.manual_dir = ""  # the folder that was downloaded by hand
     config.dataset.manifest = ""  # data.json, for dataset.name = "manifest"
     config.dataset.in_memory = False  # keep decoded tuples: for datasets smaller than the memory
+    config.dataset.exclude_methods = ()  # training and validation do without their records
+    config.dataset.weight = 1.0  # in a list: the share of the tuples, relative to the others
 
     config.qualities = ("raw", "c23", "c40")  # trained on and evaluated
     config.image_size = 224  # px; each crop is resized once, to a square of this side

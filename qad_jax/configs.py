@@ -88,10 +88,91 @@ def load(given: str | Path) -> ml_collections.ConfigDict:
     path, _, argument = find(str(given)).partition(":")
     try:
         get_config = runpy.run_path(path)["get_config"]
-        config: ml_collections.ConfigDict = get_config(argument) if argument else get_config()
+        config = get_config(argument) if argument else get_config()
+    except UserError:
+        raise
     except Exception as error:  # a file of configuration is code, and may fail in any way
         raise UserError(f"--config: {path}: {type(error).__name__}: {error}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"--config: {path}: get_config() must return a ConfigDict")
+    if isinstance(config, ml_collections.FrozenConfigDict):
+        config = ml_collections.ConfigDict(config)
     return config
+
+
+def datasets(config: ml_collections.ConfigDict) -> dict[str, ml_collections.ConfigDict]:
+    """The datasets of a configuration by the names of their fields, in their order.
+
+    Returns:
+      `config.dataset`, or for a mixture `config.dataset[0]`, `config.dataset[1]`, and so on.
+    """
+    if isinstance(config.dataset, tuple):
+        return {f"config.dataset[{i}]": dataset for i, dataset in enumerate(config.dataset)}
+    return {"config.dataset": config.dataset}
+
+
+def complete(config: ml_collections.ConfigDict) -> None:
+    """Gives each dataset of a configuration the fields that it lacks, with their defaults.
+
+    A list of datasets becomes a tuple, and a list of one becomes this dataset.
+
+    Args:
+      config: It is changed in place.
+
+    Raises:
+      UserError: Where a dataset is not given by its fields.
+    """
+    defaults = load("common").dataset.to_dict()
+
+    def completed(field: str, given: Any) -> ml_collections.ConfigDict:
+        if not isinstance(given, Mapping | ml_collections.ConfigDict):
+            raise UserError(
+                f"{field}: is {given!r}, must be the fields of a dataset, such as "
+                "{'name': 'celeb_df_v2'}"
+            )
+        fields = {**defaults, **given}
+        return ml_collections.ConfigDict({n: _like(defaults.get(n), v) for n, v in fields.items()})
+
+    if "dataset" not in config:
+        raise UserError("config.dataset: is missing; build on the packaged configuration 'common'")
+    given = config.dataset
+    if isinstance(given, list | tuple):
+        if not given:
+            raise UserError("config.dataset: the list is empty, must hold at least one dataset")
+        made = tuple(completed(f"config.dataset[{i}]", each) for i, each in enumerate(given))
+        dataset = made if len(made) > 1 else made[0]
+    else:
+        dataset = completed("config.dataset", given)
+    _set_dataset(config, dataset)
+
+
+def replace_mixture(config: ml_collections.ConfigDict) -> None:
+    """Puts one dataset in the place of a mixture, to evaluate on data that are not in it.
+
+    It has the fields that all datasets of the mixture share, and else their defaults.
+
+    Args:
+      config: It is changed in place.
+    """
+    one = load("common").dataset.to_dict()
+    for name in one:
+        values = [dataset.get(name) for dataset in config.dataset]
+        if all(value == values[0] for value in values):
+            one[name] = values[0]
+    _set_dataset(config, ml_collections.ConfigDict(one))
+
+
+def _like(default: Any, value: Any) -> Any:
+    """A whole number as a fraction, a list as a tuple, where the default is one."""
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    return tuple(value) if isinstance(default, tuple) and isinstance(value, list) else value
+
+
+def _set_dataset(config: ml_collections.ConfigDict, dataset: Any) -> None:
+    with config.unlocked():
+        del config.dataset  # ml_collections would make a tuple a list again where there was one
+        config.dataset = dataset
 
 
 def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -103,12 +184,13 @@ def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
 def from_dict(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """The inverse of `to_dict`: lists become tuples, as configurations have them."""
 
-    def plain(value: Any) -> Any:
+    def restored(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {name: plain(item) for name, item in value.items()}
-        return tuple(value) if isinstance(value, list) else value
+            fields = {name: restored(item) for name, item in value.items()}
+            return ml_collections.ConfigDict(fields)
+        return tuple(map(restored, value)) if isinstance(value, list) else value
 
-    return ml_collections.ConfigDict(plain(values))
+    return ml_collections.ConfigDict(restored(values))
 
 
 def stored(path: Path) -> ml_collections.ConfigDict:
@@ -123,6 +205,7 @@ def stored(path: Path) -> ml_collections.ConfigDict:
         values = read_json(path)
         config = load("common")
         config.update(from_dict(values))
+        complete(config)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"--config: {path}: is not the configuration of a run: {error}") from error
     return config

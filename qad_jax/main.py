@@ -78,38 +78,52 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return fields, others
 
 
-def _configuration(path: str, fields: Sequence[str], *, debug: bool) -> Any:
-    """Loads a configuration and changes fields of it; a mistake in either is one line."""
+def _configuration(path: str, fields: Sequence[str], *, one_dataset: bool, debug: bool) -> Any:
+    """Loads a configuration and changes fields of it; a mistake in either is one line.
+
+    Args:
+      path: As for `configs.load`.
+      fields: The words of the command line that change fields.
+      one_dataset: Whether the name of a dataset takes the place of a mixture.
+      debug: Whether to show the traceback of a mistake.
+    """
     from absl import flags
     from ml_collections import config_flags
 
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", None, flag_values=values, lock_config=True)
-    own = sys.argv
-    sys.argv = ["qad-jax", f"--config={path}", *fields]  # ml_collections looks there for the fields
+    words = ["qad-jax", *fields]
     try:
-        values(sys.argv)
-        config = holder.value
-        config.to_dict()  # a file that could not be loaded says so only when it is used
-    except Exception as error:  # a file of configuration is code, and may fail in any way
+        config = configs.load(path)
+        configs.complete(config)
+        _check_dataset_fields(config, fields, one_dataset=one_dataset)
+        values = flags.FlagValues()
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=words)
+        values(words)
+    except Exception as error:
         if debug:
             traceback.print_exc()
-        raise _explained(error, path) from error
-    finally:
-        sys.argv = own
+        if isinstance(error, UserError):
+            raise
+        raise UsageError(f"command line: {_field_error(error)}") from error
     return config
 
 
-def _explained(error: Exception, path: str) -> UserError:
-    """What is wrong with a file of configuration, or with the fields on the command line."""
-    file = path.partition(":")[0]
-    frames = traceback.extract_tb(error.__traceback__)
-    in_file = any(Path(frame.filename).name == Path(file).name for frame in frames)
-    if isinstance(error, UserError):
-        return error
-    if in_file or isinstance(error, SyntaxError | ImportError | OSError):
-        return UserError(f"--config: {file}: {type(error).__name__}: {error}")
-    return UsageError(f"command line: {_field_error(error)}")
+def _check_dataset_fields(config: Any, fields: Sequence[str], *, one_dataset: bool) -> None:
+    """Explains fields that are of one dataset where there are several, or the other way round."""
+    known = configs.datasets(config)
+    mixture = "config.dataset" not in known
+    names = [word.lstrip("-").partition("=")[0] for word in fields]
+    if mixture and one_dataset and "config.dataset.name" in names:
+        configs.replace_mixture(config)
+        return
+    for name in names:
+        dataset = re.match(r"config\.dataset(\[\d+\])?(?=\.)", name)
+        if dataset is None or dataset[0] in known:
+            continue
+        if not mixture:
+            reason = f"there is one dataset: name its field as {name.replace(dataset[1], '')}"
+        else:
+            reason = f"the datasets are {', '.join(known)}"
+        raise UsageError(f"command line: {name}: {reason}")
 
 
 def _field_error(error: Exception) -> str:
@@ -136,7 +150,8 @@ def _job(argv: Sequence[str], *, prog: str, mode: str | None) -> int:
             f"{', '.join(configs.names())}"
         )
     path = configs.of_run(workdir) if name is None else configs.find(name)
-    config = _configuration(path, fields, debug=debug)
+    evaluates = given["mode"] == "evaluate"
+    config = _configuration(path, fields, one_dataset=evaluates, debug=debug)
     from qad_jax import run  # here, so that --help need not wait for JAX
     from qad_jax.training.preemption import Preempted
 

@@ -21,13 +21,17 @@ from data_builders import command_line
 from data_builders.errors import UserError
 from data_builders.files import read_json, write_whole
 from data_builders.lists import read_text
+from data_builders.paired import PairedDatasetBuilder
 from qad_jax import configs, models
 from qad_jax.evaluation import compare, scores, verdicts
 from qad_jax.evaluation.report import model_card
 from qad_jax.evaluation.scores import Scores
-from qad_jax.run import open_dataset
+from qad_jax.run import open_datasets
 from qad_jax.runs import checkpoints
 from qad_jax.weights import model_file
+
+# How faces are found and cut out, see `data_builders.faces.Detected`.
+_CROP = ("faces", "min_face", "max_side", "scale", "max_gap")
 
 
 def release(
@@ -47,7 +51,8 @@ def release(
       out: The file, whose name ends in `.safetensors`.
       validation: Results on a validation split, see `compare.find`.
       test: Results on a test split of other people.
-      about: JSON with `name`, `version` and `sources`, see `model_file.Description`.
+      about: JSON with `name`, `version` and `sources`, see `model_file.Description`; and, if
+        there are any, the `conditions` outside of which nothing was measured.
       people: CSV of identities and their groups, see `groups_of`.
       step: The checkpoint; None: the best on validation.
 
@@ -76,7 +81,7 @@ def release(
     variables, config, step = checkpoints.restore_step(run, step)
     if checkpoints.new_head(run, step) is not None:
         raise UserError(f"{run}: its head was drawn anew and is not trained")
-    dataset = open_dataset(config, may_build=False)
+    datasets = open_datasets(config, may_build=False)
     clips = tested_on.videos()
     rates = verdicts.measure(clips, chosen)
     described = model_file.Description(
@@ -84,7 +89,7 @@ def release(
         version=told["version"],
         network=config.model.name,
         image_size=config.image_size,
-        crop=dict((dataset.info.metadata or {}).get("recipe") or {}),
+        crop=_crop(datasets),
         normalisation={
             name: list(values)
             for name, values in models.create(config.model.name).normalisation._asdict().items()
@@ -102,6 +107,7 @@ def release(
             "identities": len(set(clips.identity)),
             "real_error": verdicts.REAL_ERROR,
             "fake_error": verdicts.FAKE_ERROR,
+            "conditions": told.get("conditions", {}),
             "methods": _by_method(clips, chosen),
             "groups": {
                 column: _as_dicts(verdicts.by_group(clips, chosen, groups))
@@ -147,6 +153,19 @@ def groups_of(path: Path) -> dict[str, dict[str, str]]:
         column: {row["identity"]: row[column] for row in rows if row["identity"] and row[column]}
         for column in columns
     }
+
+
+def _crop(datasets: Sequence[PairedDatasetBuilder]) -> dict[str, Any]:
+    """The recipe of the crops, which must be one for all that the run was trained on."""
+    recipes = [dict((d.info.metadata or {}).get("recipe") or {}) for d in datasets]
+    crops = [{name: recipe.get(name) for name in _CROP} for recipe in recipes]
+    for dataset, crop in zip(datasets, crops, strict=True):
+        if crop != crops[0]:
+            raise UserError(
+                f"{dataset.info.full_name} cuts its crops in another way than "
+                f"{datasets[0].info.full_name}: a detector can have one way"
+            )
+    return {name: value for name, value in crops[0].items() if value is not None}
 
 
 def _training(run: Path, config: Mapping[str, Any], step: int) -> dict[str, Any]:

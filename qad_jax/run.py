@@ -13,6 +13,7 @@ from absl import logging
 from data_builders import build, command_line
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
+from qad_jax import configs
 from qad_jax.evaluation import inference
 from qad_jax.evaluation.evaluate_run import evaluate_run
 from qad_jax.runs import checkpoints, configuration, hosts
@@ -108,18 +109,19 @@ def _run(
             imported = pretrained.of_config(config)
             hosts.say(f"{config.model.pretrained}: {imported.summary}", file=sys.stderr)
         with hosts.first_then_others("dataset"):
-            dataset = open_dataset(config, may_build=True)
-        loop.train(config, folder, dataset, inference.validator(config, dataset))
-        if split not in dataset.info.splits:
-            hosts.say(f"{dataset.info.full_name} has no {split} split: trained, not evaluated")
+            datasets = open_datasets(config, may_build=True)
+        loop.train(config, folder, datasets, inference.validator(config, datasets))
+        if not any(split in dataset.info.splits for dataset in datasets):
+            for dataset in datasets:
+                hosts.say(f"{dataset.info.full_name} has no {split} split: trained, not evaluated")
             return
     else:
-        dataset = open_dataset(config, may_build=False)
+        datasets = open_datasets(config, may_build=False)
     hosts.say(
         evaluate_run(
             config,
             folder,
-            dataset,
+            datasets,
             split=split,
             step=step,
             with_robustness=robustness,
@@ -128,31 +130,64 @@ def _run(
     )
 
 
-def open_dataset(config: ml_collections.ConfigDict, *, may_build: bool) -> PairedDatasetBuilder:
-    """Opens the configured dataset, building it first where that needs nothing from outside.
+def open_datasets(
+    config: ml_collections.ConfigDict, *, may_build: bool
+) -> list[PairedDatasetBuilder]:
+    """Opens the configured datasets, building first those that need nothing from outside.
+
+    None is built before all are known to be there or to be such.
+
+    Args:
+      config: The configuration.
+      may_build: Whether to build.
+
+    Returns:
+      The builders, in the order of the configuration.
 
     Raises:
-      UserError: If it is not built: the message has the command that builds it.
+      UserError: If one is not built: the message has the command that builds it.
     """
-    name, where = config.dataset.name, config.dataset
-    dataset = build.builder(
-        name, data_dir=where.data_dir, manual_dir=where.manual_dir, manifest=where.manifest
-    )
-    check_qualities(dataset, config.qualities)
-    if dataset.is_prepared():
-        return dataset
-    if not may_build or "manual_dir" in dataset.NEEDS:
-        needed = {"data_dir": where.data_dir, **{n: where[n] or n.upper() for n in dataset.NEEDS}}
-        options = [word for option, at in needed.items() if at for word in (f"--{option}", at)]
-        command = command_line.command("python", "-m", "data_builders.build", name, *options)
-        raise UserError(
-            f"config.dataset.name: {name} is not built in {dataset.data_path.parent}; run: "
-            f"{command}"
+    opened: dict[str, PairedDatasetBuilder] = {}
+    for field, fields in configs.datasets(config).items():
+        dataset = _builder(field, fields)
+        name = dataset.info.full_name
+        if name in opened:
+            raise UserError(
+                f"{field}.name: {name} is in the mixture already; raise its weight there instead"
+            )
+        check_qualities(dataset, config.qualities)
+        if not dataset.is_prepared() and (not may_build or "manual_dir" in dataset.NEEDS):
+            raise UserError(_how_to_build(field, fields, dataset))
+        opened[name] = dataset
+    for dataset in opened.values():
+        if not dataset.is_prepared():
+            build.prepare(dataset)
+            for reason in (dataset.info.metadata or {}).get("skipped", []):
+                hosts.say(f"skipped: {reason}", file=sys.stderr)
+    return list(opened.values())
+
+
+def _builder(field: str, fields: ml_collections.ConfigDict) -> PairedDatasetBuilder:
+    try:
+        return build.builder(
+            fields.name,
+            data_dir=fields.data_dir,
+            manual_dir=fields.manual_dir,
+            manifest=fields.manifest,
         )
-    build.prepare(dataset)
-    for reason in (dataset.info.metadata or {}).get("skipped", []):
-        hosts.say(f"skipped: {reason}", file=sys.stderr)
-    return dataset
+    except UserError as error:
+        if field == "config.dataset":
+            raise
+        raise UserError(f"{field}: {error}") from error
+
+
+def _how_to_build(
+    field: str, fields: ml_collections.ConfigDict, dataset: PairedDatasetBuilder
+) -> str:
+    needed = {"data_dir": fields.data_dir, **{n: fields[n] or n.upper() for n in dataset.NEEDS}}
+    options = [word for option, at in needed.items() if at for word in (f"--{option}", at)]
+    command = command_line.command("python", "-m", "data_builders.build", fields.name, *options)
+    return f"{field}.name: {fields.name} is not built in {dataset.data_path.parent}; run: {command}"
 
 
 def _cache_compilations() -> None:

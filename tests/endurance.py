@@ -20,7 +20,8 @@ from jax._src.array import ArrayImpl
 from qad_jax import configs, cpu
 from qad_jax.evaluation import inference
 from qad_jax.runs import checkpoints, configuration
-from qad_jax.training import input_pipeline, loop
+from qad_jax.training import loop, mixture
+from qad_jax.training.sampling import ordered
 
 SIZE, TUPLES = 16, 800
 
@@ -36,7 +37,7 @@ def main(workdir):
     float(jax.jit(lambda x: x + 1)(jnp.ones(())))
     assert fetched and compiled, "nothing is counted"  # noqa: PT018
 
-    input_pipeline.TupleSource = Tuples
+    mixture.TupleSource = Tuples
     loop.Checkpoints = Opened
     loop.TrainBatches = lambda *a, **k: watched(make_batches(*a, **k))
     inference.frames = lambda *a, **k: watched(make_frames(*a, **k))
@@ -59,7 +60,7 @@ def main(workdir):
         )
     )
     config = configuration.check(config)
-    loop.train(config, workdir, dataset, inference.validator(config, dataset))
+    loop.train(config, workdir, [dataset], inference.validator(config, [dataset]))
     print(json.dumps(steps))
 
 
@@ -147,6 +148,9 @@ class Tuples:
 
     def __len__(self):
         return len(self.images)
+
+    def ordered(self, sampling, seed):
+        return ordered(self, sampling, seed)
 
     def fill(self, index, row, *, mirrored=False):
         row[...] = self.images[index][:, :, ::-1] if mirrored else self.images[index]

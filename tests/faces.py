@@ -53,3 +53,16 @@ def write_manifest(
     path = folder / "data.json"
     path.write_text(json.dumps(content))
     return path
+
+
+def write_methods(folder: Path) -> Path:
+    """Half of 24 / 12 / 12 tuples are fakes, by turns Deepfakes and FaceSwap, in test NewFakes."""
+    path = write_manifest(folder, {"train": 24, "val": 12, "test": 12})
+    content = json.loads(path.read_text())
+    for split, lists in content.items():
+        kinds = ("Deepfakes", "NewFakes" if split == "test" else "FaceSwap")
+        lists["method"] = [
+            kinds[i // 2 % 2] if label else "original" for i, label in enumerate(lists["labels"])
+        ]
+    path.write_text(json.dumps(content))
+    return path

@@ -21,7 +21,7 @@ from data_builders.errors import UserError
 from data_builders.face_forensics.builder import METHODS
 from data_builders.video_builder import VideoDatasetBuilder
 from qad_jax import configs
-from qad_jax.run import open_dataset
+from qad_jax.run import open_datasets
 from qad_jax.training.input_pipeline import TupleSource
 from tests import trees
 from tests.commands import call
@@ -165,7 +165,7 @@ def test_face_forensics(part, face_forensics, tmp_path):
         config = configs.load("hkrawp_resnet")
         config.dataset.name = dataset.info.full_name.rpartition("/")[0]
         config.dataset.data_dir = str(tmp_path)
-        opened = open_dataset(config, may_build=False)
+        (opened,) = open_datasets(config, may_build=False)
         assert opened.info.full_name == dataset.info.full_name
         source = TupleSource(opened, "train", config.qualities, 32)
         assert len(source) == len(found["train"])

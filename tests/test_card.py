@@ -18,15 +18,14 @@ CONFIG = {
 }
 
 
-def rendered(dataset, *, made=None, trained_on="d/1.0.0", **more):
+def rendered(
+    dataset, *, made=None, trained_on="d/1.0.0", methods=("Deepfakes", "FaceSwap"), **more
+):
     report = complete(make_scores() if made is None else made)
-    options = {
-        "methods": ["Deepfakes", "FaceSwap"],
-        "config": CONFIG,
-        "provenance": {"versions": "Python 3"},
-        **more,
-    }
-    return card.render(report, dataset=dataset, trained_on=trained_on, **options), report
+    parts = [card.Part(dataset, report, methods)]
+    options = {"config": CONFIG, "provenance": {"versions": "Python 3"}, **more}
+    on = None if trained_on is None else [trained_on]
+    return card.render(parts, step=report.step, trained_on=on, **options), report
 
 
 def section(text, heading):

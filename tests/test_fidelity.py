@@ -80,7 +80,7 @@ def test_early_stopping_is_the_same_when_resumed(
 ):
     scripted.auc = [0.6, 0.8, 0.8, 0.7, 0.9, 0.9]
     config = configured(dataset, early_stop_patience=2)
-    scripted.train(config, tmp_path / "whole", dataset)
+    scripted.train(config, tmp_path / "whole", [dataset])
     assert scripted.steps[-1] == 4 * EPOCH
     expected = "stopped early at step 20: 2 epochs without a mean validation AUC above the 0.8000"
     assert expected in capsys.readouterr().err
@@ -95,14 +95,14 @@ def test_early_stopping_is_the_same_when_resumed(
     monkeypatch.setattr(loop._Run, "log", killed)
     every_step = configured(dataset, early_stop_patience=2, log_every_steps=1)
     with pytest.raises(KeyboardInterrupt):
-        scripted.train(every_step, tmp_path / "killed", dataset)
+        scripted.train(every_step, tmp_path / "killed", [dataset])
     monkeypatch.setattr(loop._Run, "log", log)
     scripted.steps.clear()
-    scripted.train(every_step, tmp_path / "killed", dataset)
+    scripted.train(every_step, tmp_path / "killed", [dataset])
     assert scripted.steps == [16, 17, 18, 19, 20]
     assert expected in capsys.readouterr().err
     # Once more: it has ended, and says so again.
-    scripted.train(every_step, tmp_path / "killed", dataset)
+    scripted.train(every_step, tmp_path / "killed", [dataset])
     assert scripted.steps[-1] == 20
     assert expected in capsys.readouterr().err
     starts = json.loads((tmp_path / "killed" / "run.json").read_text())["starts"]
@@ -129,7 +129,7 @@ def test_divergence_names_step_terms_and_checkpoint(small, scripted, dataset, tm
     scripted.auc = [0.5] * 6
     scripted.bad = {8: {"gradient_norm": np.inf, "hsic": np.nan}, 9: {"cross_entropy": np.nan}}
     with pytest.raises(UserError) as caught:
-        scripted.train(configured(dataset), tmp_path / "run", dataset)
+        scripted.train(configured(dataset), tmp_path / "run", [dataset])
     assert "gradient_norm is inf, hsic is nan at step 8;" in str(caught.value)
     assert "last good checkpoint: step 5;" in str(caught.value)
 
@@ -137,13 +137,13 @@ def test_divergence_names_step_terms_and_checkpoint(small, scripted, dataset, tm
 def test_averaged_weights_are_validated_saved_and_restored(scripted, dataset, tmp_path):
     scripted.auc = [0.5]
     config = configured(dataset, ema_decay=0.9, num_epochs=1)
-    scripted.train(config, tmp_path / "run", dataset)
+    scripted.train(config, tmp_path / "run", [dataset])
     variables, _ = checkpoints.restore_for_evaluation(tmp_path / "run")
     # The scripted step has set the average to zero, and nothing else.
     for params in (variables["params"], scripted.evaluated[0]["params"]):
         assert all(not np.any(leaf) for leaf in jax.tree.leaves(params))
     planned = schedule.plan(config, 40)
-    about = resumption.circumstances(dataset)
+    about = resumption.circumstances([dataset])
     state, _ = checkpoints.Checkpoints(tmp_path / "run", about).restore(
         jax.eval_shape(loop._drawn(config, planned))
     )
@@ -157,7 +157,7 @@ def test_the_sheet_of_tuples_is_what_the_network_is_fed(small, scripted, dataset
 
     scripted.auc = [0.5]
     config = configured(dataset, num_epochs=1)
-    scripted.train(config, tmp_path / "run", dataset)
+    scripted.train(config, tmp_path / "run", [dataset])
     (path,) = (tmp_path / "run" / "tensorboard").glob("events*")
     sheets = {v.tag: v.image for e in events(path) for v in e.summary.value if v.HasField("image")}
     png = np.frombuffer(sheets["train/tuples"].encoded_image_string, np.uint8)
@@ -249,10 +249,10 @@ def test_a_run_says_what_it_was_made_with(dataset, tmp_path, monkeypatch):
     import flax
 
     monkeypatch.setattr(sys, "argv", ["qad_jax.main", "--config=configs/common.py"])
-    provenance.record_start(tmp_path, dataset, 0)
+    provenance.record_start(tmp_path, [dataset], 0)
     (tmp_path / "run.json").write_text((tmp_path / "run.json").read_text()[:-20])  # not ours: cut
-    provenance.record_start(tmp_path, dataset, 0)
-    provenance.record_start(tmp_path, dataset, 7)
+    provenance.record_start(tmp_path, [dataset], 0)
+    provenance.record_start(tmp_path, [dataset], 7)
     known = json.loads((tmp_path / "run.json").read_text())
     assert known["dataset"] == dataset.info.full_name
     assert known["digest"] == dict(dataset.info.metadata["digest"])

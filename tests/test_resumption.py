@@ -151,7 +151,7 @@ def test_other_records_are_refused(tmp_path):
 
 
 def test_circumstances_have_the_digest_and_are_json(dataset):
-    found = resumption.circumstances(dataset)
+    found = resumption.circumstances([dataset])
     assert found["digest"] == dataset.info.metadata["digest"]
     assert set(found["digest"]) == {"train", "validation", "test"}
     assert found["devices"] == "8 x cpu"

@@ -196,7 +196,7 @@ def test_results_on_other_data_lie_apart_and_leave_the_own(
     before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
     shared = [folders[0] / name for name in ("calibration.json", "MODEL_CARD.md")]
     before.update({path: path.read_bytes() for path in shared})
-    monkeypatch.setattr(checkpoints, "dataset_of", lambda *_: "elsewhere/all/1.0.0")
+    monkeypatch.setattr(checkpoints, "datasets_of", lambda *_: ("elsewhere/all/1.0.0",))
     result = call(*evaluating(folders[0], manifest, data_dir))
     assert result.status == 0, result.err
     report = json.loads((own / "metrics.json").read_text())

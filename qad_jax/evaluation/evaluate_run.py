@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import ml_collections
+import numpy as np
 
 from data_builders.errors import UserError
 from data_builders.files import write_whole
@@ -21,12 +24,15 @@ from qad_jax.evaluation.results import Report
 from qad_jax.evaluation.scores import Scores
 from qad_jax.runs import checkpoints, hosts
 from qad_jax.training.input_pipeline import TupleSource
+from qad_jax.training.mixture import open_chosen
+
+_VAL = "validation"
 
 
 def evaluate_run(
     config: ml_collections.ConfigDict,
     workdir: Path,
-    dataset: PairedDatasetBuilder,
+    datasets: Sequence[PairedDatasetBuilder],
     *,
     split: str,
     step: int | None = None,
@@ -42,30 +48,83 @@ def evaluate_run(
     Args:
       config: The configuration.
       workdir: The run's folder.
-      dataset: A builder whose dataset is built.
-      split: Its split.
+      datasets: Builders whose datasets are built. Each that has the split is evaluated for itself.
+      split: Name of the split.
       step: Step of the checkpoint; None stands for the best on validation.
       with_robustness: Whether to evaluate the best quality under corruptions, too.
       against: Folder of a second run whose robustness is measured as well.
 
     Returns:
-      The table, the sentence on the weakest quality, and the paths of the files.
+      For each dataset the table, the sentence on the weakest quality, and the paths of the files.
     """
-    name = dataset.info.full_name
+    names = [dataset.info.full_name for dataset in datasets]
     if config.model.pretrained and step is None and checkpoints.latest_step(workdir) is None:
-        model = Model.imported(config, name)
+        model = Model.imported(config, names)
     else:
-        model = Model.restore(workdir, name, step)
+        model = Model.restore(workdir, names, step)
     if model.config.model.name != config.model.name:
         raise UserError(
             f"config.model.name: {config.model.name!r}, but the checkpoint in {workdir} is of "
             f"{model.config.model.name!r}"
         )
     # Before anything is scored, so that a folder that cannot be used is reported at once.
-    other = None if against is None else Model.restore(against, name)
+    other = None if against is None else (against, Model.restore(against, names))
+    without = [dataset for dataset in datasets if split not in dataset.info.splits]
+    if len(without) == len(datasets):  # opening one then says which splits there are
+        without = []
+    for name, (field, fields) in zip(names, configs.datasets(config).items(), strict=True):
+        trained_without = _excluded(model, name)
+        if name in model.datasets and list(fields.exclude_methods) != trained_without:
+            hosts.say(
+                f"note: {field}.exclude_methods changes no evaluation: the model was trained "
+                f"without {', '.join(trained_without) or 'none'}, and all methods are shown",
+                file=sys.stderr,
+            )
+    texts = []
+    parts = []
+    for dataset in datasets:
+        if dataset in without:
+            texts.append(f"{dataset.info.full_name} has no {split} split: not evaluated")
+            parts.append(card.Part(dataset))
+            continue
+        text, part = _evaluate(
+            config, workdir, model, dataset, split, with_robustness=with_robustness, other=other
+        )
+        texts.append(text)
+        parts.append(part)
+    own = [part for part in parts if part.dataset.info.full_name in model.datasets]
+    complete = len(own) == len(model.datasets) and any(part.report for part in own)
+    if hosts.is_first() and split == "test" and complete:
+        written = card.render(
+            own,
+            step=model.step,
+            trained_on=model.datasets if model.step else None,  # step 0: from elsewhere
+            config=configs.to_dict(model.config),
+            provenance=origin.describe(),
+        )
+        write_whole(workdir / "MODEL_CARD.md", written)
+    return "\n\n".join(texts)
+
+
+def _evaluate(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    model: Model,
+    dataset: PairedDatasetBuilder,
+    split: str,
+    *,
+    with_robustness: bool,
+    other: tuple[Path, Model] | None,
+) -> tuple[str, card.Part]:
+    """Evaluates one dataset; returns what is printed, and the dataset's part of the card."""
+    name = dataset.info.full_name
     source = TupleSource(dataset, split, config.qualities, model.config.image_size)
-    scores = model.score(source, batch_size=config.batch_size, label=split)
-    chosen, rule = _calibrate(model, config, workdir, dataset, scores if split == _VAL else None)
+    label = split if len(model.datasets) == 1 else f"{split} of {name}"
+    scores = model.score(source, batch_size=config.batch_size, label=label)
+    place = workdir / "evaluation" / _folder_of(name, model.datasets)
+    # One detector on one dataset has its thresholds beside its checkpoints.
+    path = (workdir if len(model.datasets) == 1 else place) / "calibration.json"
+    chosen, rule = _calibrate(model, config, path, dataset, scores if split == _VAL else None)
     report = Report(
         dataset=name,
         split=split,
@@ -73,25 +132,26 @@ def evaluate_run(
         summary=protocol.summarise(scores, chosen=chosen),
         threshold_rule=rule,
     )
-    folder = workdir / "evaluation" / _folder_of(name, model.dataset) / split
+    folder = place / split
     if with_robustness:
         runs = [(workdir.name, model, scores)]
-        if against is not None and other is not None:
+        if other is not None:
+            against, theirs = other
             called = str(against) if against.name == workdir.name else against.name
-            theirs = TupleSource(dataset, split, config.qualities, other.config.image_size)
-            scored = other.score(theirs, batch_size=config.batch_size, label=against.name)
-            runs.append((called, other, scored))
+            their_source = TupleSource(dataset, split, config.qualities, theirs.config.image_size)
+            scored = theirs.score(their_source, batch_size=config.batch_size, label=against.name)
+            runs.append((called, theirs, scored))
         curves = robustness.measure(dataset, split, runs, batch_size=config.batch_size)
         if hosts.is_first():
             robustness_curves.write(folder, curves)
     page = folder / "report.html"
     if not hosts.is_first():
-        return str(page)
+        return str(page), card.Part(dataset)
     protocol.write(folder, scores, report)
     measured = robustness_curves.read(folder, step=model.step)
     facts = origin.describe(
         model=f"{model.config.model.name}, {model.config.model.dtype}",
-        checkpoint=f"step {model.step} of {workdir.name}, trained on {model.dataset}",
+        checkpoint=f"step {model.step} of {workdir.name}, trained on {', '.join(model.datasets)}",
         dataset=name,
         digest=(dataset.info.metadata or {}).get("digest", {}).get(split),
         threshold=rule,
@@ -106,68 +166,80 @@ def evaluate_run(
         images=lambda row: source[row]["image"],
         robustness=measured,
     )
-    if split == "test" and name == model.dataset:
-        fakes = zip(scores.method, scores.label, strict=True)
-        written = card.render(
-            report,
-            dataset=dataset,
-            trained_on=model.dataset if model.step else None,  # step 0: from elsewhere
-            methods=sorted({method for method, label in fakes if label}),
-            config=configs.to_dict(model.config),
-            provenance=facts,
-            measured=measured,
-        )
-        write_whole(workdir / "MODEL_CARD.md", written)
-    return "\n".join([protocol.table(report), str(folder), protocol.headline(report), str(page)])
+    fakes = zip(scores.method, scores.label, strict=True)
+    methods = sorted({method for method, label in fakes if label})
+    text = "\n".join([protocol.table(report), str(folder), protocol.headline(report), str(page)])
+    return text, card.Part(dataset, report, methods, measured)
 
 
-_VAL = "validation"
-
-
-def _folder_of(dataset: str, trained_on: str) -> str:
-    """The folder of results on another dataset than the one that the run was trained on."""
-    return "" if dataset == trained_on else re.sub(r"[^\w.-]+", "-", dataset)
+def _folder_of(dataset: str, trained_on: Sequence[str]) -> str:
+    """The folder of results, but those on the only dataset that the run was trained on."""
+    return "" if tuple(trained_on) == (dataset,) else re.sub(r"[^\w.-]+", "-", dataset)
 
 
 def _calibrate(
     model: Model,
     config: ml_collections.ConfigDict,
-    workdir: Path,
+    path: Path,
     dataset: PairedDatasetBuilder,
     validation: Scores | None,
 ) -> tuple[Calibration | None, str]:
     """Chooses thresholds and temperatures on validation, and says the rule in words.
 
     They are part of the detector: another dataset is judged by those that were chosen on the
-    validation split of the dataset that the detector was trained on.
+    validation split of the dataset that the detector was trained on. One that was trained on
+    several has some for each, and none for another dataset.
     """
-    path = workdir / "calibration.json"
+    name = dataset.info.full_name
+    own = name in model.datasets
+    if not own and len(model.datasets) > 1:
+        return None, f"0.5: the model was trained on several datasets, and {name} is none of them"
     # The first process is about to write the file: all processes go by what it reads before.
     stored = calibration.read(path, step=model.step)
     stored = stored if hosts.gather(stored is not None)[0] else None
-    own = dataset.info.full_name == model.dataset
-    if stored and own and stored.dataset != model.dataset:
+    if stored and own and stored.dataset != name:
         stored = None
     known = stored.qualities if stored else {}
     if own and (validation is not None or not set(config.qualities) <= set(known)):
         if _VAL not in dataset.info.splits:
-            return None, f"0.5: {dataset.info.full_name} has no validation split to choose one on"
+            return None, f"0.5: {name} has no validation split to choose one on"
+        excluded = _excluded(model, name)
         if validation is None:
-            source = TupleSource(dataset, _VAL, config.qualities, model.config.image_size)
-            validation = model.score(source, batch_size=config.batch_size, label=_VAL)
-        fitted = calibration.fit(validation, dataset=model.dataset, step=model.step)
+            source = open_chosen(
+                dataset,
+                _VAL,
+                config.qualities,
+                model.config.image_size,
+                exclude_methods=excluded,
+            )
+            if len(source):
+                validation = model.score(source, batch_size=config.batch_size, label=_VAL)
+        else:
+            validation = validation.take(np.flatnonzero(~np.isin(validation.method, excluded)))
+        if validation is None or not len(validation.label):
+            without = ", ".join(excluded)
+            return None, f"0.5: without {without}, nothing is left of the validation split"
+        fitted = calibration.fit(validation, dataset=name, step=model.step)
         # What an earlier call chose for other qualities stays.
         stored = fitted._replace(qualities={**known, **fitted.qualities})
         if hosts.is_first():
             calibration.write(path, stored)
     if stored is None:
         return None, (
-            f"0.5: nothing was chosen on validation yet; evaluate on {model.dataset} first"
+            f"0.5: nothing was chosen on validation yet; evaluate on {model.datasets[0]} first"
         )
-    rule = f"{calibration.RULE} ({stored.dataset})"
+    excluded = _excluded(model, stored.dataset)
+    without = f" without {', '.join(excluded)}" if excluded else ""
+    rule = f"{calibration.RULE} ({stored.dataset}{without})"
     missing = [
         name
         for name in config.qualities
         if name not in stored.qualities or stored.qualities[name].threshold is None
     ]
     return stored, f"{rule}; 0.5 for {', '.join(missing)}" if missing else rule
+
+
+def _excluded(model: Model, name: str) -> list[str]:
+    """The methods that the model was trained without, of one of the datasets it was trained on."""
+    trained = dict(zip(model.datasets, configs.datasets(model.config).values(), strict=False))
+    return list(trained[name].get("exclude_methods") or ()) if name in trained else []

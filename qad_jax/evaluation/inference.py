@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,16 +16,19 @@ import numpy.typing as npt
 
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
-from qad_jax import models
+from qad_jax import configs, models
 from qad_jax.evaluation import protocol
 from qad_jax.evaluation.scores import Scores
 from qad_jax.runs import checkpoints, hosts, placement
 from qad_jax.runs.hosts import Progress
 from qad_jax.training import parallel
-from qad_jax.training.input_pipeline import Frames, TupleSource, frames, open_split
+from qad_jax.training.input_pipeline import Frames, TupleSource, frames
 from qad_jax.training.loop import Validate
+from qad_jax.training.mixture import open_split
 from qad_jax.training.step import make_predict_step
 from qad_jax.weights import pretrained
+
+_VALIDATION = "validation"
 
 
 def predict_step_of(config: ml_collections.ConfigDict) -> Callable[..., Any]:
@@ -128,21 +132,26 @@ class Model(NamedTuple):
     Attributes:
       config: The configuration it was trained with.
       step: Step of the checkpoint.
-      dataset: Full name of the dataset it was trained on. Imported weights do not tell theirs, and
-        count as trained on the dataset that they are evaluated on.
+      datasets: Full names of the datasets it was trained on. Imported weights do not tell theirs,
+        and count as trained on the datasets that they are evaluated on.
       variables: `{'params', 'batch_stats'}` on all devices.
       predict: See `predict_step_of`.
     """
 
     config: ml_collections.ConfigDict
     step: int
-    dataset: str
+    datasets: tuple[str, ...]
     variables: Any
     predict: Any
 
     @classmethod
-    def restore(cls, workdir: Path, dataset: str, step: int | None = None) -> Model:
+    def restore(cls, workdir: Path, tested: Sequence[str], step: int | None = None) -> Model:
         """Restores a checkpoint; by default the best on validation.
+
+        Args:
+          workdir: The run's folder.
+          tested: Full names of the datasets that it is evaluated on.
+          step: Step of the checkpoint.
 
         Raises:
           UserError: Where there is none, or its head was drawn and never trained.
@@ -154,12 +163,16 @@ class Model(NamedTuple):
                 "and fake; the head drawn in its place is not trained: train from that file "
                 "(config.model.pretrained) before evaluating"
             )
-        trained_on = checkpoints.dataset_of(workdir, step) or dataset
+        trained_on = checkpoints.datasets_of(workdir, step) or tuple(tested)
         return cls(config, step, trained_on, variables, predict_step_of(config))
 
     @classmethod
-    def imported(cls, config: ml_collections.ConfigDict, dataset: str) -> Model:
+    def imported(cls, config: ml_collections.ConfigDict, tested: Sequence[str]) -> Model:
         """Takes the weights of `config.model.pretrained` as they are.
+
+        Args:
+          config: The configuration.
+          tested: Full names of the datasets that they are evaluated on.
 
         Raises:
           UserError: Where they are not the weights of a detector.
@@ -171,7 +184,7 @@ class Model(NamedTuple):
                 f"{imported.dropped} classes, not of real and fake: train from it before evaluating"
             )
         variables = placement.replicate(imported.variables)
-        return cls(config, 0, dataset, variables, predict_step_of(config))
+        return cls(config, 0, tuple(tested), variables, predict_step_of(config))
 
     def score(self, source: TupleSource, *, batch_size: int, label: str) -> Scores:
         """Scores every record of a split at the qualities that its source decodes."""
@@ -185,33 +198,64 @@ class Model(NamedTuple):
         )
 
 
-def validator(config: ml_collections.ConfigDict, dataset: PairedDatasetBuilder) -> Validate | None:
+def validator(
+    config: ml_collections.ConfigDict, datasets: Sequence[PairedDatasetBuilder]
+) -> Validate | None:
     """Makes the function that training calls at the end of each epoch.
 
     Args:
       config: The configuration of the run.
-      dataset: A builder whose dataset is built.
+      datasets: Builders whose datasets are built, in the order of the configuration. Those without
+        a validation split, or of which the excluded methods leave one class, are left out.
 
     Returns:
       A function of the variables that gives the frame AUC of each quality, as '<quality>/auc', and
-      as 'auc' their mean; None where the dataset has no validation split.
+      as 'auc' their mean. Of a mixture, it gives both for each dataset, after '<dataset>/', and as
+      'auc' the mean over the datasets, all of the same weight. An AUC that is not defined is None
+      and in no mean. None where no dataset has a validation split.
     """
-    if "validation" not in dataset.info.splits:
+    sources: dict[str, TupleSource] = {}
+    for number, (field, fields) in enumerate(configs.datasets(config).items()):
+        dataset = datasets[number]
+        name = dataset.info.full_name
+        if _VALIDATION not in dataset.info.splits:
+            reason = "it has no validation split"
+        else:
+            source = open_split(config, number, dataset, _VALIDATION)
+            if not fields.exclude_methods or len(set(source.labels_and_identities()[0])) > 1:
+                sources[name.rpartition("/")[0]] = source
+                continue
+            reason = f"{field}.exclude_methods leaves no reals or no fakes of its validation split"
+        if len(datasets) > 1 or fields.exclude_methods:
+            hosts.say(f"note: {name} takes no part in validation: {reason}", file=sys.stderr)
+    if not sources:
         return None
-    source = open_split(config, dataset, "validation")
     step = predict_step_of(config)
 
-    def validate(variables: Any) -> dict[str, float | None]:
+    def aucs_of(source: TupleSource, variables: Any, label: str) -> dict[str, float | None]:
         scores = predict(
             step,
             variables,
             source,
             qualities=config.qualities,
             batch_size=config.batch_size,
-            label="validation",
+            label=label,
         )
         summary = protocol.summarise(scores, intervals=False)
         aucs = {f"{name}/auc": of.frame.auc.value for name, of in summary.qualities.items()}
         return {**aucs, "auc": summary.mean.auc.value}
+
+    def validate(variables: Any) -> dict[str, float | None]:
+        if len(datasets) == 1:
+            (source,) = sources.values()
+            return aucs_of(source, variables, _VALIDATION)
+        numbers: dict[str, float | None] = {}
+        means = []
+        for name, source in sources.items():
+            aucs = aucs_of(source, variables, f"{_VALIDATION} of {name}")
+            numbers.update({f"{name}/{key}": value for key, value in aucs.items()})
+            means.append(aucs["auc"])
+        defined = [mean for mean in means if mean is not None]
+        return {**numbers, "auc": float(np.mean(defined)) if defined else None}
 
     return validate

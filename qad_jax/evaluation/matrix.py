@@ -95,7 +95,8 @@ def collect(folders: Sequence[Path], split: str) -> list[MatrixRow]:
 
     Args:
       folders: Folders of runs, or of results. The results of a run lie in `evaluation/<split>`
-        and, on datasets that it was not trained on, in `evaluation/<dataset>/<split>`.
+        and, on datasets that it was not trained on, in `evaluation/<dataset>/<split>`. Those of a
+        run on several datasets are all in the latter; `run.json` names its datasets.
       split: Name of the split.
 
     Returns:
@@ -108,7 +109,7 @@ def collect(folders: Sequence[Path], split: str) -> list[MatrixRow]:
         row
         for folder, name in zip(folders, _names(folders), strict=True)
         for path, own in _results(folder, split)
-        for row in _rows(path, name, own)
+        for row in _rows(path, name, own, _mixture(folder))
     ]
 
 
@@ -142,9 +143,20 @@ def _results(folder: Path, split: str) -> list[tuple[Path, bool | None]]:
     return files
 
 
-def _rows(path: Path, run: str, own: bool | None) -> list[MatrixRow]:
+def _mixture(folder: Path) -> list[str]:
+    """Full names of the datasets of a run that was trained on several."""
+    try:
+        names = read_json(folder / "run.json")["dataset"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return names if isinstance(names, list) else []
+
+
+def _rows(path: Path, run: str, own: bool | None, mixture: Sequence[str]) -> list[MatrixRow]:
     try:
         stored = read_json(path)
+        if own is False:
+            own = stored["dataset"] in mixture
         if stored["step"] in (None, 0):  # the training data of imported weights are not known
             own = None
         return [

@@ -312,10 +312,10 @@ def restore_step(
     return {name: restored[item] for name, item in items.items()}, config, step
 
 
-def dataset_of(directory: str | Path, step: int) -> str | None:
-    """Full name of the dataset that a checkpoint was trained on; None where it does not say."""
-    name = _json_of(directory, step, "data").get("dataset")  # converted weights have no such item
-    return None if name is None else str(name)
+def datasets_of(directory: str | Path, step: int) -> tuple[str, ...]:
+    """Full names of the datasets that a checkpoint was trained on; none where it does not say."""
+    # Converted weights have no such item.
+    return resumption.names_of(_json_of(directory, step, "data"))
 
 
 def new_head(directory: str | Path, step: int) -> int | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,10 @@ _FREE = {
     "log_every_steps",
     "checkpoint_every_steps",
 }
+# Fields of a dataset that came later: older runs have their defaults.
+_LATER = ("weight", "exclude_methods")
+# The largest weight in a mixture over the smallest.
+_WIDEST_WEIGHTS = 1e6
 _DTYPES = ("float32", "bfloat16")
 #: Which tuples training sees, see `qad_jax.training.sampling.ordered`.
 SAMPLINGS = ("natural", "balanced", "pairs")
@@ -53,11 +59,20 @@ _NOT_NEGATIVE = (
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Fields by their full names; those of a mixture's datasets begin with `dataset[0].`."""
     for name, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping | ml_collections.ConfigDict):
             yield from _leaves(value, f"{prefix}{name}.")
+        elif name == "dataset" and isinstance(value, list | tuple):
+            for i, dataset in enumerate(value):
+                yield from _leaves(dataset, f"{prefix}{name}[{i}].")
         else:
             yield prefix + name, value
+
+
+def _indexless(name: str) -> str:
+    """The name of a field without the index of its dataset."""
+    return re.sub(r"\[\d+\]", "", name)
 
 
 def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -67,27 +82,31 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       config: As it came from the config file and the command line.
 
     Returns:
-      A frozen copy, with the qualities as a tuple of names: the command line gives `raw,c40` as
-      one name.
+      A frozen copy in which each dataset has all its fields. Qualities and methods are tuples of
+      names: the command line gives `raw,c40` as one name.
 
     Raises:
       UserError: Naming the field.
     """
+    config = config.copy_and_resolve_references()
+    configs.complete(config)
     known = dict(_leaves(configs.load("common").to_dict()))
     given = dict(_leaves(config.to_dict()))
-    for name in given.keys() - known.keys():
-        raise UserError(f"config.{name}: there is no such field: {nearest(name, known)}")
-    for name in known.keys() - given.keys():
-        raise UserError(f"config.{name}: is missing; build on the packaged configuration 'common'")
     for name, value in given.items():
-        wanted = type(known[name])
+        plain = _indexless(name)
+        if plain not in known:
+            words = nearest(plain, known).replace("'dataset.", f"'{name.rpartition('.')[0]}.")
+            raise UserError(f"config.{name}: there is no such field: {words}")
+        wanted = type(known[plain])
         if not isinstance(value, {float: (int, float), tuple: (tuple, list)}.get(wanted, wanted)):
             raise UserError(f"config.{name}: is {value!r}, must be of type {wanted.__name__}")
-    config = config.copy_and_resolve_references()
+    for name in known.keys() - set(map(_indexless, given)):
+        raise UserError(f"config.{name}: is missing; build on the packaged configuration 'common'")
     with config.unlocked():
-        config.qualities = tuple(
-            name.strip() for quality in config.qualities for name in str(quality).split(",")
-        )
+        config.qualities = _names(config.qualities)
+        for dataset in configs.datasets(config).values():
+            dataset.exclude_methods = tuple(filter(None, _names(dataset.exclude_methods)))
+    _check_weights(config)
     fields = dict(_leaves(config.to_dict()))
     for name in _POSITIVE:
         if not fields[name] > 0:
@@ -143,6 +162,24 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return config
 
 
+def _names(words: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(name.strip() for word in words for name in str(word).split(","))
+
+
+def _check_weights(config: ml_collections.ConfigDict) -> None:
+    datasets = configs.datasets(config)
+    for field, dataset in datasets.items():
+        if not (dataset.weight > 0 and math.isfinite(dataset.weight)):
+            raise UserError(f"{field}.weight: is {dataset.weight}, must be a positive number")
+    weights = {field: dataset.weight for field, dataset in datasets.items()}
+    least, most = (pick(weights, key=weights.__getitem__) for pick in (min, max))
+    if weights[most] / weights[least] > _WIDEST_WEIGHTS:
+        raise UserError(
+            f"{least}.weight: is {weights[least]}, less than a millionth of {most}.weight, "
+            f"{weights[most]}; leave that dataset out, or raise its weight"
+        )
+
+
 def uses_hsic(config: ml_collections.ConfigDict) -> bool:
     """Whether the HSIC term has any weight."""
     return config.hsic.weight > 0 and any(config.hsic.layer_weights)
@@ -180,10 +217,14 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
     if not isinstance(stored, dict):
         raise UserError(f"{path}: is not a configuration; name another --workdir")
     there, here = dict(_leaves(stored)), dict(_leaves(configs.to_dict(config)))
+    defaults = configs.to_dict(configs.load("common"))["dataset"]
+    older = {f"dataset.{name}": defaults[name] for name in _LATER}
+    if "dataset.name" in there:
+        there = {**older, **there}
     different = [
         f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
         for name in sorted(there.keys() | here.keys())
-        if there.get(name) != here.get(name) and name not in _FREE
+        if there.get(name) != here.get(name) and _indexless(name) not in _FREE
     ]
     if different:
         raise UserError(

@@ -6,6 +6,7 @@ import datetime
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,21 @@ import jax
 from data_builders.errors import UserError
 from data_builders.files import read_json, write_json
 from data_builders.paired import PairedDatasetBuilder
-from qad_jax.runs import versions
+from qad_jax.runs import resumption, versions
 
 FILE = "run.json"
 
 
-def record_start(workdir: Path, dataset: PairedDatasetBuilder, step: int) -> None:
+def record_start(workdir: Path, datasets: Sequence[PairedDatasetBuilder], step: int) -> None:
     """Adds a start, or a resumption, of a run to its `run.json`.
 
-    The file holds ``{"dataset", "digest", "starts": [...]}``: the digest of each split where the
-    dataset knows it (those that `data_builders.build` has built do), and for every start its time,
-    step, command line, versions, devices and commit: they may differ from start to start.
+    The file holds ``{"dataset", "digest", "starts": [...]}``: the data, see `resumption.data_of`,
+    and for every start its time, step, command line, versions, devices and commit: they may differ
+    from start to start.
 
     Args:
       workdir: The run's folder.
-      dataset: A builder whose dataset is built.
+      datasets: Builders whose datasets are built.
       step: Where the run starts.
 
     Raises:
@@ -37,11 +38,7 @@ def record_start(workdir: Path, dataset: PairedDatasetBuilder, step: int) -> Non
     if jax.process_index():
         return
     path = workdir / FILE
-    content = {
-        "dataset": dataset.info.full_name,
-        "digest": dict((dataset.info.metadata or {}).get("digest") or {}),
-        "starts": [*_starts(path), _start(step)],
-    }
+    content = {**resumption.data_of(datasets), "starts": [*_starts(path), _start(step)]}
     try:
         write_json(path, content)
     except OSError as error:

@@ -6,13 +6,14 @@ of threads does not: each place of the stream is decided before it is read.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cv2
 import jax
-import ml_collections
 import numpy as np
 import numpy.typing as npt
 import tensorflow_datasets as tfds
@@ -21,7 +22,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from data_builders.errors import UserError, nearest
 from data_builders.paired import PairedDatasetBuilder
-from qad_jax.training.sampling import ordered
+from qad_jax.training.sampling import Source, batches_in, ordered
 from qad_jax.training.threaded_batches import Images, filled
 
 # Records that are read together where little of each is kept.
@@ -58,6 +59,20 @@ class Frames(NamedTuple):
     video: list[str]
     identity: list[str]
     frame: npt.NDArray[np.int32]
+
+
+class Facts(NamedTuple):
+    """What is known of n records without an image.
+
+    Attributes:
+      labels: `(n,)` int32, 0 real, 1 fake.
+      identities: n identities.
+      methods: n names of manipulation methods.
+    """
+
+    labels: npt.NDArray[np.int32]
+    identities: list[str]
+    methods: list[str]
 
 
 def check_qualities(dataset: PairedDatasetBuilder, qualities: Sequence[str]) -> None:
@@ -105,6 +120,7 @@ class TupleSource:
             split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         )
         self._name = f"{dataset.data_dir} {split}"
+        self.title = f"the {split} split of {dataset.info.full_name}"
         self.qualities = tuple(qualities)
         self._size = image_size
         self._kept: dict[int, tuple[dict[str, Any], Images]] | None = {} if in_memory else None
@@ -178,13 +194,24 @@ class TupleSource:
 
     def labels_and_identities(self) -> tuple[npt.NDArray[np.int32], list[str]]:
         """Label and identity of every record, read without decoding an image."""
-        labels, identities = [], []
-        for first in range(0, len(self), _READ_AT_ONCE):
-            indices = range(first, min(first + _READ_AT_ONCE, len(self)))
+        return self.facts.labels, self.facts.identities
+
+    @functools.cached_property
+    def facts(self) -> Facts:
+        """What is known of every record, read once and without decoding an image."""
+        labels, identities, methods = [], [], []
+        count = len(self._records)
+        for first in range(0, count, _READ_AT_ONCE):
+            indices = range(first, min(first + _READ_AT_ONCE, count))
             for stored in map(_features, self._records.__getitems__(indices)):
                 labels.append(_integer(stored["label"]))
-                identities.append(_text(stored["identity"]))
-        return np.array(labels, np.int32), identities
+                identities.append(sys.intern(_text(stored["identity"])))
+                methods.append(sys.intern(_text(stored["method"])))
+        return Facts(np.array(labels, np.int32), identities, methods)
+
+    def ordered(self, sampling: str, seed: int) -> Sequence[int]:
+        """See `qad_jax.training.sampling.ordered`."""
+        return ordered(self, sampling, seed, of=self.title)
 
     def _resize(self, image: Images, target: Images) -> None:
         if image.shape == target.shape:
@@ -197,23 +224,6 @@ class TupleSource:
             dst=target,
             interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
         )
-
-
-def open_split(
-    config: ml_collections.ConfigDict, dataset: PairedDatasetBuilder, split: str
-) -> TupleSource:
-    """Opens a split as a configuration wants it: its qualities, its image size, in memory or not.
-
-    Raises:
-      UserError: As `TupleSource`.
-    """
-    return TupleSource(
-        dataset,
-        split,
-        config.qualities,
-        config.image_size,
-        in_memory=config.dataset.in_memory,
-    )
 
 
 def _features(record: bytes) -> Any:
@@ -242,25 +252,12 @@ def _items(
         yield list(zip(records, mirrored.tolist(), strict=True))
 
 
-def batches_in(tuples: int, batch_size: int) -> int:
-    """Counts the full batches of an epoch.
-
-    Raises:
-      UserError: Where the split is smaller than a batch.
-    """
-    if tuples < batch_size:
-        raise UserError(
-            f"config.batch_size: {batch_size} tuples are more than the {tuples} of the train split"
-        )
-    return tuples // batch_size
-
-
 class TrainBatches(Iterator[Batch]):
     """Endless shuffled training batches; each epoch drops its incomplete last batch."""
 
     def __init__(
         self,
-        source: TupleSource,
+        source: Source,
         batch_size: int,
         *,
         seed: int,
@@ -272,7 +269,7 @@ class TrainBatches(Iterator[Batch]):
         """Starts reading.
 
         Args:
-          source: The training split.
+          source: The training split, or a mixture of several.
           batch_size: Tuples in a batch.
           seed: Seed of the order and of the mirroring.
           sampling: Which tuples, see `qad_jax.training.sampling.ordered`.
@@ -286,7 +283,7 @@ class TrainBatches(Iterator[Batch]):
         """
         batches_in(len(source), batch_size)  # raises here, not where the first batch is taken
         rows = rows or slice(0, batch_size)
-        stream = ordered(source, sampling, seed)
+        stream = source.ordered(sampling, seed)
 
         def fill(item: tuple[int, bool], row: Images) -> int:
             index, mirrored = item

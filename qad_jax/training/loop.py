@@ -8,7 +8,7 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,13 @@ from qad_jax.runs.placement import AXIS
 from qad_jax.runs.state import TrainState
 from qad_jax.runs.writer import MetricsWriter
 from qad_jax.training import early_stopping, parallel, preemption, schedule
-from qad_jax.training.input_pipeline import TrainBatches, open_split
+from qad_jax.training.input_pipeline import TrainBatches
+from qad_jax.training.mixture import open_training
 from qad_jax.training.step import Batch, Objective, make_train_step
 from qad_jax.weights import pretrained
 
 #: From `{'params', 'batch_stats'}` to numbers for the log; 'auc' is the mean AUC over the
-#: qualities, or None where it is not defined.
+#: qualities and datasets, or None where it is not defined.
 Validate = Callable[[Any], dict[str, float | None]]
 
 
@@ -180,7 +181,7 @@ class _Run:
 def train(
     config: ml_collections.ConfigDict,
     workdir: Path,
-    dataset: PairedDatasetBuilder,
+    datasets: Sequence[PairedDatasetBuilder],
     validate: Validate | None = None,
 ) -> None:
     """Trains, or continues where `workdir` holds a checkpoint of the same configuration.
@@ -188,7 +189,7 @@ def train(
     Args:
       config: Checked, see `configuration.check`.
       workdir: The run's folder.
-      dataset: A builder whose dataset is built.
+      datasets: Builders whose datasets are built, in the order of the configuration.
       validate: Measures the variables at the end of each epoch, see
         `qad_jax.evaluation.inference.validator`; None: nothing is measured, and no checkpoint is
         the best.
@@ -199,19 +200,19 @@ def train(
       Preempted: On SIGTERM, after all steps are saved.
     """
     parallel.check_divides(config.batch_size, config.accumulate_steps)
-    source = open_split(config, dataset, "train")
+    source = open_training(config, datasets)
     planned = schedule.plan(config, len(source))
     with hosts.first_then_others("claim"):
         configuration.claim_workdir(config, workdir)
 
-    checkpoints = Checkpoints(workdir, resumption.circumstances(dataset))
+    checkpoints = Checkpoints(workdir, resumption.circumstances(datasets))
     pending: list[dict[str, float]] = []
     if checkpoints.latest is None:
         state = initial_state(config, planned)
     else:  # restoring needs only the shapes, and no file of pretrained weights
         state, pending = checkpoints.restore(jax.eval_shape(_drawn(config, planned)))
     start = int(state.step)
-    provenance.record_start(workdir, dataset, start)
+    provenance.record_start(workdir, datasets, start)
     writer = hosts.metrics_writer(workdir, start)
     history = early_stopping.validations(workdir, start)
     run = _Run(config, planned, validate, checkpoints, writer, history, untimed=len(pending))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import collections
 import sys
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import grain
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from data_builders.errors import UserError
 from data_builders.records import LABELS
+from qad_jax.training.threaded_batches import Images
 
 # Indices into LABELS.
 _REAL, _FAKE = range(len(LABELS))
@@ -31,7 +33,45 @@ class Records(Protocol):
         ...
 
 
-def ordered(source: Records, sampling: str, seed: int) -> grain.MapDataset:
+class Source(Protocol):
+    """What training batches are made from: one split, see `TupleSource`, or a mixture of several.
+
+    Attributes:
+      shape: Shape of a tuple's images: `(Q, H, W, 3)`.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a tuple's images."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def fill(self, index: int, row: Images, *, mirrored: bool = False) -> dict[str, Any]:
+        """Decodes a tuple."""
+        ...
+
+    def ordered(self, sampling: str, seed: int) -> Sequence[int]:
+        """Puts the indices of tuples in the order of training."""
+        ...
+
+
+def batches_in(tuples: int, batch_size: int) -> int:
+    """Counts the full batches of an epoch.
+
+    Raises:
+      UserError: Where the split is smaller than a batch.
+    """
+    if tuples < batch_size:
+        raise UserError(
+            f"config.batch_size: {batch_size} tuples are more than the {tuples} of the train split"
+        )
+    return tuples // batch_size
+
+
+def ordered(
+    source: Records, sampling: str, seed: int, *, of: str = "the train split"
+) -> grain.MapDataset:
     """Puts the records of a split in the order of training.
 
     * ``natural``: every record once an epoch, shuffled anew in each.
@@ -45,6 +85,7 @@ def ordered(source: Records, sampling: str, seed: int) -> grain.MapDataset:
       source: The split.
       sampling: One of `configuration.SAMPLINGS`.
       seed: Seed of the order.
+      of: What the split is called in messages.
 
     Returns:
       Indices of records by place. ``balanced`` and ``pairs`` are endless; from an even place, an
@@ -61,12 +102,11 @@ def ordered(source: Records, sampling: str, seed: int) -> grain.MapDataset:
     for name, indices in zip(LABELS, classes, strict=True):
         if not indices:
             raise UserError(
-                f"config.sampling: {sampling!r}, but the train split has no {name} tuple; set it "
-                "to 'natural'"
+                f"config.sampling: {sampling!r}, but {of} has no {name} tuple; set it to 'natural'"
             )
     reals, fakes = _endless(classes[_REAL], seed), _endless(classes[_FAKE], seed + 1)
     if sampling == "pairs":
-        partners = _partners(classes[_REAL], classes[_FAKE], identities)
+        partners = _partners(classes[_REAL], classes[_FAKE], identities, of)
         fakes = _endless([fake for fake in classes[_FAKE] if fake in partners], seed + 1)
         reals = fakes.random_map(_Partner(partners))
     return grain.MapDataset.mix([fakes, reals])
@@ -87,7 +127,9 @@ class _Partner(grain.transforms.RandomMap):
         return choices[rng.integers(len(choices))]
 
 
-def _partners(reals: list[int], fakes: list[int], identities: list[str]) -> dict[int, list[int]]:
+def _partners(
+    reals: list[int], fakes: list[int], identities: list[str], of: str
+) -> dict[int, list[int]]:
     """The real records of the same identity for each fake that has any."""
     of_identity: dict[str, list[int]] = collections.defaultdict(list)
     for real in reals:
@@ -95,13 +137,13 @@ def _partners(reals: list[int], fakes: list[int], identities: list[str]) -> dict
     both = of_identity.keys() & {identities[fake] for fake in fakes}
     if not both:
         raise UserError(
-            "config.sampling: 'pairs', but no identity of the train split has both real and fake "
-            "tuples; set it to 'balanced'"
+            f"config.sampling: 'pairs', but no identity of {of} has both real and fake tuples; set "
+            "it to 'balanced'"
         )
     if alone := set(identities) - both:
         print(
             f"note: config.sampling 'pairs' leaves out {len(alone)} of {len(set(identities))} "
-            "identities, which do not have both real and fake tuples",
+            f"identities of {of}, which do not have both real and fake tuples",
             file=sys.stderr,
         )
     return {fake: of_identity[identities[fake]] for fake in fakes if identities[fake] in both}

@@ -15,7 +15,7 @@ import optax
 from qad_jax import transforms
 from qad_jax.models.layers import HEAD
 from qad_jax.runs import configuration, placement
-from qad_jax.training.input_pipeline import batches_in
+from qad_jax.training.sampling import batches_in
 from qad_jax.training.step import GRADIENT_NORM
 
 
