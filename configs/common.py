@@ -49,7 +49,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.awp = ml_collections.ConfigDict()
     config.awp.gamma = 0.002  # perturbation relative to each weight tensor; 0: off
-    config.awp.warmup_epochs = 3  # epochs before the first perturbation
+    config.awp.warmup_epochs = 3.0  # epochs, or a part of one, before the first perturbation
 
     # The ascent step climbs the whole objective: cross-entropy (mean over qualities) minus
     # weight x HSIC (mean over pairs of qualities, weighted over layers).

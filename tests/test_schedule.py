@@ -91,3 +91,12 @@ def test_the_backbone_stands_still_for_the_head_only_epochs_decay_included():
     rate = schedule.learning_rate(config, 6)
     # Adam's first step is as long as the rate: it starts when the backbone does.
     assert moved[3]["conv1"] == pytest.approx(rate(3), rel=1e-4)
+
+
+def test_the_perturbation_begins_after_epochs_or_a_part_of_one():
+    config = configs.load("common")
+    config.batch_size, config.num_epochs, config.head_only_epochs = 8, 4, 0
+    for epochs, steps in ((2, 20), (0.25, 2), (0.27, 3), (0, 0)):
+        config.awp.warmup_epochs = epochs
+        on = [p for p in schedule.plan(config, 80).phases if p.gamma]
+        assert [(phase.start, phase.stop) for phase in on] == [(steps, 40)]

@@ -65,7 +65,7 @@ def plan(config: ml_collections.ConfigDict, tuples: int) -> Plan:
     epoch = batches_in(tuples, config.batch_size)
     steps = config.num_steps or config.num_epochs * epoch
     head = config.head_only_epochs * epoch
-    awp = max(head, config.awp.warmup_epochs * epoch)
+    awp = max(head, round(config.awp.warmup_epochs * epoch))
     bounds = [0, *(min(bound, steps) for bound in (head, awp)), steps]
     return Plan(
         steps,

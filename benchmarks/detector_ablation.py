@@ -1,0 +1,306 @@
+"""What helps a detector of real faces? One change at a time, from ImageNet's weights.
+
+Trains EfficientNet-Lite0 on `self_blended` without three families of fakes, and tests it on people
+whom training never saw: on fakes of the families that it saw and of the three others, at the
+qualities that it saw and at three others, and on rendered faces (`synthetic_faces`) as a stranger.
+Every row differs from the second one in what its name says; all see the same number of images.
+
+    python benchmarks/detector_ablation.py --faces FACES --out runs/ablation
+
+FACES is a folder as `self_blended` takes it. Killed, the script goes on where it was. Leaves in the
+folder `runs.json` (every run, with its minutes), `table.md` and `ablation.png`, which are of the
+runs so far; `--report` makes them without a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+from absl import logging
+
+from data_builders import build
+from data_builders.files import write_csv, write_whole
+from data_builders.paired import PairedDatasetBuilder
+from data_builders.self_blended.builder import SelfBlended
+from qad_jax import configs
+from qad_jax.evaluation import inference, metrics, scores
+from qad_jax.evaluation.bootstrap import bootstrap, interval
+from qad_jax.evaluation.metrics import Array
+from qad_jax.runs import checkpoints, configuration
+from qad_jax.training import loop
+from qad_jax.training.input_pipeline import TupleSource
+
+SEEDS = (0, 1, 2)
+STEPS, TUPLES, SIZE, LARGER, VARIANTS = 300, 16, 128, 192, 4
+LEFT_OUT = ("colour", "eyes", "swap")
+SEEN = ("raw", "c23", "c40")
+TESTED = ("raw", "c23", "c30", "c40", "c45", "messenger")
+STRANGER = "synthetic_faces/sweep"
+STRANGERS = ("raw", "c23", "c30", "c40", "c45")
+BASE = "all qualities"
+#: Parts of the test: which fakes of which dataset. The last is another dataset.
+PARTS = ("seen families", "families left out", "rendered faces")
+
+Change = Callable[[ml_collections.ConfigDict], None]
+
+
+def _set(**fields: Any) -> Change:
+    def change(config: ml_collections.ConfigDict) -> None:
+        config.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
+
+    return change
+
+
+# The original's perturbation begins after 3 of its 32 epochs.
+_WARMUP = 3 / 32
+
+
+# As many images from one quality as from three.
+_RAW = _set(qualities=("raw",), batch_size=len(SEEN) * TUPLES)
+ROWS: dict[str, Change] = {
+    "raw only": _RAW,
+    BASE: _set(),
+    "+ HSIC debiased_cka 0.1": _set(hsic__weight=0.1),
+    "+ HSIC debiased_cka 0.4": _set(hsic__weight=0.4),
+    "+ HSIC nhsic 0.002": _set(hsic__estimator="nhsic", hsic__weight=0.002),
+    "+ HSIC nhsic 0.01": _set(hsic__estimator="nhsic", hsic__weight=0.01),
+    "+ AWP 0.002": _set(awp__gamma=0.002),
+    "+ AWP 0.006": _set(awp__gamma=0.006),
+    "+ HSIC debiased_cka 0.1 + AWP 0.002": _set(hsic__weight=0.1, awp__gamma=0.002),
+    "+ pairs": _set(sampling="pairs"),
+    "+ averaged weights": _set(ema_decay=0.99),
+    f"+ {LARGER} px": _set(image_size=LARGER),
+    "- degradations": _set(),  # of the training data
+}
+
+
+def config_of(row: str, seed: int, data_dir: Path, epoch_steps: int) -> ml_collections.ConfigDict:
+    """The configuration of a run: the detector's, smaller and shorter."""
+    config = configs.load("detector")
+    config.dataset.data_dir = str(data_dir)
+    config.dataset.exclude_methods = LEFT_OUT
+    config.qualities = SEEN
+    config.image_size = SIZE
+    config.batch_size = TUPLES
+    config.num_steps = STEPS
+    config.sampling = "natural"
+    config.ema_decay = 0.0
+    config.hsic.weight = config.awp.gamma = 0.0
+    config.awp.warmup_epochs = _WARMUP * STEPS / epoch_steps
+    config.seed = seed
+    config.log_every_steps = 50
+    ROWS[row](config)
+    return configuration.check(config)
+
+
+class Ablation:
+    """All runs so far, in a file that is whole after each, and their scores beside it."""
+
+    def __init__(self, out: Path, faces: Path) -> None:
+        self.out, self._data = out, out / "data"
+        self._path = out / "runs.json"
+        self.runs: list[dict[str, Any]] = (
+            json.loads(self._path.read_text()) if self._path.exists() else []
+        )
+        given: dict[str, Any] = {"data_dir": self._data, "variants": VARIANTS}
+        self._train = _built("self_blended", **given, manual_dir=faces)
+        self._plain = _built("self_blended", **given, manual_dir=faces, degraded=0.0)
+        held_out = _of_test(faces, out / "faces of the test split")
+        self._tests = {
+            "self_blended": _built(
+                "self_blended", **given, manual_dir=held_out, qualities=TESTED, max_skipped=0.2
+            ),
+            STRANGER: _built(STRANGER, data_dir=self._data),
+        }
+
+    def run(self, row: str, seed: int) -> None:
+        """Trains and tests, unless that has been done."""
+        if any((done["row"], done["seed"]) == (row, seed) for done in self.runs):
+            return
+        began = time.monotonic()
+        tuples = self._train.info.splits["train"].num_examples
+        config = config_of(row, seed, self._data, tuples // TUPLES)
+        folder = self.out / "runs" / f"{list(ROWS).index(row):02d}-{seed}"
+        loop.train(config, folder, [self._plain if row == "- degradations" else self._train])
+        seconds = time.monotonic() - began
+        self._test(config, folder)
+        self.runs.append({"row": row, "seed": seed, "seconds": round(seconds)})
+        write_whole(self._path, json.dumps(self.runs, indent=1) + "\n")
+        print(json.dumps(self.runs[-1]), flush=True)
+
+    def _test(self, config: ml_collections.ConfigDict, folder: Path) -> None:
+        variables, _ = checkpoints.restore_for_evaluation(folder)
+        step = inference.predict_step_of(config)
+        for name, dataset in self._tests.items():
+            qualities = TESTED if name == "self_blended" else STRANGERS
+            found = inference.predict(
+                step,
+                variables,
+                TupleSource(dataset, "test", qualities, config.image_size),
+                qualities=qualities,
+                batch_size=32,
+                label=f"test on {name}",
+            )
+            write_whole(folder / f"{name.partition('/')[0]}.csv", scores.to_csv(found))
+
+    def scores(self, row: str, name: str) -> list[scores.Scores]:
+        """The scores of the runs of a row on a dataset."""
+        folders = [
+            self.out / "runs" / f"{list(ROWS).index(row):02d}-{seed}"
+            for seed in SEEDS
+            if any((done["row"], done["seed"]) == (row, seed) for done in self.runs)
+        ]
+        return [scores.read(folder / f"{name.partition('/')[0]}.csv") for folder in folders]
+
+
+def _of_test(faces: Path, folder: Path) -> Path:
+    """A folder with the files of the test split alone: only they are made at all qualities."""
+    layout = SelfBlended.find(faces)
+    rows = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for files in layout.splits["test"]:
+        link = folder / f"{files.video}{files.best.suffix}"
+        if not link.exists():
+            link.symlink_to(files.best)
+        rows.append((link.name, files.identity))
+    write_csv(folder / "identities.csv", ("file", "identity"), rows)
+    return folder
+
+
+def _built(name: str, **options: Any) -> PairedDatasetBuilder:
+    dataset = build.builder(name, **options)
+    if not dataset.is_prepared():
+        build.prepare(dataset)
+    return dataset
+
+
+def draws_of(
+    ablation: Ablation, rows: Sequence[str], part: str, quality: str
+) -> dict[str, tuple[float, Array]]:
+    """For each row the mean AUC over its seeds, and that of each draw of people.
+
+    All rows share the draws, so that differences between them have intervals.
+    """
+    name = STRANGER if part == PARTS[2] else "self_blended"
+    found = {row: ablation.scores(row, name) for row in rows}
+    first = next(iter(found.values()))[0]
+    method, fake = np.asarray(first.method), np.asarray(first.label) == 1
+    left_out = np.isin(method, LEFT_OUT)
+    keep = ~fake | {PARTS[0]: ~left_out, PARTS[1]: left_out, PARTS[2]: fake}[part]
+    columns = {
+        row: [one.score[keep, one.qualities.index(quality)] for one in runs]
+        for row, runs in found.items()
+    }
+    identities = [who for who, kept in zip(first.identity, keep, strict=True) if kept]
+    stacked = np.stack([column for of in columns.values() for column in of], axis=1)
+    drawn = bootstrap(first.label[keep], stacked, identities)["auc"]
+    result, start = {}, 0
+    for row, of in columns.items():
+        sample = [metrics.numbers(first.label[keep], column)["auc"] for column in of]
+        result[row] = (float(np.mean(sample)), drawn[:, start : start + len(of)].mean(axis=1))
+        start += len(of)
+    return result
+
+
+def results(ablation: Ablation) -> dict[tuple[str, str], dict[str, tuple[float, Array]]]:
+    """`draws_of` for every part of the test and its qualities, of the rows that have a run."""
+    rows = [row for row in ROWS if any(done["row"] == row for done in ablation.runs)]
+    return {
+        (part, quality): draws_of(ablation, rows, part, quality)
+        for part in PARTS
+        for quality in (STRANGERS if part == PARTS[2] else TESTED)
+    }
+
+
+def table(ablation: Ablation, found: Mapping[tuple[str, str], Any]) -> str:
+    """AUC in percent and its difference to the second row, as Markdown.
+
+    A difference is bold where its 95 % interval over people does not hold 0.
+    """
+    lines = []
+    for part in PARTS:
+        qualities = [quality for p, quality in found if p == part]
+        lines += [f"**{part}**", ""]
+        heads = [q if q in SEEN else f"*{q}*" for q in qualities]
+        lines += [
+            f"| | {' | '.join(heads)} | minutes |",
+            "|---" * (len(heads) + 2) + "|",
+        ]
+        for row in found[part, "raw"]:
+            cells = [_cell(found[part, quality], row) for quality in qualities]
+            seconds = [done["seconds"] for done in ablation.runs if done["row"] == row]
+            lines.append(f"| {row} | {' | '.join(cells)} | {np.mean(seconds) / 60:.1f} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(of: Mapping[str, tuple[float, Array]], row: str) -> str:
+    value, drawn = of[row]
+    if row == BASE:
+        low, high = interval(drawn)
+        return f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    difference = 100 * (value - of[BASE][0])
+    low, high = interval(drawn - of[BASE][1])
+    text = f"{difference:+.1f}"
+    return f"**{text}**" if low > 0 or high < 0 else text
+
+
+def draw(found: Mapping[tuple[str, str], Any], path: Path) -> None:
+    """For each part and quality the difference to the second row, with its interval."""
+    from matplotlib.figure import Figure
+
+    rows = [row for row in found[PARTS[0], "raw"] if row != BASE]
+    figure = Figure(figsize=(14, 0.34 * len(rows) * len(PARTS) + 2), layout="constrained")
+    panels = figure.subplots(len(PARTS), len(TESTED), sharex="col", sharey=True, squeeze=False)
+    for part, line in zip(PARTS, panels, strict=True):
+        for quality, panel in zip(TESTED, line, strict=True):
+            if (part, quality) not in found:
+                panel.axis("off")
+                continue
+            of = found[part, quality]
+            for place, row in enumerate(rows):
+                low, high = interval(of[row][1] - of[BASE][1])
+                clear = low > 0 or high < 0
+                panel.plot(
+                    [100 * low, 100 * high], [place, place], color="tab:blue" if clear else "grey"
+                )
+                panel.plot(
+                    100 * (of[row][0] - of[BASE][0]), place, "o", color="black", markersize=4
+                )
+            panel.axvline(0, color="black", linewidth=0.6)
+            panel.set_title(f"{part}: {quality}" + ("" if quality in SEEN else " (unseen)"), size=9)
+            panel.grid(axis="x", alpha=0.3)
+    panels[0][0].set_yticks(range(len(rows)), rows)
+    panels[0][0].invert_yaxis()
+    figure.supxlabel(f"difference of the AUC from '{BASE}', percentage points")
+    figure.savefig(path, dpi=90)
+
+
+def main() -> None:
+    """Makes the runs that are missing, and writes the table and the figure."""
+    parser = argparse.ArgumentParser(description="Ablation of the detector on self_blended.")
+    parser.add_argument("--faces", type=Path, required=True, help="folder of real faces")
+    parser.add_argument("--out", default="runs/ablation", help="where data and results are kept")
+    parser.add_argument("--report", action="store_true", help="no runs: of those that are there")
+    options = parser.parse_args()
+    logging.set_verbosity(logging.ERROR)
+    out = Path(options.out).absolute()
+    ablation = Ablation(out, options.faces.absolute())
+    for seed in SEEDS if not options.report else ():
+        for row in ROWS:
+            ablation.run(row, seed)
+    found = results(ablation)
+    write_whole(out / "table.md", table(ablation, found))
+    draw(found, out / "ablation.png")
+    print((out / "table.md").read_text())
+
+
+if __name__ == "__main__":
+    main()
