@@ -8,6 +8,7 @@ clips of V and measured on those of T.
 
 from __future__ import annotations
 
+import collections
 import csv
 import dataclasses
 import sys
@@ -30,6 +31,7 @@ from qad_jax.run import open_datasets
 from qad_jax.runs import checkpoints
 from qad_jax.weights import model_file
 
+_FEWEST, _OTHERS = 10, "groups of fewer than 10 people"
 # How faces are found and cut out, see `data_builders.faces.Detected`.
 _CROP = ("faces", "min_face", "max_side", "scale", "max_gap")
 
@@ -110,7 +112,7 @@ def release(
             "conditions": told.get("conditions", {}),
             "methods": _by_method(clips, chosen),
             "groups": {
-                column: _as_dicts(verdicts.by_group(clips, chosen, groups))
+                column: _as_dicts(verdicts.by_group(clips, chosen, _large(groups, clips)))
                 for column, groups in (groups_of(people) if people else {}).items()
             },
         },
@@ -166,6 +168,16 @@ def _crop(datasets: Sequence[PairedDatasetBuilder]) -> dict[str, Any]:
                 f"{datasets[0].info.full_name}: a detector can have one way"
             )
     return {name: value for name, value in crops[0].items() if value is not None}
+
+
+def _large(groups: Mapping[str, str], clips: Scores) -> dict[str, str]:
+    """The groups, with those of few people put together: of one of them alone nothing is known."""
+    present = set(clips.identity) & groups.keys()
+    counts = collections.Counter(groups[identity] for identity in present)
+    return {
+        identity: groups[identity] if counts[groups[identity]] >= _FEWEST else _OTHERS
+        for identity in present
+    }
 
 
 def _training(run: Path, config: Mapping[str, Any], step: int) -> dict[str, Any]:

@@ -72,10 +72,26 @@ def test_rates_and_thresholds_are_stored_for_each_quality(made):
         thresholds, rates = Thresholds.from_dict(of["thresholds"]), Rates.from_dict(of["rates"])
         assert 0 <= thresholds.lower <= thresholds.upper <= 1
         assert rates.real_clips + rates.fake_clips == described.measured["clips"]
-    assert set(described.measured["groups"]["sex"]) == {"f", "m"}
+    assert set(described.measured["groups"]["sex"]) == {"groups of fewer than 10 people"}
     text = json.dumps(described.training)
     assert "data_dir" not in text
     assert "/tmp" not in text
+
+
+def test_small_groups_are_put_together(made):
+    """Eleven people of one group and two of another, of whom there are clips."""
+    people = [f"p{i}" for i in range(13)]
+    clips = scores.Scores(
+        ("raw",),
+        np.zeros(13, int),
+        ["original"] * 13,
+        people,
+        people,
+        np.zeros(13, int),
+        np.zeros((13, 1)),
+    )
+    groups = {**{name: "a" if i < 11 else "b" for i, name in enumerate(people)}, "none": "c"}
+    assert set(release._large(groups, clips).values()) == {"a", "groups of fewer than 10 people"}
 
 
 def test_the_card_says_what_the_file_says(made):

@@ -98,6 +98,18 @@ def test_the_interval_of_a_rate_is_that_of_drawn_people():
     assert one["raw"].false_positive_rate.low is None
 
 
+def test_a_share_of_none_has_an_interval():
+    """None of 20 people: the exact binomial says up to 16.8 %, where all draws of people say 0."""
+    made = clips([0] * 20, [0.1] * 20)
+    rate = verdicts.measure(made, {"raw": chosen_at(0.3, 0.8)})["raw"].false_positive_rate
+    assert (rate.value, rate.low) == (0, 0)
+    assert rate.high == pytest.approx(0.1684, abs=1e-4)
+    made = clips([1] * 20, [0.1] * 20)
+    rate = verdicts.measure(made, {"raw": chosen_at(0.3, 0.8)})["raw"].false_negative_rate
+    assert (rate.value, rate.high) == (1, 1)
+    assert rate.low == pytest.approx(1 - 0.1684, abs=1e-4)
+
+
 def test_groups_are_measured_for_themselves():
     label = [0, 0, 0, 0]
     made = clips(label, [0.9, 0.1, 0.1, 0.9], ["ann", "bob", "bob", "eve"])

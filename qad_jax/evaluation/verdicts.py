@@ -224,7 +224,8 @@ def measure(clips: Scores, chosen: Mapping[str, Thresholds]) -> dict[str, Rates]
         hits, all_of = (
             np.bincount(member, mask.astype(np.float64), len(names)) for mask in (hit & of, of)
         )
-        return _estimate(lambda weight: (weight @ hits) / (weight @ all_of), weights)
+        estimate = _estimate(lambda weight: (weight @ hits) / (weight @ all_of), weights)
+        return _widened(estimate, int(np.sum(all_of > 0)))
 
     def auc(score: Array) -> Estimate:
         ranking = metrics.Ranking(clips.label, score, member)
@@ -254,6 +255,18 @@ def _estimate(of: Callable[[Array], Array], weights: Sequence[Array]) -> Estimat
         value = float(of(weights[0])[0])
         ends = interval(of(weights[1])) if weights[0].shape[1] > 1 else (None, None)
     return Estimate(value, *ends) if math.isfinite(value) else Estimate(None)
+
+
+def _widened(share: Estimate, people: int) -> Estimate:
+    """Gives a share of 0 or 1, of which every draw has the same, the interval of a binomial.
+
+    Each person counts as one trial (Clopper and Pearson 1934, at 0 or n of n).
+    """
+    if share.low is None or share.value not in (0.0, 1.0):
+        return share
+    most = 1 - 0.025 ** (1 / people)
+    ends = (0.0, most) if share.value == 0 else (1 - most, 1.0)
+    return Estimate(share.value, *ends)
 
 
 def by_group(
