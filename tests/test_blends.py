@@ -176,7 +176,7 @@ def test_a_streak_blurs_along_its_direction_only(angle):
 # What each trace does, on an even image: whatever is not even comes from the trace.
 
 EVEN = np.full((200, 200, 3), 128, np.uint8)
-PLAIN = footage.Past(noise=0.0, blur=0.0, sharpen=0.0, jpeg=0, seed=1)
+PLAIN = footage.Past(smooth=(0.0, 2), noise=0.0, blur=0.0, sharpen=0.0, jpeg=0, seed=1)
 MIDDLE, CORNER = np.s_[85:120, 85:115], np.s_[:30, :30]
 
 
@@ -203,6 +203,16 @@ def test_a_past_has_the_noise_that_it_says():
     sharp = footage.aged(one, dataclasses.replace(PLAIN, sharpen=1.0))
     assert blurred.std() < 0.5 * one.std()
     assert sharp.std() > 1.3 * one.std()
+
+
+def test_a_smooth_past_takes_the_noise_and_leaves_the_edges():
+    step = EVEN.copy()
+    step[:, 100:] = 228
+    noisy = footage.aged(step, dataclasses.replace(PLAIN, noise=6.0))
+    smooth = footage.aged(noisy, dataclasses.replace(PLAIN, smooth=(40.0, 3)))
+    assert smooth[:, :90].std() < 0.4 * noisy[:, :90].std()
+    columns = smooth.mean(axis=(0, 2))
+    assert columns[100] - columns[99] > 90  # of 100
 
 
 def test_a_clean_face_lacks_the_noise_around_it():

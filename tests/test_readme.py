@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from data_builders import build
+from data_builders.errors import UserError
 from data_builders.manifest import reader
 from qad_jax import cli, configs, main
 from tests.commands import call, tiny
@@ -55,21 +56,26 @@ def ran(manifest, data_dir, tmp_path_factory):
     return left
 
 
+def test_a_verdict_needs_a_model(ran):
+    with pytest.raises(UserError, match=r"detector\.safetensors: cannot be read"):
+        ran[0]["judge"]("clip.mp4", "detector.safetensors")
+
+
 def test_a_trained_model(ran):
-    assert ran[0]["logits"].shape == (1, 2)
-    assert len(ran[0]["features"]) == 6
+    assert ran[1]["logits"].shape == (1, 2)
+    assert len(ran[1]["features"]) == 6
 
 
 def test_the_training_loop_learns(ran):
-    first = ran[1]["cross_entropy"]
-    last, _ = ran[1]["losses"](ran[1]["params"])
+    first = ran[2]["cross_entropy"]
+    last, _ = ran[2]["losses"](ran[2]["params"])
     assert last < first
-    moved = jax.tree.map(lambda x: bool(np.isfinite(x).all()), ran[1]["params"])
+    moved = jax.tree.map(lambda x: bool(np.isfinite(x).all()), ran[2]["params"])
     assert all(jax.tree.leaves(moved))
 
 
 def test_a_record(ran):
-    assert set(ran[2]["record"]) == {
+    assert set(ran[3]["record"]) == {
         *("image", "label", "method", "video"),
         "identity",
         "frame",
@@ -131,7 +137,7 @@ def assert_parses(words):
     name = words[2] if words[0] == "python" else cli.COMMANDS[words[1]].module
     parse = importlib.import_module(name).main
     result = call(*given, "--no-such-flag", main=parse)
-    assert result.status == 2, result.err
+    assert result.status == (1 if name == "qad_jax.detect" else 2), result.err
     assert result.err.startswith("error: command line: unrecognized arguments: --no-such-flag"), (
         words
     )

@@ -28,6 +28,8 @@ class Past:
     The new face may lack it: a generator's face has no sensor noise and another codec's traces.
 
     Attributes:
+      smooth: Strength in grey values and radius in pixels of a filter that takes noise and pores
+        and leaves edges, as cameras and filters for faces do; strength 0 for none.
       noise: Standard deviation of the noise, of 255.
       blur: Sigma of a Gaussian, in pixels.
       sharpen: Amount of an unsharp mask.
@@ -35,6 +37,7 @@ class Past:
       seed: Of the noise.
     """
 
+    smooth: tuple[float, int]
     noise: float
     blur: float
     sharpen: float
@@ -131,6 +134,8 @@ def draw(
     path[:, 2] += 1
     grain = max(1.0, 1 / scale)  # a finer trace would be lost
     past = Past(
+        # Also without degradation: a smooth skin is no sign of a fake.
+        smooth=(float(rng.uniform(12, 60)) if always(0.3) else 0.0, min(7, round(2 * grain))),
         noise=grain * float(rng.uniform(1, 7)) if sometimes(0.35) else 0.0,
         blur=grain * float(rng.uniform(0.4, 1.2)) if sometimes(0.15) else 0.0,
         sharpen=float(rng.uniform(0.3, 1.2)) if sometimes(0.2) else 0.0,
@@ -162,6 +167,10 @@ def draw(
 
 def aged(image: Image, past: Past) -> Image:
     """The image after what its past says."""
+    strength, radius = past.smooth
+    if strength:
+        filtered = cv2.bilateralFilter(image, 2 * radius + 1, strength, radius)
+        image = np.asarray(filtered, np.uint8)
     seen = image.astype(np.float32)
     if past.blur:
         seen = cv2.GaussianBlur(seen, (0, 0), past.blur)

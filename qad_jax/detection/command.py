@@ -24,7 +24,7 @@ def find(paths: Sequence[str]) -> list[str]:
     """Names the files that were meant: folders are searched, `-` reads names from standard input.
 
     Raises:
-      UserError: There is no such file, or no file at all.
+      UserError: No file is named, and none is found.
     """
     files: list[str] = []
     for given in paths:
@@ -32,10 +32,8 @@ def find(paths: Sequence[str]) -> list[str]:
             files += [line.rstrip("\n") for line in sys.stdin if line.strip()]
         elif os.path.isdir(given):
             files += _within(given)
-        elif os.path.exists(given):
+        else:  # where there is no such file, its verdict says so
             files.append(given)
-        else:
-            raise UserError(f"{given}: there is no such file or folder")
     if not files:
         raise UserError(f"{', '.join(paths)}: holds no image and no video")
     return list(dict.fromkeys(files))
@@ -74,7 +72,7 @@ def _job(argv: Sequence[str], prog: str) -> int:
         prog=prog, description="Judges whether the faces of images and videos were manipulated."
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder, or - for a list")
-    parser.add_argument("--model", help="a model file (default: the detector of the package)")
+    parser.add_argument("--model", help="a model file, see qad_jax.release")
     parser.add_argument(
         "--frames", type=int, default=media.FRAMES, help="frames of a video (%(default)s)"
     )

@@ -83,17 +83,21 @@ class Detector:
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path | None = None, **options: Any) -> Detector:
-        """Opens the detector of the package, or a model file.
+        """Opens a model file.
 
         Args:
-          name_or_path: A model file; None: the one in the package.
+          name_or_path: The file.
           **options: See the constructor.
 
         Raises:
-          UserError: The file cannot be read.
+          UserError: The file cannot be read, or none is named.
         """
-        path = model_file.SHIPPED if name_or_path is None else Path(name_or_path).expanduser()
-        return cls(model_file.read(path), **options)
+        if name_or_path is None:
+            raise UserError(
+                "--model: name a model file; the package brings no detector yet, and "
+                "`python -m qad_jax.release` makes one of a run"
+            )
+        return cls(model_file.read(Path(name_or_path).expanduser()), **options)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"model": self.model, "frames": self.frames}

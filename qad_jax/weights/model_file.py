@@ -24,8 +24,6 @@ from data_builders.files import parse_json, write_whole
 from qad_jax import models
 from qad_jax.weights import conversion, pretrained
 
-#: The detector that is a part of the package.
-SHIPPED = Path(__file__).with_name("detector.safetensors")
 KEY = "qad_jax"
 FORMAT = 1
 # Of the description. That of the shipped model has some ten thousand bytes.
