@@ -23,7 +23,7 @@ def test_colours_have_contrast():
     """WCAG 2.2: 4.5 for text, 3 for what is drawn."""
     rules = re.findall(r":root \{(.*?)\}", STYLE, flags=re.DOTALL)
     light, dark, printed = (dict(re.findall(r"--(\w+): (#\w+)", rule)) for rule in rules)
-    for colours in (light, {**light, **dark}, {**light, **printed}):
+    for colours in (light, {**light, **dark}, {**dark, **printed}):
         for ground in ("page", "band"):
             for ink, least in (("ink", 4.5), ("soft", 4.5), ("mark", 3)):
                 assert contrast(colours[ink], colours[ground]) > least, (ink, ground)
@@ -127,6 +127,7 @@ def test_folders_that_are_left_alone(tmp_path):
         assert [path.name for path in other.iterdir()] == [name]
     made = tmp_path / "new" / "pages"
     first = folder.Pages(made, "first")
+    assert not made.exists()
     first.add(one, "")
     first.finish()
     (made / f".index.html.{'0' * 32}.part").write_text("of a process that was killed")

@@ -25,7 +25,7 @@ class Pages:
     """Writes the pages of one run: that of each file at once, those over all at the end."""
 
     def __init__(self, folder: Path, command: str) -> None:
-        """Looks at the folder and makes it; nothing in it is changed yet.
+        """Looks at the folder; nothing is written before the first page.
 
         Args:
           folder: New, empty, or with the pages of an earlier run, which are replaced.
@@ -33,13 +33,12 @@ class Pages:
 
         Raises:
           UserError: The folder holds something else, or is a file.
-          OSError: It cannot be made or read.
+          OSError: It cannot be read.
         """
         self._folder, self._command = folder.expanduser(), command
         if self._folder.exists() and not self._folder.is_dir():
             raise UserError(f"--out: {folder} is a file; name a folder")
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._earlier = _earlier(self._folder)
+        self._earlier = _earlier(self._folder) if self._folder.exists() else set()
         self._rows: list[overview.Row] = []
         self._objects: list[str] = []
         self._model: Description | None = None

@@ -24,7 +24,7 @@ const compare = (a, b) => isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b;
   head.append(button);
   head.setAttribute("aria-sort", "none");
   button.addEventListener("click", () => {
-    const falls = head.ariaSort === "ascending";
+    const falls = head.getAttribute("aria-sort") === "ascending";
     for (const other of table.tHead.rows[0].cells) other.setAttribute("aria-sort", "none");
     head.setAttribute("aria-sort", falls ? "descending" : "ascending");
     const rows = [...body.rows], told = rows.filter((row) => keyOf(row, column) !== "");

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from data_builders.errors import one_line
 from qad_jax.detection.judging import Conditions
@@ -54,8 +54,10 @@ summary { cursor: pointer; padding: 0.3rem 0; } .scores td, .scores th { text-al
 .files [aria-sort] button::after { content: " \\2195"; }
 .files [aria-sort=ascending] button::after { content: " \\2191"; }
 .files [aria-sort=descending] button::after { content: " \\2193"; }
-@media (max-width: 30rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 0.4rem; } }
-@media print { .plot svg { height: 8rem; } .answer, .face h3 { break-after: avoid; }
+@media (max-width: 30rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 0.4rem; }
+  .heat { float: none; } }
+@media print { html { font-size: 12px; } body { font-size: 1rem; } p { max-width: none; }
+  .answer, .face h3 { break-after: avoid; }
   button::after { content: none !important; } .back { display: none; } }
 """
 
@@ -90,7 +92,7 @@ def conditions(model: Description) -> list[str]:
         words.MEASURED.format(clips=clips, people=people) if known else words.MEASURED_UNKNOWN,
         words.QUALITIES.format(qualities=", ".join(model.qualities)),
         words.METHODS.format(methods=", ".join(map(str, methods)))
-        if isinstance(methods, Mapping | Sequence) and methods
+        if isinstance(methods, Mapping | list) and methods
         else words.METHODS_UNKNOWN,
         words.SIZES.format(smallest=Conditions.of(measured).smallest_face),
         *words.CONDITIONS_ALWAYS,

@@ -23,16 +23,13 @@ MOST_FRAMES = 400
 _GAP = 1.6
 
 
-def render(
-    face: Face, thresholds: Thresholds | None, duration: float | None, level: str = "h4"
-) -> list[str]:
+def render(face: Face, thresholds: Thresholds | None, duration: float | None) -> list[str]:
     """Draws the scores of a face.
 
     Args:
       face: The face.
       thresholds: Those that its mean score was compared with; None where it was not judged.
       duration: Of the file, in seconds, where it is known.
-      level: Element of the heading.
 
     Returns:
       The heading, the drawing and the table, as HTML.
@@ -41,7 +38,7 @@ def render(
     title = words.SCORES if len(frames) > 1 else words.SCORES_OF_IMAGE
     legend = words.LEGEND if thresholds else words.LEGEND_NOT_JUDGED
     return [
-        f"<{level}>{text(title)}</{level}>",
+        f"<h4>{text(title)}</h4>",
         f'<figure class="plot">{_drawing(face, frames, thresholds, duration)}'
         f"<figcaption>{text(legend)}</figcaption></figure>",
         _table(face, frames, thresholds),

@@ -40,7 +40,8 @@ figure svg { display: block; width: 100%; height: auto; }
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: 0.2rem 1rem; }
 dt { color: var(--soft); } dd { margin: 0; }
 pre { white-space: pre-wrap; background: var(--band); padding: 0.8rem; font-size: 0.85rem; }
-@media print { :root { --ink: #000; --soft: #444; --page: #fff; --line: #bbb; --band: #f2f2f2;
+@media print { :root { --ink: #000; --soft: #444; --page: #fff; --line: #bbb;
+  --band: #f2f2f2; --mark: #b35900;
   color-scheme: light; } body { max-width: none; padding: 0; font-size: 11px; }
   figure, .clip, tr { break-inside: avoid; } .wide { overflow: visible; }
   table { font-size: 9px; } th, td { padding: 0.1rem 0.3rem; } }
