@@ -6,6 +6,7 @@ files.
 
 import dataclasses
 import html.parser
+import json
 import re
 
 import numpy as np
@@ -239,6 +240,9 @@ def test_names_are_text():
     assert not [name for _, a in Page(text).tags for name in a if name.startswith("on")]
     assert "<img src=x onerror=alert(1)>" in Page(text).text
     assert "\u202e" not in text
+    line = verdict.as_json()
+    assert json.loads(line.encode())["file"] == verdict.file
+    assert len(line.splitlines()) == 1
     name = folder.page_name(verdict.file, verdict.sha256)
     assert re.fullmatch(r"[A-Za-z0-9._-]+-[0-9a-f]{16}\.html", name)
     assert name != folder.page_name(verdict.file.replace("dir", "other"), verdict.sha256)
