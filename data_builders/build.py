@@ -315,7 +315,7 @@ def _doctor(dataset: PairedDatasetBuilder, argv: Sequence[str], prog: str) -> in
         raise UserError(f"--doctor: {dataset.name} is not made from a folder of videos")
     print(doctor.expected(dataset))
     layout = dataset.layout()
-    print(dataset.examined(layout))
+    print(dataset.examined(layout) or doctor.report(dataset, layout))
     try:
         dataset.check_qualities(layout)
     except UnavailableQualitiesError as error:

@@ -255,7 +255,7 @@ def _read_crops(data, folder, read):
 def _read_results(data, folder):
     path = _file(folder, "metrics.json", data)
     _file(folder, "robustness.json", data)
-    matrix._rows(path, "run", None)
+    matrix._rows(path, "run", None, ())
     calibration.read(path, step=1)
     read_robustness(folder, step=1)
 

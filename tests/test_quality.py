@@ -80,6 +80,8 @@ def test_the_worse_of_two_encodings_counts(crops):
     assert both.crf > 35
     assert nearest(both, ("raw", "c23", "c40")) == "c40"
     assert "was encoded before" in both.reason
+    assert both.encoded_before is True
+    assert estimate([], numbers).encoded_before is None
 
 
 def _every_frame(few):

@@ -137,6 +137,7 @@ def assert_parses(words):
     name = words[2] if words[0] == "python" else cli.COMMANDS[words[1]].module
     parse = importlib.import_module(name).main
     result = call(*given, "--no-such-flag", main=parse)
+    # Of `detect` 1 says that no file could be judged.
     assert result.status == (1 if name == "qad_jax.detect" else 2), result.err
     assert result.err.startswith("error: command line: unrecognized arguments: --no-such-flag"), (
         words

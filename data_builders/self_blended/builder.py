@@ -157,7 +157,7 @@ class SelfBlended(VideoDatasetBuilder):
         return list(layout.notes)
 
     def examined(self, layout: Layout) -> str:
-        """As in the base, for photographs, too."""
+        """Says what a build would make of photographs and videos."""
         return doctor.report(self, layout)
 
     @staticmethod

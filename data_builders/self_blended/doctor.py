@@ -16,7 +16,7 @@ from data_builders.self_blended.clip import BlendRecipe, BlendSource
 from data_builders.self_blended.stills import VIDEOS, NoFaceError
 
 if TYPE_CHECKING:
-    from data_builders.self_blended.builder import SelfBlended
+    from data_builders.video_builder import VideoDatasetBuilder
 
 # On one core, at three qualities and two frames, measured on photographs whose faces have 400 px
 # and more. Real rates differ.
@@ -25,7 +25,7 @@ _CROP_MB = 0.08  # a PNG of a mean crop
 _PHOTOGRAPHS, _VIDEOS = 100, 16  # in which faces are detected
 
 
-def report(dataset: SelfBlended, layout: clips.Layout) -> str:
+def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
     """Describes the folder of a dataset, in lines for a terminal.
 
     Args:

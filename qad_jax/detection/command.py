@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_builders import command_line
-from data_builders.errors import UserError
+from data_builders.errors import UserError, one_line
 from data_builders.files import csv_text
 from data_builders.progress import Progress
 from qad_jax import cpu
 from qad_jax.detection import media
 from qad_jax.detection.results import ERROR, Verdict
 
+_PRINTABLE = ("utf-8", "backslashreplace")  # names of files may have bytes that are no characters
 _COLUMNS = ("file", "sha256", "verdict", "probability", "quality", "reason")
 
 
@@ -64,7 +65,7 @@ def line(verdict: Verdict) -> str:
     if verdict.reason:
         reason = verdict.reason.removeprefix(f"{verdict.file}: ")
         parts.append(reason)
-    return "; ".join(parts)
+    return one_line("; ".join(parts))
 
 
 def _job(argv: Sequence[str], prog: str) -> int:
@@ -76,6 +77,9 @@ def _job(argv: Sequence[str], prog: str) -> int:
     parser.add_argument(
         "--frames", type=int, default=media.FRAMES, help="frames of a video (%(default)s)"
     )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write pages for a browser into this folder"
+    )
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="one JSON object for each file")
     shape.add_argument("--csv", action="store_true", help="a table")
@@ -85,26 +89,45 @@ def _job(argv: Sequence[str], prog: str) -> int:
     files = find(args.paths)
     cpu.tune()  # before JAX is imported
     from qad_jax.detection.detector import Detector
+    from qad_jax.detection.pages.folder import Pages
 
+    whole = command_line.command(*prog.split(), *argv)
+    pages = None if args.out is None else Pages(args.out, whole)
     detector = Detector.from_pretrained(args.model, frames=args.frames)
     if args.csv:
         print(csv_text(_COLUMNS, []), end="")
     failed = 0
     with Progress(len(files), "judging", unit="file") as progress:
         for file in files:
-            verdict = detector(file)
+            if pages is None:
+                verdict = detector(file)
+            else:
+                examined = detector.examine(file)
+                pages.add(examined, _alone(prog, file, args))
+                verdict = examined.verdict
             failed += verdict.verdict == ERROR
             if args.json:
-                print(json.dumps(verdict.as_dict(), ensure_ascii=False), flush=True)
+                print(verdict.as_json(), flush=True)
             elif args.csv:
                 row = [getattr(verdict, column) for column in _COLUMNS]
-                print(csv_text(row, []), end="", flush=True)
+                print(csv_text(row, []).encode(*_PRINTABLE).decode(), end="", flush=True)
             else:
                 print(line(verdict), flush=True)
             progress.advance()
+    if pages is not None:
+        print(f"pages: {pages.finish()}", file=sys.stderr)
     if not failed:
         return command_line.DONE
     return command_line.FAILED if failed == len(files) else command_line.PARTLY
+
+
+def _alone(prog: str, file: str, args: argparse.Namespace) -> str:
+    """The command that judges one of the files as it is judged here."""
+    model = () if args.model is None else ("--model", args.model)
+    frames = () if args.frames == media.FRAMES else ("--frames", args.frames)
+    name = ("--", file) if file.startswith("-") else (file,)
+    words = (*prog.split(), "--out", args.out, *model, *frames, *name)
+    return command_line.command(*words)
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m qad_jax.detect") -> int:

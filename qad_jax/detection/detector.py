@@ -16,15 +16,11 @@ from data_builders import h264
 from data_builders.errors import UserError, describe
 from data_builders.qualities import crf_of
 from data_builders.tracks import Track, all_tracks
-from qad_jax.detection import media, quality
+from qad_jax.detection import examination, media, quality
 from qad_jax.detection.codec_numbers import codec_numbers
+from qad_jax.detection.examination import Examination, Look
 from qad_jax.detection.judging import Conditions, Seen, judge
-from qad_jax.detection.results import (
-    ERROR,
-    NO_FACE,
-    FrameScore,
-    Verdict,
-)
+from qad_jax.detection.results import ERROR, NO_FACE, FrameScore, Verdict
 from qad_jax.detection.scoring import Scorer, resized
 from qad_jax.evaluation.verdicts import Rates, Thresholds
 from qad_jax.runs import versions
@@ -116,6 +112,23 @@ class Detector:
         Args:
           path: An image, a video or an animation.
         """
+        return self._look(path).verdict
+
+    def examine(self, path: str | Path) -> Examination:
+        """Judges a file as a call does, and keeps what a person wants to see of it.
+
+        For each judged face that is kept, 64 more crops are scored, to find out which places of
+        it the score depends on.
+
+        Args:
+          path: An image, a video or an animation.
+        """
+        described = self.model.description
+        look = self._look(path)
+        rates = None if look.judgement is None else self._rates[str(look.verdict.quality)]
+        return examination.of(look, rates, self._score, described)
+
+    def _look(self, path: str | Path) -> Look:
         file = Path(path)
         digest: str | None = None
         try:
@@ -125,15 +138,15 @@ class Detector:
             reason = str(error)
         except OSError as error:
             reason = f"{path}: cannot be read: {error.strerror or error}"
-        return self._verdict(str(path), digest, verdict=ERROR, reason=reason)
+        return Look(self._verdict(str(path), digest, verdict=ERROR, reason=reason))
 
-    def _judged(self, name: str, path: Path, digest: str) -> Verdict:
+    def _judged(self, name: str, path: Path, digest: str) -> Look:
         opened = media.read(path, self.frames)
         facts = dataclasses.asdict(opened.facts)
         tracks = self._tracks(opened.frames, opened.indices, opened.cuts)
         if not tracks:
             reason = f"no face was found in {len(opened.frames)} frames"
-            return self._verdict(name, digest, verdict=NO_FACE, reason=reason, media=facts)
+            return Look(self._verdict(name, digest, verdict=NO_FACE, reason=reason, media=facts))
         crops = [_crops(opened.frames, track) for track in tracks]
         scores = self._of_each(crops)
         estimated = quality.estimate(crops[0], codec_numbers(path))
@@ -155,15 +168,15 @@ class Detector:
             side /= self._faces.scale
             weakened = None if weaker is None else self._weakened(of_track, weaker)
             seen.append(Seen(frames, side, weakened))
-        faces, decisive = judge(
+        judgement = judge(
             seen,
             len(opened.frames),
             self._thresholds[nearest],
             None if weaker is None else self._thresholds[weaker],
             self._conditions,
         )
-        rates = self._rates[nearest]
-        return self._verdict(
+        rates, decisive = self._rates[nearest], judgement.decisive
+        verdict = self._verdict(
             name,
             digest,
             verdict=decisive.verdict,
@@ -172,9 +185,10 @@ class Detector:
             reason=decisive.reason,
             false_positive_rate=rates.false_positive_rate,
             false_negative_rate=rates.false_negative_rate,
-            faces=tuple(faces),
+            faces=judgement.faces,
             media={**facts, "compression": dataclasses.asdict(estimated)},
         )
+        return Look(verdict, crops, judgement)
 
     def _verdict(self, file: str, digest: str | None, **more: Any) -> Verdict:
         described = self.model.description

@@ -67,13 +67,33 @@ class Seen:
         return np.array([frame.score for frame in self.frames])
 
 
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What is said of the faces of a file.
+
+    Attributes:
+      faces: What is said of each face, in the order in which they were given.
+      decisive: The most suspicious of them, which decides what is said of the file: a fake one,
+        else one of which nothing can be told.
+      judged: The faces that were compared with the thresholds; the others are too small or too
+        seldom seen.
+      thresholds: Those that the mean score of each judged face was compared with. Where several
+        faces are judged, each needs a higher score to be called fake, see `Thresholds.of_many`.
+    """
+
+    faces: tuple[Face, ...]
+    decisive: Face
+    judged: tuple[Face, ...]
+    thresholds: Thresholds
+
+
 def judge(
     faces: Sequence[Seen],
     sampled: int,
     thresholds: Thresholds,
     weaker: Thresholds | None,
     conditions: Conditions,
-) -> tuple[list[Face], Face]:
+) -> Judgement:
     """Judges the faces of a file.
 
     Args:
@@ -82,11 +102,6 @@ def judge(
       thresholds: Of the measured quality that is nearest.
       weaker: Of the quality that `Seen.weakened` is of.
       conditions: What was measured.
-
-    Returns:
-      What is said of each face; and the most suspicious of them, which decides what is said of the
-      file: a fake one, else one of which nothing can be told. Where several faces are judged, each
-      needs a higher score to be called fake, see `Thresholds.of_many`.
     """
     largest = max(face.side for face in faces)
     why_not = [_why_not(face, sampled, largest, conditions) for face in faces]
@@ -99,10 +114,14 @@ def judge(
             verdict, reason = _told(face, score, of_many, weaker)
         probability = round(thresholds.probability(score), 6)
         results.append(Face(number, verdict, probability, reason, face.frames))
-    judged = [face for face, reason in zip(results, why_not, strict=True) if not reason]
-    return results, max(
-        judged or results, key=lambda face: (_ORDER[face.verdict], face.probability)
-    )
+    judged = tuple(face for face, reason in zip(results, why_not, strict=True) if not reason)
+    suspicious = by_suspicion(judged or results)
+    return Judgement(tuple(results), suspicious[0], judged, of_many)
+
+
+def by_suspicion(faces: Sequence[Face]) -> list[Face]:
+    """Sorts faces: fakes first, then those of which nothing can be told; by probability in each."""
+    return sorted(faces, key=lambda face: (-_ORDER[face.verdict], -face.probability))
 
 
 def _why_not(face: Seen, sampled: int, largest: float, conditions: Conditions) -> str:

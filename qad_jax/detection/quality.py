@@ -52,12 +52,15 @@ class Quality:
         held 90 % of the files that they were measured on.
       high: Upper end. Where the quantisers count, it is the larger one of both sources.
       reason: Where the number comes from, in words.
+      encoded_before: Whether the pixels have lost more than the file's own quantisers take; None
+        where this cannot be compared. An earlier encoding that lost less leaves no such sign.
     """
 
     crf: float
     low: float
     high: float
     reason: str
+    encoded_before: bool | None = None
 
 
 class _Estimate(NamedTuple):
@@ -103,11 +106,13 @@ def from_features(
             # An earlier encoding that was a little worse cannot be told from none.
             high = codec.high if pixels is None else max(codec.high, pixels.high)
             reason = f"the quantiser of the file's codec, {numbers.codec}"
-            return Quality(codec.crf, codec.low, high, reason)
+            seen = None if pixels is None else False
+            return Quality(codec.crf, codec.low, high, reason, seen)
         return Quality(
             *pixels,
             f"the pixels: they have lost more than the quantiser of {numbers.codec} takes (CRF "
             f"{codec.crf:.0f}), so the file was encoded before",
+            True,
         )
     if pixels is not None:
         return Quality(*pixels, "the pixels: the file tells no quantiser")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,3 +85,15 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """The JSON object."""
         return dataclasses.asdict(self)
+
+    def as_json(self) -> str:
+        """The JSON object as one line, which can be written as UTF-8.
+
+        A file's name may have bytes that are no characters; all is escaped then.
+        """
+        line = json.dumps(self.as_dict(), ensure_ascii=False)
+        try:
+            line.encode()
+        except UnicodeEncodeError:
+            return json.dumps(self.as_dict())
+        return line

@@ -3,54 +3,16 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qad_jax.evaluation import protocol
 from qad_jax.evaluation.protocol import TITLES, percent, span
+from qad_jax.evaluation.report.document import document, escaped
 from qad_jax.evaluation.report.figures import Figure
 from qad_jax.evaluation.report.hardest import HardClip
 from qad_jax.evaluation.results import CalibrationResult, Estimate, Numbers, QualityResult, Report
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --page: #fff; --line: #d5dae0;
-  --band: #f3f5f8; --mark: #b35900; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --soft: #9aa5b1; --page: #14171b;
-  --line: #363d46; --band: #1e2329; --mark: #ffa94d; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.2rem; max-width: 76rem; color: var(--ink);
-  background: var(--page); font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 0.2rem 0; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 0.6rem; border-bottom: 1px solid var(--line); }
-.headline { font-size: 1.2rem; border-left: 4px solid var(--mark); padding-left: 0.8rem; }
-.soft, figcaption, caption { color: var(--soft); font-size: 0.9rem; }
-.wide { overflow-x: auto; } .wide + .wide { margin-top: 1.4rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.92rem;
-  white-space: nowrap; }
-caption { text-align: left; white-space: normal; max-width: calc(100vw - 3.4rem); }
-th, td { padding: 0.25rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
-tbody tr:nth-child(even) { background: var(--band); }
-.low { color: var(--soft); font-size: 0.85em; }
-.figures, .clips { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit,
-  minmax(min(100%, 21rem), 1fr)); }
-figure { margin: 0; max-width: 30rem; }
-figure svg { display: block; width: 100%; height: auto; }
-.clips { grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
-.clip { border: 1px solid var(--line); border-radius: 6px; padding: 0.6rem; }
-.crops { display: flex; flex-wrap: wrap; gap: 0.5rem; }
-.crops figure { width: 5.4rem; }
-.crops img { width: 100%; display: block; image-rendering: auto; }
-dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: 0.2rem 1rem; }
-dt { color: var(--soft); } dd { margin: 0; }
-pre { white-space: pre-wrap; background: var(--band); padding: 0.8rem; font-size: 0.85rem; }
-@media print { :root { --ink: #000; --soft: #444; --page: #fff; --line: #bbb; --band: #f2f2f2;
-  color-scheme: light; } body { max-width: none; padding: 0; font-size: 11px; }
-  figure, .clip, tr { break-inside: avoid; } .wide { overflow: visible; }
-  table { font-size: 9px; } th, td { padding: 0.1rem 0.3rem; } }
-"""
 
 
 def render(
@@ -76,10 +38,10 @@ def render(
     title = f"{report.dataset}, {report.split}"
     step = "" if report.step is None else f", step {report.step}"
     parts = [
-        f"<h1>{_text(title)}</h1>",
-        f'<p class="soft">Evaluation of a deepfake detector{_text(step)}</p>',
-        f'<p class="headline">{_text(protocol.headline(report))}</p>',
-        *(f"<p>{_text(line)}</p>" for line in sentences(report)),
+        f"<h1>{escaped(title)}</h1>",
+        f'<p class="soft">Evaluation of a deepfake detector{escaped(step)}</p>',
+        f'<p class="headline">{escaped(protocol.headline(report))}</p>',
+        *(f"<p>{escaped(line)}</p>" for line in sentences(report)),
         "<h2>Every quality</h2>",
         _table(report.summary.qualities, "All methods together"),
         *(
@@ -91,27 +53,15 @@ def render(
     ]
     for section, drawn in figures.items():
         if drawn:
-            parts.append(f"<h2>{_text(section)}</h2>")
+            parts.append(f"<h2>{escaped(section)}</h2>")
             if notes and section in notes:
-                parts.append(f"<p>{_text(notes[section])}</p>")
+                parts.append(f"<p>{escaped(notes[section])}</p>")
             parts.append('<div class="figures">')
             parts += [_figure(one) for one in drawn]
             parts.append("</div>")
     parts += _hardest(hardest)
     parts += ["<h2>Where this comes from</h2>", _provenance(provenance)]
-    body = "\n".join(parts)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "img-src data:; style-src 'unsafe-inline'\">\n"
-        f"<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n"
-        "</body>\n</html>\n"
-    )
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
+    return document(title, parts)
 
 
 def sentences(report: Report) -> list[str]:
@@ -142,16 +92,16 @@ def sentences(report: Report) -> list[str]:
 
 
 def _table(results: Mapping[str, QualityResult], caption: str) -> str:
-    head = "".join(f"<th>{_text(title)}</th>" for title in TITLES.values())
+    head = "".join(f"<th>{escaped(title)}</th>" for title in TITLES.values())
     rows = []
     for quality, result in results.items():
         for level, count, numbers in result.levels():
             estimates = numbers.estimates()
             cells = "".join(_cell(numbers, name, estimates[name]) for name in TITLES)
-            name = _text(quality) if level == "frame" else ""
+            name = escaped(quality) if level == "frame" else ""
             rows.append(f"<tr><td>{name}</td><td>{level}</td><td>{count}</td>{cells}</tr>")
     return (
-        f'<div class="wide"><table><caption>{_text(caption)}; percent, 95 % interval below'
+        f'<div class="wide"><table><caption>{escaped(caption)}; percent, 95 % interval below'
         f"</caption><thead><tr><th>quality</th><th>level</th><th>n</th>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
@@ -160,7 +110,7 @@ def _table(results: Mapping[str, QualityResult], caption: str) -> str:
 def _cell(numbers: Numbers, name: str, estimate: Estimate) -> str:
     if estimate.value is None:
         reason = numbers.undefined.get(name) or next(iter(numbers.undefined.values()), "")
-        return f'<td title="{_text(reason)}">not defined</td>'
+        return f'<td title="{escaped(reason)}">not defined</td>'
     ends = span(estimate.low, estimate.high)
     return f'<td>{percent(estimate.value)}<br><span class="low">{ends}</span></td>'
 
@@ -180,7 +130,7 @@ def _calibration(report: Report) -> str:
             result.video.threshold,
         )
         numbers = "".join(f"<td>{number(value)}</td>" for value in cells)
-        rows.append(f"<tr><td>{_text(quality)}</td><td></td>{numbers}</tr>")
+        rows.append(f"<tr><td>{escaped(quality)}</td><td></td>{numbers}</tr>")
     return (
         '<div class="wide"><table><caption>Temperature fitted on validation; expected '
         "calibration error of frames here, before and after it; thresholds</caption><thead><tr>"
@@ -192,7 +142,7 @@ def _calibration(report: Report) -> str:
 
 def _figure(figure: Figure) -> str:
     return (
-        f'<figure id="{_text(figure.name)}"><figcaption>{_text(figure.title)}</figcaption>'
+        f'<figure id="{escaped(figure.name)}"><figcaption>{escaped(figure.title)}</figcaption>'
         f"{figure.svg}</figure>"
     )
 
@@ -203,7 +153,8 @@ def _hardest(clips: Sequence[HardClip]) -> list[str]:
     parts = ["<h2>Hardest clips</h2>", '<div class="clips">']
     for clip in clips:
         crops = "".join(
-            f"<figure>{_image(image)}<figcaption>{_text(quality)} {score:.2f}</figcaption></figure>"
+            f"<figure>{_image(image)}<figcaption>{escaped(quality)} {score:.2f}"
+            "</figcaption></figure>"
             for quality, score, image in zip(
                 clip.qualities,
                 clip.scores,
@@ -212,7 +163,7 @@ def _hardest(clips: Sequence[HardClip]) -> list[str]:
             )
         )
         parts.append(
-            f'<div class="clip"><div>{_text(clip.method)} / {_text(clip.video)}</div>'
+            f'<div class="clip"><div>{escaped(clip.method)} / {escaped(clip.video)}</div>'
             f'<div class="soft">{clip.truth}, frame {clip.frame}; mean probability of fake over '
             f'the video at each quality</div><div class="crops">{crops}</div></div>'
         )
@@ -227,13 +178,13 @@ def _image(png: bytes | None) -> str:
 
 def _provenance(provenance: Mapping[str, Any]) -> str:
     rows = "".join(
-        f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>"
+        f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>"
         for name, value in provenance.items()
         if not isinstance(value, Mapping)
     )
     details = "".join(
-        f"<details><summary>{_text(name)}</summary><pre>"
-        f"{_text(json.dumps(value, indent=2))}</pre></details>"
+        f"<details><summary>{escaped(name)}</summary><pre>"
+        f"{escaped(json.dumps(value, indent=2))}</pre></details>"
         for name, value in provenance.items()
         if isinstance(value, Mapping)
     )

@@ -1,0 +1,1 @@
+"""Pages for a browser: one for each file that was judged, and one over all."""

@@ -1,0 +1,111 @@
+"""The folder of the pages: what is written into it, and which folders are left alone."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from data_builders.errors import UserError
+from data_builders.files import write_whole
+from qad_jax.detection.examination import Examination
+from qad_jax.detection.pages import file_page, overview
+from qad_jax.detection.pages.file_page import name_of
+from qad_jax.detection.pages.parts import GENERATOR
+from qad_jax.weights.model_file import Description
+
+INDEX, OBJECTS = "index.html", "verdicts.jsonl"
+# Where a page names its program; and what a process that was killed leaves behind.
+_HEAD = 400
+_PART = re.compile(r"\..+\.[0-9a-f]{32}\.part")
+_LONGEST_NAME = 80
+
+
+class Pages:
+    """Writes the pages of one run: that of each file at once, those over all at the end."""
+
+    def __init__(self, folder: Path, command: str) -> None:
+        """Looks at the folder; nothing is written before the first page.
+
+        Args:
+          folder: New, empty, or with the pages of an earlier run, which are replaced.
+          command: The command of this run.
+
+        Raises:
+          UserError: The folder holds something else, or is a file.
+          OSError: It cannot be read.
+        """
+        self._folder, self._command = folder.expanduser(), command
+        if self._folder.exists() and not self._folder.is_dir():
+            raise UserError(f"--out: {folder} is a file; name a folder")
+        self._earlier = _earlier(self._folder) if self._folder.exists() else set()
+        self._rows: list[overview.Row] = []
+        self._objects: list[str] = []
+        self._model: Description | None = None
+
+    def add(self, examined: Examination, command: str) -> None:
+        """Writes the page of a file.
+
+        Args:
+          examined: The verdict and what is shown with it.
+          command: The command that writes this page alone.
+        """
+        verdict = examined.verdict
+        name = page_name(verdict.file, verdict.sha256)
+        page = file_page.render(examined, command, back=INDEX)
+        write_whole(self._folder / name, page)
+        self._rows.append(overview.Row.of(name, verdict))
+        self._objects.append(verdict.as_json() + "\n")
+        self._model = examined.model
+
+    def finish(self) -> Path:
+        """Writes the page over all files and the JSON objects, and removes pages of earlier runs.
+
+        Returns:
+          The path of the page over all files.
+        """
+        assert self._model is not None, "no file was judged"
+        index = self._folder / INDEX
+        write_whole(index, overview.render(self._rows, self._model, self._command))
+        write_whole(self._folder / OBJECTS, "".join(self._objects))
+        for name in self._earlier - {INDEX, OBJECTS, *(row.page for row in self._rows)}:
+            (self._folder / name).unlink(missing_ok=True)
+        return index
+
+
+def page_name(file: str, digest: str | None) -> str:
+    """The name of a file's page: safe on every system, and another one for every path and content.
+
+    Args:
+      file: The path as it was given; it may hold any character.
+      digest: SHA-256 of the file; None where it cannot be read.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name_of(file))[-_LONGEST_NAME:].lstrip(".-_")
+    both = hashlib.sha256(f"{file}\0{digest or ''}".encode("utf-8", "backslashreplace"))
+    return f"{plain or 'file'}-{both.hexdigest()[:16]}.html"
+
+
+def _earlier(folder: Path) -> set[str]:
+    """The names of what an earlier run has written.
+
+    Raises:
+      UserError: There is something else.
+    """
+    paths = sorted(folder.iterdir())
+    ours = {path.name for path in paths if _is_page(path) or _PART.fullmatch(path.name)}
+    if INDEX in ours:
+        ours.add(OBJECTS)
+    for path in paths:
+        if path.name not in ours:
+            raise UserError(
+                f"--out: {folder} holds {path.name}, which is no page of this command; name a "
+                "folder that is new or empty"
+            )
+    return ours
+
+
+def _is_page(path: Path) -> bool:
+    if path.suffix != ".html" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return f'<meta name="generator" content="{GENERATOR}">'.encode() in file.read(_HEAD)

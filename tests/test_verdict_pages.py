@@ -1,0 +1,263 @@
+"""The pages of verdicts: what they say is what was judged, and a stranger's name is only text.
+
+The pages are made of scores that are written down here. `test_verdict_folder` goes all the way from
+files.
+"""
+
+import dataclasses
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+import skimage.data
+
+from qad_jax.detection import examination
+from qad_jax.detection.examination import GRID, Look
+from qad_jax.detection.judging import Conditions, Seen, judge
+from qad_jax.detection.pages import file_page, folder, parts, rates, timeline
+from qad_jax.detection.results import FrameScore, Verdict
+from qad_jax.evaluation.results import Estimate
+from qad_jax.evaluation.verdicts import Rates
+from tests.test_detection import model, thresholds
+
+BAD = "<img src=x onerror=alert(1)>\"'&\u202e\udcff"
+SHARE = Estimate(0.012, 0.005, 0.02)
+RATES = Rates(200, 300, Estimate(0.99), SHARE, SHARE, SHARE, SHARE)
+LOWER, UPPER = thresholds().lower, thresholds().upper
+
+
+def lower_by(fall):
+    """A network whose score is 0.95 less this, whatever it sees."""
+    return lambda crops: np.full(len(crops), 0.95 - fall)
+
+
+FALLING = lower_by(0.5)
+
+
+class Page(html.parser.HTMLParser):
+    """The elements of a page, and the text that is shown."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.words, self._hidden = [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._hidden = tag in ("style", "script")
+
+    def handle_endtag(self, tag):
+        self._hidden = False
+
+    def handle_data(self, data):
+        if not self._hidden:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag, name=None):
+        return [a for one, a in self.tags if one == tag and name in (None, a.get("class"))]
+
+
+def examined(*series, file="clip.mp4", side=100, score=FALLING):
+    """The examination of a clip of 10 s, whose faces have these scores."""
+    seen = [
+        Seen(
+            tuple(
+                FrameScore(i, i * 10 / len(scores), (0, 0, 9, 9), float(score))
+                for i, score in enumerate(scores)
+            ),
+            side,
+        )
+        for scores in series
+    ]
+    judgement = judge(seen, len(series[0]), thresholds(), None, Conditions(50))
+    decisive = judgement.decisive
+    verdict = Verdict(
+        file,
+        "ab" * 32,
+        decisive.verdict,
+        decisive.probability,
+        "c23",
+        decisive.reason,
+        faces=judgement.faces,
+        media={"kind": "video", "width": 640, "height": 360, "frames": 250, "duration": 10.0},
+        model={"name": "blue", "version": "1", "sha256": "0" * 64},
+        versions={"Python": "3"},
+    )
+    crop = skimage.data.astronaut()[20:180, 140:300]
+    crops = [[crop] * len(scores) for scores in series]
+    return examination.of(Look(verdict, crops, judgement), RATES, score, model().description)
+
+
+def page_of(one):
+    return Page(file_page.render(one, f"qad-jax detect {one.verdict.file}", back="index.html"))
+
+
+def test_a_file_called_fake():
+    page = page_of(examined([0.9, 0.95, 1.0, 0.95] * 2))
+    for said in (
+        "The detector calls this file fake",
+        "It is not a proof",
+        "Probability of fake: 0.95. This number holds where half of the clips are fakes.",
+        "Of 1000 real clips of this quality about 12 are called fake (95 % interval: 5 to 20).",
+        # Of 10 000 clips 100 are fakes, of which 98 are called so, as are 119 of the real ones.
+        "about 45 of 100 clips that are called fake are fakes, and 55 are real",
+        "Mean score of 8 frames: 0.95",
+        "640 x 360 pixels",
+        "ab" * 32,
+        "0" * 64,
+        "Faces below 50 pixels in the file are not judged.",
+        "Command that writes this page qad-jax detect clip.mp4",
+    ):
+        assert said in page.text
+    assert [crop["alt"] for crop in page.all("img")[:3]] == [
+        f"Crop of the face in frame {i}" for i in (2, 6, 1)
+    ]
+    assert page.text.index("Highest scores") < page.text.index("Lowest scores")
+
+
+def test_a_file_called_real_is_not_called_genuine():
+    page = page_of(examined([0.01] * 4))
+    assert "The detector calls this file real" in page.text
+    assert "This does not show that the file is genuine" in page.text
+    first, second = "fakes of this quality about 12 are called real", "12 are called fake"
+    assert page.text.index(first) < page.text.index(second)
+    assert "An example: 1 of 100" not in page.text
+
+
+def test_where_nothing_can_be_told_there_is_no_probability():
+    middle = (LOWER + UPPER) / 2
+    page = page_of(examined([middle] * 4))
+    assert "The detector cannot tell" in page.text
+    assert "Reason: the score is usual among real clips and among fakes" in page.text
+    assert "Probability of fake" not in page.text
+    assert "the detector cannot tell for about 12, and of 1000 fakes for about 12" in page.text
+    small = page_of(examined([0.99] * 4, side=20))
+    assert "This face was not judged. Reason: the face has 20 pixels" in small.text
+    assert "Probability of fake" not in small.text
+    assert "are called fake" not in small.text
+    assert not small.all("circle", "fake")
+
+
+def test_no_error_in_few_clips_is_not_no_error():
+    """With a rate of 15 of 1000, 200 clips without an error have a probability of 5 %."""
+    never = dataclasses.replace(RATES, false_positive_rate=Estimate(0.0, 0.0, 0.0))
+    said = " ".join(rates.sentences("fake", never, 1))
+    assert "None of the 200 real clips of this quality that were measured was called fake" in said
+    (most,) = re.findall(r"still be up to (\d+) of 1000", said)
+    assert (1 - int(most) / 1000) ** 200 == pytest.approx(0.05, abs=0.005)
+    assert "Where fakes are rare" not in said
+    rare = dataclasses.replace(RATES, false_positive_rate=Estimate(0.0002, None, None))
+    assert "quality fewer than 1 are called fake." in " ".join(rates.sentences("fake", rare, 1))
+    unknown = dataclasses.replace(RATES, false_positive_rate=Estimate(None))
+    assert "was not measured" in rates.sentences("fake", unknown, 1)[0]
+    assert "Here 3 faces were judged" in rates.sentences("fake", RATES, 3)[-1]
+
+
+def test_the_drawing_has_every_score_at_its_place_and_so_has_the_table():
+    scores = [0.0, 0.25, (LOWER + UPPER) / 2, 0.99]
+    text = "".join(timeline.render(examined(scores).verdict.faces[0], thresholds(), 10.0))
+    page = Page(text)
+    marks = [(a["cx"], a["cy"], a["class"]) for a in page.all("circle")]
+    middle = f"{100 - 100 * scores[2]:.2f}%"
+    assert marks == [("50.00%", middle, "inconclusive"), ("75.00%", "1.00%", "fake")]
+    squares = [(a["x"], a["y"]) for a in page.all("rect", "real")]
+    assert squares == [("0.00%", "100.00%"), ("25.00%", "75.00%")]
+    (mean,) = page.all("line", "mean")
+    assert float(mean["y1"][:-1]) == pytest.approx(100 * (1 - np.mean(scores)), abs=0.01)
+    (band,) = page.all("rect", "band")
+    assert float(band["y"][:-1]) == pytest.approx(100 * (1 - UPPER), abs=0.01)
+    assert "lowest 0.00, highest 0.99" in page.all("svg")[0]["aria-label"]
+    cells = [f"{i} {2.5 * i:.2f} {score:.3f}" for i, score in enumerate(scores)]
+    places = ["below the band", "below the band", "in the band", "above the band"]
+    assert " ".join(map(" ".join, zip(cells, places, strict=True))) in page.text
+
+
+def test_no_line_where_the_face_was_not_seen():
+    face = examined([0.5] * 8).verdict.faces[0]
+    kept = tuple(frame for frame in face.frames if frame.frame not in (3, 4))
+    drawn = Page("".join(timeline.render(dataclasses.replace(face, frames=kept), None, None)))
+    assert len(drawn.all("circle", "unplaced")) == 6
+    assert len(drawn.all("line", "step")) == 4
+
+
+def test_pages_have_a_bound():
+    many = page_of(examined(*[[0.01 * i] * 4 for i in range(1, 13)]))
+    assert many.text.count("Highest scores") == examination.MOST_FACES
+    assert "The most suspicious faces are shown. 4 more are listed" in many.text
+    assert many.text.index("Face 12: ") < many.text.index("Face 11: ")
+    long = page_of(examined([0.9] * 5000))
+    assert len(long.all("circle", "fake")) == timeline.MOST_FRAMES
+    assert f"{timeline.MOST_FRAMES} of 5000 frames are shown" in long.text
+
+
+@pytest.mark.parametrize("place", [(0, 0), (2, 5), (GRID - 1, 3)])
+def test_the_map_is_bright_where_the_network_looks(place):
+    side = 64
+    crop = np.full((side, side, 3), 200, np.uint8)
+    row, column = (8 * one + 4 for one in place)
+
+    def by_one_place(crops):
+        return [0.9 if one[row, column, 0] == 200 else 0.2 for one in crops]
+
+    heat = examination.occluded(crop, 0.9, by_one_place)
+    assert heat.fall[place] == heat.fall.max() > 3  # logit 2.2 falls to -1.4
+    assert heat.covered == 0.2
+    rows, columns = np.nonzero(heat.fall)
+    assert max(abs(rows - place[0])) <= 1
+    assert max(abs(columns - place[1])) <= 1
+    lit = file_page.lit(np.full((160, 160, 3), 250, np.uint8), heat.fall)
+    brightest = np.unravel_index(lit[..., 0].argmax(), (160, 160))
+    assert np.abs(np.array(brightest) / 20 - place - 0.5).max() <= 1.5
+
+
+def test_a_map_of_nothing_is_not_shown():
+    page = page_of(examined([0.95] * 4, score=lower_by(0.001)))
+    assert "No map is shown" in page.text
+    assert "It does not show what was forged" not in page.text
+    shown = page_of(examined([0.95] * 4))
+    assert "changes the score from 0.95 to 0.45" in shown.text
+
+
+def test_names_are_text():
+    one = examined([0.95] * 4, file=f"dir/{BAD}.mp4")
+    described = dataclasses.replace(
+        one.model, measured={"methods": {BAD: {}}, "clips": BAD, "identities": BAD}, network=BAD
+    )
+    verdict = dataclasses.replace(
+        one.verdict, reason=BAD, media={**one.verdict.media, "codec": BAD}
+    )
+    hostile = dataclasses.replace(one, model=described, verdict=verdict)
+    text = file_page.render(hostile, BAD, back="index.html")
+    text.encode()
+    plain = file_page.render(examined([0.95] * 4), "a", back="index.html")
+    assert {tag for tag, _ in Page(text).tags} == {tag for tag, _ in Page(plain).tags}
+    assert not [name for _, a in Page(text).tags for name in a if name.startswith("on")]
+    assert "<img src=x onerror=alert(1)>" in Page(text).text
+    assert "\u202e" not in text
+    line = verdict.as_json()
+    assert json.loads(line.encode())["file"] == verdict.file
+    assert len(line.splitlines()) == 1
+    name = folder.page_name(verdict.file, verdict.sha256)
+    assert re.fullmatch(r"[A-Za-z0-9._-]+-[0-9a-f]{16}\.html", name)
+    assert name != folder.page_name(verdict.file.replace("dir", "other"), verdict.sha256)
+
+
+def test_a_model_that_does_not_say_what_was_measured():
+    page = page_of(examined([0.95] * 4))
+    assert "does not say on how many clips" in page.text
+    assert "does not say which kinds of fakes" in page.text
+
+
+def test_what_is_said_of_a_file_without_faces():
+    verdict = Verdict("a.png", "ab" * 32, "no_face", reason="no face was found in 1 frames")
+    verdict = dataclasses.replace(verdict, model={"name": "a", "version": "1", "sha256": "0"})
+    page = page_of(examination.Examination(verdict, model().description))
+    assert "This says nothing about whether the file was manipulated." in page.text
+    assert parts.GENERATOR in page.all("meta")[1]["content"]
+    assert not page.all("svg")
