@@ -269,11 +269,7 @@ def _cut(
     A quality that is made here has no other size, but an odd side is even in it.
     """
     boxes = track.boxes if made else faces.moved_to(track.boxes, size, frames[0].shape[:2])
-    return [
-        faces.crop(frame, box)
-        for frame, box, kept in zip(frames, boxes, track.kept, strict=True)
-        if kept
-    ]
+    return faces.crops(frames, track._replace(boxes=boxes))
 
 
 def _notes(track: Track) -> dict[str, int]:

@@ -297,6 +297,15 @@ def crop(frame: Frame, box: Box) -> Frame:
     return frame[y0:y1, x0:x1].copy()
 
 
+def crops(frames: Sequence[Frame], track: Track) -> list[Frame]:
+    """Cuts a face with integer boxes out of each frame that is kept, see `crop`."""
+    return [
+        crop(frame, box)
+        for frame, box, kept in zip(frames, track.boxes, track.kept, strict=True)
+        if kept
+    ]
+
+
 def squares(track: Track, frames: Sequence[Frame], scale: float) -> Track:
     """The same face with the square of each frame, see `square_box`, as integers."""
     squares = [

@@ -25,7 +25,7 @@ from data_builders.lists import read_text
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import configs, models
 from qad_jax.evaluation import compare, scores, verdicts
-from qad_jax.evaluation.report import model_card
+from qad_jax.evaluation.report import card, model_card
 from qad_jax.evaluation.scores import Scores
 from qad_jax.run import open_datasets
 from qad_jax.runs import checkpoints
@@ -189,7 +189,7 @@ def _training(run: Path, config: Mapping[str, Any], step: int) -> dict[str, Any]
         facts |= {name: start[name] for name in ("commit", "versions", "devices")}
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(f"{run / 'run.json'}: does not tell how the run was trained") from error
-    return {"step": step, "config": model_card.shared(config), **facts}
+    return {"step": step, "config": card.shared(config), **facts}
 
 
 def _by_method(clips: Scores, chosen: Mapping[str, verdicts.Thresholds]) -> dict[str, Any]:

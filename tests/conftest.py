@@ -37,6 +37,16 @@ def manifest(tmp_path_factory):
     return write_manifest(folder, counts, suffixes=(".png", ".jpg", ".png"))
 
 
+@pytest.fixture(scope="module")
+def pairs_in_this_process():
+    """Where a codec could end it; but a process of its own compiles the detector anew."""
+    from data_builders.self_blended.builder import SelfBlended
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SelfBlended, "APART", False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """Where datasets are built, once for all tests."""

@@ -16,20 +16,12 @@ from qad_jax.training import mixture
 from qad_jax.training.input_pipeline import TrainBatches
 from qad_jax.training.mixture import Mixture
 from qad_jax.training.sampling import ordered
+from tests import test_sampling
 from tests.faces import write_manifest, write_methods
 
 
-class Split:
-    """Records that are nothing but who is in them; 1 is fake."""
-
-    def __init__(self, records):
-        self.records = records
-
-    def __len__(self):
-        return len(self.records)
-
-    def labels_and_identities(self):
-        return np.array([r[0] for r in self.records], np.int32), [r[1] for r in self.records]
+class Split(test_sampling.Split):
+    """Records that are nothing but who is in them, in the order of a sampling."""
 
     def ordered(self, sampling, seed):
         return ordered(self, sampling, seed)

@@ -17,15 +17,9 @@ from data_builders.errors import UserError
 from data_builders.self_blended import blend, builder, clip, preview
 from tests import trees
 
+pytestmark = pytest.mark.usefixtures("pairs_in_this_process")
+
 PEOPLE = 10
-
-
-@pytest.fixture(autouse=True, scope="module")
-def in_this_process():
-    """Where a codec could end it; but a process of its own compiles the detector anew."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builder.SelfBlended, "APART", False)
-        yield
 
 
 @pytest.fixture(scope="module")

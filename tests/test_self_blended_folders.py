@@ -12,6 +12,8 @@ from data_builders.errors import UnusableClipError, UserError
 from data_builders.self_blended import blend, builder, clip
 from tests import trees
 
+pytestmark = pytest.mark.usefixtures("pairs_in_this_process")
+
 SIDE = 200
 
 
@@ -33,14 +35,6 @@ def people_of(split, count):
     """Names that are put in a split."""
     names = (f"person{i}" for i in range(1000))
     return [name for name in names if builder._split_of(name) == split][:count]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def in_this_process():
-    """Where a codec could end it; but a process of its own compiles the detector anew."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builder.SelfBlended, "APART", False)
-        yield
 
 
 @pytest.fixture(scope="module")

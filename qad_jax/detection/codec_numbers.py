@@ -27,10 +27,12 @@ from data_builders import video_file
 #: with a title on black.
 MOST_FRAMES = 64
 _PLACES = 4
-_JPEG = b"\xff\xd8\xff"
-# Images without a quantiser that is read here.
+#: Bytes at the start of a file that tell whether it is an image.
+HEAD = 12
+_JPEG = "jpeg"
 _IMAGES = {
-    b"\x89PNG": "png",
+    b"\xff\xd8\xff": _JPEG,
+    b"\x89PNG\r\n\x1a\n": "png",
     b"GIF8": "gif",
     b"BM": "bmp",
     b"II*\0": "tiff",
@@ -79,15 +81,21 @@ def codec_numbers(source: str | Path | bytes) -> CodecNumbers:
       FileNotFoundError: There is no such file.
     """
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
-        start = file.read(12)
-        if start.startswith(_JPEG):
+        form = image_format(file.read(HEAD))
+        if form == _JPEG:
             file.seek(0)
             return _of_jpeg(file)
+    # Other images have no quantiser that is read here.
+    return _of_video(source) if form is None else CodecNumbers(form, frames=1)
+
+
+def image_format(head: bytes) -> str | None:
+    """The format of an image by the first `HEAD` bytes of its file; None where it is none."""
     for magic, name in _IMAGES.items():
         # An AVI video begins with RIFF, too.
-        if start.startswith(magic) and (name != "webp" or start.endswith(b"WEBP")):
-            return CodecNumbers(name, frames=1)
-    return _of_video(source)
+        if head.startswith(magic) and (name != "webp" or head[:HEAD].endswith(b"WEBP")):
+            return name
+    return None
 
 
 def _of_jpeg(file: BinaryIO) -> CodecNumbers:
@@ -97,10 +105,10 @@ def _of_jpeg(file: BinaryIO) -> CodecNumbers:
             with PIL.Image.open(file, formats=("JPEG", "MPO")) as image:
                 table = image.quantization[0]  # type: ignore[attr-defined]
     except Exception:  # broken headers make Pillow fail in many ways; the pixels tell then
-        return CodecNumbers("jpeg", frames=1)
+        return CodecNumbers(_JPEG, frames=1)
     # The mean does not depend on the order, which differs between versions of Pillow.
     quantiser = _as_qp(np.clip(table, 1, 65535))
-    return CodecNumbers("jpeg", quantiser, quantiser, 1)
+    return CodecNumbers(_JPEG, quantiser, quantiser, 1)
 
 
 def _as_qp(step: npt.ArrayLike) -> float:

@@ -147,7 +147,7 @@ class Detector:
         if not tracks:
             reason = f"no face was found in {len(opened.frames)} frames"
             return Look(self._verdict(name, digest, verdict=NO_FACE, reason=reason, media=facts))
-        crops = [_crops(opened.frames, track) for track in tracks]
+        crops = [face_source.crops(opened.frames, track) for track in tracks]
         scores = self._of_each(crops)
         estimated = quality.estimate(crops[0], codec_numbers(path))
         nearest = quality.nearest(estimated, list(self._thresholds))
@@ -241,11 +241,8 @@ class Detector:
         boxes: list[list[tuple[int, int, int, int]]] = []
         crops: list[Image] = []
         for image in images:
-            of_image = [
-                tuple(int(edge) for edge in track.boxes[0])
-                for track in self._tracks([image], [0], [])
-            ]
-            boxes.append(of_image)  # type: ignore[arg-type]
+            of_image = [_box(track.boxes[0]) for track in self._tracks([image], [0], [])]
+            boxes.append(of_image)
             crops.extend(face_source.crop(image, box) for box in of_image)
         scores = iter(self._score(crops).tolist())
         return [[FaceScore(box, next(scores)) for box in of_image] for of_image in boxes]
@@ -261,14 +258,6 @@ class Detector:
         """
         for frame in frames:
             yield self.faces([frame])[0]
-
-
-def _crops(frames: Sequence[Image], track: Track) -> list[Image]:
-    return [
-        face_source.crop(frame, box)
-        for frame, box, kept in zip(frames, track.boxes, track.kept, strict=True)
-        if kept
-    ]
 
 
 def _box(edges: npt.NDArray[Any]) -> tuple[int, int, int, int]:

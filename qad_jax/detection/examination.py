@@ -19,6 +19,7 @@ import numpy.typing as npt
 from qad_jax.detection.judging import Judgement, by_suspicion
 from qad_jax.detection.results import Face, FrameScore, Verdict
 from qad_jax.detection.scoring import resized
+from qad_jax.evaluation.calibration import logit
 from qad_jax.evaluation.verdicts import Rates, Thresholds
 from qad_jax.weights.model_file import Description
 
@@ -181,10 +182,5 @@ def occluded(crop: Image, whole: float, score: Score) -> HeatMap:
             part[top:bottom, left:right] = _GREY
             covered.append(part)
     scores = np.asarray(score(covered), np.float64)
-    fall = np.maximum(_logit(whole) - _logit(scores), 0).reshape(GRID, GRID)
+    fall = np.maximum(logit(whole, _LEAST) - logit(scores, _LEAST), 0).reshape(GRID, GRID)
     return HeatMap(fall, whole, float(scores.min()))
-
-
-def _logit(probability: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    within = np.clip(probability, _LEAST, 1 - _LEAST)
-    return np.asarray(np.log(within / (1 - within)), np.float64)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qad_jax.detection.results import FAKE, INCONCLUSIVE, REAL, Face, FrameScore
-from qad_jax.evaluation.verdicts import Thresholds
+from qad_jax.detection.results import Face, FrameScore
+from qad_jax.evaluation.verdicts import FAKE, INCONCLUSIVE, REAL, Thresholds
 
 # Of the frames of a face, so many have to look real and so many fake to contradict each other.
 _CONTRADICTION = 0.25
@@ -26,11 +26,9 @@ class Conditions:
 
     Attributes:
       smallest_face: Larger side of a face, in pixels of the file.
-      largest_face: The same.
     """
 
     smallest_face: float = 60.0
-    largest_face: float = float("inf")
 
     @classmethod
     def of(cls, measured: Mapping[str, Any]) -> Conditions:

@@ -22,6 +22,7 @@ import PIL.Image
 from data_builders import clips, h264, images
 from data_builders.errors import UnusableClipError, UserError
 from data_builders.video_file import opened
+from qad_jax.detection import codec_numbers
 
 Image = npt.NDArray[np.uint8]
 
@@ -36,7 +37,6 @@ FRAMES = 32
 #: Bounds of what one file may take.
 MAX_SECONDS = 600.0
 _MAX_ANIMATION = 10**9  # pixels of all frames that are decoded
-_CHUNK = 1 << 20
 _GLIMPSE = 32, 18  # width and height of the grey image that cuts are found in
 # Another scene begins where a frame differs from the one before by this much (mean over pixels, of
 # 255), and by this many times more than frames around differ.
@@ -93,11 +93,8 @@ class Media:
 
 def sha256(path: Path) -> str:
     """The digest of a file's bytes."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(path: Path, frames: int, *, max_seconds: float = MAX_SECONDS) -> Media:
@@ -113,19 +110,14 @@ def read(path: Path, frames: int, *, max_seconds: float = MAX_SECONDS) -> Media:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(64)
+            head = file.read(codec_numbers.HEAD)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     if not head:
         raise UserError(f"{path}: is empty")
-    if not _is_image(head):
+    if codec_numbers.image_format(head) is None:
         return _video(path, frames, max_seconds)
     return _animation(path, frames) if _is_animated(path) else _image(path)
-
-
-def _is_image(head: bytes) -> bool:
-    starts = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
-    return head.startswith(starts) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
 def _is_animated(path: Path) -> bool:
@@ -191,7 +183,7 @@ def _video(path: Path, frames: int, max_seconds: float) -> Media:
             break
         if looks.count >= total or not looks.count:  # it decodes, and gives no frame
             raise UnusableClipError(f"{path}: holds fewer frames than its index says")
-        total, looks.count = looks.count, 0  # the index says more: it is read again to its real end
+        total = looks.count  # the index says more: it is read again to its real end
         looks.clear()
     shown = tuple(taken[index] for index in indices)
     facts = dataclasses.replace(

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from qad_jax.evaluation.results import Estimate
+from qad_jax.evaluation.verdicts import FAKE, INCONCLUSIVE, REAL
 
-REAL, FAKE, INCONCLUSIVE, NO_FACE, ERROR = "real", "fake", "inconclusive", "no_face", "error"
+NO_FACE, ERROR = "no_face", "error"
 #: All that can be said of a file.
 VERDICTS = (REAL, FAKE, INCONCLUSIVE, NO_FACE, ERROR)
 

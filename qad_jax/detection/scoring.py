@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import jax
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from qad_jax import models
 from qad_jax.runs import placement
 from qad_jax.training import parallel
+from qad_jax.training.input_pipeline import resize_into
 from qad_jax.training.step import make_predict_step
 
 Image = npt.NDArray[np.uint8]
@@ -53,16 +53,15 @@ class Scorer:
             part = crops[start : start + batch]
             images = np.zeros((batch, 1, self._size, self._size, 3), np.uint8)
             for crop, row in zip(part, images, strict=False):
-                row[0] = resized(crop, self._size)
+                resize_into(crop, row[0])
             result = jax.device_get(self._step(self._variables, parallel.shard(images)))
             scores.append(np.asarray(result, np.float32).reshape(-1)[: len(part)])
             start += batch
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)
 
 
-def resized(crop: Image, size: int) -> Image:
+def resized(crop: Image, side: int) -> Image:
     """Resizes a crop to a square as training does."""
-    if crop.shape[:2] == (size, size):
-        return crop
-    how = cv2.INTER_AREA if min(crop.shape[:2]) > size else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(crop, (size, size), interpolation=how), np.uint8)
+    square = np.empty((side, side, 3), np.uint8)
+    resize_into(crop, square)
+    return square

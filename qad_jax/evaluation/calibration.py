@@ -74,11 +74,12 @@ def scaled(probabilities: npt.ArrayLike, temperature: float | None) -> Array:
     p = np.asarray(probabilities, np.float64)
     if temperature is None:
         return p
-    return np.asarray((1 + np.tanh(_logit(p) / (2 * temperature))) / 2)  # never overflows
+    return np.asarray((1 + np.tanh(logit(p) / (2 * temperature))) / 2)  # never overflows
 
 
-def _logit(probabilities: Array) -> Array:
-    p = np.clip(probabilities, _EPSILON, 1 - _EPSILON)
+def logit(probabilities: npt.ArrayLike, least: float = _EPSILON) -> Array:
+    """The logits of probabilities, those nearer to 0 or 1 than `least` taken as so near."""
+    p = np.clip(probabilities, least, 1 - least)
     return np.asarray(np.log(p) - np.log1p(-p))
 
 
@@ -98,7 +99,7 @@ def fit_temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> floa
     y, p = np.asarray(labels, np.float64), np.asarray(probabilities, np.float64)
     if metrics.why_undefined(y, p) or p.min() < 0 or p.max() > 1:
         return None
-    signed = np.where(y == 1, 1, -1) * _logit(p)
+    signed = np.where(y == 1, 1, -1) * logit(p)
 
     def loss(log_temperature: float) -> float:
         return float(np.mean(np.logaddexp(0, -signed * np.exp(-log_temperature))))

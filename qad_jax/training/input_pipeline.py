@@ -181,7 +181,7 @@ class TupleSource:
             return image
 
         for image, target in zip(self._images(index, decode), row, strict=True):
-            self._resize(image, target)
+            resize_into(image, target)
         return {
             **{name: _integer(stored[name]) for name in ("label", "frame")},
             **{name: _text(stored[name]) for name in ("method", "video", "identity")},
@@ -213,17 +213,25 @@ class TupleSource:
         """See `qad_jax.training.sampling.ordered`."""
         return ordered(self, sampling, seed, of=self.title)
 
-    def _resize(self, image: Images, target: Images) -> None:
-        if image.shape == target.shape:
-            target[...] = image
-            return
-        shrinks = min(image.shape[:2]) > self._size
-        cv2.resize(
-            image,
-            (self._size, self._size),
-            dst=target,
-            interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
-        )
+
+def resize_into(image: Images, target: Images) -> None:
+    """Resizes a crop to the square that a network takes.
+
+    Args:
+      image: `(height, width, 3)` uint8.
+      target: `(side, side, 3)` uint8, where the pixels go.
+    """
+    if image.shape == target.shape:
+        target[...] = image
+        return
+    side = len(target)
+    shrinks = min(image.shape[:2]) > side
+    cv2.resize(
+        image,
+        (side, side),
+        dst=target,
+        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
+    )
 
 
 def _features(record: bytes) -> Any:

@@ -9,7 +9,6 @@ quality and the error rates that were measured with them, the data and their lic
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -105,7 +104,7 @@ def read(path: Path) -> ModelFile:
     imported = pretrained.read(path, description.network)
     if imported.dropped is not None:
         raise UserError(f"{path}: its head has {imported.dropped} classes, not real and fake")
-    return ModelFile(description, imported.variables, hashlib.sha256(path.read_bytes()).hexdigest())
+    return ModelFile(description, imported.variables, imported.sha256)
 
 
 def describe(path: Path) -> Description:
@@ -114,8 +113,9 @@ def describe(path: Path) -> Description:
     Raises:
       UserError: As `read`.
     """
-    pretrained.check_header(path)
     try:
+        with path.open("rb") as start:
+            pretrained.check_header(path, start.read(8))
         with safetensors.safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(KEY)
     except OSError as error:

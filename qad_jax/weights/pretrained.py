@@ -47,12 +47,14 @@ class Imported(NamedTuple):
       variables: ``{'params', 'batch_stats'}``, float32.
       dropped: Number of classes of the file's head where it was left out and a new one drawn.
       notes: What else there is to say of them.
+      sha256: Of the file.
     """
 
     name: str
     variables: dict[str, Any]
     dropped: int | None
     notes: tuple[str, ...] = ()
+    sha256: str = ""
 
     @property
     def summary(self) -> str:
@@ -109,7 +111,8 @@ def read(
     """
     path = Path(path).expanduser()
     data = _content(path)
-    digest = hashlib.sha256(data).hexdigest()[:DIGITS]
+    sha256 = hashlib.sha256(data).hexdigest()
+    digest = sha256[:DIGITS]
     said = re.search(r"-([0-9a-f]{8})\.", path.name)
     if said and said[1] in PUBLISHED and said[1] != digest:
         raise UserError(
@@ -140,7 +143,7 @@ def read(
     dropped = converted.dropped
     if dropped is None and re.fullmatch(r"\d{1,9}", file.metadata.get(_NEW_HEAD, "")):
         dropped = int(file.metadata[_NEW_HEAD])  # exported by us, and still without a training
-    return Imported(name, converted.variables, dropped, tuple(notes))
+    return Imported(name, converted.variables, dropped, tuple(notes), sha256)
 
 
 def _content(path: Path) -> bytes:
@@ -166,7 +169,7 @@ class _File(NamedTuple):
 def _tensors(path: Path, data: bytes) -> _File:
     if data[8:9] != b"{" or data.startswith(torch_file.ZIP_MAGIC):
         return _File(*torch_file.read(path, data), {})
-    check_header(path)
+    check_header(path, data)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return _File(file.get_tensors(), [], file.metadata() or {})
@@ -176,18 +179,17 @@ def _tensors(path: Path, data: bytes) -> _File:
         ) from error
 
 
-def check_header(path: Path) -> None:
+def check_header(path: Path, data: bytes) -> None:
     """Refuses a safetensors file whose list of tensors would take too much memory.
 
+    Args:
+      path: The file, for the message.
+      data: Its first bytes, at least 8.
+
     Raises:
-      UserError: It would, or the file cannot be read.
+      UserError: It would.
     """
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    if size > _LONGEST_HEADER:
+    if int.from_bytes(data[:8], "little") > _LONGEST_HEADER:
         raise UserError(
             f"{path}: a safetensors file whose header takes more than {_LONGEST_HEADER:,} bytes, "
             "which no model needs: it is damaged; get the file again"

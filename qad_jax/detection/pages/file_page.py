@@ -18,9 +18,9 @@ from data_builders.qualities import crf_of
 from qad_jax.detection.examination import SIDE, Crop, Examination, FaceView, HeatMap
 from qad_jax.detection.pages import parts, rates, timeline, words
 from qad_jax.detection.pages.parts import text
-from qad_jax.detection.results import FAKE, INCONCLUSIVE, REAL, Face
+from qad_jax.detection.results import Face
 from qad_jax.evaluation.report.document import document
-from qad_jax.evaluation.verdicts import Thresholds
+from qad_jax.evaluation.verdicts import FAKE, INCONCLUSIVE, REAL, Thresholds
 
 _JPEG_QUALITY = 88
 # A crop is this bright where its score does not depend on it.

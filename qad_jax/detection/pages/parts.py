@@ -8,7 +8,6 @@ from data_builders.errors import one_line
 from qad_jax.detection.judging import Conditions
 from qad_jax.detection.pages import words
 from qad_jax.evaluation.report.document import escaped
-from qad_jax.evaluation.verdicts import FAKE, INCONCLUSIVE, REAL
 from qad_jax.weights.model_file import Description
 
 #: The first bytes of a page tell by this that it may be replaced.
@@ -99,10 +98,3 @@ def conditions(model: Description) -> list[str]:
     ]
     items = "".join(f"<li>{text(line)}</li>" for line in lines)
     return [f"<h2>{text(words.CONDITIONS)}</h2>", f"<ul>{items}</ul>"]
-
-
-def place(score: float, lower: float, upper: float) -> str:
-    """Whether a score is below, in or above the band between two thresholds."""
-    if score > upper:
-        return FAKE
-    return REAL if score < lower else INCONCLUSIVE

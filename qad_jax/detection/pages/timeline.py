@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from qad_jax.detection.pages import words
-from qad_jax.detection.pages.parts import place, text
+from qad_jax.detection.pages.parts import text
 from qad_jax.detection.results import Face, FrameScore
 from qad_jax.evaluation.verdicts import REAL, Thresholds
 
@@ -76,7 +76,7 @@ def _drawing(
     height = _percent(1 - mean)
     parts.append(f'<line class="mean" x1="0" x2="100%" y1="{height}" y2="{height}"/>')
     parts += [
-        _mark(x, y, place(frame.score, thresholds.lower, thresholds.upper) if thresholds else "")
+        _mark(x, y, thresholds.verdict(frame.score) if thresholds else "")
         for frame, (x, y) in zip(frames, at, strict=True)
     ]
     label = words.TIMELINE.format(
@@ -144,7 +144,7 @@ def _table(face: Face, frames: Sequence[FrameScore], thresholds: Thresholds | No
         time = "" if frame.time is None else f"{frame.time:.2f}"
         cells = [f"{frame.frame}", time, f"{frame.score:.3f}"]
         if thresholds:
-            where = place(frame.score, thresholds.lower, thresholds.upper)
+            where = thresholds.verdict(frame.score)
             cells.append(words.PLACES[where])
         rows.append(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in cells)}</tr>")
     columns = words.COLUMNS if thresholds else words.COLUMNS[:-1]

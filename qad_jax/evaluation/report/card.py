@@ -193,12 +193,13 @@ def _table(report: Report) -> str:
     for quality, result in report.summary.qualities.items():
         for level, count, numbers in result.levels():
             estimates = numbers.estimates()
-            cells = " | ".join(_cell(estimates[name]) for name in TITLES)
+            cells = " | ".join(cell(estimates[name]) for name in TITLES)
             lines.append(f"| {plain_text(quality)} | {level} | {count} | {cells} |")
     return "\n".join(lines)
 
 
-def _cell(estimate: Estimate) -> str:
+def cell(estimate: Estimate) -> str:
+    """A number in percent with its interval, for a table."""
     if estimate.value is None:
         return "not defined"
     return f"{percent(estimate.value)} ({span(estimate.low, estimate.high)})"

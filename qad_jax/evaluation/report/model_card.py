@@ -9,13 +9,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from qad_jax.evaluation.protocol import percent, span
-from qad_jax.evaluation.report.card import facts_list, plain_text, shared
-from qad_jax.evaluation.results import Estimate
+from qad_jax.evaluation.protocol import percent
+from qad_jax.evaluation.report.card import cell, facts_list, plain_text
 from qad_jax.evaluation.verdicts import Rates
 from qad_jax.weights.model_file import Description
-
-__all__ = ["render", "shared"]
 
 # For each column of a table its title.
 _COLUMNS = {
@@ -93,7 +90,7 @@ def _table(first: str, rows: Mapping[str, Rates], columns: Mapping[str, str]) ->
         "|---" * (3 + len(columns)) + "|",
     ]
     for name, rates in rows.items():
-        cells = " | ".join(_cell(getattr(rates, column)) for column in columns)
+        cells = " | ".join(cell(getattr(rates, column)) for column in columns)
         counts = f"{rates.real_clips} | {rates.fake_clips}"
         lines.append(f"| {plain_text(name)} | {counts} | {cells} |")
     return "\n".join(lines)
@@ -107,15 +104,9 @@ def _by_quality(first: str, rows: Mapping[str, Mapping[str, Any]], name: str) ->
         "|---" * (1 + len(qualities)) + "|",
     ]
     for row, of in rows.items():
-        cells = " | ".join(_cell(getattr(rates, name)) for rates in _rates(of).values())
+        cells = " | ".join(cell(getattr(rates, name)) for rates in _rates(of).values())
         lines.append(f"| {plain_text(row).replace('_', ' ')} | {cells} |")
     return "\n".join(lines)
-
-
-def _cell(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "not defined"
-    return f"{percent(estimate.value)} ({span(estimate.low, estimate.high)})"
 
 
 def _sentences(described: Description) -> Iterator[str]:
