@@ -28,6 +28,7 @@ from data_builders import build
 from data_builders.png import encode_png
 from data_builders.workers import available_cores
 from qad_jax import cpu
+from qad_jax.training.augmentation import PLAIN, View
 from qad_jax.training.input_pipeline import TrainBatches, TupleSource
 from qad_jax.training.threaded_batches import Images
 
@@ -65,8 +66,8 @@ class _AgainAndAgain(TupleSource):
     def __len__(self) -> int:
         return 100 * super().__len__()
 
-    def fill(self, index: int, row: Images, *, mirrored: bool = False) -> dict[str, Any]:
-        return super().fill(index % super().__len__(), row, mirrored=mirrored)
+    def fill(self, index: int, row: Images, *, view: View = PLAIN) -> dict[str, Any]:
+        return super().fill(index % super().__len__(), row, view=view)
 
 
 def source_of(folder: Path, size: int = SIZE, crop: int = CROP) -> TupleSource:

@@ -30,6 +30,11 @@ def get_config() -> ml_collections.ConfigDict:
 
     # 'balanced': as many real as fake in each batch; 'pairs': a fake beside a real of its identity
     config.sampling = "natural"
+    # Besides mirroring, drawn for each tuple of training, all qualities alike; see docs/training.md
+    config.augment = ml_collections.ConfigDict()
+    config.augment.crop = 1.0  # least side of a random window of the crop; 1: the whole crop
+    config.augment.colour = 0.0  # largest change of each colour's gain and of log gamma
+
     config.batch_size = 64  # tuples, over all devices; each tuple is one image a quality
     config.accumulate_steps = 1  # parts of a batch, one in memory at a time; see docs/training.md
     config.remat = False  # blocks are computed again in the backward pass: less memory, more time

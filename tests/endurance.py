@@ -21,6 +21,7 @@ from qad_jax import configs, cpu
 from qad_jax.evaluation import inference
 from qad_jax.runs import checkpoints, configuration
 from qad_jax.training import loop, mixture
+from qad_jax.training.augmentation import PLAIN
 from qad_jax.training.sampling import ordered
 
 SIZE, TUPLES = 16, 800
@@ -152,8 +153,8 @@ class Tuples:
     def ordered(self, sampling, seed):
         return ordered(self, sampling, seed)
 
-    def fill(self, index, row, *, mirrored=False):
-        row[...] = self.images[index][:, :, ::-1] if mirrored else self.images[index]
+    def fill(self, index, row, *, view=PLAIN):
+        row[...] = self.images[index][:, :, ::-1] if view.mirrored else self.images[index]
         return {
             "label": index % 2,
             "method": "m",

@@ -30,6 +30,7 @@ class Past:
     Attributes:
       smooth: Strength in grey values and radius in pixels of a filter that takes noise and pores
         and leaves edges, as cameras and filters for faces do; strength 0 for none.
+      resolution: Share of its pixels, in each direction, through which it went; 1 for none.
       noise: Standard deviation of the noise, of 255.
       blur: Sigma of a Gaussian, in pixels.
       sharpen: Amount of an unsharp mask.
@@ -38,6 +39,7 @@ class Past:
     """
 
     smooth: tuple[float, int]
+    resolution: float
     noise: float
     blur: float
     sharpen: float
@@ -134,8 +136,10 @@ def draw(
     path[:, 2] += 1
     grain = max(1.0, 1 / scale)  # a finer trace would be lost
     past = Past(
-        # Also without degradation: a smooth skin is no sign of a fake.
+        # These also without degradation: a smooth skin or a soft image is no sign of a fake, and a
+        # face that is sharper than its image is one.
         smooth=(float(rng.uniform(12, 60)) if always(0.3) else 0.0, min(7, round(2 * grain))),
+        resolution=float(rng.uniform(0.3, 0.8)) / grain if always(0.25) else 1.0,
         noise=grain * float(rng.uniform(1, 7)) if sometimes(0.35) else 0.0,
         blur=grain * float(rng.uniform(0.4, 1.2)) if sometimes(0.15) else 0.0,
         sharpen=float(rng.uniform(0.3, 1.2)) if sometimes(0.2) else 0.0,
@@ -172,6 +176,10 @@ def aged(image: Image, past: Past) -> Image:
         filtered = cv2.bilateralFilter(image, 2 * radius + 1, strength, radius)
         image = np.asarray(filtered, np.uint8)
     seen = image.astype(np.float32)
+    if past.resolution < 1:
+        height, width = image.shape[:2]
+        small = _scaled(image, past.resolution)
+        seen = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
     if past.blur:
         seen = cv2.GaussianBlur(seen, (0, 0), past.blur)
     if past.sharpen:

@@ -25,8 +25,8 @@ _FREE = {
     "log_every_steps",
     "checkpoint_every_steps",
 }
-# Fields of a dataset that came later: older runs have their defaults.
-_LATER = ("weight", "exclude_methods")
+# Fields that came later: older runs have their defaults.
+_LATER = ("dataset.weight", "dataset.exclude_methods", "augment.crop", "augment.colour")
 # The largest weight in a mixture over the smallest.
 _WIDEST_WEIGHTS = 1e6
 _DTYPES = ("float32", "bfloat16")
@@ -52,6 +52,7 @@ _NOT_NEGATIVE = (
     "awp.warmup_epochs",
     "hsic.warmup_epochs",
     "hsic.weight",
+    "augment.colour",
     "ema_decay",
     "early_stop_patience",
     "checkpoint_every_steps",
@@ -129,6 +130,16 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         raise UserError(f"config.qualities: {qualities} must be different names, at least one")
     if config.ema_decay >= 1:
         raise UserError(f"config.ema_decay: is {config.ema_decay}, must be below 1")
+    if not 0 < config.augment.crop <= 1:
+        raise UserError(f"config.augment.crop: is {config.augment.crop}, must be in (0, 1]")
+    if config.augment.colour >= 1:
+        raise UserError(f"config.augment.colour: is {config.augment.colour}, must be below 1")
+    in_memory = [field for field, each in configs.datasets(config).items() if each.in_memory]
+    if config.augment.crop < 1 and in_memory:
+        raise UserError(
+            f"{in_memory[0]}.in_memory: images are kept in their final size, and "
+            "config.augment.crop can cut no window of them; set one of the two back"
+        )
     if config.sampling != "natural" and config.batch_size % 2:
         raise UserError(
             f"config.batch_size: {config.batch_size} tuples cannot be half real, half fake as "
@@ -217,10 +228,10 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
     if not isinstance(stored, dict):
         raise UserError(f"{path}: is not a configuration; name another --workdir")
     there, here = dict(_leaves(stored)), dict(_leaves(configs.to_dict(config)))
-    defaults = configs.to_dict(configs.load("common"))["dataset"]
-    older = {f"dataset.{name}": defaults[name] for name in _LATER}
-    if "dataset.name" in there:
-        there = {**older, **there}
+    defaults = dict(_leaves(configs.to_dict(configs.load("common"))))
+    # Runs of a mixture are younger than the fields of a dataset.
+    later = (name for name in _LATER if "dataset.name" in there or not name.startswith("dataset."))
+    there = {**{name: defaults[name] for name in later}, **there}
     different = [
         f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
         for name in sorted(there.keys() | here.keys())

@@ -1,6 +1,6 @@
 """From a built dataset to batches: grain's order, records of TFDS, uint8 arrays on the host.
 
-The seed alone decides the order of the training batches and which tuples are mirrored. The number
+The seed alone decides the order of the training batches and how each tuple is changed. The number
 of threads does not: each place of the stream is decided before it is read.
 """
 
@@ -22,6 +22,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from data_builders.errors import UserError, nearest
 from data_builders.paired import PairedDatasetBuilder
+from qad_jax.training.augmentation import MIRRORING, PLAIN, Augmentation, View, cut, finish
 from qad_jax.training.sampling import Source, batches_in, ordered
 from qad_jax.training.threaded_batches import Images, filled
 
@@ -139,13 +140,13 @@ class TupleSource:
         row = np.empty(self.shape, np.uint8)
         return {**self.fill(index, row), "image": row}
 
-    def fill(self, index: int, row: Images, *, mirrored: bool = False) -> dict[str, Any]:
+    def fill(self, index: int, row: Images, *, view: View = PLAIN) -> dict[str, Any]:
         """Decodes a record.
 
         Args:
           index: The record.
           row: Where its images go: `(Q, H, W, 3)` uint8, see `shape`.
-          mirrored: Whether to mirror the images, all qualities alike.
+          view: How to show the images; those that are kept in memory have no window left to cut.
 
         Returns:
           Its `label`, `method`, `video`, `identity` and `frame`.
@@ -154,20 +155,16 @@ class TupleSource:
           UserError: Where the record is damaged.
         """
         if self._kept is None:
-            record = self._read(index, row)
+            record = self._read(index, row, view)
         else:
             if index not in self._kept:  # two threads may both decode it, to the same bits
                 images = np.empty(self.shape, np.uint8)
-                self._kept[index] = self._read(index, images), images
+                self._kept[index] = self._read(index, images, PLAIN), images
             record, row[...] = self._kept[index]
-        if mirrored:  # all in one call: after each call a thread waits for Python's lock
-            images = row.reshape(
-                -1, *row.shape[2:], copy=False
-            )  # of a copy, `row` would not change
-            cv2.flip(images, 1, images)
+        finish(row, view)
         return record
 
-    def _read(self, index: int, row: Images) -> dict[str, Any]:
+    def _read(self, index: int, row: Images, view: View) -> dict[str, Any]:
         try:
             stored = _features(self._records[index])
         except (RuntimeError, DecodeError) as error:
@@ -181,7 +178,7 @@ class TupleSource:
             return image
 
         for image, target in zip(self._images(index, decode), row, strict=True):
-            resize_into(image, target)
+            resize_into(cut(image, view), target)
         return {
             **{name: _integer(stored[name]) for name in ("label", "frame")},
             **{name: _text(stored[name]) for name in ("method", "video", "identity")},
@@ -248,16 +245,15 @@ def _text(feature: Any) -> str:
 
 
 def _items(
-    stream: Sequence[int], batch_size: int, rows: slice, seed: int, start: int
-) -> Iterator[list[tuple[int, bool]]]:
-    """Yields for the given rows of each batch the record, and whether it is mirrored."""
+    stream: Sequence[int], batch_size: int, rows: slice, start: int, draw: Callable[[int], Any]
+) -> Iterator[list[tuple[int, View]]]:
+    """Yields for the given rows of each batch the record, and how it is shown."""
     batches = batches_in(len(stream), batch_size)
     for number in itertools.count(start):
         epoch, batch = divmod(number, batches)
         first = epoch * len(stream) + batch * batch_size
         records = [stream[first + row] for row in range(rows.start, rows.stop)]
-        mirrored = np.random.default_rng((seed, number)).integers(2, size=batch_size)[rows] == 1
-        yield list(zip(records, mirrored.tolist(), strict=True))
+        yield list(zip(records, draw(number)[rows], strict=True))
 
 
 class TrainBatches(Iterator[Batch]):
@@ -270,6 +266,7 @@ class TrainBatches(Iterator[Batch]):
         *,
         seed: int,
         sampling: str = "natural",
+        augmentation: Augmentation = MIRRORING,
         start: int = 0,
         rows: slice | None = None,
         threads: int | None = None,
@@ -279,8 +276,9 @@ class TrainBatches(Iterator[Batch]):
         Args:
           source: The training split, or a mixture of several.
           batch_size: Tuples in a batch.
-          seed: Seed of the order and of the mirroring.
+          seed: Seed of the order and of the changes.
           sampling: Which tuples, see `qad_jax.training.sampling.ordered`.
+          augmentation: How they are changed besides mirroring.
           start: Number of batches to skip: those that a resumed run has already seen.
           rows: The rows of each batch to read, by default all; see `parallel.rows`.
           threads: Number of readers; by default one for each core that this process may use. It
@@ -289,18 +287,21 @@ class TrainBatches(Iterator[Batch]):
         Raises:
           UserError: Where the split is smaller than a batch, or does not suit the sampling.
         """
-        batches_in(len(source), batch_size)  # raises here, not where the first batch is taken
+        batches_in(len(source), batch_size)  # raises here, not at the first batch
         rows = rows or slice(0, batch_size)
         stream = source.ordered(sampling, seed)
 
-        def fill(item: tuple[int, bool], row: Images) -> int:
-            index, mirrored = item
-            label: int = source.fill(index, row, mirrored=mirrored)["label"]
+        def draw(number: int) -> Sequence[View]:
+            return augmentation.draw(np.random.default_rng((seed, number)), batch_size)
+
+        def fill(item: tuple[int, View], row: Images) -> int:
+            index, view = item
+            label: int = source.fill(index, row, view=view)["label"]
             return label
 
         self._batches: Iterator[Any] = filled(
             fill,
-            _items(stream, batch_size, rows, seed, start),
+            _items(stream, batch_size, rows, start, draw),
             rows.stop - rows.start,
             source.shape,
             threads,
@@ -320,7 +321,7 @@ def frames(
     rows: slice | None = None,
     threads: int | None = None,
 ) -> Iterator[Frames]:
-    """Reads all records of a split in order, each once, in batches of equal shape.
+    """Reads all records of a split in order, in batches of equal shape.
 
     Args:
       source: The split.
@@ -330,7 +331,7 @@ def frames(
       threads: Number of readers; by default one for each core that this process may use.
 
     Yields:
-      Batches; `len(batch.labels)` is the number of images that are not padding.
+      Batches; `len(batch.labels)` images of each are no padding.
     """
     rows = rows or slice(0, batch_size)
     own = rows.stop - rows.start

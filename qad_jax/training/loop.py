@@ -27,6 +27,7 @@ from qad_jax.runs.placement import AXIS
 from qad_jax.runs.state import TrainState
 from qad_jax.runs.writer import MetricsWriter
 from qad_jax.training import early_stopping, parallel, preemption, schedule
+from qad_jax.training.augmentation import Augmentation
 from qad_jax.training.input_pipeline import TrainBatches
 from qad_jax.training.mixture import open_training
 from qad_jax.training.step import Batch, Objective, make_train_step
@@ -221,6 +222,7 @@ def train(
         config.batch_size,
         seed=config.seed,
         sampling=config.sampling,
+        augmentation=Augmentation(**config.augment),
         start=start,
         rows=parallel.rows(config.batch_size),
     )

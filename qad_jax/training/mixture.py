@@ -22,6 +22,7 @@ from data_builders.errors import UserError, nearest
 from data_builders.paired import PairedDatasetBuilder
 from data_builders.records import LABELS
 from qad_jax import configs
+from qad_jax.training.augmentation import PLAIN, View
 from qad_jax.training.input_pipeline import TupleSource
 from qad_jax.training.sampling import Source
 from qad_jax.training.threaded_batches import Images
@@ -50,9 +51,9 @@ class ChosenSource(TupleSource):
     def __len__(self) -> int:
         return len(self._chosen)
 
-    def fill(self, index: int, row: Images, *, mirrored: bool = False) -> dict[str, Any]:
+    def fill(self, index: int, row: Images, *, view: View = PLAIN) -> dict[str, Any]:
         """See `TupleSource.fill`; the index counts the records that are left."""
-        return super().fill(int(self._chosen[index]), row, mirrored=mirrored)
+        return super().fill(int(self._chosen[index]), row, view=view)
 
     def labels_and_identities(self) -> tuple[npt.NDArray[np.int32], list[str]]:
         """Label and identity of every record that is left."""
@@ -87,10 +88,10 @@ class Mixture:
         """The tuples of all datasets, which make an epoch."""
         return self._first[-1]
 
-    def fill(self, index: int, row: Images, *, mirrored: bool = False) -> dict[str, Any]:
+    def fill(self, index: int, row: Images, *, view: View = PLAIN) -> dict[str, Any]:
         """See `TupleSource.fill`."""
         which = bisect.bisect_right(self._first, index) - 1
-        return self._sources[which].fill(index - self._first[which], row, mirrored=mirrored)
+        return self._sources[which].fill(index - self._first[which], row, view=view)
 
     def ordered(self, sampling: str, seed: int) -> Sequence[int]:
         """Mixes the orders of the datasets, each of which has a seed of its own.

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from data_builders.errors import UserError
 from data_builders.records import LABELS
+from qad_jax.training.augmentation import PLAIN, View
 from qad_jax.training.threaded_batches import Images
 
 # Indices into LABELS.
@@ -47,7 +48,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def fill(self, index: int, row: Images, *, mirrored: bool = False) -> dict[str, Any]:
+    def fill(self, index: int, row: Images, *, view: View = PLAIN) -> dict[str, Any]:
         """Decodes a tuple."""
         ...
 
