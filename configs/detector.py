@@ -14,6 +14,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.image_size = 224
     config.batch_size = 16
     config.sampling = "pairs"
+    config.augment.crop = 0.8
+    config.augment.colour = 0.2
     config.num_epochs = 3
     config.head_only_epochs = 0
     config.learning_rate = 5e-4

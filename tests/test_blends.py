@@ -176,7 +176,7 @@ def test_a_streak_blurs_along_its_direction_only(angle):
 # What each trace does, on an even image: whatever is not even comes from the trace.
 
 EVEN = np.full((200, 200, 3), 128, np.uint8)
-PLAIN = footage.Past(smooth=(0.0, 2), noise=0.0, blur=0.0, sharpen=0.0, jpeg=0, seed=1)
+PLAIN = footage.Past((0.0, 2), resolution=1.0, noise=0.0, blur=0.0, sharpen=0.0, jpeg=0, seed=1)
 MIDDLE, CORNER = np.s_[85:120, 85:115], np.s_[:30, :30]
 
 
@@ -213,6 +213,15 @@ def test_a_smooth_past_takes_the_noise_and_leaves_the_edges():
     assert smooth[:, :90].std() < 0.4 * noisy[:, :90].std()
     columns = smooth.mean(axis=(0, 2))
     assert columns[100] - columns[99] > 90  # of 100
+
+
+def test_a_low_resolution_averages_over_its_pixels():
+    noisy = footage.aged(EVEN, dataclasses.replace(PLAIN, noise=6.0))
+    soft = footage.aged(noisy, dataclasses.replace(PLAIN, resolution=0.25))
+    assert soft.shape == noisy.shape
+    middles = soft[2::4, 2::4].std()  # each stands for 16 pixels, so for a quarter of the noise
+    assert middles == pytest.approx(6 / 4, rel=0.25)
+    assert soft.mean() == pytest.approx(noisy.mean(), abs=0.1)
 
 
 def test_a_clean_face_lacks_the_noise_around_it():

@@ -147,12 +147,24 @@ def test_donors_are_other_people_of_the_split_and_not_always_the_same(tmp_path):
 def test_a_swap_comes_after_every_third_of_the_others(tmp_path):
     for i in range(16):
         write(tmp_path / f"person{i}/a.png", np.zeros((2, 2, 3), np.uint8))
-    methods = [s.files.method for s in dataset_of(tmp_path, tmp_path).clip_sources()["train"]]
+    dataset = dataset_of(tmp_path, tmp_path, frames_per_video=2)
+    methods = [source.files.method for source in dataset.clip_sources()["train"]]
     assert len(methods) > 24
     assert {i % 4 for i, method in enumerate(methods) if method == "swap"} == {3}
     others = [method for method in methods if method != "swap"]
     assert others[:9] == [family for family in blend.FAMILIES if family != "swap"]
     assert others[9:18] == others[:9]
+
+
+def test_one_frame_cannot_flicker(tmp_path, capsys):
+    for i in range(16):
+        write(tmp_path / f"person{i}/a.png", np.zeros((2, 2, 3), np.uint8))
+    sources = dataset_of(tmp_path, tmp_path).clip_sources()["train"]
+    assert {s.files.method for s in sources} == blend.FAMILIES.keys() - {"flicker"}
+    arguments = ["self_blended", "--manual_dir", str(tmp_path), "--families", "flicker"]
+    assert build.main([*arguments, "--data_dir", str(tmp_path / "data")]) == 1
+    assert "--families: flicker is seen from frame to frame; give " in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
 
 
 def test_somebody_alone_in_a_split_gives_no_swaps(tmp_path, capsys):

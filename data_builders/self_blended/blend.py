@@ -36,9 +36,8 @@ FAMILIES = {
     "swap": "another person's face is warped into place",
     "flicker": "colours and place change from frame to frame",
 }
-#: The family that needs a second person.
-SWAP = "swap"
-_FLICKER = "flicker"
+#: The family that needs a second person, and the one that needs more than one frame.
+SWAP, FLICKER = "swap", "flicker"
 _ENLARGING = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 
 
@@ -101,7 +100,7 @@ def draw(family: str, size: float, scale: float, rng: np.random.Generator) -> Re
     part_of = {"lower_face": faces.LOWER, "upper_face": faces.UPPER, "eyes": faces.EYES}
     free = [faces.FULL, faces.FULL, faces.INNER, faces.LOWER, faces.UPPER]
     part = part_of.get(family, faces.FULL)
-    if family in ("low_resolution", "colour", "seam", "sharpness", _FLICKER):
+    if family in ("low_resolution", "colour", "seam", "sharpness", FLICKER):
         part = str(rng.choice(free))
     elif family == SWAP:
         part = str(rng.choice([faces.FULL, faces.INNER]))
@@ -146,7 +145,7 @@ def draw(family: str, size: float, scale: float, rng: np.random.Generator) -> Re
         sharpen=sharpen,
         grain=max(1.0, 1 / scale),
         double=hard and also(0.5),
-        flicker=float(rng.uniform(0.5, 1)) if family == _FLICKER else 0.0,
+        flicker=float(rng.uniform(0.5, 1)) if family == FLICKER else 0.0,
         seed=int(rng.integers(2**31)),
     )
 

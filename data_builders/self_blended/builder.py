@@ -129,11 +129,19 @@ class SelfBlended(VideoDatasetBuilder):
         """Names a pair of a real clip and a fake for each file and variant.
 
         Raises:
-          UserError: All fakes are swaps, and the split has one person.
+          UserError: All fakes are swaps, and the split has one person; or all flicker, and clips
+            have one frame.
         """
         recipe = self.recipe
         assert isinstance(recipe, clip.BlendRecipe)
         turns = _in_turn(recipe.families)
+        if recipe.frames_per_video == 1:
+            turns = [family for family in turns if family != blend.FLICKER]
+            if not turns:
+                raise UserError(
+                    f"--families: {blend.FLICKER} is seen from frame to frame; give "
+                    "--frames_per_video 2 or more, or another family"
+                )
         if len({files.identity for files in listed}) < 2:
             turns = [family for family in turns if family != blend.SWAP]
             if not turns:

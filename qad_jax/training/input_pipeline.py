@@ -310,8 +310,8 @@ class TrainBatches(Iterator[Batch]):
     def __next__(self) -> Batch:
         images, labels = next(self._batches)
         # The batch holds numpy arrays until the devices get it.
-        host_labels: Any = np.array(labels, np.int32)
-        return Batch(images, host_labels)
+        host: Any = images, np.array(labels, np.int32)
+        return Batch(*host)
 
 
 def frames(
@@ -325,7 +325,7 @@ def frames(
 
     Args:
       source: The split.
-      batch_size: Records in a batch; the last batch is padded with zeros.
+      batch_size: Records in a batch; the last is padded with zeros.
       rows: The rows of each batch to read, by default all. There are as many batches as for all
         rows, so the last one may hold only zeros.
       threads: Number of readers; by default one for each core that this process may use.
