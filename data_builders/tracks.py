@@ -36,12 +36,15 @@ class Track(NamedTuple):
         between those before and after, or is the nearest one.
       kept: `(n,)` bool, whether the frame is taken to show the face, and becomes a record.
       rivals: How many other faces might have been meant as well.
+      landmarks: `(n, 5, 2)` as in `mtcnn.Detections`; NaN where the face was not found, or nobody
+        has placed them.
     """
 
     boxes: npt.NDArray[Any]
     found: npt.NDArray[np.bool_]
     kept: npt.NDArray[np.bool_]
     rivals: int = 0
+    landmarks: npt.NDArray[np.floating] | None = None
 
 
 def choose_track(
@@ -131,10 +134,16 @@ def _track(
     boxes = np.array([detections[i].boxes[track[i]] for i in frames])
     every = np.arange(len(detections))
     indices = every if times is None else np.asarray(times)
+    landmarks = np.full((len(detections), 5, 2), np.nan, np.float32)
+    for i in frames:
+        placed = detections[i].landmarks
+        if placed is not None:
+            landmarks[i] = placed[track[i]]
     return Track(
         between(indices, indices[frames], boxes),
         np.isin(every, frames),
         _within_gaps(indices, indices[frames], max_gap),
+        landmarks=landmarks,
     )
 
 

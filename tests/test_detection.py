@@ -18,6 +18,7 @@ from data_builders import clips, h264
 from data_builders.clips import VideoFiles
 from data_builders.faces import Detected
 from qad_jax.detection import command, media
+from qad_jax.detection.conditions import Conditions
 from qad_jax.detection.detector import Detector
 from qad_jax.detection.results import VERDICTS
 from qad_jax.evaluation import verdicts
@@ -167,6 +168,20 @@ def test_a_face_that_is_too_small(detector, tmp_path):
     verdict = detector(film(tmp_path / "small.mp4", [frame] * 6))
     assert verdict.verdict == "inconclusive"
     assert "nothing was measured below 50" in verdict.reason
+
+
+def test_a_face_that_looks_like_none_that_was_measured(detector, tmp_path):
+    path = film(tmp_path / "a.mp4", filmed(8))
+    # The astronaut looks a little aside.
+    for condition, bound, reason in [
+        ("least_sharpness", 0.6, "blurred more"),
+        ("largest_turn", 0.001, "turned farther to the side"),
+        ("most_compression", 5, "nothing was measured above 5"),
+    ]:
+        detector._conditions = Conditions(smallest_face=50, **{condition: bound})
+        verdict = detector(path)
+        assert verdict.verdict == "inconclusive"
+        assert reason in verdict.reason
 
 
 def test_files_without_a_face_or_without_an_image(detector, tmp_path):

@@ -14,8 +14,9 @@ import pytest
 import skimage.data
 
 from qad_jax.detection import examination
+from qad_jax.detection.conditions import Appearance, Conditions
 from qad_jax.detection.examination import GRID, Look
-from qad_jax.detection.judging import Conditions, Seen, judge
+from qad_jax.detection.judging import Seen, judge
 from qad_jax.detection.pages import file_page, folder, parts, rates, timeline
 from qad_jax.detection.results import FrameScore, Verdict
 from qad_jax.evaluation.results import Estimate
@@ -71,7 +72,7 @@ def examined(*series, file="clip.mp4", side=100, score=FALLING):
                 FrameScore(i, i * 10 / len(scores), (0, 0, 9, 9), float(score))
                 for i, score in enumerate(scores)
             ),
-            side,
+            Appearance(side),
         )
         for scores in series
     ]

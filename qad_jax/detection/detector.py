@@ -18,8 +18,9 @@ from data_builders.qualities import crf_of
 from data_builders.tracks import Track, all_tracks
 from qad_jax.detection import examination, media, quality
 from qad_jax.detection.codec_numbers import codec_numbers
+from qad_jax.detection.conditions import Appearance, Conditions, sharpness, turn
 from qad_jax.detection.examination import Examination, Look
-from qad_jax.detection.judging import Conditions, Seen, judge
+from qad_jax.detection.judging import Seen, judge
 from qad_jax.detection.results import ERROR, NO_FACE, FrameScore, Verdict
 from qad_jax.detection.scoring import Scorer, resized
 from qad_jax.evaluation.verdicts import Rates, Thresholds
@@ -167,7 +168,8 @@ class Detector:
             side = float(np.median(track.boxes[kept, 2] - track.boxes[kept, 0]))
             side /= self._faces.scale
             weakened = None if weaker is None else self._weakened(of_track, weaker)
-            seen.append(Seen(frames, side, weakened))
+            looks = Appearance(side, sharpness(of_track), turn(track.landmarks), estimated.crf)
+            seen.append(Seen(frames, looks, weakened))
         judgement = judge(
             seen,
             len(opened.frames),

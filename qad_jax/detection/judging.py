@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from qad_jax.detection.conditions import Appearance, Conditions
 from qad_jax.detection.results import Face, FrameScore
 from qad_jax.evaluation.verdicts import FAKE, INCONCLUSIVE, REAL, Thresholds
 
@@ -21,42 +21,17 @@ _ORDER = {REAL: 0, INCONCLUSIVE: 1, FAKE: 2}
 
 
 @dataclasses.dataclass(frozen=True)
-class Conditions:
-    """What a detector was measured on; outside of it nothing is told.
-
-    Attributes:
-      smallest_face: Larger side of a face, in pixels of the file.
-    """
-
-    smallest_face: float = 60.0
-
-    @classmethod
-    def of(cls, measured: Mapping[str, Any]) -> Conditions:
-        """Reads them from the description of a model file.
-
-        Raises:
-          ValueError: They are no numbers.
-        """
-        stored = measured.get("conditions") or {}
-        try:
-            names = [field.name for field in dataclasses.fields(cls)]
-            return cls(**{name: float(stored[name]) for name in names if name in stored})
-        except (TypeError, AttributeError) as error:
-            raise ValueError("the conditions are no numbers") from error
-
-
-@dataclasses.dataclass(frozen=True)
 class Seen:
     """One face as it was scored.
 
     Attributes:
       frames: Its frames.
-      side: Median of the larger side of the face, in pixels of the file.
+      appearance: How it looks.
       weakened: Mean score after one more encoding; None where that was not tried.
     """
 
     frames: tuple[FrameScore, ...]
-    side: float
+    appearance: Appearance
     weakened: float | None = None
 
     @property
@@ -101,7 +76,7 @@ def judge(
       weaker: Of the quality that `Seen.weakened` is of.
       conditions: What was measured.
     """
-    largest = max(face.side for face in faces)
+    largest = max(face.appearance.side for face in faces)
     why_not = [_why_not(face, sampled, largest, conditions) for face in faces]
     of_many = thresholds.of_many(max(1, why_not.count("")))
     results = []
@@ -124,14 +99,11 @@ def by_suspicion(faces: Sequence[Face]) -> list[Face]:
 
 def _why_not(face: Seen, sampled: int, largest: float, conditions: Conditions) -> str:
     """Why a face is not judged; empty where it is."""
-    if face.side < conditions.smallest_face:
-        return (
-            f"the face has {face.side:.0f} pixels, and nothing was measured below "
-            f"{conditions.smallest_face:.0f}"
-        )
+    if broken := conditions.broken_by(face.appearance):
+        return broken
     if len(face.frames) < _LEAST_SEEN * sampled:
         return f"the face is seen in {len(face.frames)} of {sampled} frames only"
-    if face.side < _LEAST_SIDE * largest:
+    if face.appearance.side < _LEAST_SIDE * largest:
         return "the face is much smaller than another"
     return ""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from data_builders.errors import one_line
-from qad_jax.detection.judging import Conditions
+from qad_jax.detection.conditions import Conditions
 from qad_jax.detection.pages import words
 from qad_jax.evaluation.report.document import escaped
 from qad_jax.weights.model_file import Description
@@ -93,8 +94,19 @@ def conditions(model: Description) -> list[str]:
         words.METHODS.format(methods=", ".join(map(str, methods)))
         if isinstance(methods, Mapping | list) and methods
         else words.METHODS_UNKNOWN,
-        words.SIZES.format(smallest=Conditions.of(measured).smallest_face),
+        *_bounds(Conditions.of(measured)),
         *words.CONDITIONS_ALWAYS,
     ]
     items = "".join(f"<li>{text(line)}</li>" for line in lines)
     return [f"<h2>{text(words.CONDITIONS)}</h2>", f"<ul>{items}</ul>"]
+
+
+def _bounds(measured: Conditions) -> list[str]:
+    lines = [words.SIZES.format(smallest=measured.smallest_face)]
+    if measured.most_compression < math.inf:
+        lines.append(words.COMPRESSION.format(most=measured.most_compression))
+    if measured.least_sharpness > 0:
+        lines.append(words.BLUR)
+    if measured.largest_turn < math.inf:
+        lines.append(words.TURN)
+    return lines

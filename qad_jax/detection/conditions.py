@@ -1,0 +1,127 @@
+"""What a detector was measured on: outside of it, nothing is told.
+
+Error rates hold for faces like those that were measured. A face that is smaller, more blurred, more
+turned to the side, or in a file that is compressed more, is not like them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from qad_jax.detection.scoring import resized
+
+# The side at which blur is measured, in pixels: a crop that was enlarged to it is blurred.
+_SIDE = 224
+
+
+@dataclasses.dataclass(frozen=True)
+class Appearance:
+    """How a face looks in a file.
+
+    Attributes:
+      side: Median of its larger side, in pixels of the file.
+      sharpness: See `sharpness`.
+      turn: See `turn`; NaN where the landmarks are not known.
+      compression: Of the file, as the CRF of H.264 that loses as much, see `quality.Quality`.
+    """
+
+    side: float
+    sharpness: float = math.inf
+    turn: float = math.nan
+    compression: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """The bounds of what was measured, see `benchmarks/conditions.py`.
+
+    Attributes:
+      smallest_face: The least `Appearance.side`.
+      least_sharpness: The least `Appearance.sharpness`.
+      largest_turn: The largest `Appearance.turn`.
+      most_compression: The largest `Appearance.compression`.
+    """
+
+    smallest_face: float = 60.0
+    least_sharpness: float = 0.0
+    largest_turn: float = math.inf
+    most_compression: float = math.inf
+
+    @classmethod
+    def of(cls, measured: Mapping[str, Any]) -> Conditions:
+        """Reads them from the description of a model file.
+
+        Raises:
+          ValueError: They are no numbers.
+        """
+        stored = measured.get("conditions") or {}
+        try:
+            names = [field.name for field in dataclasses.fields(cls)]
+            return cls(**{name: float(stored[name]) for name in names if name in stored})
+        except (TypeError, AttributeError) as error:
+            raise ValueError("the conditions are no numbers") from error
+
+    def broken_by(self, face: Appearance) -> str:
+        """Says in words which condition a face does not meet; empty where it meets all."""
+        if face.side < self.smallest_face:
+            return (
+                f"the face has {face.side:.0f} pixels, and nothing was measured below "
+                f"{self.smallest_face:.0f}"
+            )
+        if face.compression > self.most_compression:
+            return (
+                f"the file is compressed as by CRF {face.compression:.0f}, and nothing was "
+                f"measured above {self.most_compression:.0f}"
+            )
+        if face.sharpness < self.least_sharpness:
+            return "the face is blurred more than nearly all that were measured"
+        if face.turn > self.largest_turn:
+            return "the face is turned farther to the side than nearly all that were measured"
+        return ""
+
+
+def sharpness(crops: Sequence[npt.NDArray[np.uint8]]) -> float:
+    """How much fine detail the crops of a face have, beside their contrast.
+
+    Args:
+      crops: `(height, width, 3)` uint8 RGB each.
+
+    Returns:
+      The median of the mean absolute difference of the luminance from itself after a Gaussian blur
+      of 1 pixel, at 224 pixels a side, as a share of its standard deviation; 0 for a flat image.
+    """
+    found = []
+    for crop in crops:
+        grey = cv2.cvtColor(resized(crop, _SIDE), cv2.COLOR_RGB2GRAY).astype(np.float32)
+        detail = np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 1.0)).mean()
+        found.append(float(detail / max(float(grey.std()), 1e-6)))
+    return float(np.median(found))
+
+
+def turn(landmarks: npt.NDArray[np.floating] | None) -> float:
+    """How far a face is turned to the side.
+
+    Args:
+      landmarks: `(n, 5, 2)` as in `tracks.Track`, of n frames.
+
+    Returns:
+      The median distance of the tip of the nose from the middle of the eyes, along the line of the
+      eyes and in halves of their distance: 0 from the front, 1 where the nose is before an eye.
+      NaN where no frame has landmarks.
+    """
+    if landmarks is None:
+        return math.nan
+    known = landmarks[np.isfinite(landmarks).all(axis=(1, 2))].astype(np.float64)
+    if not len(known):
+        return math.nan
+    left, right, nose = known[:, 0], known[:, 1], known[:, 2]
+    across = right - left
+    along = np.sum((nose - (left + right) / 2) * across, axis=1)
+    return float(np.median(2 * np.abs(along) / np.maximum(np.sum(across**2, axis=1), 1e-6)))
