@@ -21,7 +21,7 @@ from data_builders.errors import UserError
 from data_builders.face_forensics.builder import METHODS
 from data_builders.video_builder import VideoDatasetBuilder
 from qad_jax import configs
-from qad_jax.run import open_datasets
+from qad_jax.training.datasets import open_datasets
 from qad_jax.training.input_pipeline import TupleSource
 from tests import trees
 from tests.commands import call

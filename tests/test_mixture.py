@@ -243,7 +243,7 @@ def test_a_list_of_one_is_this_dataset():
 
 
 def test_no_dataset_of_a_mixture_may_be_missing(tmp_path):
-    from qad_jax.run import open_datasets
+    from qad_jax.training.datasets import open_datasets
 
     manifest = write_manifest(tmp_path / "crops", {"train": 4, "val": 2, "test": 2})
     here = {"name": "manifest", "manifest": str(manifest), "data_dir": str(tmp_path / "data")}

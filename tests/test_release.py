@@ -2,15 +2,17 @@
 
 import json
 import re
+import shutil
 
+import jax
 import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
 
 from data_builders.errors import UserError
-from qad_jax import release
-from qad_jax.evaluation import scores
+from qad_jax.detection.detector import Detector
+from qad_jax.evaluation import release, scores
 from qad_jax.evaluation.verdicts import Rates, Thresholds
 from qad_jax.runs import checkpoints
 from qad_jax.weights import model_file, pretrained
@@ -57,8 +59,6 @@ def made(run, about):
 def test_the_weights_are_those_of_the_run(run, made):
     read = model_file.read(made)
     expected, config = checkpoints.restore_for_evaluation(run)
-    import jax
-
     jax.tree.map(np.testing.assert_array_equal, read.variables, jax.device_get(expected))
     assert read.description.network == config.model.name == pretrained.read(made).name
     assert read.description.image_size == 32
@@ -169,6 +169,26 @@ def test_files_that_are_none(tmp_path, made):
         model_file.describe(long)
     with pytest.raises(UserError, match="cannot be read"):
         model_file.read(tmp_path / "none.safetensors")
+
+
+def test_a_run_that_was_evaluated_is_a_detector(run, made, tmp_path):
+    detector, released = Detector.from_pretrained(run), model_file.read(made)
+    # As a file holds it: JSON has no tuples.
+    of_run = model_file._checked(json.loads(detector.model.description.as_text()))
+    for name in ("qualities", "crop", "network", "image_size", "normalisation", "training"):
+        assert getattr(of_run, name) == getattr(released.description, name)
+    assert (of_run.name, of_run.version) == ("run", "unreleased")
+    jax.tree.map(np.testing.assert_array_equal, detector.model.variables, released.variables)
+    assert detector.model.sha256 == Detector.from_pretrained(str(run)).model.sha256
+    part = tmp_path / "part"
+    shutil.copytree(run, part)
+    shutil.rmtree(part / "evaluation" / "validation")
+    with pytest.raises(
+        UserError, match=r"not evaluated on its validation split.*qad-jax evaluate .*part --split"
+    ):
+        Detector.from_pretrained(part)
+    with pytest.raises(UserError, match=r"evaluation: was not evaluated on its"):
+        Detector.from_pretrained(run / "evaluation")
 
 
 def test_mistakes_of_a_release(tmp_path, run, about, made):

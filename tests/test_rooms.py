@@ -13,8 +13,11 @@ pytestmark = pytest.mark.checkout
 ROOMS = [
     ("qad_jax.cli",),
     ("qad_jax.main", "qad_jax.compare", "qad_jax.score", "qad_jax.matrix", "qad_jax.detect"),
-    ("qad_jax.release",),
-    ("qad_jax.models.pretrained", "qad_jax.checkpoints"),  # doors: old names of what lies below
+    (
+        "qad_jax.models.pretrained",
+        "qad_jax.checkpoints",
+        "qad_jax.release",
+    ),  # doors: old names of what lies below
     ("qad_jax.run",),
     ("qad_jax.detection",),
     ("qad_jax.evaluation",),
@@ -31,6 +34,7 @@ DOORS = (
     "score.py",
     "matrix.py",
     "detect.py",
+    "release.py",
     "checkpoints.py",
     "models/pretrained.py",
 )

@@ -23,6 +23,7 @@ from qad_jax.detection.examination import Examination, Look
 from qad_jax.detection.judging import Seen, judge
 from qad_jax.detection.results import ERROR, NO_FACE, FrameScore, Verdict
 from qad_jax.detection.scoring import Scorer, resized
+from qad_jax.evaluation import release
 from qad_jax.evaluation.verdicts import Rates, Thresholds
 from qad_jax.runs import versions
 from qad_jax.weights import model_file
@@ -80,21 +81,22 @@ class Detector:
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path | None = None, **options: Any) -> Detector:
-        """Opens a model file.
+        """Opens a model file, or a run that was evaluated.
 
         Args:
-          name_or_path: The file.
+          name_or_path: The file, or the run's folder.
           **options: See the constructor.
 
         Raises:
-          UserError: The file cannot be read, or none is named.
+          UserError: It cannot be read, nothing is known of its errors, or none is named.
         """
         if name_or_path is None:
             raise UserError(
                 "--model: name a model file; the package brings no detector yet, and "
                 "`python -m qad_jax.release` makes one of a run"
             )
-        return cls(model_file.read(Path(name_or_path).expanduser()), **options)
+        path = Path(name_or_path).expanduser().absolute()
+        return cls(release.of_run(path) if path.is_dir() else model_file.read(path), **options)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"model": self.model, "frames": self.frames}

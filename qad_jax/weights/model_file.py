@@ -62,8 +62,8 @@ class Description:
 
     def as_text(self) -> str:
         """The JSON in the metadata."""
-        content = {"format": FORMAT, **dataclasses.asdict(self)}
-        return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        told = {"format": FORMAT, **dataclasses.asdict(self)}
+        return json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +89,14 @@ def write(path: Path, variables: Mapping[str, Any], description: Description) ->
       variables: `{'params', 'batch_stats'}`.
       description: What to say of them.
     """
+    write_whole(path, content(variables, description))
+
+
+def content(variables: Mapping[str, Any], description: Description) -> bytes:
+    """The bytes of a model file, see `write`."""
     state = conversion.to_torch(variables, description.network)
     about = {"format": "pt", "model": description.network, KEY: description.as_text()}
-    write_whole(path, safetensors.numpy.save(state, about))
+    return safetensors.numpy.save(state, about)
 
 
 def read(path: Path) -> ModelFile:
@@ -140,12 +145,12 @@ def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is not a number")
 
 
-def _checked(content: Any) -> Description:
-    if content["format"] != FORMAT:
+def _checked(told: Any) -> Description:
+    if told["format"] != FORMAT:
         raise ValueError(
-            f"its format is {content['format']!r}, and this version of qad-jax knows {FORMAT}"
+            f"its format is {told['format']!r}, and this version of qad-jax knows {FORMAT}"
         )
-    fields = {field.name: content[field.name] for field in dataclasses.fields(Description)}
+    fields = {field.name: told[field.name] for field in dataclasses.fields(Description)}
     described = Description(**{**fields, "sources": tuple(fields["sources"])})
     for name in ("name", "version", "network"):
         if not isinstance(fields[name], str):

@@ -1,0 +1,286 @@
+"""Makes a model file of a run, with the thresholds and the error rates of a detector, and its card.
+
+python -m qad_jax.release runs/detector --validation V --test T --about about.json --out FILE
+
+V and T are folders of results of the run (or their `scores.csv`): the thresholds are chosen on the
+clips of V and measured on those of T.
+"""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_builders import command_line
+from data_builders.errors import UserError
+from data_builders.files import read_json, write_whole
+from data_builders.lists import read_text
+from data_builders.paired import PairedDatasetBuilder
+from qad_jax import configs, models
+from qad_jax.evaluation import compare, scores, verdicts
+from qad_jax.evaluation.report import card, model_card
+from qad_jax.evaluation.scores import Scores
+from qad_jax.runs import checkpoints
+from qad_jax.training.datasets import open_datasets
+from qad_jax.weights import model_file
+
+_FEWEST, _OTHERS = 10, "groups of fewer than 10 people"
+# How faces are found and cut out, see `data_builders.faces.Detected`.
+_CROP = ("faces", "min_face", "max_side", "scale", "max_gap")
+
+
+def release(
+    run: Path,
+    out: Path,
+    *,
+    validation: Path,
+    test: Path,
+    about: Path,
+    people: Path | None = None,
+    step: int | None = None,
+) -> model_file.Description:
+    """Makes the model file and, beside it, its card.
+
+    Args:
+      run: The run's folder.
+      out: The file, whose name ends in `.safetensors`.
+      validation: Results on a validation split, see `compare.find`.
+      test: Results on a test split of other people.
+      about: JSON with `name`, `version` and `sources`, see `model_file.Description`; and, if
+        there are any, the `conditions` outside of which nothing was measured.
+      people: CSV of identities and their groups, see `groups_of`.
+      step: The checkpoint; None: the best on validation.
+
+    Raises:
+      UserError: Something of this is missing, or does not fit together.
+    """
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out: {out}: must end in .safetensors")
+    described, variables = _described(
+        run,
+        _about(about),
+        validation=validation,
+        test=test,
+        groups=groups_of(people) if people else {},
+        step=step,
+    )
+    model_file.write(out, variables, described)
+    write_whole(out.with_suffix(".md"), model_card.render(described))
+    return described
+
+
+def of_run(run: Path) -> model_file.ModelFile:
+    """Makes a detector of a run that was evaluated on its validation and its test split.
+
+    Its conditions are not known, and its digest is that of the weights and of the thresholds.
+
+    Args:
+      run: The run's folder.
+
+    Raises:
+      UserError: It was not evaluated on both, so nothing is known of its errors; or as `release`.
+    """
+    for split in ("validation", "test"):
+        if not (run / "evaluation" / split / "scores.csv").is_file():
+            command = command_line.command("qad-jax", "evaluate", run, "--split", split)
+            raise UserError(
+                f"{run}: was not evaluated on its {split} split, so its error rates are not known; "
+                f"run: {command}"
+            )
+    told = {"name": run.name, "version": "unreleased", "sources": ()}
+    described, variables = _described(run, told, validation=run, test=run, groups={}, step=None)
+    content = model_file.content(variables, described)
+    return model_file.ModelFile(described, variables, hashlib.sha256(content).hexdigest())
+
+
+def _described(
+    run: Path,
+    told: Mapping[str, Any],
+    *,
+    validation: Path,
+    test: Path,
+    groups: Mapping[str, Mapping[str, str]],
+    step: int | None,
+) -> tuple[model_file.Description, dict[str, Any]]:
+    """What is said of a run, and its variables."""
+    chosen_on, tested_on = (
+        scores.read(compare.find(path, split))
+        for path, split in ((validation, "validation"), (test, "test"))
+    )
+    if shared := set(chosen_on.identity) & set(tested_on.identity):
+        raise UserError(
+            f"--test: {len(shared)} identities are in --validation, too, {min(shared)} among them"
+        )
+    try:
+        chosen = verdicts.choose(chosen_on)
+    except ValueError as error:
+        raise UserError(f"--validation: {validation}: {error}") from error
+    if missing := set(tested_on.qualities) - set(chosen):
+        raise UserError(
+            f"--validation: {validation}: has no scores at {', '.join(sorted(missing))}"
+        )
+    variables, config, step = checkpoints.restore_step(run, step)
+    if checkpoints.new_head(run, step) is not None:
+        raise UserError(f"{run}: its head was drawn anew and is not trained")
+    datasets = open_datasets(config, may_build=False)
+    clips = tested_on.videos()
+    rates = verdicts.measure(clips, chosen)
+    described = model_file.Description(
+        name=told["name"],
+        version=told["version"],
+        network=config.model.name,
+        image_size=config.image_size,
+        crop=_crop(datasets),
+        normalisation={
+            name: list(values)
+            for name, values in models.create(config.model.name).normalisation._asdict().items()
+        },
+        qualities={
+            quality: {
+                "thresholds": dataclasses.asdict(chosen[quality]),
+                "rates": rates[quality].as_dict(),
+            }
+            for quality in clips.qualities
+        },
+        training=_training(run, configs.to_dict(config), step),
+        measured={
+            "clips": len(clips.label),
+            "identities": len(set(clips.identity)),
+            "real_error": verdicts.REAL_ERROR,
+            "fake_error": verdicts.FAKE_ERROR,
+            "conditions": told.get("conditions", {}),
+            "methods": _by_method(clips, chosen),
+            "groups": {
+                column: _as_dicts(verdicts.by_group(clips, chosen, _large(of, clips)))
+                for column, of in groups.items()
+            },
+        },
+        sources=tuple(told["sources"]),
+    )
+    return described, variables
+
+
+def _about(path: Path) -> dict[str, Any]:
+    try:
+        told = read_json(path)
+        for name in ("name", "version"):
+            if not isinstance(told[name], str):
+                raise TypeError(f"{name} is no text")
+        for source in told["sources"]:
+            if not {"title", "licence"} <= source.keys():
+                raise ValueError("each of the sources needs a title and a licence")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise UserError(f"--about: {path}: {reason}") from error
+    return dict(told)
+
+
+def groups_of(path: Path) -> dict[str, dict[str, str]]:
+    """Reads a CSV file with a column `identity` and a column for each way of grouping people.
+
+    Returns:
+      For each other column the group of each identity; where it is empty, the identity is in none.
+
+    Raises:
+      UserError: The file cannot be read, or has no such columns.
+    """
+    rows = list(csv.DictReader(read_text(path, "list of people").splitlines()))
+    columns = [name for name in (rows[0] if rows else ()) if name and name != "identity"]
+    if not columns or "identity" not in rows[0]:
+        raise UserError(f"{path}: needs a column identity and at least one more, and a row")
+    return {
+        column: {row["identity"]: row[column] for row in rows if row["identity"] and row[column]}
+        for column in columns
+    }
+
+
+def _crop(datasets: Sequence[PairedDatasetBuilder]) -> dict[str, Any]:
+    """The recipe of the crops, which must be one for all that the run was trained on."""
+    recipes = [dict((d.info.metadata or {}).get("recipe") or {}) for d in datasets]
+    crops = [{name: recipe.get(name) for name in _CROP} for recipe in recipes]
+    for dataset, crop in zip(datasets, crops, strict=True):
+        if crop != crops[0]:
+            raise UserError(
+                f"{dataset.info.full_name} cuts its crops in another way than "
+                f"{datasets[0].info.full_name}: a detector can have one way"
+            )
+    return {name: value for name, value in crops[0].items() if value is not None}
+
+
+def _large(groups: Mapping[str, str], clips: Scores) -> dict[str, str]:
+    """The groups, with those of few people put together: of one of them alone nothing is known."""
+    present = set(clips.identity) & groups.keys()
+    counts = collections.Counter(groups[identity] for identity in present)
+    return {
+        identity: groups[identity] if counts[groups[identity]] >= _FEWEST else _OTHERS
+        for identity in present
+    }
+
+
+def _training(run: Path, config: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """What is known of the training, without the places of one machine."""
+    try:
+        known = read_json(run / "run.json")
+        start = known["starts"][-1]
+        facts = {name: known[name] for name in ("dataset", "digest")}
+        facts |= {name: start[name] for name in ("commit", "versions", "devices")}
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise UserError(f"{run / 'run.json'}: does not tell how the run was trained") from error
+    return {"step": step, "config": card.shared(config), **facts}
+
+
+def _by_method(clips: Scores, chosen: Mapping[str, verdicts.Thresholds]) -> dict[str, Any]:
+    """The rates of each method's fakes against all real clips."""
+    methods, fake = np.asarray(clips.method), np.asarray(clips.label) == 1
+    return _as_dicts(
+        {
+            method: verdicts.measure(
+                clips.take(np.flatnonzero(~fake | (methods == method))), chosen
+            )
+            for method in sorted(set(methods[fake]))
+        }
+    )
+
+
+def _as_dicts(of: Mapping[str, Mapping[str, verdicts.Rates]]) -> dict[str, Any]:
+    return {
+        name: {quality: rates.as_dict() for quality, rates in each.items()}
+        for name, each in of.items()
+    }
+
+
+def _job(argv: Sequence[str]) -> str:
+    parser = command_line.Parser(
+        prog="python -m qad_jax.release",
+        description="Makes a model file of a run, with thresholds, error rates and a card.",
+    )
+    parser.add_argument("run", type=Path, help="the run's folder")
+    parser.add_argument("--validation", type=Path, required=True, help="results to choose on")
+    parser.add_argument("--test", type=Path, required=True, help="results to measure on")
+    parser.add_argument("--about", type=Path, required=True, help="JSON: name, version, sources")
+    parser.add_argument("--people", type=Path, help="CSV: identity, and columns of groups")
+    parser.add_argument("--step", type=int, help="checkpoint (the best on validation)")
+    parser.add_argument("--out", type=Path, required=True, help="the .safetensors to make")
+    args = parser.parse_args(argv)
+    described = release(
+        args.run.expanduser().absolute(),
+        args.out,
+        validation=args.validation,
+        test=args.test,
+        about=args.about,
+        people=args.people,
+        step=args.step,
+    )
+    return f"{args.out}: {described.name} {described.version}; {args.out.with_suffix('.md')}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the command; returns its exit status."""
+    return command_line.run(_job, argv)
