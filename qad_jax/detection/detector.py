@@ -12,17 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders import faces as face_source
-from data_builders import h264
-from data_builders.errors import UserError, describe
-from data_builders.qualities import crf_of
-from data_builders.tracks import Track, all_tracks
-from qad_jax.detection import examination, media, quality
-from qad_jax.detection.codec_numbers import codec_numbers
-from qad_jax.detection.conditions import Appearance, Conditions, sharpness, turn
+from data_builders.errors import UserError, describe, trace
+from qad_jax.detection import examination, media
+from qad_jax.detection.conditions import Conditions
 from qad_jax.detection.examination import Examination, Look
 from qad_jax.detection.judging import Seen, judge
+from qad_jax.detection.looking import Found, Looker, Task, box_of
 from qad_jax.detection.results import ERROR, NO_FACE, FrameScore, Verdict
-from qad_jax.detection.scoring import Scorer, resized
+from qad_jax.detection.scoring import Scorer
 from qad_jax.evaluation import release
 from qad_jax.evaluation.verdicts import Rates, Thresholds
 from qad_jax.runs import versions
@@ -126,73 +123,96 @@ class Detector:
         Args:
           path: An image, a video or an animation.
         """
-        described = self.model.description
-        look = self._look(path)
+        return self.examined(self._look(path))
+
+    def examined(self, look: Look) -> Examination:
+        """Adds to a verdict what a person wants to see, see `examine`.
+
+        Args:
+          look: The verdict, with crops that have kept their pixels.
+        """
         rates = None if look.judgement is None else self._rates[str(look.verdict.quality)]
-        return examination.of(look, rates, self._score, described)
+        return examination.of(look, rates, self._score, self.model.description)
+
+    def looker(self, *, keep: bool = True) -> Looker:
+        """What finds the faces of files for this detector, in any process.
+
+        Args:
+          keep: Whether crops keep their pixels, which `examined` needs; else they have the side
+            that the network takes. The scores are the same.
+        """
+        side = None if keep else self.model.description.image_size
+        return Looker(self.frames, self._faces, tuple(self._thresholds), side)
+
+    def scores(self, crops: Sequence[Image]) -> npt.NDArray[np.floating]:
+        """Scores crops as they were cut out.
+
+        Args:
+          crops: `(height, width, 3)` uint8 RGB each, of any size.
+
+        Returns:
+          `(n,)` probability of fake of each, as the network gives it. It does not depend on the
+          other crops.
+        """
+        return self._score(crops)
+
+    def look(self, found: Found, scores: npt.NDArray[np.floating]) -> Look:
+        """Judges a file of which the faces are known.
+
+        Args:
+          found: From `looker`.
+          scores: Those of `found.crops()`.
+        """
+        if not found.error:
+            try:
+                return self._judged(found, scores)
+            except Exception as error:  # a mistake in this program costs one file and no others
+                found = dataclasses.replace(
+                    found, error=f"{found.file}: {describe(error)}", trace=trace(error)
+                )
+        verdict = self._verdict(found.file, found.sha256, verdict=ERROR, reason=found.error)
+        return Look(verdict, trace=found.trace)
 
     def _look(self, path: str | Path) -> Look:
-        file = Path(path)
-        digest: str | None = None
-        try:
-            digest = media.sha256(file)
-            return self._judged(str(path), file, digest)
-        except UserError as error:
-            reason = str(error)
-        except OSError as error:
-            reason = f"{path}: cannot be read: {error.strerror or error}"
-        return Look(self._verdict(str(path), digest, verdict=ERROR, reason=reason))
+        found = self.looker()(Task(str(path)))
+        return self.look(found, self.scores(found.crops()))
 
-    def _judged(self, name: str, path: Path, digest: str) -> Look:
-        opened = media.read(path, self.frames)
-        facts = dataclasses.asdict(opened.facts)
-        tracks = self._tracks(opened.frames, opened.indices, opened.cuts)
-        if not tracks:
-            reason = f"no face was found in {len(opened.frames)} frames"
-            return Look(self._verdict(name, digest, verdict=NO_FACE, reason=reason, media=facts))
-        crops = [face_source.crops(opened.frames, track) for track in tracks]
-        scores = self._of_each(crops)
-        estimated = quality.estimate(crops[0], codec_numbers(path))
-        nearest = quality.nearest(estimated, list(self._thresholds))
-        weaker = self._weaker(nearest)
-        seen = []
-        for track, of_track, score in zip(tracks, crops, scores, strict=True):
-            kept = np.flatnonzero(track.kept)
-            frames = tuple(
-                FrameScore(
-                    opened.indices[i],
-                    opened.times[i],
-                    _box(track.boxes[i]),
-                    round(float(one), 6),
-                )
-                for i, one in zip(kept, score, strict=True)
+    def _judged(self, found: Found, scores: npt.NDArray[np.floating]) -> Look:
+        name, digest = found.file, found.sha256
+        if not found.faces:
+            reason = f"no face was found in {found.frames} frames"
+            return Look(
+                self._verdict(name, digest, verdict=NO_FACE, reason=reason, media=found.facts)
             )
-            side = float(np.median(track.boxes[kept, 2] - track.boxes[kept, 0]))
-            side /= self._faces.scale
-            weakened = None if weaker is None else self._weakened(of_track, weaker)
-            looks = Appearance(side, sharpness(of_track), turn(track.landmarks), estimated.crf)
-            seen.append(Seen(frames, looks, weakened))
+        seen = []
+        for face, (of_face, weakened) in zip(found.faces, found.parted(scores), strict=True):
+            frames = tuple(
+                FrameScore(*place, round(float(one), 6))
+                for place, one in zip(face.places, of_face, strict=True)
+            )
+            seen.append(Seen(frames, face.appearance, weakened))
         judgement = judge(
             seen,
-            len(opened.frames),
-            self._thresholds[nearest],
-            None if weaker is None else self._thresholds[weaker],
+            found.frames,
+            self._thresholds[found.nearest],
+            None if found.weaker is None else self._thresholds[found.weaker],
             self._conditions,
         )
-        rates, decisive = self._rates[nearest], judgement.decisive
+        assert found.estimated is not None
+        rates, decisive = self._rates[found.nearest], judgement.decisive
         verdict = self._verdict(
             name,
             digest,
             verdict=decisive.verdict,
             probability=decisive.probability,
-            quality=nearest,
+            quality=found.nearest,
             reason=decisive.reason,
             false_positive_rate=rates.false_positive_rate,
             false_negative_rate=rates.false_negative_rate,
             faces=judgement.faces,
-            media={**facts, "compression": dataclasses.asdict(estimated)},
+            media={**found.facts, "compression": dataclasses.asdict(found.estimated)},
         )
-        return Look(verdict, crops, judgement)
+        return Look(verdict, [face.crops for face in found.faces], judgement)
 
     def _verdict(self, file: str, digest: str | None, **more: Any) -> Verdict:
         described = self.model.description
@@ -200,38 +220,9 @@ class Detector:
             "name": described.name,
             "version": described.version,
             "sha256": self.model.sha256,
+            "frames": self.frames,
         }
         return Verdict(file, digest, model=model, versions=versions.packages(), **more)
-
-    def _tracks(
-        self, frames: Sequence[Image], indices: Sequence[int], cuts: Sequence[int]
-    ) -> list[Track]:
-        """All faces, with the square of each frame, as the builders cut them out."""
-        detector = face_source.detector(self._faces.min_face, self._faces.max_side)
-        tracks = all_tracks(
-            detector.detect(frames), times=indices, max_gap=self._faces.max_gap, cuts=cuts
-        )
-        return [face_source.squares(track, frames, self._faces.scale) for track in tracks]
-
-    def _of_each(self, crops: Sequence[Sequence[Image]]) -> list[npt.NDArray[np.float32]]:
-        """Scores of the crops of each face, in as few batches as there can be."""
-        together = self._score([crop for of_track in crops for crop in of_track])
-        return np.split(together, np.cumsum([len(of_track) for of_track in crops])[:-1])
-
-    def _weaker(self, name: str) -> str | None:
-        """The next measured quality of more compression, if there is one."""
-        own = crf_of(name)
-        others = {q: crf for q in self._thresholds if (crf := crf_of(q)) is not None}
-        worse = [q for q, crf in others.items() if own is not None and crf > own]
-        return min(worse, key=lambda q: others[q]) if worse else None
-
-    def _weakened(self, crops: Sequence[Image], name: str) -> float:
-        """The mean score of the crops after an encoding at a quality."""
-        crf = crf_of(name)
-        assert crf
-        side = max(16, int(np.median([len(crop) for crop in crops])) // 2 * 2)
-        frames = [resized(crop, side) for crop in crops]
-        return float(self._score(list(h264.decode(h264.encode(frames, crf=crf)))).mean())
 
     def faces(self, images: Sequence[Image]) -> list[list[FaceScore]]:
         """Finds and scores the faces of images, each for itself.
@@ -242,10 +233,11 @@ class Detector:
         Returns:
           The faces of each image, the largest first.
         """
+        looker = self.looker()
         boxes: list[list[tuple[int, int, int, int]]] = []
         crops: list[Image] = []
         for image in images:
-            of_image = [_box(track.boxes[0]) for track in self._tracks([image], [0], [])]
+            of_image = [box_of(track.boxes[0]) for track in looker.tracks([image], [0], [])]
             boxes.append(of_image)
             crops.extend(face_source.crop(image, box) for box in of_image)
         scores = iter(self._score(crops).tolist())
@@ -262,8 +254,3 @@ class Detector:
         """
         for frame in frames:
             yield self.faces([frame])[0]
-
-
-def _box(edges: npt.NDArray[Any]) -> tuple[int, int, int, int]:
-    x0, y0, x1, y1 = (int(edge) for edge in edges)
-    return x0, y0, x1, y1

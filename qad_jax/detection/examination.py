@@ -47,11 +47,13 @@ class Look:
       verdict: What is said of the file.
       crops: Of each face the `(height, width, 3)` uint8 RGB crop of each of its frames.
       judgement: What is said of each face; None where there is none.
+      trace: The traceback of what made the verdict an error, where it is not the file's mistake.
     """
 
     verdict: Verdict
     crops: Sequence[Sequence[Image]] = ()
     judgement: Judgement | None = None
+    trace: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from data_builders.errors import describe
 from qad_jax.evaluation.results import Estimate
 from qad_jax.evaluation.verdicts import FAKE, INCONCLUSIVE, REAL
 
@@ -86,6 +87,29 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """The JSON object."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Verdict:
+        """Reads what `as_dict` gives, also where it has been JSON.
+
+        Raises:
+          ValueError: A field is missing, or is something else.
+        """
+        try:
+            named = {field.name: stored[field.name] for field in dataclasses.fields(cls)}
+            if not isinstance(named["file"], str) or named["verdict"] not in VERDICTS:
+                raise ValueError("it names no file, or no verdict")
+            for rate in ("false_positive_rate", "false_negative_rate"):
+                named[rate] = None if named[rate] is None else Estimate(**named[rate])
+            faces = []
+            for face in named["faces"]:
+                frames = [
+                    FrameScore(**{**frame, "box": tuple(frame["box"])}) for frame in face["frames"]
+                ]
+                faces.append(Face(**{**face, "frames": tuple(frames)}))
+            return cls(**{**named, "faces": tuple(faces)})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"it is no verdict: {describe(error)}") from error
 
     def as_json(self) -> str:
         """The JSON object as one line, which can be written as UTF-8.

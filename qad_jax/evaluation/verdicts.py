@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from qad_jax.evaluation import calibration, metrics
-from qad_jax.evaluation.bootstrap import REPLICATES, draws, interval
+from qad_jax.evaluation.bootstrap import affordable, draws, interval
 from qad_jax.evaluation.metrics import Array
 from qad_jax.evaluation.results import Estimate
 from qad_jax.evaluation.scores import Scores
@@ -30,6 +30,8 @@ from qad_jax.evaluation.scores import Scores
 #: a real clip fake does more harm.
 REAL_ERROR, FAKE_ERROR = 0.02, 0.05
 REAL, FAKE, INCONCLUSIVE = "real", "fake", "inconclusive"
+# Clips times draws that are counted at a time, which bounds the memory.
+_BLOCK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,45 +218,76 @@ def measure(clips: Scores, chosen: Mapping[str, Thresholds]) -> dict[str, Rates]
     Returns:
       The rates of each quality. A rate of a class that is missing is None.
     """
-    names, member = np.unique(np.asarray(clips.identity), return_inverse=True)
-    weights = [np.ones((1, len(names))), *draws(len(names), REPLICATES, 0, REPLICATES)]
-    fake = np.asarray(clips.label) == 1
-
-    def share(hit: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> Estimate:
-        hits, all_of = (
-            np.bincount(member, mask.astype(np.float64), len(names)) for mask in (hit & of, of)
-        )
-        estimate = _estimate(lambda weight: (weight @ hits) / (weight @ all_of), weights)
-        return _widened(estimate, int(np.sum(all_of > 0)))
-
-    def auc(score: Array) -> Estimate:
-        ranking = metrics.Ranking(clips.label, score, member)
-        return _estimate(lambda weight: ranking.numbers(weight)["auc"], weights)
-
     rates = {}
     for i, quality in enumerate(clips.qualities):
         score = np.asarray(clips.score[:, i], np.float64)
-        called_fake = score > chosen[quality].upper
-        called_real = score < chosen[quality].lower
-        neither = ~(called_fake | called_real)
-        rates[quality] = Rates(
-            real_clips=int(np.sum(~fake)),
-            fake_clips=int(np.sum(fake)),
-            auc=auc(score),
-            false_positive_rate=share(called_fake, ~fake),
-            false_negative_rate=share(called_real, fake),
-            inconclusive_real=share(neither, ~fake),
-            inconclusive_fake=share(neither, fake),
+        rates[quality] = count(
+            clips.label,
+            clips.identity,
+            score,
+            called_fake=score > chosen[quality].upper,
+            called_real=score < chosen[quality].lower,
         )
     return rates
 
 
-def _estimate(of: Callable[[Array], Array], weights: Sequence[Array]) -> Estimate:
-    """A number of the sample and its interval: of all clusters once, and of the draws."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = float(of(weights[0])[0])
-        ends = interval(of(weights[1])) if weights[0].shape[1] > 1 else (None, None)
-    return Estimate(value, *ends) if math.isfinite(value) else Estimate(None)
+def count(
+    labels: npt.ArrayLike,
+    identities: Sequence[str],
+    scores: npt.ArrayLike,
+    *,
+    called_fake: npt.NDArray[np.bool_],
+    called_real: npt.NDArray[np.bool_],
+) -> Rates:
+    """Counts verdicts, however they were made.
+
+    Args:
+      labels: `(n,)` 0 real, 1 fake.
+      identities: The n identities, over which intervals are drawn.
+      scores: `(n,)` finite; a larger one means that fake is more likely.
+      called_fake: `(n,)` whether a clip was called fake.
+      called_real: `(n,)` whether it was called real.
+
+    Returns:
+      The rates. A rate of a class that is missing is None.
+    """
+    names, member = np.unique(np.asarray(identities), return_inverse=True)
+    fake = np.asarray(labels) == 1
+    neither = ~(called_fake | called_real)
+    # Whom each share counts, and of whom.
+    shares = {
+        "false_positive_rate": (called_fake, ~fake),
+        "false_negative_rate": (called_real, fake),
+        "inconclusive_real": (neither, ~fake),
+        "inconclusive_fake": (neither, fake),
+    }
+    totals = {
+        name: [_by_person(mask, member, len(names)) for mask in (hit & of, of)]
+        for name, (hit, of) in shares.items()
+    }
+    ranking = metrics.Ranking(fake, scores, member)
+
+    def numbers(weights: Array) -> dict[str, Array]:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = {name: (weights @ hits) / (weights @ of) for name, (hits, of) in totals.items()}
+        return {"auc": ranking.numbers(weights)["auc"], **found}
+
+    replicates = affordable(len(fake)) if len(names) > 1 else 0
+    block = max(1, _BLOCK // max(1, len(fake)))
+    drawn = [numbers(weights) for weights in draws(len(names), replicates, 0, block)]
+    estimates = {}
+    for name, value in numbers(np.ones((1, len(names)))).items():
+        ends = interval(np.concatenate([each[name] for each in drawn])) if drawn else (None, None)
+        known = math.isfinite(value[0])
+        estimates[name] = Estimate(float(value[0]), *ends) if known else Estimate(None)
+        if name in totals:
+            people = int(np.sum(totals[name][1] > 0))
+            estimates[name] = _widened(estimates[name], people)
+    return Rates(real_clips=int(np.sum(~fake)), fake_clips=int(np.sum(fake)), **estimates)
+
+
+def _by_person(mask: npt.NDArray[np.bool_], member: npt.NDArray[np.intp], people: int) -> Array:
+    return np.bincount(member, mask.astype(np.float64), people)
 
 
 def _widened(share: Estimate, people: int) -> Estimate:
