@@ -53,6 +53,12 @@ def options(arguments: Sequence[str]) -> PipelineOptions:
     return parsed
 
 
+def failed(error: RuntimeError) -> UserError:
+    """Makes one line of the failure of a pipeline, which is text of a worker."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return UserError(f"--beam: the pipeline failed: {lines[-1].strip()}")
+
+
 class _ReadClip(beam.DoFn):
     """Makes the examples of a clip. Errors are values, as Beam would turn exceptions into text."""
 
@@ -156,10 +162,10 @@ def noted(report: Path) -> list[tuple[str, dict[str, int]]]:
 
 
 @contextlib.contextmanager
-def watch(done: Callable[[], int], total: int, label: str) -> Iterator[None]:
+def watch(done: Callable[[], int], total: int, label: str, *, unit: str = "clip") -> Iterator[None]:
     """Shows the progress of work elsewhere, by calling `done` from time to time."""
     ended = threading.Event()
-    progress = Progress(total, label, unit="clip")
+    progress = Progress(total, label, unit=unit)
 
     def look() -> None:
         while not ended.wait(_LOOK_EVERY_S):

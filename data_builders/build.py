@@ -154,7 +154,9 @@ def prepare(dataset: PairedDatasetBuilder, *, beam: Sequence[str] | None = None)
             "another folder, or build without --beam"
         )
     pipeline = contextlib.nullcontext() if beam is None else _pipeline(dataset)
-    settings = tfds.download.DownloadConfig(beam_options=_beam_options(beam))
+    settings = tfds.download.DownloadConfig(
+        beam_options=None if beam is None else beam_options(beam)
+    )
     tfds.disable_progress_bar()  # this project's knows the total
     existed = next(parent for parent in place.parents if parent.exists())
     with tempfile.TemporaryDirectory() as downloads:
@@ -176,9 +178,12 @@ def prepare(dataset: PairedDatasetBuilder, *, beam: Sequence[str] | None = None)
     dataset.finish()
 
 
-def _beam_options(arguments: Sequence[str] | None) -> Any:
-    if arguments is None:
-        return None
+def beam_options(arguments: Sequence[str]) -> Any:
+    """Parses pipeline options, see `data_builders.beam.options`.
+
+    Raises:
+      UserError: Apache Beam is not installed, or as there.
+    """
     try:
         from data_builders import beam
     except ImportError as error:
@@ -198,8 +203,7 @@ def _pipeline(dataset: PairedDatasetBuilder) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            raise UserError(f"--beam: the pipeline failed: {lines[-1].strip()}") from error
+            raise beam.failed(error) from error
 
 
 def _remove_empty(folder: Path, down_to: Path) -> None:

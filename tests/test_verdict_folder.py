@@ -18,6 +18,8 @@ from tests.commands import call
 from tests.test_detection import by_colour, film, filmed, model, tinted
 from tests.test_verdict_pages import Page, examined
 
+MODEL = model().description
+
 
 def test_colours_have_contrast():
     """WCAG 2.2: 4.5 for text, 3 for what is drawn."""
@@ -117,21 +119,21 @@ def test_folders_that_are_left_alone(tmp_path):
     one = examined([0.95])
     (tmp_path / "file").touch()
     with pytest.raises(Exception, match=r"--out: .* is a file; name a folder"):
-        folder.Pages(tmp_path / "file", "")
+        folder.Pages(tmp_path / "file", "", MODEL)
     for name, content in (("notes.txt", ""), ("index.html", "<html>"), ("verdicts.jsonl", "{}")):
         other = tmp_path / f"holds {name}"
         other.mkdir()
         (other / name).write_text(content)
         with pytest.raises(Exception, match=f"holds {name}, which is no page of this command"):
-            folder.Pages(other, "")
+            folder.Pages(other, "", MODEL)
         assert [path.name for path in other.iterdir()] == [name]
     made = tmp_path / "new" / "pages"
-    first = folder.Pages(made, "first")
+    first = folder.Pages(made, "first", MODEL)
     assert not made.exists()
     first.add(one, "")
     first.finish()
     (made / f".index.html.{'0' * 32}.part").write_text("of a process that was killed")
-    second = folder.Pages(made, "second")
+    second = folder.Pages(made, "second", MODEL)
     second.add(examined([0.95], file="other.mp4"), "")
     assert len(list(made.iterdir())) == 5
     second.finish()

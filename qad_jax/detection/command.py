@@ -3,122 +3,207 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_builders import command_line
-from data_builders.errors import UserError, one_line
+from data_builders.build import beam_options
+from data_builders.errors import UserError
 from data_builders.files import csv_text
 from data_builders.progress import Progress
 from qad_jax import cpu
-from qad_jax.detection import media
+from qad_jax.detection import listing, media, printing
+from qad_jax.detection.journal import Journal
+from qad_jax.detection.labels import Labels
+from qad_jax.detection.measuring import Measurement
 from qad_jax.detection.results import ERROR, Verdict
 
-_PRINTABLE = ("utf-8", "backslashreplace")  # names of files may have bytes that are no characters
-_COLUMNS = ("file", "sha256", "verdict", "probability", "quality", "reason")
+if TYPE_CHECKING:  # at run time they import JAX, for which `--help` must not wait
+    from qad_jax.detection.detector import Detector
+    from qad_jax.detection.examination import Look
 
 
-def find(paths: Sequence[str]) -> list[str]:
-    """Names the files that were meant: folders are searched, `-` reads names from standard input.
-
-    Raises:
-      UserError: No file is named, and none is found.
-    """
-    files: list[str] = []
-    for given in paths:
-        if given == "-":
-            files += [line.rstrip("\n") for line in sys.stdin if line.strip()]
-        elif os.path.isdir(given):
-            files += _within(given)
-        else:  # where there is no such file, its verdict says so
-            files.append(given)
-    if not files:
-        raise UserError(f"{', '.join(paths)}: holds no image and no video")
-    return list(dict.fromkeys(files))
-
-
-def _within(folder: str) -> Iterator[str]:
-    for root, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            if Path(name).suffix.lower() in media.SUFFIXES and not name.startswith("."):
-                yield os.path.join(root, name)
-
-
-def line(verdict: Verdict) -> str:
-    """What the terminal says of a file."""
-    parts = [f"{verdict.file}: {verdict.verdict.replace('_', ' ')}"]
-    if verdict.probability is not None:
-        parts.append(f"probability of fake {verdict.probability:.2f}")
-        parts.append(f"quality near {verdict.quality}")
-    rate = verdict.false_positive_rate
-    if verdict.verdict == "fake" and rate is not None and rate.value is not None:
-        parts.append(
-            f"of 1000 real clips of this quality about {1000 * rate.value:.0f} are called fake"
-        )
-    rate = verdict.false_negative_rate
-    if verdict.verdict == "real" and rate is not None and rate.value is not None:
-        parts.append(f"of 1000 fakes of this quality about {1000 * rate.value:.0f} are called real")
-    if verdict.reason:
-        reason = verdict.reason.removeprefix(f"{verdict.file}: ")
-        parts.append(reason)
-    return one_line("; ".join(parts))
-
-
-def _job(argv: Sequence[str], prog: str) -> int:
+def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
+    piped = "--" in argv and "--beam" in argv[: argv.index("--")]
+    ours = argv[: argv.index("--")] if piped else argv
     parser = command_line.Parser(
-        prog=prog, description="Judges whether the faces of images and videos were manipulated."
+        prog=prog,
+        usage="%(prog)s PATH ... [options] [--beam -- pipeline options of Apache Beam]",
+        description="Judges whether the faces of images and videos were manipulated.",
+        epilog=f"Exit status: {command_line.DONE} all files are judged; {command_line.PARTLY} some "
+        f"could not be; {command_line.FAILED} none could be, or the command line is wrong.",
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder, or - for a list")
-    parser.add_argument("--model", help="a model file, see qad_jax.release")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="file, folder, or - for a list")
+    parser.add_argument("--model", help="a model file or a run, see qad_jax.release")
     parser.add_argument(
         "--frames", type=int, default=media.FRAMES, help="frames of a video (%(default)s)"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="write pages for a browser into this folder"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="write pages for a browser into this folder; with --labels, the report",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="append the JSON of each verdict to this file, and leave out what it has already",
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="CSV",
+        help="columns file and label, and optionally method and identity: measure the verdicts on "
+        "these files, which are judged where no PATH is given",
+    )
+    parser.add_argument(
+        "--beam",
+        action="store_true",
+        help="judge as an Apache Beam pipeline: here with one process for each core, elsewhere by "
+        "the options after --, such as --runner=FlinkRunner; needs --results",
     )
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="one JSON object for each file")
     shape.add_argument("--csv", action="store_true", help="a table")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(ours)
+    args.words, args.pipeline_options = list(argv), argv[len(ours) + 1 :]
     if args.frames < 1:
         raise UserError(f"--frames: is {args.frames}, must be at least 1")
-    files = find(args.paths)
-    cpu.tune()  # before JAX is imported
-    from qad_jax.detection.detector import Detector
-    from qad_jax.detection.pages.folder import Pages
+    if not args.paths and args.labels is None:
+        parser.error("name a file or a folder to judge, or --labels")
+    if args.beam and args.results is None:
+        parser.error("--beam needs --results, where its verdicts go")
+    if args.beam and args.out is not None and args.labels is None:
+        parser.error("--beam writes no pages; leave out --out, or --beam")
+    return args
 
-    whole = command_line.command(*prog.split(), *argv)
-    pages = None if args.out is None else Pages(args.out, whole)
+
+class _Work:
+    """What is done with each verdict: it is kept, printed, shown on a page and measured."""
+
+    def __init__(
+        self, args: argparse.Namespace, prog: str, detector: Detector, labels: Labels | None
+    ) -> None:
+        """Looks at the files and folders that are written; no verdict is there yet."""
+        self._args, self._prog, self._detector = args, prog, detector
+        self.failed = self.before = 0
+        self.pages = self.journal = self._measured = None
+        if labels is not None:
+            self._measured = Measurement(labels, list(detector.model.description.qualities))
+        elif args.out is not None:
+            from qad_jax.detection.pages.folder import Pages
+
+            whole = command_line.command(*prog.split(), *args.words)
+            self.pages = Pages(args.out, whole, detector.model.description)
+        if args.results is not None:
+            self.journal = Journal(args.results, model=detector.model.sha256, frames=args.frames)
+
+    def known(self, file: str) -> str | None:
+        """SHA-256 of what is done for a file: its verdict and, where there are pages, its page."""
+        digest = None if self.journal is None else self.journal.known(file)
+        if digest is None or (self.pages is not None and not self.pages.has(file, digest)):
+            return None
+        return digest
+
+    def take(self, file: str, look: Look | None) -> None:
+        """Takes what is said of a file; None stands for what the journal has already."""
+        if look is None:
+            verdict = self._stored(file)
+        else:
+            verdict = look.verdict
+            if self.pages is not None:
+                self.pages.add(self._detector.examined(look), _alone(self._prog, file, self._args))
+            if self.journal is not None:
+                self.journal.append(verdict)
+            self._print(verdict)
+            if look.trace and getattr(self._args, "debug", False):
+                print(look.trace, file=sys.stderr)
+        self.failed += verdict.verdict == ERROR
+        if self._measured is not None:
+            self._measured.add(verdict)
+
+    def _stored(self, file: str) -> Verdict:
+        assert self.journal is not None
+        self.before += 1
+        verdict = self.journal.stored(file)
+        if self.pages is not None:
+            self.pages.keep(verdict)
+        return verdict
+
+    def _print(self, verdict: Verdict) -> None:
+        if self._args.json:
+            print(verdict.as_json(), flush=True)
+        elif self._args.csv:
+            print(printing.row(verdict), end="", flush=True)
+        else:
+            print(printing.line(verdict), flush=True)
+
+    def close(self) -> None:
+        """Closes the files, also where the work was stopped: what was taken is kept."""
+        if self.journal is not None:
+            self.journal.close()
+        if self.pages is not None:
+            self.pages.close()
+
+    def finish(self) -> None:
+        """Writes and says what is of all files: on standard error where JSON or a table is out."""
+        out, args = self._args.out, self._args
+        if self.before:
+            print(f"{self.before} files are in {args.results} already", file=sys.stderr)
+        if self.pages is not None:
+            print(f"pages: {self.pages.finish()}", file=sys.stderr)
+        if self._measured is not None:
+            stream = sys.stderr if args.json or args.csv else sys.stdout
+            for remark in self._measured.remarks():
+                print(f"warning: {remark}", file=sys.stderr)
+            print(self._measured.text(), file=stream)
+            if out is not None and (page := self._measured.write(out)) is not None:
+                print(page, file=stream)
+
+
+def _job(argv: Sequence[str], prog: str) -> int:
+    args = _parse(argv, prog)
+    pipeline = beam_options(args.pipeline_options) if args.beam else None
+    labels = None if args.labels is None else Labels(args.labels)
+    if args.paths or labels is None:
+        files = listing.find(args.paths)
+    else:
+        files = [row.path for row in labels.files()]
+    cpu.tune()  # before JAX is imported
+    from qad_jax.detection import many
+    from qad_jax.detection.detector import Detector
+
     detector = Detector.from_pretrained(args.model, frames=args.frames)
+    work = _Work(args, prog, detector, labels)
     if args.csv:
-        print(csv_text(_COLUMNS, []), end="")
-    failed = 0
-    with Progress(len(files), "judging", unit="file") as progress:
-        for file in files:
-            if pages is None:
-                verdict = detector(file)
-            else:
-                examined = detector.examine(file)
-                pages.add(examined, _alone(prog, file, args))
-                verdict = examined.verdict
-            failed += verdict.verdict == ERROR
-            if args.json:
-                print(verdict.as_json(), flush=True)
-            elif args.csv:
-                row = [getattr(verdict, column) for column in _COLUMNS]
-                print(csv_text(row, []).encode(*_PRINTABLE).decode(), end="", flush=True)
-            else:
-                print(line(verdict), flush=True)
-            progress.advance()
-    if pages is not None:
-        print(f"pages: {pages.finish()}", file=sys.stderr)
-    if not failed:
+        print(csv_text(printing.COLUMNS, []), end="")
+    progress: contextlib.AbstractContextManager[Progress | None]
+    if pipeline is not None and work.journal is not None:
+        from qad_jax.detection import beam
+
+        model = args.model and os.path.abspath(os.path.expanduser(args.model))
+        looks = beam.looks(files, work.journal, model=model, frames=args.frames, options=pipeline)
+        progress = contextlib.nullcontext()  # the pipeline shows its own
+    else:
+        keep = work.pages is not None
+        looks = many.looks(detector, files, known=work.known, keep=keep)
+        progress = Progress(len(files), "judging", unit="file")
+    with contextlib.closing(work):
+        with contextlib.closing(looks), progress as shown:
+            for file, look in looks:
+                work.take(file, look)
+                if shown is not None:
+                    shown.advance()
+        work.finish()
+    if not work.failed:
         return command_line.DONE
-    return command_line.FAILED if failed == len(files) else command_line.PARTLY
+    return command_line.FAILED if work.failed == len(files) else command_line.PARTLY
 
 
 def _alone(prog: str, file: str, args: argparse.Namespace) -> str:
@@ -135,5 +220,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m qad_jax.de
 
     A command line that cannot be understood is status 1 here, as no file could be judged.
     """
-    status = command_line.run(functools.partial(_job, prog=prog), argv)
+    status = command_line.run(
+        functools.partial(_job, prog=prog),
+        argv,
+        interrupted="interrupted; with --results the same command goes on after the last verdict",
+    )
     return command_line.FAILED if status == command_line.USAGE else status

@@ -13,8 +13,8 @@ from data_builders.errors import UserError
 from data_builders.files import parse_json
 from qad_jax.detection.results import ERROR, Verdict
 
-# Of one line: a clip of many frames with a crowd has a few MB.
-_LONGEST_LINE, _MOST_VALUES = 256 * 2**20, 20_000_000
+#: Bounds of one line: a clip of many frames with a crowd has a few MB.
+_LONGEST_LINE, MOST_VALUES = 256 * 2**20, 20_000_000
 # Every line begins so, and no line of another file does.
 _BEGINNING = b'{"file": '
 
@@ -48,7 +48,7 @@ class Journal:
           UserError: It holds something else, or another process writes to it. It is left as it is.
           OSError: It cannot be opened.
         """
-        self._path, self._model, self._frames = path, model, frames
+        self.path, self._model, self._frames = path, model, frames
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         self._file: BinaryIO = os.fdopen(descriptor, "r+b", buffering=0)
@@ -59,10 +59,8 @@ class Journal:
             self._file.close()
             raise
 
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Closes the file, so that another process may write to it."""
         self._file.close()
 
     def known(self, file: str) -> str | None:
@@ -77,7 +75,7 @@ class Journal:
     def stored(self, file: str) -> Verdict:
         """Reads the verdict on a file that is `known`."""
         offset = self._entries[file].offset
-        with self._path.open("rb") as lines:
+        with self.path.open("rb") as lines:
             lines.seek(offset)
             return Verdict.from_dict(_parsed(lines.readline(_LONGEST_LINE)))
 
@@ -101,14 +99,14 @@ class Journal:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(
-                    f"--results: {self._path}: another process writes to it; wait for its end, or "
+                    f"--results: {self.path}: another process writes to it; wait for its end, or "
                     "name another file"
                 ) from None
 
     def _read(self) -> dict[str, _Entry]:
         entries: dict[str, _Entry] = {}
         whole = 0  # bytes of the lines that have an end
-        with self._path.open("rb") as lines:
+        with self.path.open("rb") as lines:
             for number, line in enumerate(_lines(lines), 1):
                 if not line.endswith(b"\n"):
                     if not (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
@@ -137,7 +135,7 @@ class Journal:
 
     def _other(self, number: int) -> UserError:
         return UserError(
-            f"--results: {self._path}: line {number} is no verdict of this command; name a file "
+            f"--results: {self.path}: line {number} is no verdict of this command; name a file "
             "that is new, or that this command has written"
         )
 
@@ -150,4 +148,4 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 def _parsed(line: bytes) -> dict[str, Any]:
     if not line.startswith(_BEGINNING):
         raise ValueError
-    return dict(parse_json(line, most=_MOST_VALUES))
+    return dict(parse_json(line, most=MOST_VALUES))

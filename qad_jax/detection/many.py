@@ -8,7 +8,7 @@ a time; each has two crops for each of its faces in each of its frames.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ def looks(
     *,
     known: Callable[[str], str | None] = lambda _: None,
     keep: bool = False,
-) -> Iterator[tuple[str, Look | None]]:
+) -> Generator[tuple[str, Look | None]]:
     """Judges files.
 
     Where there are many, processes look at them, and one that dies, such as by a fault in a codec,

@@ -209,13 +209,22 @@ def headline(report: Report) -> str:
     summary = report.summary
     drop = summary.drop
     if drop is None:
-        for quality, result in summary.qualities.items():
-            auc = result.frame.auc
-            if auc.value is not None:
-                return (
-                    f"Frame AUC at {quality} is {percent(auc.value)} % (95 % interval "
-                    f"{span(auc.low, auc.high)}); there is no other quality to compare it with."
-                )
+        known = {
+            quality: result.frame.auc
+            for quality, result in summary.qualities.items()
+            if result.frame.auc.value is not None
+        }
+        if known:
+            quality, auc = next(iter(known.items()))
+            others = (
+                "each quality is of other files, so that none is compared with another"
+                if len(known) > 1
+                else "there is no other quality to compare it with"
+            )
+            return (
+                f"Frame AUC at {quality} is {percent(auc.value)} % (95 % interval "
+                f"{span(auc.low, auc.high)}); {others}."
+            )
         return f"AUC is not defined: {'; '.join(sorted(summary.undefined()))}."
     weakest = percent(summary.qualities[drop.weakest].frame.auc.value)
     if drop.first == drop.weakest:

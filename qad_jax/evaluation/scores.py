@@ -31,7 +31,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 # Each score takes some hundred bytes in memory.
 _MOST_LINES, _LONGEST_LINE = 5_000_000, 1_000_000
 _NEEDED = ("method", "video", "frame", "label", "score")
-_LABELS = {"0": 0, "1": 1, "real": 0, "fake": 1, "0.0": 0, "1.0": 1}
+#: How a label may be written, in lower case.
+LABELS = {"0": 0, "1": 1, "real": 0, "fake": 1, "0.0": 0, "1.0": 1}
 
 
 class Scores(NamedTuple):
@@ -173,7 +174,7 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
             raise UserError(f"{where}: {len(row)} values, the header has {len(header)}")
         # A name comes again with every frame of a video; interning keeps it in memory once.
         method, video = sys.intern(row[place["method"]]), sys.intern(row[place["video"]])
-        label = _LABELS.get(row[place["label"]].strip().lower().replace(",", "."))
+        label = LABELS.get(row[place["label"]].strip().lower().replace(",", "."))
         if label is None:
             raise UserError(
                 f"{where}: label is {row[place['label']]!r}; must be 0 or real, 1 or fake"

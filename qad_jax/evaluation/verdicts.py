@@ -287,7 +287,7 @@ def count(
 
 
 def _by_person(mask: npt.NDArray[np.bool_], member: npt.NDArray[np.intp], people: int) -> Array:
-    return np.bincount(member, mask.astype(np.float64), people)
+    return np.asarray(np.bincount(member, mask, people), np.float64)
 
 
 def _widened(share: Estimate, people: int) -> Estimate:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import uuid
 from pathlib import Path
+from typing import BinaryIO
 
 from data_builders.errors import UserError
 from data_builders.files import write_whole
@@ -12,6 +15,7 @@ from qad_jax.detection.examination import Examination
 from qad_jax.detection.pages import file_page, overview
 from qad_jax.detection.pages.file_page import name_of
 from qad_jax.detection.pages.parts import GENERATOR
+from qad_jax.detection.results import Verdict
 from qad_jax.weights.model_file import Description
 
 INDEX, OBJECTS = "index.html", "verdicts.jsonl"
@@ -24,12 +28,13 @@ _LONGEST_NAME = 80
 class Pages:
     """Writes the pages of one run: that of each file at once, those over all at the end."""
 
-    def __init__(self, folder: Path, command: str) -> None:
+    def __init__(self, folder: Path, command: str, model: Description) -> None:
         """Looks at the folder; nothing is written before the first page.
 
         Args:
           folder: New, empty, or with the pages of an earlier run, which are replaced.
           command: The command of this run.
+          model: What the detector says of itself.
 
         Raises:
           UserError: The folder holds something else, or is a file.
@@ -40,8 +45,21 @@ class Pages:
             raise UserError(f"--out: {folder} is a file; name a folder")
         self._earlier = _earlier(self._folder) if self._folder.exists() else set()
         self._rows: list[overview.Row] = []
-        self._objects: list[str] = []
-        self._model: Description | None = None
+        self._objects: BinaryIO | None = None
+        self._model = model
+
+    def has(self, file: str, digest: str) -> bool:
+        """Whether an earlier run has written the page of a file.
+
+        Args:
+          file: The path as it was given.
+          digest: SHA-256 of the file.
+        """
+        return page_name(file, digest) in self._earlier
+
+    def keep(self, verdict: Verdict) -> None:
+        """Takes the page over that an earlier run has written, see `has`."""
+        self._list(page_name(verdict.file, verdict.sha256), verdict)
 
     def add(self, examined: Examination, command: str) -> None:
         """Writes the page of a file.
@@ -54,9 +72,20 @@ class Pages:
         name = page_name(verdict.file, verdict.sha256)
         page = file_page.render(examined, command, back=INDEX)
         write_whole(self._folder / name, page)
+        self._list(name, verdict)
+
+    def _list(self, name: str, verdict: Verdict) -> None:
         self._rows.append(overview.Row.of(name, verdict))
-        self._objects.append(verdict.as_json() + "\n")
-        self._model = examined.model
+        if self._objects is None:
+            # The objects of many files do not fit in memory. The name is one of `_PART`.
+            self._objects = (self._folder / f".{OBJECTS}.{uuid.uuid4().hex}.part").open("wb")
+        self._objects.write(verdict.as_json().encode() + b"\n")
+
+    def close(self) -> None:
+        """Ends the work. Without `finish`, the pages that are written stay, and nothing else."""
+        if self._objects is not None:
+            self._objects.close()
+            Path(self._objects.name).unlink(missing_ok=True)
 
     def finish(self) -> Path:
         """Writes the page over all files and the JSON objects, and removes pages of earlier runs.
@@ -64,10 +93,11 @@ class Pages:
         Returns:
           The path of the page over all files.
         """
-        assert self._model is not None, "no file was judged"
+        assert self._objects is not None, "no file was judged"
         index = self._folder / INDEX
         write_whole(index, overview.render(self._rows, self._model, self._command))
-        write_whole(self._folder / OBJECTS, "".join(self._objects))
+        self._objects.close()
+        os.replace(self._objects.name, self._folder / OBJECTS)
         for name in self._earlier - {INDEX, OBJECTS, *(row.page for row in self._rows)}:
             (self._folder / name).unlink(missing_ok=True)
         return index

@@ -25,6 +25,7 @@ def write(
     provenance: Mapping[str, Any],
     images: Callable[[int], npt.NDArray[np.uint8]] | None = None,
     robustness: Robustness | None = None,
+    sections: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes `report.html`, `figures/*.png` and `metrics.csv`.
 
@@ -35,6 +36,7 @@ def write(
       provenance: What produced the scores, see `origin.describe`.
       images: Gives the `(k, H, W, 3)` crops of a row of `scores`, where there are any.
       robustness: The curves, where they were measured.
+      sections: Further sections of the page, see `page.render`.
 
     Returns:
       The path of the page.
@@ -64,7 +66,14 @@ def write(
     notes = {"Robustness": robustness_curves.headline(robustness)} if robustness else {}
     write_whole(
         path,
-        page.render(report, figures=drawn, notes=notes, hardest=clips, provenance=provenance),
+        page.render(
+            report,
+            figures=drawn,
+            notes=notes,
+            hardest=clips,
+            provenance=provenance,
+            sections=sections,
+        ),
     )
     return path
 

@@ -22,6 +22,7 @@ def render(
     hardest: Sequence[HardClip],
     provenance: Mapping[str, Any],
     notes: Mapping[str, str] | None = None,
+    sections: Mapping[str, str] | None = None,
 ) -> str:
     """Renders the page.
 
@@ -31,6 +32,7 @@ def render(
       hardest: The clips that were judged worst.
       provenance: What produced the scores, see `origin.describe`.
       notes: A sentence at the head of a section, under its title.
+      sections: Further sections, which come first: HTML under its title.
 
     Returns:
       The page. Every name in it is escaped: names of videos are strangers' text.
@@ -42,6 +44,7 @@ def render(
         f'<p class="soft">Evaluation of a deepfake detector{escaped(step)}</p>',
         f'<p class="headline">{escaped(protocol.headline(report))}</p>',
         *(f"<p>{escaped(line)}</p>" for line in sentences(report)),
+        *(f"<h2>{escaped(name)}</h2>{content}" for name, content in (sections or {}).items()),
         "<h2>Every quality</h2>",
         _table(report.summary.qualities, "All methods together"),
         *(
