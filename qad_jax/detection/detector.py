@@ -17,7 +17,6 @@ from data_builders.errors import UserError, describe
 from data_builders.qualities import crf_of
 from data_builders.tracks import Track, all_tracks
 from qad_jax.detection import examination, media, quality
-from qad_jax.detection.codec_numbers import codec_numbers
 from qad_jax.detection.conditions import Appearance, Conditions, sharpness, turn
 from qad_jax.detection.examination import Examination, Look
 from qad_jax.detection.judging import Seen, judge
@@ -152,7 +151,7 @@ class Detector:
             return Look(self._verdict(name, digest, verdict=NO_FACE, reason=reason, media=facts))
         crops = [face_source.crops(opened.frames, track) for track in tracks]
         scores = self._of_each(crops)
-        estimated = quality.estimate(crops[0], codec_numbers(path))
+        estimated = quality.estimate(crops[0], opened.numbers)
         nearest = quality.nearest(estimated, list(self._thresholds))
         weaker = self._weaker(nearest)
         seen = []
