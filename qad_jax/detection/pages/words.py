@@ -55,11 +55,11 @@ CANNOT_TELL = (
 )
 NONE_CALLED_FAKE = (
     "None of the {clips} real clips of this quality that were measured was called fake. The true "
-    "rate can still be up to {most:.0f} of 1000 (95 % bound for independent clips)."
+    "rate can still be up to {most:.0f} of 1000 (95 % interval over people)."
 )
 NONE_CALLED_REAL = (
     "None of the {clips} fakes of this quality that were measured was called real. The true "
-    "rate can still be up to {most:.0f} of 1000 (95 % bound for independent clips)."
+    "rate can still be up to {most:.0f} of 1000 (95 % interval over people)."
 )
 NOT_MEASURED = "How often this answer is wrong was not measured."
 ABOUT, FEWER = "about {count:.0f}", "fewer than 1"
