@@ -31,7 +31,7 @@ def main() -> None:
     clips = scores.read(compare.find(args.results, "test")).videos()
     rates = verdicts.measure(clips, chosen)
     print(
-        "| quality | calibration error | real called fake, % | promised | inconclusive: real, fake |"
+        "| quality | calibration error | real called fake, % | promised | cannot tell: real | fake |"
     )
     print("|---|---|---|---|---|---|")
     for i, quality in enumerate(clips.qualities):
