@@ -30,9 +30,7 @@ def main() -> None:
     }
     clips = scores.read(compare.find(args.results, "test")).videos()
     rates = verdicts.measure(clips, chosen)
-    print(
-        "| quality | calibration error | real called fake, % | promised | cannot tell: real | fake |"
-    )
+    print("| quality | calibration error | real called fake, % | promised | unsure: real | fake |")
     print("|---|---|---|---|---|---|")
     for i, quality in enumerate(clips.qualities):
         thresholds, of = chosen[quality], rates[quality]
