@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
 
@@ -182,6 +182,8 @@ def sampled(
     source: bytes | str | os.PathLike[str],
     indices: Collection[int],
     look: Callable[[av.VideoFrame], None] | None = None,
+    *,
+    options: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[int, Frame]]:
     """Yields some of the frames of `decode`; the others are decoded and not converted to RGB.
 
@@ -189,6 +191,7 @@ def sampled(
       source: As for `decode`.
       indices: Which frames. Nothing is decoded after the last of them.
       look: Is called with every decoded frame up to there, as it is stored.
+      options: More options of FFmpeg's decoder.
 
     Yields:
       Index and frame, in order. Where the video ends before an index, there are fewer.
@@ -198,6 +201,8 @@ def sampled(
       FileNotFoundError: There is no such file.
     """
     with opened(source) as video:
+        codec = video.stream.codec_context
+        codec.options = {**codec.options, **(options or {})}
         yield from _shown(video, frozenset(indices), look)
 
 

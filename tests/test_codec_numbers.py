@@ -8,7 +8,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from data_builders import h264, video_file
+from data_builders import clips, h264, video_file
+from qad_jax.detection import media
 from qad_jax.detection.codec_numbers import MOST_FRAMES, CodecNumbers, codec_numbers
 from tests.faces import astronaut
 
@@ -130,3 +131,14 @@ def test_what_is_no_video_is_refused_by_name(tmp_path):
 def test_no_loss():
     numbers = codec_numbers(h264.encode(moving(), crf=0))
     assert numbers.quantiser == pytest.approx(0, abs=1)
+
+
+def test_a_file_that_is_judged_tells_its_quantisers_while_it_is_decoded(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(
+        encoded(moving(40, 64), "libx264", {"qp": "30", "x264-params": "ipratio=2:bframes=0"})
+    )
+    numbers = media.read(path, 4).numbers
+    assert (numbers.codec, numbers.key_quantiser, numbers.quantiser) == ("h264", 24, 30)
+    # Nothing is decoded after the last chosen frame.
+    assert clips.spread(40, 4)[-1] < numbers.frames <= 40

@@ -45,6 +45,8 @@ _HEADER = struct.Struct("=I4xQQii")
 _DELTA = 16  # bytes from the start of a block to its difference from the frame's quantiser
 _H264, _MPEG = 1, 2  # kinds of codec: the second is MPEG-1, 2 and 4 and H.263
 _FIRST_STEP = 0.625  # of H.264 at QP 0
+#: Options with which FFmpeg's decoders tell the quantisers of each frame.
+EXPORTED = {"export_side_data": "venc_params"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,11 +84,9 @@ def codec_numbers(source: str | Path | bytes) -> CodecNumbers:
     """
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
         form = image_format(file.read(HEAD))
-        if form == _JPEG:
-            file.seek(0)
-            return _of_jpeg(file)
-    # Other images have no quantiser that is read here.
-    return _of_video(source) if form is None else CodecNumbers(form, frames=1)
+        if form is not None:
+            return of_image(form, file)
+    return _of_video(source)
 
 
 def image_format(head: bytes) -> str | None:
@@ -98,7 +98,17 @@ def image_format(head: bytes) -> str | None:
     return None
 
 
-def _of_jpeg(file: BinaryIO) -> CodecNumbers:
+def of_image(form: str, file: BinaryIO | Path) -> CodecNumbers:
+    """Reads the quantiser of an image, see `codec_numbers`.
+
+    Args:
+      form: Its format, from `image_format`.
+      file: The image.
+    """
+    if form != _JPEG:  # the others have no quantiser that is read here
+        return CodecNumbers(form, frames=1)
+    if not isinstance(file, Path):
+        file.seek(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata and large images: no pixel is read
@@ -116,23 +126,40 @@ def _as_qp(step: npt.ArrayLike) -> float:
     return float(np.mean(6 * np.log2(np.maximum(step, _FIRST_STEP) / _FIRST_STEP)))
 
 
+class Quantisers:
+    """Collects the quantisers of frames as they are decoded with the options `EXPORTED`."""
+
+    def __init__(self) -> None:
+        """Begins with no frame."""
+        self._means: dict[bool, list[float]] = {True: [], False: []}
+        self._frames = 0
+
+    def add(self, frame: av.VideoFrame) -> None:
+        """Reads the quantiser of a frame, if its codec tells it."""
+        self._frames += 1
+        if (mean := _quantiser(frame)) is not None:
+            self._means[bool(frame.key_frame)].append(mean)
+
+    def numbers(self, codec: str) -> CodecNumbers:
+        """What the frames say together.
+
+        Args:
+          codec: Name of their codec.
+        """
+        key, other = (float(np.mean(each)) if each else None for each in self._means.values())
+        return CodecNumbers(
+            codec, other if key is None else key, key if other is None else other, self._frames
+        )
+
+
 def _of_video(source: str | Path | bytes) -> CodecNumbers:
     with video_file.opened(source) as video:
         codec = video.stream.codec_context
-        codec.options = {**codec.options, "export_side_data": "venc_params"}
-        frames = 0
-        means: dict[bool, list[float]] = {True: [], False: []}
+        codec.options = {**codec.options, **EXPORTED}
+        quantisers = Quantisers()
         for frame in _frames(video):
-            frames += 1
-            if (mean := _quantiser(frame)) is not None:
-                means[bool(frame.key_frame)].append(mean)
-        key, other = (float(np.mean(each)) if each else None for each in means.values())
-        return CodecNumbers(
-            codec.name,
-            other if key is None else key,
-            key if other is None else other,
-            frames,
-        )
+            quantisers.add(frame)
+        return quantisers.numbers(codec.name)
 
 
 def _frames(video: video_file.VideoFile) -> Iterator[av.VideoFrame]:

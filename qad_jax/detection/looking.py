@@ -21,7 +21,6 @@ from data_builders.errors import UserError, describe, trace
 from data_builders.qualities import crf_of
 from data_builders.tracks import Track, all_tracks
 from qad_jax.detection import media, quality
-from qad_jax.detection.codec_numbers import codec_numbers
 from qad_jax.detection.conditions import Appearance, sharpness, turn
 from qad_jax.detection.scoring import resized
 
@@ -163,14 +162,13 @@ class Looker:
         return Found(task.file, digest, error=reason, trace=told)
 
     def _found(self, file: str, digest: str) -> Found:
-        path = Path(file)
-        opened = media.read(path, self.frames)
+        opened = media.read(Path(file), self.frames)
         facts, frames = dataclasses.asdict(opened.facts), len(opened.frames)
         tracks = self.tracks(opened.frames, opened.indices, opened.cuts)
         if not tracks:
             return Found(file, digest, facts=facts, frames=frames)
         crops = [face_source.crops(opened.frames, track) for track in tracks]
-        estimated = quality.estimate(crops[0], codec_numbers(path))
+        estimated = quality.estimate(crops[0], opened.numbers)
         nearest = quality.nearest(estimated, self.qualities)
         weaker = self._weaker(nearest)
         found = []

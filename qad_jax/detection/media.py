@@ -23,6 +23,7 @@ from data_builders import clips, h264, images
 from data_builders.errors import UnusableClipError, UserError
 from data_builders.video_file import opened
 from qad_jax.detection import codec_numbers
+from qad_jax.detection.codec_numbers import CodecNumbers
 
 Image = npt.NDArray[np.uint8]
 
@@ -81,6 +82,7 @@ class Media:
       frames: `(height, width, 3)` uint8 RGB each, all of one size.
       indices: Index of each in the file.
       times: Time of each in seconds; None for an image.
+      numbers: What its codec says of its compression, from all frames that were decoded.
       cuts: Positions in `frames` at which another scene begins.
     """
 
@@ -88,6 +90,7 @@ class Media:
     frames: tuple[Image, ...]
     indices: tuple[int, ...]
     times: tuple[float | None, ...]
+    numbers: CodecNumbers
     cuts: tuple[int, ...] = ()
 
 
@@ -115,9 +118,11 @@ def read(path: Path, frames: int, *, max_seconds: float = MAX_SECONDS) -> Media:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     if not head:
         raise UserError(f"{path}: is empty")
-    if codec_numbers.image_format(head) is None:
+    form = codec_numbers.image_format(head)
+    if form is None:
         return _video(path, frames, max_seconds)
-    return _animation(path, frames) if _is_animated(path) else _image(path)
+    numbers = codec_numbers.of_image(form, path)
+    return _animation(path, frames, numbers) if _is_animated(path) else _image(path, numbers)
 
 
 def _is_animated(path: Path) -> bool:
@@ -128,15 +133,15 @@ def _is_animated(path: Path) -> bool:
         return False
 
 
-def _image(path: Path) -> Media:
+def _image(path: Path, numbers: CodecNumbers) -> Media:
     image = images.read_image(path)
     with PIL.Image.open(path) as opened_image:
         codec = opened_image.format
     facts = Facts(IMAGE, image.shape[1], image.shape[0], codec=codec)
-    return Media(facts, (image,), (0,), (None,))
+    return Media(facts, (image,), (0,), (None,), numbers)
 
 
-def _animation(path: Path, frames: int) -> Media:
+def _animation(path: Path, frames: int, numbers: CodecNumbers) -> Media:
     """Reads a GIF, WebP or APNG, in which a frame may need all before it."""
     try:
         with PIL.Image.open(path, formats=("PNG", "GIF", "WEBP")) as file:
@@ -163,7 +168,7 @@ def _animation(path: Path, frames: int) -> Media:
     for image in shown:
         looks.add(np.asarray(PIL.Image.fromarray(image).convert("L").resize(_GLIMPSE)))
     cuts = tuple(looks.cuts(range(len(shown))))
-    return Media(facts, tuple(shown), tuple(indices), tuple(times), cuts)
+    return Media(facts, tuple(shown), tuple(indices), tuple(times), numbers, cuts)
 
 
 def _on_white(image: PIL.Image.Image) -> Image:
@@ -175,10 +180,11 @@ def _on_white(image: PIL.Image.Image) -> Image:
 def _video(path: Path, frames: int, max_seconds: float) -> Media:
     facts, rate = _facts_of_video(path)
     total, looks = facts.frames, _Glimpses()
-    watch = _watched(path, max_seconds, looks)
+    quantisers = codec_numbers.Quantisers()
+    watch = _watched(path, max_seconds, looks, quantisers)
     while True:
         indices = clips.spread(total, frames)
-        taken = dict(h264.sampled(path, indices, watch))
+        taken = dict(h264.sampled(path, indices, watch, options=codec_numbers.EXPORTED))
         if len(taken) == len(indices):
             break
         if looks.count >= total or not looks.count:  # it decodes, and gives no frame
@@ -190,11 +196,14 @@ def _video(path: Path, frames: int, max_seconds: float) -> Media:
         facts, frames=total, width=shown[0].shape[1], height=shown[0].shape[0]
     )
     times = tuple(round(index / rate, 3) for index in indices)
-    return Media(facts, shown, tuple(indices), times, tuple(looks.cuts(indices)))
+    numbers = quantisers.numbers(str(facts.codec))
+    return Media(facts, shown, tuple(indices), times, numbers, tuple(looks.cuts(indices)))
 
 
-def _watched(path: Path, max_seconds: float, looks: _Glimpses) -> Callable[[av.VideoFrame], None]:
-    """Is called with every decoded frame: looks for cuts, and at the clock."""
+def _watched(
+    path: Path, max_seconds: float, looks: _Glimpses, quantisers: codec_numbers.Quantisers
+) -> Callable[[av.VideoFrame], None]:
+    """Is called with every decoded frame: looks for cuts, at the quantiser, and at the clock."""
     end = time.monotonic() + max_seconds
 
     def watch(decoded: av.VideoFrame) -> None:
@@ -204,6 +213,7 @@ def _watched(path: Path, max_seconds: float, looks: _Glimpses) -> Callable[[av.V
             )
         small = decoded.reformat(*_GLIMPSE, format="gray", interpolation="FAST_BILINEAR")
         looks.add(small.to_ndarray())
+        quantisers.add(decoded)
 
     return watch
 

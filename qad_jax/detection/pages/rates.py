@@ -39,9 +39,8 @@ def sentences(verdict: str, rates: Rates, judged: int) -> list[str]:
 def _rate(rate: Estimate, clips: int, sentence: str, none: str) -> str:
     if rate.value is None:
         return words.NOT_MEASURED
-    if rate.value == 0:
-        # The bootstrap of a count of none is none; the binomial distribution tells more.
-        return none.format(clips=clips, most=1000 * (1 - 0.05 ** (1 / max(clips, 1))))
+    if rate.value == 0 and rate.high is not None:
+        return none.format(clips=clips, most=1000 * rate.high)
     interval = ""
     if rate.low is not None and rate.high is not None:
         interval = words.INTERVAL.format(low=1000 * rate.low, high=1000 * rate.high)

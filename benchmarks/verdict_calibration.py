@@ -1,0 +1,48 @@
+"""How far the answers of a detector can be believed: on clips of people that nothing was chosen on.
+
+python benchmarks/verdict_calibration.py qad_jax/weights/detector.safetensors runs/d/evaluation/test
+
+For each quality: the expected calibration error (15 bins) of the calibrated probability, the share
+of real clips that are called fake with its interval and the share that was promised, and how often
+the answer is inconclusive.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from qad_jax.evaluation import calibration, compare, scores, verdicts
+from qad_jax.evaluation.protocol import percent, span
+from qad_jax.weights import model_file
+
+
+def main() -> None:
+    """Prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="a model file")
+    parser.add_argument("results", type=Path, help="scores.csv, or its folder, of the test split")
+    args = parser.parse_args()
+    described = model_file.describe(args.model)
+    chosen = {
+        quality: verdicts.Thresholds.from_dict(of["thresholds"])
+        for quality, of in described.qualities.items()
+    }
+    clips = scores.read(compare.find(args.results, "test")).videos()
+    rates = verdicts.measure(clips, chosen)
+    print("| quality | calibration error | real called fake, % | promised | unsure: real | fake |")
+    print("|---|---|---|---|---|---|")
+    for i, quality in enumerate(clips.qualities):
+        thresholds, of = chosen[quality], rates[quality]
+        probability = calibration.scaled(clips.score[:, i], thresholds.temperature)
+        error = calibration.expected_calibration_error(clips.label, probability)
+        wrong = of.false_positive_rate
+        print(
+            f"| {quality} | {error:.3f} | {percent(wrong.value)} ({span(wrong.low, wrong.high)}) "
+            f"| {percent(thresholds.real_error)} | "
+            f"{percent(of.inconclusive_real.value)} | {percent(of.inconclusive_fake.value)} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
