@@ -135,8 +135,10 @@ def test_folders_that_are_left_alone(tmp_path):
     (made / f".index.html.{'0' * 32}.part").write_text("of a process that was killed")
     second = folder.Pages(made, "second", MODEL)
     second.add(examined([0.95], file="other.mp4"), "")
-    assert len(list(made.iterdir())) == 5
+    assert len(list(made.iterdir())) == 6  # with the objects of this run, under another name
     second.finish()
+    for pages in (first, second):
+        pages.close()
     assert {path.name for path in made.iterdir()} == {
         "index.html",
         "verdicts.jsonl",
