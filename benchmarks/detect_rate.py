@@ -5,8 +5,8 @@ things in turn, again and again, so that both see the same machine: `many.looks`
 command does; and its two parts for themselves: what is done before the network (reading, the
 search for faces, the estimate of quality, the second encoding), and the network in full batches. On
 accelerators the slower part hides the other, and the bound is the slower one, where the first is
-shared by the cores; on processors both want the same cores, and the bound is the sum. Prints files a second of each, the share, and the largest memory of this process and of
-its workers.
+shared by the cores; on processors both want the same cores, and the bound is the sum. Prints files
+a second of each, the share, and the largest memory of this process and of its workers.
 
     python benchmarks/detect_rate.py [--files 1000] [--model resnet50] [--side 400]
 """

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from typing import Any
@@ -152,7 +153,13 @@ def _begin() -> Executor:
     from concurrent.futures import ProcessPoolExecutor
 
     # Spawned, not forked: the parent may hold JAX's threads.
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=start_worker)
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_start)
+
+
+def _start() -> None:
+    # Ctrl-C reaches all processes. The parent says what it has to say, and the others end at once.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    start_worker()
 
 
 def _in_order(

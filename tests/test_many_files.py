@@ -417,7 +417,7 @@ def test_labels_with_results_and_other_files(detector, folder, tmp_path):
     assert told(result.out) == [("b-broken", "error")]
     assert "1 listed files were not judged: r0.mp4" in result.err
     assert "does not list 5 judged files" in result.err
-    assert "verdict           real   fake" in result.err
+    assert "verdict          real   fake" in result.err
     table.write_text("file;label\nr1.mp4;0\nnone.mp4;1\n")
     result = judge("--labels", table)
     assert result.status == 3
