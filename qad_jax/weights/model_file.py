@@ -25,6 +25,8 @@ from qad_jax.weights import conversion, pretrained
 
 KEY = "qad_jax"
 FORMAT = 1
+#: The detector that comes with the package.
+SHIPPED = Path(__file__).with_name("detector.safetensors")
 # Of the description. That of the shipped model has some ten thousand bytes.
 _LONGEST, _MOST_VALUES = 1 << 20, 50_000
 _SIDES = range(32, 1025)
