@@ -18,6 +18,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import safetensors.numpy
 from jax import export
 
 from data_builders.errors import UserError
@@ -100,7 +101,8 @@ def open_source(
 def _of_run(path: Path, step: int | None) -> Source:
     run = pretrained.of_run(path, step)
     _check_head(path, run.dropped)
-    digest = hashlib.sha256(run.as_torch()[0]).hexdigest()
+    # Without metadata, which safetensors writes in an order of chance.
+    digest = hashlib.sha256(safetensors.numpy.save(run.as_torch())).hexdigest()
     datasets = list(checkpoints.datasets_of(path, run.step))
     known = {
         "source": {"run": path.absolute().name, "step": run.step, "sha256": digest},
@@ -161,14 +163,19 @@ def write(source: Source, file: Path) -> str:
         from qad_jax.weights import onnx_graph
 
         text = json.dumps(about, ensure_ascii=False, allow_nan=False)
-        write_whole(file, onnx_graph.build(model, variables, side, {model_file.KEY: text}))
+        write_whole(file, onnx_graph.build(model, variables, (side, side), {model_file.KEY: text}))
         return f"{file}: {what}, ONNX opset {onnx_graph.OPSET}"
     data = _stablehlo(model, variables, side)
     about |= {"jax": jax.__version__, "platforms": list(_PLATFORMS)}
     # First the description: the other file is then never without it.
-    write_json(description_of(file), about, ensure_ascii=False, allow_nan=False)
-    write_whole(file, data)
-    return f"{file}: {what}, StableHLO of jax {jax.__version__}; {description_of(file)}"
+    beside = description_of(file)
+    write_json(beside, about, ensure_ascii=False, allow_nan=False)
+    try:
+        write_whole(file, data)
+    except BaseException:
+        beside.unlink()
+        raise
+    return f"{file}: {what}, StableHLO of jax {jax.__version__}; {beside}"
 
 
 def description_of(file: Path) -> Path:

@@ -34,6 +34,8 @@ _BATCH = "n"
 _BOUNDS = {"zero": 0, "six": 6}
 
 Array = npt.NDArray[Any]
+_Size = tuple[int, int]  # height and width of a map
+_Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 class Graph:
@@ -82,7 +84,7 @@ class Graph:
         x: str,
         name: str,
         stride: int = 1,
-        padding: tuple[int, int] | None = None,
+        padding: _Padding | None = None,
         *,
         depthwise: bool = False,
     ) -> str:
@@ -92,11 +94,11 @@ class Graph:
           x: Its input.
           name: Of the module.
           stride: Step in both directions.
-          padding: Zeros before and after, of both axes; None: half a window.
+          padding: Zeros before and after, of each axis; None: half a window.
           depthwise: Whether each channel has a filter of its own.
         """
         side, _, _, features = self.kernel_shape(name)
-        before, after = (side // 2, side // 2) if padding is None else padding
+        (top, bottom), (left, right) = padding or ((side // 2, side // 2),) * 2
         weights = [self.weight(f"{name}/kernel")]
         if f"{name}/bias" in self._leaves:
             weights.append(self.weight(f"{name}/bias"))
@@ -107,7 +109,7 @@ class Graph:
             name=name,
             kernel_shape=[side, side],
             strides=[stride, stride],
-            pads=[before, before, after, after],
+            pads=[top, left, bottom, right],
             group=features if depthwise else 1,
         )
 
@@ -122,19 +124,19 @@ class Graph:
 
 
 def build(
-    model: nn.Module, variables: Mapping[str, Any], image_size: int, about: Mapping[str, str]
+    model: nn.Module, variables: Mapping[str, Any], size: _Size, about: Mapping[str, str]
 ) -> bytes:
     """Writes a model as ONNX: from crops in bytes to the probability of fake.
 
     Args:
       model: A backbone with two logits, see `qad_jax.models.create`.
       variables: `{'params', 'batch_stats'}` of it.
-      image_size: Side of the crops, in pixels.
+      size: Height and width of the crops, in pixels.
       about: What the metadata of the file say.
 
     Returns:
-      The file. Its input is `images`, `(n, image_size, image_size, 3)` uint8 RGB for any n; its
-      outputs are `probability`, `(n,)`, of fake, and `logits`, `(n, 2)`, of real and fake, float32.
+      The file. Its input is `images`, `(n, height, width, 3)` uint8 RGB for any n; its outputs are
+      `probability`, `(n,)`, of fake, and `logits`, `(n, 2)`, of real and fake, float32.
 
     Raises:
       ValueError: The model is of another family, or has parts that are not known here.
@@ -143,7 +145,7 @@ def build(
     if isinstance(model, ResNet):
         x = _resnet(graph, model, _normalised(graph, model.normalisation))
     elif isinstance(model, EfficientNet):
-        x = _efficientnet(graph, model, _normalised(graph, model.normalisation), image_size)
+        x = _efficientnet(graph, model, _normalised(graph, model.normalisation), size)
     else:
         raise ValueError(f"{type(model).__name__} cannot be written as ONNX")
     _head(graph, x)
@@ -152,7 +154,7 @@ def build(
     made = helper.make_graph(
         graph.nodes,
         "detector",
-        [_value(IMAGES, TensorProto.UINT8, [_BATCH, image_size, image_size, 3])],
+        [_value(IMAGES, TensorProto.UINT8, [_BATCH, *size, 3])],
         [
             _value(PROBABILITY, TensorProto.FLOAT, [_BATCH]),
             _value(LOGITS, TensorProto.FLOAT, [_BATCH, 2]),
@@ -222,26 +224,27 @@ def _residual(graph: Graph, x: str, name: str, stride: int, bottleneck: bool) ->
     return graph.relu(graph.node("Add", x, shortcut, name=f"{name}/sum"))
 
 
-def _efficientnet(graph: Graph, model: EfficientNet, x: str, image_size: int) -> str:
+def _efficientnet(graph: Graph, model: EfficientNet, x: str, size: _Size) -> str:
     if model.activation is nn.relu6:
         for name, bound in _BOUNDS.items():
             graph.constant(name, np.array(bound, np.float32))
-    size = model.nominal_size if model.padding == "nominal" else image_size
+    if model.padding == "nominal":
+        size = (model.nominal_size, model.nominal_size)
     x = graph.conv(x, "conv_stem", 2, _padding(model, 3, 2, size))
     x = _activated(graph, model, graph.norm(x, "bn0", model.epsilon))
-    size = -(-size // 2)
+    size = _strided(size, 2)
     index = 0
     for stage in model.stages:
         for stride in (stage.stride,) + (1,) * (stage.blocks - 1):
             x = _inverted(graph, model, stage, x, f"blocks_{index}", stride, size)
-            size = -(-size // stride)
+            size = _strided(size, stride)
             index += 1
     x = graph.norm(graph.conv(x, "conv_head"), "bn1", model.epsilon)
     return _activated(graph, model, x)
 
 
 def _inverted(
-    graph: Graph, model: EfficientNet, stage: Stage, x: str, name: str, stride: int, size: int
+    graph: Graph, model: EfficientNet, stage: Stage, x: str, name: str, stride: int, size: _Size
 ) -> str:
     """A block, see `qad_jax.models.efficientnet.MBConv`, of a map of this size."""
     inputs = x
@@ -265,8 +268,16 @@ def _inverted(
     return x
 
 
-def _padding(model: EfficientNet, side: int, stride: int, size: int) -> tuple[int, int] | None:
-    return None if model.padding == "symmetric" else same_padding(side, stride, size)
+def _strided(size: _Size, stride: int) -> _Size:
+    height, width = size
+    return -(-height // stride), -(-width // stride)
+
+
+def _padding(model: EfficientNet, side: int, stride: int, size: _Size) -> _Padding | None:
+    if model.padding == "symmetric":
+        return None
+    height, width = size
+    return same_padding(side, stride, height), same_padding(side, stride, width)
 
 
 def _activated(graph: Graph, model: EfficientNet, x: str) -> str:

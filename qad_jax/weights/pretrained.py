@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_collections
+import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
@@ -255,14 +256,9 @@ class Trained(NamedTuple):
     step: int
     dropped: int | None
 
-    def as_torch(self) -> tuple[bytes, int]:
-        """A safetensors file of the state dict that torch has, and its number of tensors."""
-        name = self.config.model.name
-        about = {"format": "pt", "model": name, "step": str(self.step)}
-        if self.dropped is not None:
-            about[_NEW_HEAD] = str(self.dropped)
-        state = conversion.to_torch(self.variables, name)
-        return safetensors.numpy.save(state, about), len(state)
+    def as_torch(self) -> dict[str, npt.NDArray[Any]]:
+        """The state dict that torch has of it, see `conversion.to_torch`."""
+        return conversion.to_torch(self.variables, self.config.model.name)
 
 
 def of_run(directory: Path, step: int | None = None) -> Trained:
@@ -299,7 +295,10 @@ def export(directory: Path, file: Path, step: int | None = None) -> str:
         raise UserError(f"--export: {file} exists; name a new file")
     trained = of_run(directory, step)
     name = trained.config.model.name
-    data, tensors = trained.as_torch()
-    write_whole(file, data)
+    about = {"format": "pt", "model": name, "step": str(trained.step)}
+    if trained.dropped is not None:
+        about[_NEW_HEAD] = str(trained.dropped)
+    state = trained.as_torch()
+    write_whole(file, safetensors.numpy.save(state, about))
     layout, *_ = conversion.layouts_of(create(name))
-    return f"{file}: {name} of step {trained.step}, {tensors} tensors named as in {layout}"
+    return f"{file}: {name} of step {trained.step}, {len(state)} tensors named as in {layout}"
