@@ -39,7 +39,9 @@ SOURCES = ({"title": "Faces of Ann", "licence": "CC0"},)
 
 def session(file):
     given = os.fspath(file) if isinstance(file, os.PathLike) else file
-    return runtime.InferenceSession(given, providers=["CPUExecutionProvider"])
+    alone = runtime.SessionOptions()
+    alone.intra_op_num_threads = 1  # its threads wait busily, and tests run beside each other
+    return runtime.InferenceSession(given, alone, providers=["CPUExecutionProvider"])
 
 
 def convert(*arguments):
