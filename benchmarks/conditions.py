@@ -1,19 +1,23 @@
 """The bounds of what a detector was measured on, as the `conditions` of its model file.
 
-python benchmarks/conditions.py self_blended --data_dir DATA
+python benchmarks/conditions.py self_blended --data_dir DATA --clips clips.csv
 
 Looks at every crop of the validation and the test split: how small, how blurred and how far turned
-the faces are. The bounds leave out the outermost hundredth, of which nearly nothing is known.
+the faces are. The bounds leave out the outermost hundredth, of which nearly nothing is known. The
+table says of each clip of which size its face is and whether it is turned aside: with it,
+`python -m qad_jax.release --clips` tells whether errors depend on that.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 import numpy as np
 
 from data_builders import build, faces
+from data_builders.files import csv_text, write_whole
 from data_builders.progress import Progress
 from data_builders.qualities import crf_of
 from qad_jax.detection.conditions import sharpness, turn
@@ -21,41 +25,62 @@ from qad_jax.detection.conditions import sharpness, turn
 _OUTER = 0.01
 # A file is near the worst measured quality up to this many CRF above it.
 _NEAR = 3
-_TOGETHER = 64
+# Of the larger side of a face in pixels, and how far a face is turned that looks to the front.
+_SIZES = (100, 200)
+_FRONT = 0.25
 
 
 def main() -> None:
-    """Prints the bounds as JSON."""
+    """Prints the bounds as JSON and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dataset", help="its name, as for qad-jax build")
     parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--clips", type=Path, help="the table to write")
     args = parser.parse_args()
     dataset = build.builder(args.dataset, data_dir=args.data_dir)
     detector = faces.detector()
-    sides, details, turns = [], [], []
+    sides, details, turns, rows = [], [], [], {}
     for split in ("validation", "test"):
         source = dataset.as_data_source(split)
         with Progress(len(source), split, unit="record") as progress:
-            for first in range(0, len(source), _TOGETHER):
-                records = [source[i] for i in range(first, min(first + _TOGETHER, len(source)))]
-                best = [record["image"][dataset.qualities[0]] for record in records]
-                for record, found in zip(records, detector.detect(best), strict=True):
-                    sides.append(np.ptp(record["box"][[0, 2]]) / faces.SCALE)
-                    details += [sharpness([image]) for image in record["image"].values()]
-                    if found.landmarks is not None and len(found.landmarks):
-                        turns.append(turn(found.landmarks[:1]))
-                    progress.advance()
+            for record in source:
+                images = record["image"]
+                details += [sharpness([image]) for image in images.values()]
+                if record["label"] == 0:  # its fake has the same box, and a face that was moved
+                    side = float(np.ptp(record["box"][[0, 2]])) / faces.SCALE
+                    (found,) = detector.detect([images[dataset.qualities[0]]])
+                    turned = turn(None if found.landmarks is None else found.landmarks[:1])
+                    sides.append(side)
+                    turns.append(turned)
+                    rows[record["video"].decode()] = _size(side), _direction(turned)
+                progress.advance()
+    if args.clips is not None:
+        table = [(video, *groups) for video, groups in sorted(rows.items())]
+        write_whole(args.clips, csv_text(("video", "face size", "direction"), table))
     crfs = [crf for quality in dataset.qualities if (crf := crf_of(quality)) is not None]
     print(
         json.dumps(
             {
                 "smallest_face": round(float(np.quantile(sides, _OUTER)), 1),
                 "least_sharpness": round(float(np.quantile(details, _OUTER)), 4),
-                "largest_turn": round(float(np.quantile(turns, 1 - _OUTER)), 3),
+                "largest_turn": round(float(np.nanquantile(turns, 1 - _OUTER)), 3),
                 "most_compression": max(crfs) + _NEAR,
             }
         )
     )
+
+
+def _size(side: float) -> str:
+    low, high = _SIZES
+    if side < low:
+        return f"below {low} pixels"
+    return f"{low} to {high} pixels" if side < high else f"{high} pixels or more"
+
+
+def _direction(turned: float) -> str:
+    if np.isnan(turned):
+        return ""
+    return "from the front" if turned < _FRONT else "turned aside"
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ COMMANDS: dict[str, Command] = {
     "score": Command("evaluate a file of scores of any detector", "qad_jax.score"),
     "matrix": Command("many runs on many datasets in one table", "qad_jax.matrix"),
     "convert": Command(
-        "torch weights to a run, or a run to torch weights", "qad_jax.models.pretrained"
+        "torch weights to a run; a detector to torch weights, ONNX or StableHLO",
+        "qad_jax.models.pretrained",
     ),
 }
 

@@ -14,7 +14,7 @@ from data_builders.errors import UserError
 from qad_jax import models
 from qad_jax.evaluation import inference
 from qad_jax.runs import checkpoints
-from qad_jax.weights import pretrained
+from qad_jax.weights import command, pretrained
 from tests import torch_files
 from tests.commands import call, tiny
 from tests.test_models import fixture, variables_from_torch
@@ -74,7 +74,7 @@ def test_one_logit_where_other_heads_are_wanted(tmp_path):
 def test_a_new_head_is_marked_and_not_evaluated(tmp_path, manifest, data_dir, dataset, capsys):
     head = {"fc.weight": np.ones((5, 32), np.float32), "fc.bias": np.ones(5, np.float32)}
     path, out = written(tmp_path, {**STATE, **head}), tmp_path / "converted"
-    assert pretrained.main([str(path), "--out", str(out), "--name=resnet_tiny"]) == 0
+    assert command.main([str(path), "--out", str(out), "--name=resnet_tiny"]) == 0
     assert "head of 5 classes was replaced" in capsys.readouterr().out
     assert checkpoints.new_head(out, 0) == 5
     with pytest.raises(UserError, match="a head of 5 classes, not of real and fake"):
@@ -85,7 +85,7 @@ def test_a_new_head_is_marked_and_not_evaluated(tmp_path, manifest, data_dir, da
     assert "converted from a file with a head of 5 classes" in result.err
     # The mark goes with what is exported.
     exported = tmp_path / "exported.safetensors"
-    assert pretrained.main([str(out), "--export", str(exported)]) == 0
+    assert command.main([str(out), "--export", str(exported)]) == 0
     assert pretrained.read(exported).dropped == 5
     # The head of a detector has no mark.
     whole = tmp_path / "whole"

@@ -22,7 +22,7 @@ from qad_jax import models
 from qad_jax.evaluation import inference
 from qad_jax.runs import checkpoints
 from qad_jax.training import loop, parallel, schedule
-from qad_jax.weights import conversion, pretrained, torch_file
+from qad_jax.weights import command, conversion, pretrained, torch_file
 from tests.commands import call, tiny
 from tests.test_models import DATA, fixture, variables_from_torch
 
@@ -134,7 +134,7 @@ def test_every_fault_is_named_at_once_and_nothing_is_written(tmp_path, capsys):
         "bn1.bias": np.zeros(8, np.int64),
     }
     path = saved(tmp_path, **faults)
-    assert pretrained.main([str(path), "--out", str(tmp_path / "out"), "--name=resnet_tiny"]) == 1
+    assert command.main([str(path), "--out", str(tmp_path / "out"), "--name=resnet_tiny"]) == 1
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert "missing: layer1.0.conv1.weight;" in message
@@ -353,11 +353,11 @@ def test_converted_evaluated_trained_and_exported(tmp_path, manifest, data_dir, 
     converted, direct, trained = (tmp_path / name for name in ("converted", "direct", "trained"))
 
     # Converted once, and read as it is: the same scores, of the same function.
-    assert pretrained.main([str(path), "--out", str(converted), "--name=resnet_tiny"]) == 0
+    assert command.main([str(path), "--out", str(converted), "--name=resnet_tiny"]) == 0
     variables, config = checkpoints.restore_for_evaluation(converted)
     assert_equal(variables, variables_from_torch(fixture("resnet_tiny")["state"]))
     assert config.model.name == "resnet_tiny"
-    assert pretrained.main([str(path), "--out", str(converted)]) == 1
+    assert command.main([str(path), "--out", str(converted)]) == 1
     assert f"--out: {converted} exists" in capsys.readouterr().err
     small = ["--config.image_size=224", "--mode=evaluate"]
     for workdir, more in ((converted, []), (direct, [option])):
@@ -385,7 +385,7 @@ def test_converted_evaluated_trained_and_exported(tmp_path, manifest, data_dir, 
     # Exported and imported: the same logits to the bit.
     exported = tmp_path / "exported.safetensors"
     for status in (0, 1):  # the second time it is there already
-        assert pretrained.main([str(trained), "--export", str(exported)]) == status
+        assert command.main([str(trained), "--export", str(exported)]) == status
     digest = hashlib.sha256(exported.read_bytes()).hexdigest()
     again = pretrained.read(exported)
     assert (again.name, again.dropped) == ("resnet_tiny", None)

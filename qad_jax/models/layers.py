@@ -44,6 +44,12 @@ class Normalisation(NamedTuple):
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
+def normalise(images: jax.Array, constants: Normalisation = IMAGENET) -> jax.Array:
+    """Normalises uint8 images on the device, as a backbone expects: `(x / 255 - mean) / std`."""
+    mean, std = (255 * jnp.asarray(constant, jnp.float32) for constant in constants)
+    return (images.astype(jnp.float32) - mean) / std
+
+
 class ModelOutput(NamedTuple):
     """The output of every model.
 

@@ -34,7 +34,9 @@ from qad_jax.models.layers import (
 
 # torch draws from a plain normal distribution; flax's he_normal is truncated and uses the fan-in.
 _kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-_norm = partial(batch_norm, momentum=0.9, epsilon=1e-5)
+#: Of batch norm.
+EPSILON = 1e-5
+_norm = partial(batch_norm, momentum=0.9, epsilon=EPSILON)
 
 
 class ResidualBlock(nn.Module):

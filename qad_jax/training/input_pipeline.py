@@ -295,8 +295,7 @@ class TrainBatches(Iterator[Batch]):
             return augmentation.draw(np.random.default_rng((seed, number)), batch_size)
 
         def fill(item: tuple[int, View], row: Images) -> int:
-            index, view = item
-            label: int = source.fill(index, row, view=view)["label"]
+            label: int = source.fill(item[0], row, view=item[1])["label"]
             return label
 
         self._batches: Iterator[Any] = filled(

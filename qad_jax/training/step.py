@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from qad_jax.losses import collaborative_hsic
-from qad_jax.models.layers import HEAD, IMAGENET, LAYERS, Normalisation
+from qad_jax.models.layers import HEAD, LAYERS, normalise
 from qad_jax.runs.state import TrainState
 from qad_jax.training.input_pipeline import Batch
 
@@ -42,12 +42,6 @@ class Objective(NamedTuple):
     axis_name: str | None = None
     head_only: bool = False
     ema_decay: float = 0.0
-
-
-def normalise(images: jax.Array, constants: Normalisation = IMAGENET) -> jax.Array:
-    """Normalises uint8 images on the device, as a backbone expects: `(x / 255 - mean) / std`."""
-    mean, std = (255 * jnp.asarray(constant, jnp.float32) for constant in constants)
-    return (images.astype(jnp.float32) - mean) / std
 
 
 def losses(

@@ -25,6 +25,8 @@ from qad_jax.weights import conversion, pretrained
 
 KEY = "qad_jax"
 FORMAT = 1
+#: The detector that comes with the package.
+SHIPPED = Path(__file__).with_name("detector.safetensors")
 # Of the description. That of the shipped model has some ten thousand bytes.
 _LONGEST, _MOST_VALUES = 1 << 20, 50_000
 _SIDES = range(32, 1025)
@@ -118,15 +120,7 @@ def describe(path: Path) -> Description:
     Raises:
       UserError: As `read`.
     """
-    try:
-        with path.open("rb") as start:
-            pretrained.check_header(path, start.read(8))
-        with safetensors.safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(KEY)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path}: is no safetensors file, or is cut off; get it again") from error
+    text = _text(path)
     if text is None:
         raise UserError(
             f"{path}: holds weights alone, without the thresholds of a detector; give the run's "
@@ -139,6 +133,33 @@ def describe(path: Path) -> Description:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise UserError(f"{path}: is not a model file that can be used: {reason}") from error
+
+
+def is_one(path: Path) -> bool:
+    """Whether a file is a safetensors file that describes itself as a detector.
+
+    Raises:
+      UserError: It cannot be read, or is a safetensors file that is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return pretrained.is_safetensors(start) and _text(path) is not None
+
+
+def _text(path: Path) -> str | None:
+    """The description in a safetensors file, None where it has none."""
+    try:
+        with path.open("rb") as start:
+            pretrained.check_header(path, start.read(8))
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get(KEY)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path}: is no safetensors file, or is cut off; get it again") from error
 
 
 def _refuse(name: str) -> Any:

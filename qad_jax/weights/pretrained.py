@@ -1,33 +1,28 @@
 """Weights of other projects, number for number: torch and safetensors files in, safetensors out.
 
-    python -m qad_jax.models.pretrained FILE --out DIR
-    python -m qad_jax.models.pretrained DIR --export FILE.safetensors
-
-The first command makes a folder for ``--mode evaluate``, the second a state dict for torch.
-Training reads such a file itself: ``--config.model.pretrained=FILE``.
+`convert` makes a folder for ``--mode evaluate``, `export` a state dict for torch; their command is
+in `qad_jax.weights.command`. Training reads such a file: ``--config.model.pretrained=FILE``.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_collections
+import numpy.typing as npt
 import safetensors
 import safetensors.numpy
-from absl import logging
 
-from data_builders import command_line
 from data_builders.errors import UserError
 from data_builders.files import write_whole
 from qad_jax import configs
-from qad_jax.models import NAMES, create
+from qad_jax.models import create
 from qad_jax.runs import checkpoints, configuration
 from qad_jax.weights import conversion, imagenet, pickle_machine, state_dicts, torch_file
 from qad_jax.weights.identification import DIGITS, PUBLISHED, hint, model_name
@@ -167,7 +162,7 @@ class _File(NamedTuple):
 
 
 def _tensors(path: Path, data: bytes) -> _File:
-    if data[8:9] != b"{" or data.startswith(torch_file.ZIP_MAGIC):
+    if not is_safetensors(data):
         return _File(*torch_file.read(path, data), {})
     check_header(path, data)
     try:
@@ -177,6 +172,11 @@ def _tensors(path: Path, data: bytes) -> _File:
         raise UserError(
             f"{path}: a safetensors file that is damaged or cut off; get the file again"
         ) from error
+
+
+def is_safetensors(start: bytes) -> bool:
+    """Whether a file is one of safetensors, by its first 9 bytes; the others are torch's."""
+    return start[8:9] == b"{" and not start.startswith(torch_file.ZIP_MAGIC)
 
 
 def check_header(path: Path, data: bytes) -> None:
@@ -216,7 +216,7 @@ def convert(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out: {out} exists; name a new folder")
     imported = read(path, name)
-    config = _configuration(config_file, imported.name)
+    config = configuration_for(imported.name, config_file)
     config.model.name, config.model.pretrained = imported.name, str(path)
     config = configuration.check(config)
     part = out.absolute().with_name(f".{out.name}.part")
@@ -235,9 +235,44 @@ def convert(
     return imported
 
 
-def _configuration(path: str | Path | None, name: str) -> ml_collections.ConfigDict:
+def configuration_for(name: str, path: str | Path | None = None) -> ml_collections.ConfigDict:
+    """The configuration that goes with weights: that of a path, or the original project's."""
     original = "hkrawp_effnet" if "efficientnet" in name else "hkrawp_resnet"
     return configs.load(path or original)
+
+
+class Trained(NamedTuple):
+    """The weights of a run.
+
+    Attributes:
+      variables: ``{'params', 'batch_stats'}``, float32.
+      config: The configuration of the run.
+      step: The step of the checkpoint.
+      dropped: See `Imported`.
+    """
+
+    variables: dict[str, Any]
+    config: ml_collections.ConfigDict
+    step: int
+    dropped: int | None
+
+    def as_torch(self) -> dict[str, npt.NDArray[Any]]:
+        """The state dict that torch has of it, see `conversion.to_torch`."""
+        return conversion.to_torch(self.variables, self.config.model.name)
+
+
+def of_run(directory: Path, step: int | None = None) -> Trained:
+    """Reads the weights of a run.
+
+    Args:
+      directory: The run's folder.
+      step: The step of the checkpoint; None: the best on validation.
+
+    Raises:
+      UserError: Where there is no such checkpoint.
+    """
+    variables, config, step = checkpoints.restore_step(directory, step)
+    return Trained(variables, config, step, checkpoints.new_head(directory, step))
 
 
 def export(directory: Path, file: Path, step: int | None = None) -> str:
@@ -255,43 +290,15 @@ def export(directory: Path, file: Path, step: int | None = None) -> str:
       UserError: Where there is no such checkpoint, or the file exists.
     """
     if file.suffix != ".safetensors":
-        raise UserError(f"--export: {file}: must end in .safetensors")
+        raise UserError(f"--export: {file}: must end in .safetensors, .onnx or .stablehlo")
     if file.exists():
         raise UserError(f"--export: {file} exists; name a new file")
-    variables, config, step = checkpoints.restore_step(directory, step)
-    name = config.model.name
-    state = conversion.to_torch(variables, name)
-    about = {"format": "pt", "model": name, "step": str(step)}
-    dropped = checkpoints.new_head(directory, step)
-    if dropped is not None:
-        about[_NEW_HEAD] = str(dropped)
+    trained = of_run(directory, step)
+    name = trained.config.model.name
+    about = {"format": "pt", "model": name, "step": str(trained.step)}
+    if trained.dropped is not None:
+        about[_NEW_HEAD] = str(trained.dropped)
+    state = trained.as_torch()
     write_whole(file, safetensors.numpy.save(state, about))
     layout, *_ = conversion.layouts_of(create(name))
-    return f"{file}: {name} of step {step}, {len(state)} tensors named as in {layout}"
-
-
-def _job(argv: Sequence[str], prog: str) -> str:
-    parser = command_line.Parser(
-        prog=prog,
-        description="Converts torch weights to a run's folder, or a run to torch weights.",
-    )
-    parser.add_argument("source", type=Path, help="weights (with --out) or a run (with --export)")
-    to = parser.add_mutually_exclusive_group(required=True)
-    to.add_argument("--out", type=Path, metavar="DIR", help="the folder to make")
-    to.add_argument("--export", type=Path, metavar="FILE", help="the .safetensors file to make")
-    parser.add_argument("--name", choices=NAMES, help="with --out: the model, if not to be guessed")
-    parser.add_argument("--config", help="with --out: configuration to go with it")
-    parser.add_argument("--step", type=int, help="with --export: checkpoint (the best)")
-    args = parser.parse_args(argv)
-    logging.set_verbosity(logging.ERROR)  # orbax logs every folder that it reads
-    if args.export:
-        return export(args.source, args.export, args.step)
-    imported = convert(args.source, args.out, args.name, args.config)
-    return f"{args.out}: {imported.summary}"
-
-
-def main(
-    argv: Sequence[str] | None = None, *, prog: str = "python -m qad_jax.models.pretrained"
-) -> int:
-    """Entry point of the command; returns its exit status."""
-    return command_line.run(functools.partial(_job, prog=prog), argv)
+    return f"{file}: {name} of step {trained.step}, {len(state)} tensors named as in {layout}"

@@ -1,0 +1,60 @@
+"""Converts weights and detectors between formats.
+
+python -m qad_jax.models.pretrained FILE --out DIR
+python -m qad_jax.models.pretrained DIR --export FILE.safetensors
+python -m qad_jax.models.pretrained SOURCE --export FILE.onnx|FILE.stablehlo
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import logging
+
+from data_builders import command_line
+from qad_jax.models import NAMES
+from qad_jax.weights import exports, pretrained
+
+
+def _job(argv: Sequence[str], prog: str) -> str:
+    parser = command_line.Parser(
+        prog=prog,
+        description="Converts weights to a run's folder, or a detector to another format.",
+    )
+    parser.add_argument(
+        "source",
+        type=Path,
+        help="weights (with --out); a run, a model file or weights (with --export)",
+    )
+    to = parser.add_mutually_exclusive_group(required=True)
+    to.add_argument("--out", type=Path, metavar="DIR", help="the folder to make")
+    to.add_argument(
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help="the file to make: .onnx, .stablehlo, or of a run .safetensors for torch",
+    )
+    parser.add_argument("--name", choices=NAMES, help="of weights: the model, if not to be guessed")
+    parser.add_argument("--config", help="of weights: configuration to go with them")
+    parser.add_argument("--step", type=int, help="of a run: checkpoint (the best)")
+    args = parser.parse_args(argv)
+    logging.set_verbosity(logging.ERROR)  # orbax logs every folder that it reads
+    if args.out:
+        imported = pretrained.convert(args.source, args.out, args.name, args.config)
+        return f"{args.out}: {imported.summary}"
+    if args.export.suffix not in exports.SUFFIXES:
+        return pretrained.export(args.source, args.export, args.step)
+    exports.check(args.export)
+    source = exports.open_source(
+        args.source.expanduser(), step=args.step, name=args.name, config_file=args.config
+    )
+    return exports.write(source, args.export)
+
+
+def main(
+    argv: Sequence[str] | None = None, *, prog: str = "python -m qad_jax.models.pretrained"
+) -> int:
+    """Entry point of the command; returns its exit status."""
+    return command_line.run(functools.partial(_job, prog=prog), argv)
