@@ -104,7 +104,7 @@ def conditions(model: Description) -> list[str]:
 def _bounds(measured: Conditions) -> list[str]:
     lines = [words.SIZES.format(smallest=measured.smallest_face)]
     if measured.most_compression < math.inf:
-        lines.append(words.COMPRESSION.format(most=measured.most_compression))
+        lines.append(words.MOST_COMPRESSION.format(most=measured.most_compression))
     if measured.least_sharpness > 0:
         lines.append(words.BLUR)
     if measured.largest_turn < math.inf:

@@ -168,7 +168,9 @@ MEASURED_UNKNOWN = "The model file does not say on how many clips the error rate
 METHODS = "The fakes that were measured are of these kinds: {methods}. Others are often missed."
 METHODS_UNKNOWN = "The model file does not say which kinds of fakes were measured."
 SIZES = "Faces below {smallest:.0f} pixels in the file are not judged."
-COMPRESSION = "Nor are faces in files that are compressed as by CRF {most:.0f} of H.264 or more."
+MOST_COMPRESSION = (
+    "Nor are faces in files that are compressed as by CRF {most:.0f} of H.264 or more."
+)
 BLUR = "Nor are faces that are blurred more than nearly all that were measured."
 TURN = "Nor are faces that are turned farther to the side than nearly all that were measured."
 QUALITIES = "Error rates were measured at these qualities: {qualities}. The nearest one is used."
