@@ -14,7 +14,7 @@ from data_builders.errors import UserError, one_line
 from data_builders.files import csv_text
 from data_builders.progress import Progress
 from qad_jax import cpu
-from qad_jax.detection import media
+from qad_jax.detection import credentials, media
 from qad_jax.detection.results import ERROR, Verdict
 
 _PRINTABLE = ("utf-8", "backslashreplace")  # names of files may have bytes that are no characters
@@ -113,6 +113,8 @@ def _job(argv: Sequence[str], prog: str) -> int:
                 print(csv_text(row, []).encode(*_PRINTABLE).decode(), end="", flush=True)
             else:
                 print(line(verdict), flush=True)
+                if said := credentials.line(verdict.media.get("credentials")):
+                    print(f"  {said}", flush=True)
             progress.advance()
     if pages is not None:
         print(f"pages: {pages.finish()}", file=sys.stderr)

@@ -16,7 +16,7 @@ from data_builders import h264
 from data_builders.errors import UserError, describe
 from data_builders.qualities import crf_of
 from data_builders.tracks import Track, all_tracks
-from qad_jax.detection import examination, media, quality
+from qad_jax.detection import credentials, examination, media, quality
 from qad_jax.detection.conditions import Appearance, Conditions, sharpness, turn
 from qad_jax.detection.examination import Examination, Look
 from qad_jax.detection.judging import Seen, judge
@@ -144,7 +144,11 @@ class Detector:
 
     def _judged(self, name: str, path: Path, digest: str) -> Look:
         opened = media.read(path, self.frames)
-        facts = dataclasses.asdict(opened.facts)
+        held = credentials.read(path)
+        facts = {
+            **dataclasses.asdict(opened.facts),
+            "credentials": held and dataclasses.asdict(held),
+        }
         tracks = self._tracks(opened.frames, opened.indices, opened.cuts)
         if not tracks:
             reason = f"no face was found in {len(opened.frames)} frames"
