@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +38,9 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
         f"could not be; {command_line.FAILED} none could be, or the command line is wrong.",
     )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="file, folder, or - for a list")
-    parser.add_argument("--model", help="a model file or a run, see qad_jax.release")
+    parser.add_argument(
+        "--model", help="a model file, or a run that was evaluated (the package's own detector)"
+    )
     parser.add_argument(
         "--frames", type=int, default=media.FRAMES, help="frames of a video (%(default)s)"
     )
@@ -180,7 +181,10 @@ def _job(argv: Sequence[str], prog: str) -> int:
     cpu.tune()  # before JAX is imported
     from qad_jax.detection import many
     from qad_jax.detection.detector import Detector
+    from qad_jax.runs import placement
+    from qad_jax.weights import model_file
 
+    placement.cache_compilations()
     detector = Detector.from_pretrained(args.model, frames=args.frames)
     work = _Work(args, prog, detector, labels)
     if args.csv:
@@ -189,7 +193,7 @@ def _job(argv: Sequence[str], prog: str) -> int:
     if pipeline is not None and work.journal is not None:
         from qad_jax.detection import beam
 
-        model = args.model and os.path.abspath(os.path.expanduser(args.model))
+        model = model_file.find(args.model)
         looks = beam.looks(files, work.journal, model=model, frames=args.frames, options=pipeline)
         progress = contextlib.nullcontext()  # the pipeline shows its own
     else:

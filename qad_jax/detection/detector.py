@@ -78,21 +78,17 @@ class Detector:
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path | None = None, **options: Any) -> Detector:
-        """Opens a model file, or a run that was evaluated.
+        """Opens the detector of the package, a model file, or a run that was evaluated.
 
         Args:
-          name_or_path: The file, or the run's folder.
+          name_or_path: The file, or the run's folder; None for the detector of the package, see
+            `model_file.find`.
           **options: See the constructor.
 
         Raises:
-          UserError: It cannot be read, nothing is known of its errors, or none is named.
+          UserError: It cannot be read, or nothing is known of its errors.
         """
-        if name_or_path is None:
-            raise UserError(
-                "--model: name a model file; the package brings no detector yet, and "
-                "`python -m qad_jax.release` makes one of a run"
-            )
-        path = Path(name_or_path).expanduser().absolute()
+        path = model_file.find(name_or_path)
         return cls(release.of_run(path) if path.is_dir() else model_file.read(path), **options)
 
     def __getstate__(self) -> dict[str, Any]:

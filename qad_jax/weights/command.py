@@ -15,7 +15,7 @@ from absl import logging
 
 from data_builders import command_line
 from qad_jax.models import NAMES
-from qad_jax.weights import exports, pretrained
+from qad_jax.weights import exports, model_file, pretrained
 
 
 def _job(argv: Sequence[str], prog: str) -> str:
@@ -48,7 +48,7 @@ def _job(argv: Sequence[str], prog: str) -> str:
         return pretrained.export(args.source, args.export, args.step)
     exports.check(args.export)
     source = exports.open_source(
-        args.source.expanduser(), step=args.step, name=args.name, config_file=args.config
+        model_file.find(args.source), step=args.step, name=args.name, config_file=args.config
     )
     return exports.write(source, args.export)
 

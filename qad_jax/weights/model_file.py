@@ -83,6 +83,20 @@ class ModelFile:
     sha256: str
 
 
+def find(name_or_path: str | Path | None = None) -> Path:
+    """Where a detector lies.
+
+    Args:
+      name_or_path: A file or a folder; None, or the name `detector` where there is no such file,
+        for the detector of the package.
+
+    Returns:
+      An absolute path, at which there may be nothing.
+    """
+    path = Path(SHIPPED if name_or_path is None else name_or_path).expanduser().absolute()
+    return SHIPPED if str(name_or_path) == SHIPPED.stem and not path.exists() else path
+
+
 def write(path: Path, variables: Mapping[str, Any], description: Description) -> None:
     """Writes a model file, in full or not at all.
 
