@@ -45,10 +45,13 @@ def made(run, about):
     people_of_test = sorted(set(scores.read(run / "evaluation/test/scores.csv").identity))
     rows = [f"{one},{'fm'[i % 2]}" for i, one in enumerate(people_of_test)]
     people.write_text("\n".join(["identity,sex", *rows]))
+    clips = run.parent / "clips.csv"
+    videos = scores.read(run / "evaluation/test/scores.csv").videos().video
+    clips.write_text(f"video,size\n{videos[0]},small\n{videos[-1]},large\n")
     out = run.parent / "model.safetensors"
     result = call(
         *(run, f"--validation={run}", f"--test={run}", f"--about={about}"),
-        *(f"--people={people}", f"--out={out}"),
+        *(f"--people={people}", f"--clips={clips}", f"--out={out}"),
         main=release.main,
     )
     assert result.status == 0, result.err
@@ -72,7 +75,11 @@ def test_rates_and_thresholds_are_stored_for_each_quality(made):
         thresholds, rates = Thresholds.from_dict(of["thresholds"]), Rates.from_dict(of["rates"])
         assert 0 <= thresholds.lower <= thresholds.upper <= 1
         assert rates.real_clips + rates.fake_clips == described.measured["clips"]
-    assert set(described.measured["groups"]["sex"]) == {"groups of fewer than 10 people"}
+    groups = described.measured["groups"]
+    assert set(groups["sex"]) == {"groups of fewer than 10 people"}
+    assert set(groups["size"]) == {"groups of fewer than 10 people"}
+    of_size = Rates.from_dict(groups["size"]["groups of fewer than 10 people"]["raw"])
+    assert of_size.real_clips + of_size.fake_clips == 2
     text = json.dumps(described.training)
     assert "data_dir" not in text
     assert "/tmp" not in text
@@ -90,8 +97,8 @@ def test_small_groups_are_put_together(made):
         np.zeros(13, int),
         np.zeros((13, 1)),
     )
-    groups = {**{name: "a" if i < 11 else "b" for i, name in enumerate(people)}, "none": "c"}
-    assert set(release._large(groups, clips).values()) == {"a", "groups of fewer than 10 people"}
+    groups = [*"a" * 11, "b", ""]
+    assert release._large(groups, clips) == [*"a" * 11, "groups of fewer than 10 people", ""]
 
 
 def test_the_card_says_what_the_file_says(made):

@@ -114,7 +114,7 @@ def test_groups_are_measured_for_themselves():
     label = [0, 0, 0, 0]
     made = clips(label, [0.9, 0.1, 0.1, 0.9], ["ann", "bob", "bob", "eve"])
     chosen = {"raw": chosen_at(0.3, 0.8)}
-    groups = verdicts.by_group(made, chosen, {"ann": "f", "bob": "m", "zoe": "f"})
+    groups = verdicts.by_group(made, chosen, ["f", "m", "m", ""])
     assert {g: rates["raw"].false_positive_rate.value for g, rates in groups.items()} == {
         "f": 1.0,
         "m": 0.0,

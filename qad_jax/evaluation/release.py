@@ -44,6 +44,7 @@ def release(
     test: Path,
     about: Path,
     people: Path | None = None,
+    clips: Path | None = None,
     step: int | None = None,
 ) -> model_file.Description:
     """Makes the model file and, beside it, its card.
@@ -56,6 +57,7 @@ def release(
       about: JSON with `name`, `version` and `sources`, see `model_file.Description`; and, if
         there are any, the `conditions` outside of which nothing was measured.
       people: CSV of identities and their groups, see `groups_of`.
+      clips: CSV of videos and their groups.
       step: The checkpoint; None: the best on validation.
 
     Raises:
@@ -68,7 +70,8 @@ def release(
         _about(about),
         validation=validation,
         test=test,
-        groups=groups_of(people) if people else {},
+        people=groups_of(people, "identity") if people else None,
+        clips=groups_of(clips, "video") if clips else None,
         step=step,
     )
     model_file.write(out, variables, described)
@@ -95,7 +98,9 @@ def of_run(run: Path) -> model_file.ModelFile:
                 f"run: {command}"
             )
     told = {"name": run.name, "version": "unreleased", "sources": ()}
-    described, variables = _described(run, told, validation=run, test=run, groups={}, step=None)
+    described, variables = _described(
+        run, told, validation=run, test=run, people={}, clips={}, step=None
+    )
     content = model_file.content(variables, described)
     return model_file.ModelFile(described, variables, hashlib.sha256(content).hexdigest())
 
@@ -106,8 +111,9 @@ def _described(
     *,
     validation: Path,
     test: Path,
-    groups: Mapping[str, Mapping[str, str]],
-    step: int | None,
+    people: Mapping[str, Mapping[str, str]] | None = None,
+    clips: Mapping[str, Mapping[str, str]] | None = None,
+    step: int | None = None,
 ) -> tuple[model_file.Description, dict[str, Any]]:
     """What is said of a run, and its variables."""
     chosen_on, tested_on = (
@@ -130,8 +136,13 @@ def _described(
     if checkpoints.new_head(run, step) is not None:
         raise UserError(f"{run}: its head was drawn anew and is not trained")
     datasets = open_datasets(config, may_build=False)
-    clips = tested_on.videos()
-    rates = verdicts.measure(clips, chosen)
+    tested = tested_on.videos()
+    rates = verdicts.measure(tested, chosen)
+    groups = {
+        column: [of.get(name, "") for name in names]
+        for names, columns in ((tested.identity, people), (tested.video, clips))
+        for column, of in (columns or {}).items()
+    }
     described = model_file.Description(
         name=told["name"],
         version=told["version"],
@@ -147,18 +158,18 @@ def _described(
                 "thresholds": dataclasses.asdict(chosen[quality]),
                 "rates": rates[quality].as_dict(),
             }
-            for quality in clips.qualities
+            for quality in tested.qualities
         },
         training=_training(run, configs.to_dict(config), step),
         measured={
-            "clips": len(clips.label),
-            "identities": len(set(clips.identity)),
+            "clips": len(tested.label),
+            "identities": len(set(tested.identity)),
             "real_error": verdicts.REAL_ERROR,
             "fake_error": verdicts.FAKE_ERROR,
             "conditions": told.get("conditions", {}),
-            "methods": _by_method(clips, chosen),
+            "methods": _by_method(tested, chosen),
             "groups": {
-                column: _as_dicts(verdicts.by_group(clips, chosen, _large(of, clips)))
+                column: _as_dicts(verdicts.by_group(tested, chosen, _large(of, tested)))
                 for column, of in groups.items()
             },
         },
@@ -182,21 +193,25 @@ def _about(path: Path) -> dict[str, Any]:
     return dict(told)
 
 
-def groups_of(path: Path) -> dict[str, dict[str, str]]:
-    """Reads a CSV file with a column `identity` and a column for each way of grouping people.
+def groups_of(path: Path, key: str) -> dict[str, dict[str, str]]:
+    """Reads a CSV file with a column for who or what it is, and one for each way of grouping.
+
+    Args:
+      path: The file.
+      key: Name of the first: `identity` or `video`.
 
     Returns:
-      For each other column the group of each identity; where it is empty, the identity is in none.
+      For each other column the group of each; where it is empty, it is in none.
 
     Raises:
       UserError: The file cannot be read, or has no such columns.
     """
-    rows = list(csv.DictReader(read_text(path, "list of people").splitlines()))
-    columns = [name for name in (rows[0] if rows else ()) if name and name != "identity"]
-    if not columns or "identity" not in rows[0]:
-        raise UserError(f"{path}: needs a column identity and at least one more, and a row")
+    rows = list(csv.DictReader(read_text(path, "list of groups").splitlines()))
+    columns = [name for name in (rows[0] if rows else ()) if name and name != key]
+    if not columns or key not in rows[0]:
+        raise UserError(f"{path}: needs a column {key} and at least one more, and a row")
     return {
-        column: {row["identity"]: row[column] for row in rows if row["identity"] and row[column]}
+        column: {row[key]: row[column] for row in rows if row[key] and row[column]}
         for column in columns
     }
 
@@ -214,14 +229,11 @@ def _crop(datasets: Sequence[PairedDatasetBuilder]) -> dict[str, Any]:
     return {name: value for name, value in crops[0].items() if value is not None}
 
 
-def _large(groups: Mapping[str, str], clips: Scores) -> dict[str, str]:
+def _large(groups: Sequence[str], clips: Scores) -> list[str]:
     """The groups, with those of few people put together: of one of them alone nothing is known."""
-    present = set(clips.identity) & groups.keys()
-    counts = collections.Counter(groups[identity] for identity in present)
-    return {
-        identity: groups[identity] if counts[groups[identity]] >= _FEWEST else _OTHERS
-        for identity in present
-    }
+    people = {(group, who) for group, who in zip(groups, clips.identity, strict=True) if group}
+    counts = collections.Counter(group for group, _ in people)
+    return [group if not group or counts[group] >= _FEWEST else _OTHERS for group in groups]
 
 
 def _training(run: Path, config: Mapping[str, Any], step: int) -> dict[str, Any]:
@@ -266,6 +278,7 @@ def _job(argv: Sequence[str]) -> str:
     parser.add_argument("--test", type=Path, required=True, help="results to measure on")
     parser.add_argument("--about", type=Path, required=True, help="JSON: name, version, sources")
     parser.add_argument("--people", type=Path, help="CSV: identity, and columns of groups")
+    parser.add_argument("--clips", type=Path, help="CSV: video, and columns of groups")
     parser.add_argument("--step", type=int, help="checkpoint (the best on validation)")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors to make")
     args = parser.parse_args(argv)
@@ -276,6 +289,7 @@ def _job(argv: Sequence[str]) -> str:
         test=args.test,
         about=args.about,
         people=args.people,
+        clips=args.clips,
         step=args.step,
     )
     return f"{args.out}: {described.name} {described.version}; {args.out.with_suffix('.md')}"

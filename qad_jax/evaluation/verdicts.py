@@ -303,20 +303,20 @@ def _widened(share: Estimate, people: int) -> Estimate:
 
 
 def by_group(
-    clips: Scores, chosen: Mapping[str, Thresholds], groups: Mapping[str, str]
+    clips: Scores, chosen: Mapping[str, Thresholds], groups: Sequence[str]
 ) -> dict[str, dict[str, Rates]]:
-    """Measures each group of people for itself.
+    """Measures each group of clips for itself.
 
     Args:
       clips: A row for each clip, from `Scores.videos`.
       chosen: Thresholds of each quality.
-      groups: The group of each identity; identities that are not named are in none.
+      groups: The group of each clip; empty for one that is in none.
 
     Returns:
       For each group, by name, the rates of each quality.
     """
-    of_clip = np.array([groups.get(identity, "") for identity in clips.identity])
+    of_clip = np.asarray(groups)
     return {
         group: measure(clips.take(np.flatnonzero(of_clip == group)), chosen)
-        for group in sorted(set(of_clip) - {""})
+        for group in sorted(set(groups) - {""})
     }

@@ -1,0 +1,87 @@
+"""The detector of the package: it is what its card says, and it does what it is for."""
+
+import numpy as np
+import PIL.Image
+import pytest
+import skimage.data
+
+from data_builders import faces
+from data_builders.mtcnn import Detector as FaceDetector
+from data_builders.self_blended import blend
+from data_builders.self_blended.face import Face
+from qad_jax.detection.conditions import Conditions
+from qad_jax.detection.detector import Detector
+from qad_jax.evaluation import verdicts
+from qad_jax.evaluation.report import model_card
+from qad_jax.evaluation.verdicts import Rates, Thresholds
+from qad_jax.weights import model_file
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return model_file.describe(model_file.SHIPPED)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return Detector.from_pretrained()
+
+
+def test_it_is_small_and_its_card_says_what_it_says(shipped):
+    assert model_file.SHIPPED.stat().st_size < 20e6
+    assert model_file.SHIPPED.with_suffix(".md").read_text() == model_card.render(shipped)
+
+
+def test_its_sources_have_licences(shipped):
+    assert len(shipped.sources) >= 4
+    for source in shipped.sources:
+        assert source["title"]
+        assert source["licence"]
+
+
+def test_its_thresholds_follow_from_the_scores_that_are_stored(shipped):
+    assert {"raw", "c23", "c40"} < set(shipped.qualities)
+    for of in shipped.qualities.values():
+        chosen, rates = Thresholds.from_dict(of["thresholds"]), Rates.from_dict(of["rates"])
+        lower, upper = verdicts.conformal(
+            chosen.real,
+            chosen.fake,
+            real_error=chosen.real_error,
+            fake_error=chosen.fake_error,
+        )
+        assert (chosen.lower, chosen.upper) == (lower, upper)
+        assert min(len(chosen.real), len(chosen.fake), rates.real_clips, rates.fake_clips) >= 100
+        # What was promised lies within what was measured, or more is called inconclusive.
+        assert rates.false_positive_rate.low <= chosen.real_error
+
+
+def test_what_it_was_measured_on_is_told(shipped):
+    conditions = Conditions.of(shipped.measured)
+    assert 50 < conditions.smallest_face < 100
+    assert conditions.least_sharpness > 0
+    assert 0.2 < conditions.largest_turn < 3
+    assert conditions.most_compression < 51
+
+
+def test_a_real_photograph_is_not_called_fake(detector, tmp_path):
+    """The astronaut is not among the photographs of the training."""
+    path = tmp_path / "astronaut.png"
+    PIL.Image.fromarray(skimage.data.astronaut()).save(path)
+    verdict = detector(path)
+    assert len(verdict.faces) >= 1
+    assert verdict.verdict in ("real", "inconclusive")
+
+
+def test_blended_faces_score_higher_than_the_real_one(detector):
+    image = skimage.data.astronaut()
+    found = FaceDetector().detect([image])[0]
+    face = Face(found.boxes[0], found.landmarks[0])
+    box = faces.square_box(face.box, image.shape[:2])
+    fakes = []
+    for seed, family in enumerate(
+        ["full_face", "lower_face", "low_resolution", "colour", "seam", "sharpness"] * 3
+    ):
+        recipe = blend.draw(family, face.size, 1.0, np.random.default_rng(seed))
+        fakes.append(faces.crop(blend.apply(image, face, recipe), box))
+    real, *scores = detector.scores([faces.crop(image, box), *fakes])
+    assert np.mean(np.array(scores) > real) > 0.8
