@@ -17,7 +17,7 @@ from data_builders.errors import UserError
 from data_builders.files import csv_text
 from data_builders.progress import Progress
 from qad_jax import cpu
-from qad_jax.detection import listing, media, printing
+from qad_jax.detection import credentials, listing, media, printing
 from qad_jax.detection.journal import Journal
 from qad_jax.detection.labels import Labels
 from qad_jax.detection.measuring import Measurement
@@ -143,6 +143,8 @@ class _Work:
             print(printing.row(verdict), end="", flush=True)
         else:
             print(printing.line(verdict), flush=True)
+            if said := credentials.line(verdict.media.get("credentials")):
+                print(f"  {said}", flush=True)
 
     def close(self) -> None:
         """Closes the files, also where the work was stopped: what was taken is kept."""

@@ -20,7 +20,7 @@ from data_builders import h264
 from data_builders.errors import UserError, describe, trace
 from data_builders.qualities import crf_of
 from data_builders.tracks import Track, all_tracks
-from qad_jax.detection import media, quality
+from qad_jax.detection import credentials, media, quality
 from qad_jax.detection.conditions import Appearance, sharpness, turn
 from qad_jax.detection.scoring import resized
 
@@ -163,7 +163,11 @@ class Looker:
 
     def _found(self, file: str, digest: str) -> Found:
         opened = media.read(Path(file), self.frames)
-        facts, frames = dataclasses.asdict(opened.facts), len(opened.frames)
+        held, frames = credentials.read(Path(file)), len(opened.frames)
+        facts = {
+            **dataclasses.asdict(opened.facts),
+            "credentials": held and dataclasses.asdict(held),
+        }
         tracks = self.tracks(opened.frames, opened.indices, opened.cuts)
         if not tracks:
             return Found(file, digest, facts=facts, frames=frames)

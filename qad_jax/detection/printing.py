@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from data_builders.errors import one_line
 from data_builders.files import csv_text
 from qad_jax.detection.results import FAKE, REAL, Verdict
+from qad_jax.evaluation.results import Estimate
 
 #: The columns of `--csv`.
 COLUMNS = ("file", "sha256", "verdict", "probability", "quality", "reason")
@@ -17,18 +20,24 @@ def line(verdict: Verdict) -> str:
     if verdict.probability is not None:
         parts.append(f"probability of fake {verdict.probability:.2f}")
         parts.append(f"quality near {verdict.quality}")
-    rate = verdict.false_positive_rate
-    if verdict.verdict == FAKE and rate is not None and rate.value is not None:
-        parts.append(
-            f"of 1000 real clips of this quality about {1000 * rate.value:.0f} are called fake"
-        )
-    rate = verdict.false_negative_rate
-    if verdict.verdict == REAL and rate is not None and rate.value is not None:
-        parts.append(f"of 1000 fakes of this quality about {1000 * rate.value:.0f} are called real")
+    if verdict.verdict == FAKE:
+        parts += _how_often(verdict.false_positive_rate, "real clips", FAKE)
+    if verdict.verdict == REAL:
+        parts += _how_often(verdict.false_negative_rate, "fakes", REAL)
     if verdict.reason:
         reason = verdict.reason.removeprefix(f"{verdict.file}: ")
         parts.append(reason)
     return one_line("; ".join(parts))
+
+
+def _how_often(rate: Estimate | None, clips: str, called: str) -> Iterator[str]:
+    """How often this answer is wrong, where it was measured."""
+    if rate is None or rate.value is None:
+        return
+    count = f"about {1000 * rate.value:.0f}"
+    if rate.value == 0 and rate.high is not None:
+        count = f"fewer than {1000 * rate.high:.0f}"
+    yield f"of 1000 {clips} of this quality {count} are called {called}"
 
 
 def row(verdict: Verdict) -> str:

@@ -15,6 +15,7 @@ import PIL.Image
 
 from data_builders.errors import one_line
 from data_builders.qualities import crf_of
+from qad_jax.detection.credentials import GENERATIVE_AI, NOT_INSTALLED, UNREADABLE
 from qad_jax.detection.examination import SIDE, Crop, Examination, FaceView, HeatMap
 from qad_jax.detection.pages import parts, rates, timeline, words
 from qad_jax.detection.pages.parts import text
@@ -48,6 +49,7 @@ def render(examined: Examination, command: str, *, back: str) -> str:
         *_answer(examined),
         *_faces(examined),
         *_media(examined),
+        *_credentials(examined),
         *parts.conditions(examined.model),
         *_model(examined),
         *parts.command(words.COMMAND, command),
@@ -216,6 +218,28 @@ def _media(examined: Examination) -> list[str]:
         found["notes"] = "; ".join(media["notes"])
     named = {words.FACTS[name]: value for name, value in found.items() if value is not None}
     return [f"<h2>{text(words.MEDIA)}</h2>", parts.facts(named)]
+
+
+def _credentials(examined: Examination) -> list[str]:
+    held = examined.verdict.media.get("credentials")
+    if held is None:
+        return []
+    found: dict[str, object] = {}
+    if held["state"] not in (UNREADABLE, NOT_INSTALLED):
+        said = held["generative_ai"]
+        found = {name: held[name] for name in words.CREDENTIALS_FACTS}
+        found["generative_ai"] = (
+            words.GENERATIVE_AI_SAID.format(said=GENERATIVE_AI[said])
+            if said
+            else words.GENERATIVE_AI_UNSAID
+        )
+        found |= {name: ", ".join(held[name]) for name in ("actions", "problems")}
+    named = {words.CREDENTIALS_FACTS[name]: value for name, value in found.items() if value}
+    return [
+        f"<h2>{text(words.CREDENTIALS)}</h2>",
+        *parts.paragraphs([words.CREDENTIALS_NOTE, held["meaning"]]),
+        *([parts.facts(named)] if named else []),
+    ]
 
 
 def _filled(sentence: str, media: Mapping[str, Any], name: str) -> str | None:

@@ -158,6 +158,24 @@ BEFORE = {
 }
 UNKNOWN = "not known"
 
+# Content credentials.
+CREDENTIALS = "Content credentials (C2PA)"
+CREDENTIALS_NOTE = (
+    "This is what the file says of itself. It takes no part in the answer above. That a file has "
+    "no content credentials means nothing: most files have none, and most sites remove them."
+)
+CREDENTIALS_FACTS = {
+    "issuer": "Signed in the name of",
+    "signer": "Name in the certificate",
+    "time": "Time of the signature",
+    "tool": "Made with",
+    "generative_ai": "Generative AI",
+    "actions": "What was done",
+    "problems": "Problems",
+}
+GENERATIVE_AI_SAID = "they say that {said}"
+GENERATIVE_AI_UNSAID = "they say nothing of it"
+
 # The detector, and what holds.
 CONDITIONS = "What an answer is worth"
 MEASURED = (
