@@ -14,6 +14,7 @@ a second of each, the share, and the largest memory of this process and of its w
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import resource
 import statistics
 import tempfile
@@ -125,6 +126,8 @@ def main() -> None:
         times = [
             [seconds(work) for work in (read, look, forward, detect)] for _ in range(args.repeats)
         ]
+    for worker in multiprocessing.active_children():
+        worker.join()  # the memory of a process is known when it has ended
     medians = [statistics.median(column) for column in zip(*times, strict=True)]
     kind = f"{jax.device_count()} x {jax.devices()[0].device_kind}, {available_cores()} cores"
     print(

@@ -109,10 +109,17 @@ def write(path: Path, variables: Mapping[str, Any], description: Description) ->
 
 
 def content(variables: Mapping[str, Any], description: Description) -> bytes:
-    """The bytes of a model file, see `write`."""
+    """The bytes of a model file, see `write`: the same for the same content."""
     state = conversion.to_torch(variables, description.network)
     about = {"format": "pt", "model": description.network, KEY: description.as_text()}
-    return safetensors.numpy.save(state, about)
+    made = safetensors.numpy.save(state, about)
+    # The library writes metadata in an order of chance.
+    start = 8 + int.from_bytes(made[:8], "little")
+    header = json.loads(made[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + made[start:]
 
 
 def read(path: Path) -> ModelFile:
