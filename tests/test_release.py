@@ -220,3 +220,4 @@ def test_mistakes_of_a_release(tmp_path, run, about, made):
     people = tmp_path / "people.csv"
     people.write_text("name,sex\nann,f\n")
     assert "needs a column identity" in refused(people=people)
+    assert "--hold_in: --people has no column 'age'" in refused(hold_in="age")

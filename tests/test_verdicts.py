@@ -1,6 +1,7 @@
 """Verdicts: thresholds by conformal prediction, counted rates, groups of people."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -108,6 +109,21 @@ def test_a_share_of_none_has_an_interval():
     rate = verdicts.measure(made, {"raw": chosen_at(0.3, 0.8)})["raw"].false_negative_rate
     assert (rate.value, rate.high) == (1, 1)
     assert rate.low == pytest.approx(1 - 0.1684, abs=1e-4)
+
+
+def test_the_promise_can_be_for_each_group():
+    """Of 49 real clips the highest is the 2 % threshold; 30 are too few to promise it."""
+    people = [*(f"a{i}" for i in range(100)), *(f"b{i}" for i in range(49))]
+    people += [f"c{i}" for i in range(30)]
+    real = [*np.linspace(0, 0.5, 100), *np.linspace(0.1, 0.7, 49), *np.linspace(0.1, 0.9, 30)]
+    made = clips([0] * 179 + [1] * 99, [*real, *np.linspace(0.3, 1, 99)], [*people, *"f" * 99])
+    chosen = verdicts.choose(made, {name: name[0] for name in people})["raw"]
+    assert chosen.upper == pytest.approx(0.7)
+    assert len(chosen.real) == 49
+    alone = verdicts.choose(made)["raw"]
+    assert len(alone.real) == 179
+    assert alone.upper == sorted(real)[math.ceil(180 * 0.98) - 1]
+    assert (alone.lower, alone.temperature) == (chosen.lower, chosen.temperature)
 
 
 def test_groups_are_measured_for_themselves():

@@ -45,6 +45,7 @@ def release(
     about: Path,
     people: Path | None = None,
     clips: Path | None = None,
+    hold_in: str | None = None,
     step: int | None = None,
 ) -> model_file.Description:
     """Makes the model file and, beside it, its card.
@@ -58,6 +59,8 @@ def release(
         there are any, the `conditions` outside of which nothing was measured.
       people: CSV of identities and their groups, see `groups_of`.
       clips: CSV of videos and their groups.
+      hold_in: Column of `people` in each of whose groups no more real clips are to be called fake
+        than in all; see `verdicts.choose`.
       step: The checkpoint; None: the best on validation.
 
     Raises:
@@ -65,12 +68,16 @@ def release(
     """
     if out.suffix != ".safetensors":
         raise UserError(f"--out: {out}: must end in .safetensors")
+    known = groups_of(people, "identity") if people else {}
+    if hold_in is not None and hold_in not in known:
+        raise UserError(f"--hold_in: --people has no column {hold_in!r}")
     described, variables = _described(
         run,
         _about(about),
         validation=validation,
         test=test,
-        people=groups_of(people, "identity") if people else None,
+        people=known,
+        hold_in=hold_in,
         clips=groups_of(clips, "video") if clips else None,
         step=step,
     )
@@ -113,6 +120,7 @@ def _described(
     test: Path,
     people: Mapping[str, Mapping[str, str]] | None = None,
     clips: Mapping[str, Mapping[str, str]] | None = None,
+    hold_in: str | None = None,
     step: int | None = None,
 ) -> tuple[model_file.Description, dict[str, Any]]:
     """What is said of a run, and its variables."""
@@ -125,7 +133,7 @@ def _described(
             f"--test: {len(shared)} identities are in --validation, too, {min(shared)} among them"
         )
     try:
-        chosen = verdicts.choose(chosen_on)
+        chosen = verdicts.choose(chosen_on, (people or {}).get(hold_in or ""))
     except ValueError as error:
         raise UserError(f"--validation: {validation}: {error}") from error
     if missing := set(tested_on.qualities) - set(chosen):
@@ -166,6 +174,7 @@ def _described(
             "identities": len(set(tested.identity)),
             "real_error": verdicts.REAL_ERROR,
             "fake_error": verdicts.FAKE_ERROR,
+            "hold_in": hold_in,
             "conditions": told.get("conditions", {}),
             "methods": _by_method(tested, chosen),
             "groups": {
@@ -279,6 +288,9 @@ def _job(argv: Sequence[str]) -> str:
     parser.add_argument("--about", type=Path, required=True, help="JSON: name, version, sources")
     parser.add_argument("--people", type=Path, help="CSV: identity, and columns of groups")
     parser.add_argument("--clips", type=Path, help="CSV: video, and columns of groups")
+    parser.add_argument(
+        "--hold_in", help="column of --people: the promise for real clips is for each of its groups"
+    )
     parser.add_argument("--step", type=int, help="checkpoint (the best on validation)")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors to make")
     args = parser.parse_args(argv)
@@ -290,6 +302,7 @@ def _job(argv: Sequence[str]) -> str:
         about=args.about,
         people=args.people,
         clips=args.clips,
+        hold_in=args.hold_in,
         step=args.step,
     )
     return f"{args.out}: {described.name} {described.version}; {args.out.with_suffix('.md')}"

@@ -178,14 +178,27 @@ def _at_rank(scores: Array, error: float) -> float:
 
 
 def choose(
-    validation: Scores, *, real_error: float = REAL_ERROR, fake_error: float = FAKE_ERROR
+    validation: Scores,
+    groups: Mapping[str, str] | None = None,
+    *,
+    real_error: float = REAL_ERROR,
+    fake_error: float = FAKE_ERROR,
 ) -> dict[str, Thresholds]:
     """Chooses the thresholds of each quality on the clips of a validation split.
+
+    Args:
+      validation: Its scores.
+      groups: The group of each identity. No more than `real_error` of the real clips of each group
+        are then to be called fake, where a group has clips enough to promise it: the real clips of
+        the group in which they score highest decide. Without groups, the promise is for all.
+      real_error: Largest share of real clips that may be called fake.
+      fake_error: Largest share of fakes that may be called real.
 
     Raises:
       ValueError: Where a class is missing or a score is no probability, naming the quality.
     """
     clips, chosen = validation.videos(), {}
+    of_clip = np.array([(groups or {}).get(identity, "") for identity in clips.identity])
     for i, quality in enumerate(clips.qualities):
         column = clips.score[:, i]
         temperature = calibration.fit_temperature(clips.label, column)
@@ -193,7 +206,9 @@ def choose(
         if temperature is None or equal_error is None:
             reasons = metrics.why_undefined(clips.label, column).values()
             raise ValueError(f"{quality}: {next(iter(reasons), 'scores are no probabilities')}")
-        real, fake = (np.sort(column[np.asarray(clips.label) == label]) for label in (0, 1))
+        is_fake = np.asarray(clips.label) == 1
+        real = _highest(column[~is_fake], of_clip[~is_fake], real_error)
+        fake = np.sort(column[is_fake])
         lower, upper = conformal(real, fake, real_error=real_error, fake_error=fake_error)
         chosen[quality] = Thresholds(
             temperature,
@@ -206,6 +221,13 @@ def choose(
             fake_error,
         )
     return chosen
+
+
+def _highest(scores: Array, groups: npt.NDArray[np.str_], error: float) -> Array:
+    """The scores, ascending, of the group whose threshold is highest; of all where none can be."""
+    members = [scores[groups == group] for group in np.unique(groups)]
+    large = [of_group for of_group in members if (len(of_group) + 1) * error >= 1]
+    return np.sort(max(large, key=lambda of_group: _at_rank(of_group, error), default=scores))
 
 
 def measure(clips: Scores, chosen: Mapping[str, Thresholds]) -> dict[str, Rates]:

@@ -54,7 +54,7 @@ def render(described: Description) -> str:
             "neither training nor the choice of thresholds saw; in brackets 95 % intervals over "
             "people. The thresholds were chosen on other people so that about "
             f"{1000 * measured['real_error']:g} of 1000 real clips are called fake and about "
-            f"{1000 * measured['fake_error']:g} of 1000 fakes are called real.",
+            f"{1000 * measured['fake_error']:g} of 1000 fakes are called real.{_held(measured)}",
             _table("quality", _rates(described.qualities, "rates"), _COLUMNS),
             *_sentences(described),
         ],
@@ -78,6 +78,16 @@ def render(described: Description) -> str:
     for heading, paragraphs in sections.items():
         parts += [f"## {heading}", *paragraphs]
     return "\n\n".join(parts) + "\n"
+
+
+def _held(measured: Mapping[str, Any]) -> str:
+    column = measured.get("hold_in")
+    if not column:
+        return ""
+    return (
+        f" The first is meant for each {plain_text(column)}, and not only for all together: the "
+        "real clips of the one in which they score highest decide."
+    )
 
 
 def _rates(of: Mapping[str, Mapping[str, Any]], key: str = "") -> dict[str, Rates]:
