@@ -1,0 +1,157 @@
+"""How fast one file is judged: a clip, a photograph, the first one of a command, a long 4K clip.
+
+python benchmarks/detect_speed.py [--long]
+
+The clip is 10 s of 1080p, judged in turns with its parts alone: decoding it, finding faces in the
+sampled frames, and the forward passes. The photograph has 12 megapixels, and programs are compiled.
+The start is a command of its own, with compiled programs in the cache. `--long` measures the memory
+of a process that judges ten minutes of 4K.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import skimage.data
+
+from data_builders import clips, faces, h264
+from qad_jax import cpu
+from qad_jax.detection.looking import Task
+
+REPEATS, RATE = 5, 25
+Image = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def frame(number: int, size: tuple[int, int]) -> Image:
+    """A frame with a face of a fifth of its height, which a hand holds not quite still."""
+    height, width = size
+    image = skimage.data.astronaut()
+    image = image[number % 5 : 500 + number % 5, number % 7 : 500 + number % 7]
+    side = int(0.9 * height)
+    shown = np.full((height, width, 3), 110, np.uint8)
+    left = (width - side) // 2
+    shown[height - side :, left : left + side] = cv2.resize(image, (side, side))
+    return shown
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """How long a call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def clip(path: Path) -> None:
+    """Prints how long a clip takes beside its parts."""
+    from qad_jax.detection.detector import Detector
+
+    path.write_bytes(h264.encode([frame(i, (1080, 1920)) for i in range(10 * RATE)], crf=23))
+    detector = Detector.from_pretrained()
+    looker = detector.looker()
+    found = looker(Task(str(path)))
+    indices = clips.spread(10 * RATE, detector.frames)
+    sampled = [image for _, image in h264.sampled(path, indices)]
+    search = faces.detector(None, 640)
+    parts = (
+        lambda: list(h264.sampled(path, indices)),
+        lambda: search.detect(sampled),
+        lambda: detector.scores(found.crops()),
+        lambda: detector(path),
+    )
+    for work in parts:
+        work()  # compiles
+    times = [[seconds(work) for work in parts] for _ in range(REPEATS)]
+    decode, find, forward, whole = (
+        statistics.median(column) for column in zip(*times, strict=True)
+    )
+    ratios = sorted(one[3] / sum(one[:3]) for one in times)
+    print(
+        f"clip of 10 s, 1080p: {whole:.2f} s; decoding {decode:.2f}, faces {find:.2f}, network "
+        f"{forward:.2f}: {statistics.median(ratios):.2f} of their sum ({ratios[0]:.2f} to "
+        f"{ratios[-1]:.2f})"
+    )
+
+
+def photograph(path: Path) -> None:
+    """Prints how long a photograph takes."""
+    from qad_jax.detection.detector import Detector
+
+    cv2.imwrite(str(path), frame(0, (3000, 4000))[..., ::-1])
+    detector = Detector.from_pretrained()
+    detector(path)
+    times = sorted(seconds(lambda: detector(path)) for _ in range(REPEATS))
+    print(
+        f"photograph of 12 megapixels: {statistics.median(times):.2f} s ({times[0]:.2f} to "
+        f"{times[-1]:.2f})"
+    )
+
+
+def start(path: Path, cache: Path) -> None:
+    """Prints how long a command takes."""
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-m", "qad_jax.detect", str(path)]
+
+    def judge() -> None:
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+
+    first, *later = (seconds(judge) for _ in range(4))
+    print(
+        f"a command with one image: {first:.1f} s, with compiled programs kept "
+        f"{statistics.median(later):.1f} s"
+    )
+
+
+def long(path: Path) -> None:
+    """Prints the memory of a command that judges ten minutes of 4K."""
+    import av
+
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=RATE, options={"preset": "ultrafast", "crf": "30"})
+        stream.width, stream.height, stream.pix_fmt = 3840, 2160, "yuv420p"
+        shown = [av.VideoFrame.from_ndarray(frame(i, (2160, 3840))) for i in range(35)]
+        for number in range(600 * RATE):
+            one = shown[number % 35]
+            one.pts = number
+            file.mux(stream.encode(one))
+        file.mux(stream.encode(None))
+    whole = seconds(
+        lambda: subprocess.run(
+            [sys.executable, "-m", "qad_jax.detect", str(path)], check=True, capture_output=True
+        )
+    )
+    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"ten minutes of 4K: {whole:.0f} s, {most:.0f} MB")
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--long", action="store_true", help="the memory of a long 4K clip alone")
+    args = parser.parse_args()
+    cpu.tune()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if args.long:
+            long(folder / "long.mp4")
+            return
+        clip(folder / "clip.mp4")
+        photograph(folder / "photograph.jpg")
+        small = folder / "small.jpg"
+        cv2.imwrite(str(small), frame(0, (600, 800))[..., ::-1])
+        start(small, folder / "cache")
+
+
+if __name__ == "__main__":
+    main()
