@@ -23,7 +23,16 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
-from data_builders.command_line import DONE, FAILED, PARTLY, USAGE, Parser, command, run
+from data_builders.command_line import (
+    DONE,
+    FAILED,
+    PARTLY,
+    USAGE,
+    Parser,
+    beam_options,
+    command,
+    run,
+)
 from data_builders.errors import UnavailableQualitiesError, UserError, nearest
 from data_builders.files import is_pattern, read_json
 
@@ -176,21 +185,6 @@ def prepare(dataset: PairedDatasetBuilder, *, beam: Sequence[str] | None = None)
     for leftover in place.parent.glob(f"incomplete.*_{place.name}"):  # of a build that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     dataset.finish()
-
-
-def beam_options(arguments: Sequence[str]) -> Any:
-    """Parses pipeline options, see `data_builders.beam.options`.
-
-    Raises:
-      UserError: Apache Beam is not installed, or as there.
-    """
-    try:
-        from data_builders import beam
-    except ImportError as error:
-        raise UserError(
-            f"--beam: Apache Beam is not installed ({error}); pip install 'qad-jax[beam]'"
-        ) from error
-    return beam.options(arguments)
 
 
 @contextlib.contextmanager

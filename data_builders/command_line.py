@@ -167,3 +167,18 @@ def _drop_what_is_left() -> None:
     except OSError:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def beam_options(arguments: Sequence[str]) -> Any:
+    """Parses pipeline options, see `data_builders.beam.options`.
+
+    Raises:
+      UserError: Apache Beam is not installed, or as there.
+    """
+    try:
+        from data_builders import beam
+    except ImportError as error:
+        raise UserError(
+            f"--beam: Apache Beam is not installed ({error}); pip install 'qad-jax[beam]'"
+        ) from error
+    return beam.options(arguments)

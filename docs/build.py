@@ -21,6 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 #: What the pages are made of or link to. Other folders may hold whole datasets.
 _FOLDERS = ("benchmarks", "configs", "data_builders", "docs", "qad_jax", "tests")
 
+#: Of the folder `weights`, in which large files of others may lie.
+_OF_WEIGHTS = ("README.md", "detector.json", "photographs.csv")
+
 _CONTENTS = """
 ```{toctree}
 :hidden:
@@ -42,6 +45,7 @@ docs/*
 
 data_builders/*/README
 weights/README
+qad_jax/weights/detector
 ```
 
 ```{toctree}
@@ -70,11 +74,11 @@ def copy_sources(root: Path, source: Path) -> None:
       root: The repository.
       source: An empty folder.
     """
-    skipped = shutil.ignore_patterns("__pycache__", "*.npz", "*.pth")
+    skipped = shutil.ignore_patterns("__pycache__", "*.npz", "*.pth", "*.safetensors")
     for folder in _FOLDERS:
         shutil.copytree(root / folder, source / folder, ignore=skipped)
     (source / "weights").mkdir()
-    for file in [*root.glob("*"), root / "weights/README.md"]:
+    for file in [*root.glob("*"), *(root / "weights" / name for name in _OF_WEIGHTS)]:
         if file.is_file():
             shutil.copyfile(file, source / file.relative_to(root))
     (source / "README.md").rename(source / "index.md")

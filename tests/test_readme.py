@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from data_builders import build
-from data_builders.errors import UserError
 from data_builders.manifest import reader
 from qad_jax import cli, configs, main
 from tests.commands import call, tiny
@@ -56,9 +55,10 @@ def ran(manifest, data_dir, tmp_path_factory):
     return left
 
 
-def test_a_verdict_needs_a_model(ran):
-    with pytest.raises(UserError, match=r"detector\.safetensors: cannot be read"):
-        ran[0]["judge"]("clip.mp4", "detector.safetensors")
+def test_a_verdict(ran, tmp_path):
+    verdict, probability, reason = ran[0]["judge"](tmp_path / "clip.mp4")
+    assert (verdict, probability) == ("error", None)
+    assert "clip.mp4: cannot be read" in reason
 
 
 def test_a_trained_model(ran):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_builders import command_line
-from data_builders.build import beam_options
 from data_builders.errors import UserError
 from data_builders.files import csv_text
 from data_builders.progress import Progress
@@ -172,7 +171,7 @@ class _Work:
 
 def _job(argv: Sequence[str], prog: str) -> int:
     args = _parse(argv, prog)
-    pipeline = beam_options(args.pipeline_options) if args.beam else None
+    pipeline = command_line.beam_options(args.pipeline_options) if args.beam else None
     labels = None if args.labels is None else Labels(args.labels)
     if args.paths or labels is None:
         files = listing.find(args.paths)
