@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_builders import lists
-from data_builders.errors import UserError, nearest
+from data_builders.errors import UserError
 from qad_jax.evaluation import score_dialect
 from qad_jax.evaluation.scores import LABELS
 
@@ -68,9 +68,6 @@ class Labels:
         if not self._rows:
             raise UserError(f"{path}: lists no file")
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
     def files(self) -> list[Labelled]:
         """All files, in the order of the table."""
         return list(self._rows.values())
@@ -90,7 +87,7 @@ class Labels:
         _, rows = score_dialect.rows(iter(io.StringIO(text, newline="")), titles)
         try:
             header = [name.strip().lower() for name in next(rows, (0, []))[1]]
-            place = self._columns(header)
+            place = score_dialect.columns(path, header, COLUMNS, _NEEDED)
             self.has_identities = "identity" in place
             for number, row in rows:
                 if row:
@@ -115,20 +112,3 @@ class Labels:
         found = lists.located(self.path.parent, name) or self.path.parent / name
         method = sys.intern(cells.get("method") or _METHODS[label])
         return Labelled(name, str(found), label, method, cells.get("identity") or f"file {name}")
-
-    def _columns(self, header: list[str]) -> dict[str, int]:
-        place = {}
-        for name, aliases in COLUMNS.items():
-            columns = [i for i, title in enumerate(header) if title in (name, *aliases)]
-            if len(columns) > 1:
-                raise UserError(f"{self.path}: more than one column could be {name!r}")
-            if columns:
-                place[name] = columns[0]
-        for name in _NEEDED:
-            if name not in place:
-                known = [ascii(title[:40])[1:-1] for title in header[:20]]
-                raise UserError(
-                    f"{self.path}: has no column {name!r} (or {', '.join(COLUMNS[name])}): "
-                    f"{nearest(name, known)}"
-                )
-        return place

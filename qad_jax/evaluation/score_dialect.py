@@ -1,4 +1,4 @@
-"""How a file of scores is written: its delimiter, its decimal sign, its numbers.
+"""How a table of scores or of labels is written: delimiter, columns, decimal sign, numbers.
 
 Spreadsheets of half of Europe write `0,5;1`. A number that could be read in two ways is an error
 that names the row, never one of the two.
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from data_builders.errors import UserError, nearest
 
 _DELIMITERS = (",", ";", "\t")
 _LARGEST = 2**63
@@ -41,6 +44,42 @@ def rows(
     delimiter = max(delimiters, key=known)  # the first of those that are equal
     reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter)
     return delimiter, ((left_out + reader.line_num, row) for row in reader)
+
+
+def columns(
+    path: Path,
+    header: Sequence[str],
+    names: Mapping[str, Collection[str]],
+    needed: Collection[str],
+) -> dict[str, int]:
+    """Finds the columns of a table.
+
+    Args:
+      path: The file, for the messages.
+      header: Its titles, in lower case.
+      names: The columns, and the other titles under which each is accepted.
+      needed: Those that must be there.
+
+    Returns:
+      The place of each column that is there.
+
+    Raises:
+      UserError: A column could be one of several, or a needed one is missing.
+    """
+    place = {}
+    for name, aliases in names.items():
+        found = [i for i, title in enumerate(header) if title in (name, *aliases)]
+        if len(found) > 1:
+            raise UserError(f"{path}: more than one column could be {name!r}")
+        if found:
+            place[name] = found[0]
+    for name in needed:
+        if name not in place:
+            raise UserError(
+                f"{path}: has no column {name!r} (or {', '.join(names[name])}): "
+                f"{nearest(name, [ascii(title[:40])[1:-1] for title in header[:20]])}"
+            )
+    return place
 
 
 class Numbers:

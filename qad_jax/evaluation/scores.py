@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TextIO, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from data_builders.errors import UserError, nearest
+from data_builders.errors import UserError
 from qad_jax.evaluation import metrics, score_dialect
 
 #: Columns of `scores.csv`, and the other names under which each is accepted.
@@ -160,7 +160,7 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
     delimiter, rows = score_dialect.rows(lines, titles)
     numbers = score_dialect.Numbers(delimiter)
     header = [name.strip().lower() for name in next(rows, (0, []))[1]]
-    place = _columns(path, header)
+    place = score_dialect.columns(path, header, COLUMNS, _NEEDED)
     keys: dict[tuple[str, str, int], int] = {}
     qualities: dict[str, int] = {}
     facts: list[tuple[int, str]] = []
@@ -227,23 +227,6 @@ def _number(where: str, name: str, text: str, parse: Callable[[str], _Value]) ->
         return parse(text)
     except ValueError as error:
         raise UserError(f"{where}: {name} is {text!r}; {error}") from None
-
-
-def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
-    place = {}
-    for name, aliases in COLUMNS.items():
-        columns = [i for i, title in enumerate(header) if title in (name, *aliases)]
-        if len(columns) > 1:
-            raise UserError(f"{path}: more than one column could be {name!r}")
-        if columns:
-            place[name] = columns[0]
-    for name in _NEEDED:
-        if name not in place:
-            raise UserError(
-                f"{path}: has no column {name!r} (or {', '.join(COLUMNS[name])}): "
-                f"{nearest(name, [ascii(title[:40])[1:-1] for title in header[:20]])}"
-            )
-    return place
 
 
 def _missing(
