@@ -12,7 +12,7 @@ import numpy.typing as npt
 from qad_jax import models
 from qad_jax.runs import placement
 from qad_jax.training import parallel
-from qad_jax.training.input_pipeline import resize_into
+from qad_jax.training.resizing import resize_into
 from qad_jax.training.step import make_predict_step
 
 Image = npt.NDArray[np.uint8]

@@ -95,9 +95,8 @@ def finish(row: Images, view: View) -> None:
       view: As drawn.
     """
     # All images in one call each: after each call a thread waits for Python's lock.
+    images = row.reshape(-1, *row.shape[2:], copy=False)  # of a copy, `row` would not change
     if view.mirrored:
-        images = row.reshape(-1, *row.shape[2:], copy=False)  # of a copy, `row` would not change
         cv2.flip(images, 1, images)
     if view.tone is not None:
-        images = row.reshape(-1, *row.shape[2:], copy=False)
         cv2.LUT(images, view.tone, images)

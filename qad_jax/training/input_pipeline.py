@@ -23,6 +23,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from data_builders.errors import UserError, nearest
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax.training.augmentation import MIRRORING, PLAIN, Augmentation, View, cut, finish
+from qad_jax.training.resizing import resize_into
 from qad_jax.training.sampling import Source, batches_in, ordered
 from qad_jax.training.threaded_batches import Images, filled
 
@@ -146,7 +147,8 @@ class TupleSource:
         Args:
           index: The record.
           row: Where its images go: `(Q, H, W, 3)` uint8, see `shape`.
-          view: How to show the images; those that are kept in memory have no window left to cut.
+          view: How to show the images, all qualities alike. Decoded images that are kept in memory
+            have no window left to cut.
 
         Returns:
           Its `label`, `method`, `video`, `identity` and `frame`.
@@ -211,26 +213,6 @@ class TupleSource:
         return ordered(self, sampling, seed, of=self.title)
 
 
-def resize_into(image: Images, target: Images) -> None:
-    """Resizes a crop to the square that a network takes.
-
-    Args:
-      image: `(height, width, 3)` uint8.
-      target: `(side, side, 3)` uint8, where the pixels go.
-    """
-    if image.shape == target.shape:
-        target[...] = image
-        return
-    side = len(target)
-    shrinks = min(image.shape[:2]) > side
-    cv2.resize(
-        image,
-        (side, side),
-        dst=target,
-        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
-    )
-
-
 def _features(record: bytes) -> Any:
     """Features of a record by name; the names of nested features are joined by a slash."""
     return tf_example_pb2.Example.FromString(record).features.feature
@@ -287,7 +269,7 @@ class TrainBatches(Iterator[Batch]):
         Raises:
           UserError: Where the split is smaller than a batch, or does not suit the sampling.
         """
-        batches_in(len(source), batch_size)  # raises here, not at the first batch
+        batches_in(len(source), batch_size)  # raises here, not where the first batch is taken
         rows = rows or slice(0, batch_size)
         stream = source.ordered(sampling, seed)
 
@@ -295,7 +277,8 @@ class TrainBatches(Iterator[Batch]):
             return augmentation.draw(np.random.default_rng((seed, number)), batch_size)
 
         def fill(item: tuple[int, View], row: Images) -> int:
-            label: int = source.fill(item[0], row, view=item[1])["label"]
+            index, view = item
+            label: int = source.fill(index, row, view=view)["label"]
             return label
 
         self._batches: Iterator[Any] = filled(
@@ -309,8 +292,8 @@ class TrainBatches(Iterator[Batch]):
     def __next__(self) -> Batch:
         images, labels = next(self._batches)
         # The batch holds numpy arrays until the devices get it.
-        host: Any = images, np.array(labels, np.int32)
-        return Batch(*host)
+        host_labels: Any = np.array(labels, np.int32)
+        return Batch(images, host_labels)
 
 
 def frames(
@@ -320,17 +303,17 @@ def frames(
     rows: slice | None = None,
     threads: int | None = None,
 ) -> Iterator[Frames]:
-    """Reads all records of a split in order, in batches of equal shape.
+    """Reads all records of a split in order, each once, in batches of equal shape.
 
     Args:
       source: The split.
-      batch_size: Records in a batch; the last is padded with zeros.
+      batch_size: Records in a batch; the last batch is padded with zeros.
       rows: The rows of each batch to read, by default all. There are as many batches as for all
         rows, so the last one may hold only zeros.
       threads: Number of readers; by default one for each core that this process may use.
 
     Yields:
-      Batches; `len(batch.labels)` images of each are no padding.
+      Batches; `len(batch.labels)` is the number of images that are not padding.
     """
     rows = rows or slice(0, batch_size)
     own = rows.stop - rows.start
