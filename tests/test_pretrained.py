@@ -406,3 +406,17 @@ def test_a_head_of_imagenet_cannot_be_evaluated(tmp_path, manifest, data_dir, da
     assert result.status == 1
     assert "has a head of 5 classes, not of real and fake: train from it" in result.err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_safetensors_file_has_the_same_bytes_for_the_same_content():
+    state = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones(1, np.float32)}
+    about = {name: name.upper() for name in "wxyz"}
+    made = pretrained.as_safetensors(state, about)
+    assert made == pretrained.as_safetensors(state, dict(reversed(about.items())))
+    start = 8 + int.from_bytes(made[:8], "little")
+    assert start % 8 == 0  # as the format wants it
+    assert list(json.loads(made[8:start])["__metadata__"].items()) == sorted(about.items())
+    read = safetensors.load(made)
+    assert read.keys() == state.keys()
+    for name, tensor in state.items():
+        np.testing.assert_array_equal(read[name], tensor)

@@ -27,9 +27,8 @@ from qad_jax import configs, models
 from qad_jax.evaluation import compare, scores, verdicts
 from qad_jax.evaluation.report import card, model_card
 from qad_jax.evaluation.scores import Scores
-from qad_jax.runs import checkpoints
 from qad_jax.training.datasets import open_datasets
-from qad_jax.weights import model_file
+from qad_jax.weights import model_file, pretrained
 
 _FEWEST, _OTHERS = 10, "groups of fewer than 10 people"
 # How faces are found and cut out, see `data_builders.faces.Detected`.
@@ -105,9 +104,7 @@ def of_run(run: Path) -> model_file.ModelFile:
                 f"run: {command}"
             )
     told = {"name": run.name, "version": "unreleased", "sources": ()}
-    described, variables = _described(
-        run, told, validation=run, test=run, people={}, clips={}, step=None
-    )
+    described, variables = _described(run, told, validation=run, test=run)
     content = model_file.content(variables, described)
     return model_file.ModelFile(described, variables, hashlib.sha256(content).hexdigest())
 
@@ -140,8 +137,8 @@ def _described(
         raise UserError(
             f"--validation: {validation}: has no scores at {', '.join(sorted(missing))}"
         )
-    variables, config, step = checkpoints.restore_step(run, step)
-    if checkpoints.new_head(run, step) is not None:
+    variables, config, step, dropped = pretrained.of_run(run, step)
+    if dropped is not None:
         raise UserError(f"{run}: its head was drawn anew and is not trained")
     datasets = open_datasets(config, may_build=False)
     tested = tested_on.videos()

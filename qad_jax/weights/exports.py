@@ -32,7 +32,7 @@ from qad_jax.weights import model_file, pretrained
 SUFFIXES = ONNX, STABLEHLO = ".onnx", ".stablehlo"
 FORMAT = 1
 _PLATFORMS = ("cpu", "cuda", "tpu")
-# How the detector itself resizes, see `qad_jax.training.input_pipeline.resize_into`.
+# How the detector itself resizes, see `qad_jax.training.resizing.resize_into`.
 _RESIZE = {
     "shorter_side_is_larger_than_the_input": "INTER_AREA",
     "otherwise": "INTER_CUBIC",
@@ -101,7 +101,7 @@ def open_source(
 def _of_run(path: Path, step: int | None) -> Source:
     run = pretrained.of_run(path, step)
     _check_head(path, run.dropped)
-    # Without metadata, which safetensors writes in an order of chance.
+    # Of the tensors alone.
     digest = hashlib.sha256(safetensors.numpy.save(run.as_torch())).hexdigest()
     datasets = list(checkpoints.datasets_of(path, run.step))
     known = {

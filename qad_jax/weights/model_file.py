@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.numpy
 
 from data_builders.errors import UserError
 from data_builders.files import parse_json, write_whole
@@ -109,17 +108,10 @@ def write(path: Path, variables: Mapping[str, Any], description: Description) ->
 
 
 def content(variables: Mapping[str, Any], description: Description) -> bytes:
-    """The bytes of a model file, see `write`: the same for the same content."""
+    """The bytes of a model file, see `write`."""
     state = conversion.to_torch(variables, description.network)
     about = {"format": "pt", "model": description.network, KEY: description.as_text()}
-    made = safetensors.numpy.save(state, about)
-    # The library writes metadata in an order of chance.
-    start = 8 + int.from_bytes(made[:8], "little")
-    header = json.loads(made[8:start])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + made[start:]
+    return pretrained.as_safetensors(state, about)
 
 
 def read(path: Path) -> ModelFile:

@@ -7,6 +7,7 @@ in `qad_jax.weights.command`. Training reads such a file: ``--config.model.pretr
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -179,6 +180,23 @@ def is_safetensors(start: bytes) -> bool:
     return start[8:9] == b"{" and not start.startswith(torch_file.ZIP_MAGIC)
 
 
+def as_safetensors(state: Mapping[str, npt.NDArray[Any]], about: Mapping[str, str]) -> bytes:
+    """The bytes of a safetensors file: the same for the same content.
+
+    Args:
+      state: The tensors by name.
+      about: The metadata.
+    """
+    made = safetensors.numpy.save(dict(state), dict(about))
+    # The library writes metadata in an order of chance.
+    start = 8 + int.from_bytes(made[:8], "little")
+    header = json.loads(made[8:start])
+    header["__metadata__"] = dict(sorted(about.items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + made[start:]
+
+
 def check_header(path: Path, data: bytes) -> None:
     """Refuses a safetensors file whose list of tensors would take too much memory.
 
@@ -299,6 +317,6 @@ def export(directory: Path, file: Path, step: int | None = None) -> str:
     if trained.dropped is not None:
         about[_NEW_HEAD] = str(trained.dropped)
     state = trained.as_torch()
-    write_whole(file, safetensors.numpy.save(state, about))
+    write_whole(file, as_safetensors(state, about))
     layout, *_ = conversion.layouts_of(create(name))
     return f"{file}: {name} of step {trained.step}, {len(state)} tensors named as in {layout}"
