@@ -20,7 +20,6 @@ from qad_jax.detection.judging import Seen, judge
 from qad_jax.detection.looking import Found, Looker, Task, box_of
 from qad_jax.detection.results import ERROR, NO_FACE, FrameScore, Verdict
 from qad_jax.detection.scoring import Scorer
-from qad_jax.evaluation import release
 from qad_jax.evaluation.verdicts import Rates, Thresholds
 from qad_jax.runs import versions
 from qad_jax.weights import model_file
@@ -89,7 +88,11 @@ class Detector:
           UserError: It cannot be read, or nothing is known of its errors.
         """
         path = model_file.find(name_or_path)
-        return cls(release.of_run(path) if path.is_dir() else model_file.read(path), **options)
+        if not path.is_dir():
+            return cls(model_file.read(path), **options)
+        from qad_jax.evaluation import release  # late: only a run needs it
+
+        return cls(release.of_run(path), **options)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"model": self.model, "frames": self.frames}
@@ -210,6 +213,10 @@ class Detector:
         )
         return Look(verdict, [face.crops for face in found.faces], judgement)
 
+    @functools.cached_property
+    def _versions(self) -> dict[str, str]:  # to look them up takes milliseconds
+        return versions.packages()
+
     def _verdict(self, file: str, digest: str | None, **more: Any) -> Verdict:
         described = self.model.description
         model = {
@@ -218,7 +225,7 @@ class Detector:
             "sha256": self.model.sha256,
             "frames": self.frames,
         }
-        return Verdict(file, digest, model=model, versions=versions.packages(), **more)
+        return Verdict(file, digest, model=model, versions=self._versions, **more)
 
     def faces(self, images: Sequence[Image]) -> list[list[FaceScore]]:
         """Finds and scores the faces of images, each for itself.
