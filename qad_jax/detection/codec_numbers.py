@@ -85,6 +85,7 @@ def codec_numbers(source: str | Path | bytes) -> CodecNumbers:
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
         form = image_format(file.read(HEAD))
         if form is not None:
+            file.seek(0)
             return of_image(form, file)
     return _of_video(source)
 
@@ -98,17 +99,15 @@ def image_format(head: bytes) -> str | None:
     return None
 
 
-def of_image(form: str, file: BinaryIO | Path) -> CodecNumbers:
+def of_image(form: str, file: BinaryIO) -> CodecNumbers:
     """Reads the quantiser of an image, see `codec_numbers`.
 
     Args:
       form: Its format, from `image_format`.
-      file: The image.
+      file: The image, at its start.
     """
     if form != _JPEG:  # the others have no quantiser that is read here
         return CodecNumbers(form, frames=1)
-    if not isinstance(file, Path):
-        file.seek(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata and large images: no pixel is read

@@ -114,14 +114,15 @@ def read(path: Path, frames: int, *, max_seconds: float = MAX_SECONDS) -> Media:
     try:
         with path.open("rb") as file:
             head = file.read(codec_numbers.HEAD)
+            file.seek(0)
+            form = codec_numbers.image_format(head)
+            numbers = None if form is None else codec_numbers.of_image(form, file)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     if not head:
         raise UserError(f"{path}: is empty")
-    form = codec_numbers.image_format(head)
-    if form is None:
+    if numbers is None:
         return _video(path, frames, max_seconds)
-    numbers = codec_numbers.of_image(form, path)
     return _animation(path, frames, numbers) if _is_animated(path) else _image(path, numbers)
 
 
