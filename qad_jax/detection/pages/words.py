@@ -187,7 +187,7 @@ METHODS = "The fakes that were measured are of these kinds: {methods}. Others ar
 METHODS_UNKNOWN = "The model file does not say which kinds of fakes were measured."
 SIZES = "Faces below {smallest:.0f} pixels in the file are not judged."
 MOST_COMPRESSION = (
-    "Nor are faces in files that are compressed as by CRF {most:.0f} of H.264 or more."
+    "Nor are faces in files that are compressed more than by CRF {most:.0f} of H.264."
 )
 BLUR = "Nor are faces that are blurred more than nearly all that were measured."
 TURN = "Nor are faces that are turned farther to the side than nearly all that were measured."
