@@ -62,8 +62,9 @@ def serve(connection: Connection, model: str | None, frames: int) -> None:
     except (UserError, OSError) as error:
         send(connection, broken=describe(error)[:_LONGEST_TEXT])
         return
-    side = detector.model.description.image_size
-    detector.scores([np.zeros((side, side, 3), np.uint8)])  # compiles
+    # Compiles, so that the first client does not wait for it.
+    detector.scores([np.zeros((8, 8, 3), np.uint8)])
+    detector.faces([np.zeros((64, 64, 3), np.uint8)])
     described = detector.model.description
     about = {
         "name": described.name[:_LONGEST_TEXT],
