@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import functools
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -77,10 +78,12 @@ class Service:
         self.pool = Pool(settings, self.jobs, self.numbers, entry=entry, gave_up=gave_up)
         self.numbers.watch("workers", "Workers that are ready.", self.pool.alive)
         for state in (QUEUED, RUNNING):
-            self.numbers.watch(
-                f"jobs_{state}", f"Jobs that are {state}.", lambda of=state: self.jobs.counts()[of]
-            )
+            count = functools.partial(self._count, state)
+            self.numbers.watch(f"jobs_{state}", f"Jobs that are {state}.", count)
         self.pool.start()
+
+    def _count(self, state: str) -> int:
+        return self.jobs.counts()[state]
 
     def close(self) -> None:
         """Ends the workers and removes the files."""
@@ -281,7 +284,7 @@ def _add_service(app: FastAPI, settings: Settings) -> None:
 
 def _add_jobs(app: FastAPI, settings: Settings) -> None:
     token = _token_check(settings)
-    missing = {401: _PROBLEM, 404: _PROBLEM}
+    missing: dict[int | str, dict[str, Any]] = {401: _PROBLEM, 404: _PROBLEM}
 
     @app.post(
         "/v1/jobs",

@@ -175,6 +175,7 @@ def configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
         ws="none",
         lifespan="off",  # see `_serve`
         log_config=None,
+        log_level="error",  # a request that is none is nothing that an operator could mend
         access_log=False,
         server_header=False,
         proxy_headers=settings.proxy is not None,

@@ -121,13 +121,13 @@ class Worker(threading.Thread):
                 message = None
             if isinstance(message, dict):
                 return message
-            self._process.join(1)
             raise Ended(self._how())
         if ready:
             raise Ended(self._how())
         return None
 
     def _how(self) -> str:
+        self._process.join(1)  # its pipes are closed a moment before it has a status
         code = self._process.exitcode
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
