@@ -32,7 +32,8 @@ def never_ready(connection, model, frames):
 
 def _done(task, tell):
     folder = Path(task["folder"])
-    word, *more = (folder / work.FILE).read_bytes().removeprefix(MAGIC).decode().split()
+    text = (folder / work.FILE).read_bytes().removeprefix(MAGIC).decode(errors="replace")
+    word, *more = text.split() or ["nothing"]
     tell(stage=work.READING, done=0, total=None, remaining_seconds=None)
     if word == "sleep":
         time.sleep(float(more[0]))

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import socket
+import sqlite3
 import time
 
 import av
@@ -12,7 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from qad_jax.detection.server import folders, guard, sniffing
+from qad_jax.detection.server import folders, guard, protocol, sniffing
 from qad_jax.detection.server.problems import Problem
 from qad_jax.detection.server.settings import Settings
 from qad_jax.detection.server.uploads import name_of
@@ -148,11 +149,13 @@ def test_other_types_of_bodies(running, kind, status):
 def raw(running, data, seconds=30.0):
     """What the service answers to bytes, until it closes the connection."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", running.port), timeout=seconds) as connection:
-        with contextlib.suppress(ConnectionError):  # it was closed while this was sent
-            connection.sendall(data)
-            while piece := connection.recv(65536):
-                answer += piece
+    with (
+        socket.create_connection(("127.0.0.1", running.port), timeout=seconds) as connection,
+        contextlib.suppress(ConnectionError),  # it may be closed while this is sent
+    ):
+        connection.sendall(data)
+        while piece := connection.recv(65536):
+            answer += piece
     return answer
 
 
@@ -190,6 +193,36 @@ def test_headers_of_any_size(running):
         answer = raw(running, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n")
         assert answer.startswith(b"HTTP/1.1 400 ") or not answer
     assert running.client.get("/v1/limits").status_code == 200
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /healthz HT", b"GET / HTTP/1.1\r\nHost: a\r\n"])
+def test_a_client_that_never_asks(running, monkeypatch, start):
+    monkeypatch.setattr(protocol, "PATIENCE", 0.2)
+    assert raw(running, start) == b""
+
+
+def test_a_client_that_asks_once_and_a_half(running, monkeypatch):
+    monkeypatch.setattr(protocol, "PATIENCE", 0.2)
+    answer = raw(running, b"GET /v1/limits HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v1")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_full_disk(running, folder, monkeypatch):
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running.service.store, "add", full)
+        problem(running.send("fine"), 507, "disk-full")
+        patch.setattr(folders.os, "open", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        problem(running.send("fine"), 507, "disk-full")
+    with monkeypatch.context() as patch:
+        patch.setattr(running.service.store, "finish", full)
+        assert "cannot be stored" in running.judged("fine")["reason"]
+    assert running.judged("fine")["verdict"] == "real"
+    assert left(folder) == []
+    assert running.service.jobs._held == 0
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import datetime
 import functools
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi import Depends, FastAPI, Request, Response, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from qad_jax import __version__
@@ -32,6 +34,7 @@ STATIC = {
 }
 _HTML = "text/html; charset=utf-8"
 _JSON = "application/json"
+_BEARER = HTTPBearer(auto_error=False)
 # How often jobs are looked at whose time may be over, in seconds.
 _SWEEP = 1.0
 _PROBLEM: dict[str, Any] = {"model": schemas.Problem, "content": {problems.MEDIA_TYPE: {}}}
@@ -95,7 +98,8 @@ class Service:
         """Removes what is over, again and again."""
         while True:
             await asyncio.sleep(_SWEEP)
-            await asyncio.to_thread(self.jobs.expire)
+            with contextlib.suppress(sqlite3.Error):  # a full disk: later there may be room
+                await asyncio.to_thread(self.jobs.expire)
 
     async def submit(self, request: Request) -> Job:
         """Takes a file in, and puts it into the queue.
@@ -108,21 +112,25 @@ class Service:
         self._rates.take(client)
         with jobs.place(client):
             job_id = jobs.new_id()
-            folder = jobs.folder.make(job_id)
             try:
                 upload = await uploads.receive(
                     request,
-                    folder / work.FILE,
+                    jobs.folder.make(job_id) / work.FILE,
                     most=settings.most_bytes,
                     seconds=settings.upload_seconds,
                     hold=jobs.hold,
                 )
+                job = Job(job_id, upload.name, upload.bytes, client, time.time())
+                await asyncio.to_thread(jobs.add, job)
+            except (OSError, sqlite3.Error) as error:
+                jobs.folder.remove(job_id)
+                raise Problem(
+                    507, "disk-full", "The service cannot store the file: tell its operator."
+                ) from error
             except BaseException:
                 jobs.folder.remove(job_id)
                 raise
-            self.numbers.received(upload.bytes)
-        job = Job(job_id, upload.name, upload.bytes, client, time.time())
-        await asyncio.to_thread(jobs.add, job)
+        self.numbers.received(upload.bytes)
         return job
 
     def told(self, job: Job) -> dict[str, Any]:
@@ -225,11 +233,16 @@ def service_of(request: Request) -> Service:
 Of = Annotated[Service, Depends(service_of)]
 
 
-def _token_check(settings: Settings) -> Any:
-    def check(authorization: Annotated[str | None, Header()] = None) -> None:
-        guard.check_token(authorization, settings.token)
+def _token_check(settings: Settings) -> list[Any]:
+    """What an address depends on that wants the token; nothing where there is none."""
+    token = settings.token
+    if token is None:
+        return []
 
-    return Depends(check)
+    def check(shown: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]) -> None:
+        guard.check_token(None if shown is None else shown.credentials, token)
+
+    return [Depends(check)]
 
 
 def _add_pages(app: FastAPI) -> None:
@@ -258,7 +271,7 @@ def _add_service(app: FastAPI, settings: Settings) -> None:
 
     @app.get(
         "/metrics",
-        dependencies=[_token_check(settings)],
+        dependencies=_token_check(settings),
         response_class=Response,
         responses={200: {"content": {"text/plain": {}}}, 401: _PROBLEM},
     )
@@ -289,10 +302,10 @@ def _add_jobs(app: FastAPI, settings: Settings) -> None:
     @app.post(
         "/v1/jobs",
         status_code=202,
-        dependencies=[token],
+        dependencies=token,
         response_model=schemas.Job,
         openapi_extra={"requestBody": _BODY},
-        responses=dict.fromkeys((400, 401, 408, 413, 415, 429), _PROBLEM),
+        responses=dict.fromkeys((400, 401, 408, 413, 415, 429, 507), _PROBLEM),
     )
     async def _submit(request: Request, response: Response, service: Of) -> dict[str, Any]:
         """Sends a file, and gets a job."""
@@ -300,14 +313,14 @@ def _add_jobs(app: FastAPI, settings: Settings) -> None:
         response.headers["Location"] = f"/v1/jobs/{job.id}"
         return service.told(job)
 
-    @app.get("/v1/jobs/{job}", dependencies=[token], response_model=schemas.Job, responses=missing)
+    @app.get("/v1/jobs/{job}", dependencies=token, response_model=schemas.Job, responses=missing)
     def _job(job: str, service: Of) -> dict[str, Any]:
         """How far a job is."""
         return service.told(service.jobs.get(job))
 
     @app.get(
         "/v1/jobs/{job}/verdict",
-        dependencies=[token],
+        dependencies=token,
         response_class=Response,
         responses={200: {"model": schemas.Verdict}, **missing, 409: _PROBLEM},
     )
@@ -326,7 +339,7 @@ def _add_jobs(app: FastAPI, settings: Settings) -> None:
         policy = {"Content-Security-Policy": guard.VERDICT_POLICY}
         return Response(service.result(job, service.store.page), 200, policy, _HTML)
 
-    @app.delete("/v1/jobs/{job}", status_code=204, dependencies=[token], responses=missing)
+    @app.delete("/v1/jobs/{job}", status_code=204, dependencies=token, responses=missing)
     def _delete(job: str, service: Of) -> Response:
         """Removes a job with its file, verdict and page; stops it if it is running."""
         service.jobs.delete(job)
