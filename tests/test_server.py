@@ -281,4 +281,4 @@ def test_the_document_of_the_interface():
     assert wanted["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
     assert {
         path for path, of in wanted["paths"].items() for one in of.values() if "security" not in one
-    } == {"/healthz", "/v1/limits", "/v1/jobs/{job}/page"}
+    } == {"/healthz", "/v1/limits"}

@@ -350,7 +350,8 @@ def test_a_token(folder):
             assert answer.headers["www-authenticate"] == "Bearer"
         headers = {"Authorization": f"Bearer {TOKEN}"}
         job = running.send("fine", headers=headers).json()["id"]
-        for address in (f"/v1/jobs/{job}", f"/v1/jobs/{job}/verdict", "/metrics"):
+        addresses = [f"/v1/jobs/{job}{of}" for of in ("", "/verdict", "/page")]
+        for address in (*addresses, "/metrics"):
             assert client.get(address).status_code == 401
             assert client.get(address, headers=headers).status_code in (200, 409)
         assert client.delete(f"/v1/jobs/{job}").status_code == 401

@@ -328,14 +328,14 @@ def _add_jobs(app: FastAPI, settings: Settings) -> None:
         """The JSON object of `qad-jax detect --json`."""
         return Response(service.result(job, service.store.verdict_object), media_type=_JSON)
 
-    # Without a token: a frame of a page can send none. Who knows the address has got it from one.
     @app.get(
         "/v1/jobs/{job}/page",
+        dependencies=token,
         response_class=Response,
-        responses={200: {"content": {"text/html": {}}}, 404: _PROBLEM, 409: _PROBLEM},
+        responses={200: {"content": {"text/html": {}}}, **missing, 409: _PROBLEM},
     )
     def _verdict_page(job: str, service: Of) -> Response:
-        """The verdict as a page for people; its address is a secret as the token is."""
+        """The verdict as a page for people: it needs no script and loads nothing."""
         policy = {"Content-Security-Policy": guard.VERDICT_POLICY}
         return Response(service.result(job, service.store.page), 200, policy, _HTML)
 

@@ -52,7 +52,7 @@ def serve(connection: Connection, model: str | None, frames: int) -> None:
       frames: Frames of a video that are looked at.
     """
     prepare()
-    cpu.tune(keep_memory=False)  # before JAX is imported
+    cpu.tune()  # before JAX is imported; as `qad-jax detect` does, so that scores have its bits
     from qad_jax.detection.detector import Detector
     from qad_jax.runs import placement
 
