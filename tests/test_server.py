@@ -3,6 +3,7 @@
 import html.parser
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -164,6 +165,18 @@ def test_a_file_that_cannot_be_judged_has_a_verdict_that_says_so(client, made, n
     assert "private" not in page + json.dumps(verdict)
 
 
+@pytest.mark.checkout
+def test_the_client_of_the_documentation(client, made):
+    _, _, text = (ROOT / "docs/deployment.md").read_text().partition("\n## A service\n")
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    defined = {}
+    exec(code, defined)
+    verdict = defined["judge"](made / "cut.mp4", str(client.base_url))
+    assert (verdict["file"], verdict["verdict"]) == ("cut.mp4", "error")
+    with pytest.raises(ValueError, match="The content of the file is no image"):
+        defined["judge"](made / "tiny.safetensors", str(client.base_url))
+
+
 def test_limits_and_numbers(client, made):
     limits = client.get("/v1/limits").json()
     assert limits == {
@@ -183,7 +196,7 @@ def test_limits_and_numbers(client, made):
     numbers = client.get("/metrics")
     assert numbers.headers["content-type"].startswith("text/plain")
     assert "qad_jax_workers 1.0" in numbers.text
-    assert 'qad_jax_jobs_total{verdict="error"} 2.0' in numbers.text
+    assert 'qad_jax_jobs_total{verdict="error"} 3.0' in numbers.text
     assert "face" not in numbers.text
 
 
