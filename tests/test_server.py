@@ -266,6 +266,13 @@ def test_a_port_that_is_taken():
     assert "cannot listen there: Address already in use" in result.err
 
 
+def test_the_extra_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    result = serve("--port", "0")
+    assert result.status == 1
+    assert "pip install 'qad-jax[serve]'" in result.err
+
+
 def test_a_token_from_the_environment(monkeypatch):
     monkeypatch.setenv("QAD_JAX_TOKEN", "too short")
     assert "the token must be 16 or more" in serve().err

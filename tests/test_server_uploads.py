@@ -370,6 +370,15 @@ def test_a_client_that_sends_too_often(folder):
             assert other.post("/v1/jobs", files=files).status_code == 202
 
 
+@pytest.mark.parametrize(("proxy", "status"), [(None, 429), ("127.0.0.1", 202)])
+def test_who_a_proxy_says_that_the_client_is(folder, proxy, status):
+    """It is believed where it was named alone: else anybody is as many clients as he wants."""
+    with served(Settings(port=0, folder=folder, uploads_per_minute=1, proxy=proxy)) as running:
+        first = running.send("fine", headers={"X-Forwarded-For": "192.0.2.1"})
+        second = running.send("fine", headers={"X-Forwarded-For": "192.0.2.2"})
+    assert (first.status_code, second.status_code) == (202, status)
+
+
 def test_a_rate_by_hand():
     """Three a minute: three at once, and then one each 20 s."""
     now = [100.0]
