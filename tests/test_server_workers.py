@@ -151,6 +151,12 @@ def test_progress_by_hand():
     ]
 
 
+def test_memory_that_no_worker_can_live_in(tmp_path):
+    with served(Settings(port=0, folder=tmp_path, most_memory=MEGABYTE)) as running:
+        wait(lambda: running.service.pool.broken)
+        assert "--max_memory_mb: a worker takes" in running.service.pool.broken
+
+
 # Turns
 
 

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from qad_jax import __version__
 from qad_jax.detection.server import guard, metrics, problems, schemas, uploads, work
 from qad_jax.detection.server.folders import PrivateFolder
-from qad_jax.detection.server.jobs import DONE, QUEUED, RUNNING, Job, Jobs
+from qad_jax.detection.server.jobs import DONE, FAILED, QUEUED, RUNNING, Job, Jobs
 from qad_jax.detection.server.problems import Problem
 from qad_jax.detection.server.settings import Settings
 from qad_jax.detection.server.store import Store
@@ -135,12 +135,15 @@ class Service:
 
     def told(self, job: Job) -> dict[str, Any]:
         """What a client is told of a job."""
-        position = self.jobs.position(job)
+        # Asked for once: a worker may finish the job meanwhile, and the parts would not fit.
+        position, state = self.jobs.position(job), job.state
         return {
-            **{name: getattr(job, name) for name in ("id", "name", "bytes", "state", "reason")},
-            "position": position,
-            "progress": job.progress,
-            "verdict": job.verdict if job.state == DONE else None,
+            **{name: getattr(job, name) for name in ("id", "name", "bytes")},
+            "state": state,
+            "position": position if state == QUEUED else None,
+            "progress": job.progress if state == RUNNING else None,
+            "reason": job.reason if state == FAILED else "",
+            "verdict": job.verdict if state == DONE else None,
             "created": _iso(job.created),
             "expires": _iso(self.jobs.expires(job)),
         }
