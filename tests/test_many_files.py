@@ -190,7 +190,7 @@ def test_a_file_that_ends_its_process_costs_its_own_verdict(detector, folder, mo
     ],
 )
 def test_whatever_is_raised_is_a_verdict(tmp_path, monkeypatch, error, reason):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(looking.media, "read", fail)
