@@ -14,7 +14,7 @@ import uvicorn
 
 from qad_jax.detection.server import app as application
 from qad_jax.detection.server import command
-from qad_jax.detection.server.app import Service
+from qad_jax.detection.server.service import Service
 from qad_jax.detection.server.settings import Settings
 from tests.serving_worker import by_text, file_of
 
@@ -50,6 +50,20 @@ def until(client: httpx.Client, job: str, *states: str) -> dict[str, Any]:
         assert time.monotonic() < end, told
         time.sleep(0.02)
     return dict(told)
+
+
+def problem(answer: httpx.Response, status: int, kind: str) -> str:
+    """Checks that an answer is of RFC 9457; returns what it says."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    told = answer.json()
+    assert set(told) == {"type", "title", "status", "detail"}
+    assert (answer.status_code, told["status"], told["type"]) == (
+        status,
+        status,
+        f"urn:qad-jax:problem:{kind}",
+    )
+    assert told["detail"].endswith(".")
+    return str(told["detail"])
 
 
 def wait(reached: Any) -> None:
