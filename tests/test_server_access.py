@@ -111,6 +111,17 @@ def test_a_client_that_sends_too_often(folder):
             assert other.post("/v1/jobs", files=files).status_code == 202
 
 
+def test_a_large_file_that_is_refused_at_once_gets_its_answer(folder):
+    """Who is still sending does not listen, and would see a connection that breaks."""
+    files = {"file": ("a.gif", file_of("fine") + bytes(12_000_000))}
+    with served(Settings(port=0, folder=folder, token=TOKEN, uploads_per_minute=1)) as running:
+        problem(running.client.post("/v1/jobs", files=files), 401, "token")
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        assert running.send("fine", headers=headers).status_code == 202
+        answer = running.client.post("/v1/jobs", files=files, headers=headers)
+        problem(answer, 429, "too-many-requests")
+
+
 @pytest.mark.parametrize(("proxy", "status"), [(None, 429), ("127.0.0.1", 202)])
 def test_who_a_proxy_says_that_the_client_is(folder, proxy, status):
     """It is believed where it was named alone: else anybody is as many clients as he wants."""

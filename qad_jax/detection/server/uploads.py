@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -88,8 +87,6 @@ async def receive(
             raise _malformed("the connection ended before the file did") from error
         if isinstance(error, FormParserError):
             raise _malformed("the parts of the request cannot be told apart") from error
-        if isinstance(error, Problem):
-            await _drain(request)
         raise
     finally:
         incoming.close()
@@ -229,11 +226,17 @@ def _malformed(what: str) -> Problem:
     )
 
 
-async def _drain(request: Request) -> None:
-    """Reads on for a moment after a file was refused."""
-    end, left = time.monotonic() + _DRAIN_SECONDS, _DRAINED
-    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):
-        async with asyncio.timeout(end - time.monotonic()):
+async def drain(request: Request) -> None:
+    """Reads on for a moment after a file was refused, so that the client gets the answer.
+
+    Args:
+      request: Its body has been read to any point.
+    """
+    left = _DRAINED
+    with contextlib.suppress(
+        TimeoutError, ClientDisconnect, RuntimeError
+    ):  # it was read to its end
+        async with asyncio.timeout(_DRAIN_SECONDS):
             async for piece in request.stream():
                 left -= len(piece)
                 if left < 0:
