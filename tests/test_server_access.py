@@ -1,9 +1,12 @@
 """Who may ask the service: names of the host, pages of other sites, tokens, rates, proxies."""
 
+import socket
+import time
+
 import httpx
 import pytest
 
-from qad_jax.detection.server import guard
+from qad_jax.detection.server import guard, protocol
 from qad_jax.detection.server.problems import Problem
 from qad_jax.detection.server.settings import Settings
 from tests.serving import problem, served
@@ -113,13 +116,38 @@ def test_a_client_that_sends_too_often(folder):
 
 def test_a_large_file_that_is_refused_at_once_gets_its_answer(folder):
     """Who is still sending does not listen, and would see a connection that breaks."""
-    files = {"file": ("a.gif", file_of("fine") + bytes(12_000_000))}
+    size = 12_000_000
+    head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n"
+    head += f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {size}\r\n\r\n"
+
+    def send(token):
+        with socket.create_connection(("127.0.0.1", running.port), timeout=30) as connection:
+            connection.sendall(head.format(token).encode() + bytes(size))
+            return connection.recv(65536)[:12]
+
     with served(Settings(port=0, folder=folder, token=TOKEN, uploads_per_minute=1)) as running:
-        problem(running.client.post("/v1/jobs", files=files), 401, "token")
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        assert running.send("fine", headers=headers).status_code == 202
-        answer = running.client.post("/v1/jobs", files=files, headers=headers)
-        problem(answer, 429, "too-many-requests")
+        assert send("wrong") == b"HTTP/1.1 401"
+        assert send(TOKEN) == b"HTTP/1.1 400"
+        assert send(TOKEN) == b"HTTP/1.1 429"
+
+
+def test_a_file_that_is_refused_and_goes_on_for_ever(folder, monkeypatch):
+    monkeypatch.setattr(protocol, "PATIENCE", 0.3)
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000000\r\n\r\n"
+
+    def go_on():
+        for _ in range(1000):
+            connection.sendall(b"more")
+            time.sleep(0.02)
+
+    with (
+        served(Settings(port=0, folder=folder)) as running,
+        socket.create_connection(("127.0.0.1", running.port), timeout=30) as connection,
+    ):
+        connection.sendall(head)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 415")
+        with pytest.raises(ConnectionError):
+            go_on()
 
 
 @pytest.mark.parametrize(("proxy", "status"), [(None, 429), ("127.0.0.1", 202)])

@@ -118,15 +118,8 @@ def _token_check(settings: Settings) -> list[Any]:
     if token is None:
         return []
 
-    async def check(
-        request: Request,
-        shown: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
-    ) -> None:
-        try:
-            guard.check_token(None if shown is None else shown.credentials, token)
-        except Problem:
-            await uploads.drain(request)
-            raise
+    def check(shown: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]) -> None:
+        guard.check_token(None if shown is None else shown.credentials, token)
 
     return [Depends(check)]
 

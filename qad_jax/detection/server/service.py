@@ -80,14 +80,6 @@ class Service:
         Raises:
           Problem: It is not taken.
         """
-        try:
-            return await self._taken(request)
-        except Problem as problem:
-            if problem.status != 408:  # who is slow is not waited for once more
-                await uploads.drain(request)
-            raise
-
-    async def _taken(self, request: Request) -> Job:
         settings, jobs = self.settings, self.jobs
         client = guard.client_of(request.client.host if request.client else None)
         self._rates.take(client)

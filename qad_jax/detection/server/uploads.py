@@ -28,9 +28,6 @@ _LONGEST_NAME = 200
 # Of a request beside its file: boundaries, headers of the parts, and other fields.
 _MOST_AROUND = 64 * 1024
 _MOST_PARTS = 8
-# A client that is still sending does not listen. So much more is read, for so long, that it gets
-# the answer.
-_DRAINED, _DRAIN_SECONDS = 16 * MEGABYTE, 2.0
 
 
 class Upload(NamedTuple):
@@ -224,20 +221,3 @@ def _malformed(what: str) -> Problem:
     return Problem(
         400, "malformed", f"The request cannot be read, as {what}: send one file as a form does."
     )
-
-
-async def drain(request: Request) -> None:
-    """Reads on for a moment after a file was refused, so that the client gets the answer.
-
-    Args:
-      request: Its body has been read to any point.
-    """
-    left = _DRAINED
-    with contextlib.suppress(
-        TimeoutError, ClientDisconnect, RuntimeError
-    ):  # it was read to its end
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            async for piece in request.stream():
-                left -= len(piece)
-                if left < 0:
-                    return
