@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 
 from data_builders.errors import one_line
 from data_builders.qualities import crf_of
@@ -23,27 +20,27 @@ from qad_jax.detection.results import Face
 from qad_jax.evaluation.report.document import document
 from qad_jax.evaluation.verdicts import FAKE, INCONCLUSIVE, REAL, Thresholds
 
-_JPEG_QUALITY = 88
 # A crop is this bright where its score does not depend on it.
 _DARK = 0.2
 #: A map whose largest fall of the logit is smaller would show chance.
 LEAST_FALL = 0.1
 
 
-def render(examined: Examination, command: str, *, back: str) -> str:
+def render(examined: Examination, command: str, *, back: str = "") -> str:
     """Renders the page.
 
     Args:
       examined: The verdict and what is shown with it.
       command: The command that writes this page.
-      back: Address of the page over all files.
+      back: Address of the page over all files; empty where there is none.
 
     Returns:
       The page. The same examination gives the same bytes.
     """
     verdict = examined.verdict
+    link = f'<p class="back"><a href="{text(back)}">{text(words.BACK)}</a></p>'
     body = [
-        f'<p class="back"><a href="{text(back)}">{text(words.BACK)}</a></p>',
+        link if back else "",
         "<main>",
         f"<h1>{text(name_of(verdict.file))}</h1>",
         *_answer(examined),
@@ -123,7 +120,8 @@ def _face(view: FaceView, examined: Examination, *, decides: bool) -> Iterator[s
     ]
     yield f"<p>{text(' '.join(line for line in lines if line))}</p>"
     duration = examined.verdict.media.get("duration")
-    yield from timeline.render(face, examined.thresholds if view.judged else None, duration)
+    thresholds = examined.thresholds if view.judged else None
+    yield from timeline.render(face, thresholds, duration, view.small)
     yield f"<h4>{text(words.CROPS)}</h4>"
     yield '<div class="row">'
     yield from _crops(words.SUSPICIOUS, view.suspicious)
@@ -149,7 +147,7 @@ def _crops(title: str, crops: Sequence[Crop]) -> Iterator[str]:
         frame = crop.frame
         time = "" if frame.time is None else words.AT.format(time=frame.time)
         caption = words.CROP_OF.format(frame=frame.frame, time=time, score=frame.score)
-        image = _image(crop.image, words.CROP.format(frame=frame.frame))
+        image = parts.image(crop.image, words.CROP.format(frame=frame.frame))
         yield f"<figure>{image}<figcaption>{text(caption)}</figcaption></figure>"
     yield "</div></div>"
 
@@ -160,7 +158,7 @@ def _heat(heat: HeatMap, crop: Crop) -> Iterator[str]:
     if not heat.fall.max() >= LEAST_FALL:  # nor is one shown of what is no number
         yield from parts.paragraphs([words.NO_HEAT.format(frame=frame, score=heat.score)])
         return
-    image = _image(lit(crop.image, heat.fall), words.HEAT_ALT.format(frame=frame))
+    image = parts.image(lit(crop.image, heat.fall), words.HEAT_ALT.format(frame=frame))
     yield f'<figure class="heat">{image}</figure>'
     note = words.HEAT_NOTE.format(frame=frame, score=heat.score, covered=heat.covered)
     yield from parts.paragraphs([note])
@@ -177,16 +175,6 @@ def lit(image: npt.NDArray[np.uint8], fall: npt.NDArray[np.float64]) -> npt.NDAr
     share = cv2.resize(fall / fall.max(), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     light = _DARK + (1 - _DARK) * share[..., None]
     return np.asarray(np.round(image * light), np.uint8)
-
-
-def _image(image: npt.NDArray[np.uint8], alternative: str) -> str:
-    file = io.BytesIO()
-    PIL.Image.fromarray(image).save(file, "JPEG", quality=_JPEG_QUALITY)
-    data = base64.b64encode(file.getvalue()).decode()
-    return (
-        f'<img alt="{text(alternative)}" width="{SIDE}" height="{SIDE}" '
-        f'src="data:image/jpeg;base64,{data}">'
-    )
 
 
 def _media(examined: Examination) -> list[str]:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
 
 from data_builders.errors import one_line
 from qad_jax.detection.conditions import Conditions
@@ -25,12 +31,30 @@ a:focus-visible, button:focus-visible, summary:focus-visible, .wide:focus-visibl
   padding: 0.2rem 1rem; margin: 1rem 0; background: var(--band); }
 .answer h2 { border: 0; margin: 0.5rem 0; font-size: 1.3rem; }
 dd, code { overflow-wrap: anywhere; } code { font-size: 0.9em; }
-.plot { display: grid; grid-template-columns: 2rem 1fr; gap: 0.3rem; max-width: 46rem; margin: 0; }
-.plot svg { width: 100%; height: 11rem; overflow: visible; grid-column: 2; }
+.plot { display: grid; grid-template: 11rem auto 6rem auto / 2rem 1fr; gap: 0.3rem;
+  max-width: 46rem; margin: 0; }
+.plot svg { width: 100%; height: 11rem; overflow: visible; grid-area: 1 / 2; }
 .plot .y, .plot .x { display: flex; justify-content: space-between; color: var(--soft);
   font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-.plot .y { flex-direction: column; text-align: right; margin: -0.6rem 0; }
-.plot .x, .plot figcaption { grid-column: 2; }
+.plot .y { grid-area: 1 / 1; flex-direction: column; text-align: end; margin: -0.6rem 0; }
+.plot .x { grid-area: 2 / 2; direction: ltr; } .plot figcaption { grid-area: 4 / 2; }
+.walk { grid-area: 1 / 2 / 4 / 2; position: relative; margin: 0; border: 0; padding: 0;
+  min-width: 0; }
+.walk legend, .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden;
+  clip-path: inset(50%); white-space: nowrap; }
+.walk label { display: contents; cursor: crosshair; }
+.walk .strip { position: absolute; top: 0; height: 11rem; }
+.walk input { position: absolute; inset: 0; width: 100%; height: 11rem; margin: 0; opacity: 0;
+  pointer-events: none; }
+.walk .ring { display: none; position: absolute; width: 20px; height: 20px; margin: -10px;
+  border: 2px solid var(--mark); border-radius: 50%; pointer-events: none; }
+.walk .shown { display: none; position: absolute; inset: auto 0 0 0; height: 6rem; gap: 0.8rem;
+  align-items: center; background: var(--page); cursor: auto; }
+.walk .shown img { width: 6rem; height: 6rem; border-radius: 4px; flex: none; }
+.walk :checked ~ .ring, .walk .strip:hover ~ .ring { display: block; }
+.walk :checked ~ .shown, .walk .strip:hover ~ .shown { display: flex; }
+.walk .strip:hover ~ .shown { z-index: 1; }
+.walk :focus-visible ~ .ring { outline: 3px solid var(--mark); outline-offset: 2px; }
 .frame { fill: none; stroke: var(--soft); } .band { stroke: none; }
 .hatch { stroke: var(--soft); stroke-width: 1; opacity: 0.6; }
 .edge { stroke: var(--soft); } .step { stroke: var(--ink); opacity: 0.45; }
@@ -57,7 +81,8 @@ summary { cursor: pointer; padding: 0.3rem 0; } .scores td, .scores th { text-al
 @media (max-width: 30rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 0.4rem; }
   .heat { float: none; } }
 @media print { html { font-size: 12px; } body { font-size: 1rem; } p { max-width: none; }
-  .answer, .face h3 { break-after: avoid; }
+  .answer, .face h3 { break-after: avoid; } .walk { display: none; }
+  .plot { grid-template-rows: 11rem auto 0 auto; }
   button::after { content: none !important; } .back { display: none; } }
 """
 
@@ -67,9 +92,32 @@ def text(value: object) -> str:
     return escaped(one_line(str(value)))
 
 
+def percent(share: float) -> str:
+    """A place or a size in a drawing."""
+    return f"{100 * share:.2f}%"
+
+
 def paragraphs(lines: Iterable[str]) -> list[str]:
     """A paragraph of each line that is not empty."""
     return [f"<p>{text(line)}</p>" for line in lines if line]
+
+
+def image(pixels: npt.NDArray[np.uint8], alternative: str, quality: int = 88) -> str:
+    """An image that is a part of the page.
+
+    Args:
+      pixels: `(height, width, 3)` uint8 RGB.
+      alternative: What is read out in its place.
+      quality: Of the JPEG.
+    """
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    data = base64.b64encode(file.getvalue()).decode()
+    height, width = pixels.shape[:2]
+    return (
+        f'<img alt="{text(alternative)}" width="{width}" height="{height}" '
+        f'src="data:image/jpeg;base64,{data}">'
+    )
 
 
 def facts(of: Mapping[str, object]) -> str:
