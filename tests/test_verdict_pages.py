@@ -190,8 +190,10 @@ def test_each_frame_can_be_chosen_and_has_its_crop():
     radios = page.all("input")
     assert {(a["type"], a["name"]) for a in radios} == {("radio", "walk0")}
     assert [a["aria-label"] for a in radios] == [
-        f"frame {i}, {2.5 * i:.2f} s, score {score:.3f}, {'below' if score < 0.5 else 'above'} the band"
-        for i, score in enumerate(scores)
+        "frame 0, 0.00 s, score 0.700, above the band",
+        "frame 1, 2.50 s, score 0.990, above the band",
+        "frame 2, 5.00 s, score 0.200, below the band",
+        "frame 3, 7.50 s, score 0.800, above the band",
     ]
     assert ["checked" in a for a in radios] == [False, True, False, False]
     # Frames are at 0, 2.5, 5 and 7.5 of 10 s; a pointer is at the nearest one.
@@ -232,7 +234,7 @@ def test_pages_have_a_bound():
     crowd = file_page.render(examined(*[[0.01 * i] * 500 for i in range(1, 9)]), "", back="")
     radios, images = (len(Page(crowd).all(tag)) for tag in ("input", "img"))
     assert radios == 8 * timeline.MOST_FRAMES
-    assert images == examination.MOST_SMALL + 8 * 6  # with the crops of the highest and of the lowest scores
+    assert images == examination.MOST_SMALL + 8 * 6  # those of the highest and the lowest scores
     assert len(crowd) < 7e6
 
 
