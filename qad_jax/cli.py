@@ -25,6 +25,7 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "detect": Command("judge whether the faces of a clip were manipulated", "qad_jax.detect"),
+    "serve": Command("the same over HTTP, with a page for people", "qad_jax.serve"),
     "train": Command("train a detector, then evaluate it", "qad_jax.main", {"mode": "train"}),
     "evaluate": Command(
         "evaluate a run on any split, dataset and quality", "qad_jax.main", {"mode": "evaluate"}

@@ -12,13 +12,21 @@ pytestmark = pytest.mark.checkout
 #: Of the packages, from top to bottom: a module imports from its own room and from those below.
 ROOMS = [
     ("qad_jax.cli",),
-    ("qad_jax.main", "qad_jax.compare", "qad_jax.score", "qad_jax.matrix", "qad_jax.detect"),
+    (
+        "qad_jax.main",
+        "qad_jax.compare",
+        "qad_jax.score",
+        "qad_jax.matrix",
+        "qad_jax.detect",
+        "qad_jax.serve",
+    ),
     (
         "qad_jax.models.pretrained",
         "qad_jax.checkpoints",
         "qad_jax.release",
     ),  # doors: old names of what lies below
     ("qad_jax.run",),
+    ("qad_jax.detection.server",),
     ("qad_jax.detection",),
     ("qad_jax.evaluation",),
     ("qad_jax.training",),
@@ -34,6 +42,7 @@ DOORS = (
     "score.py",
     "matrix.py",
     "detect.py",
+    "serve.py",
     "release.py",
     "checkpoints.py",
     "models/pretrained.py",

@@ -231,7 +231,7 @@ def test_pages_have_a_bound():
     assert len(long.all("circle", "fake")) == timeline.MOST_FRAMES
     assert f"{timeline.MOST_FRAMES} of 5000 frames are shown" in long.text
     assert len(long.all("input")) == timeline.MOST_FRAMES
-    crowd = file_page.render(examined(*[[0.01 * i] * 500 for i in range(1, 9)]), "", back="")
+    crowd = file_page.render(examined(*[[0.01 * i] * 500 for i in range(1, 9)]), "", back=None)
     radios, images = (len(Page(crowd).all(tag)) for tag in ("input", "img"))
     assert radios == 8 * timeline.MOST_FRAMES
     assert images == examination.MOST_SMALL + 8 * 6  # those of the highest and the lowest scores

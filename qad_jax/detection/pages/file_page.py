@@ -26,21 +26,25 @@ _DARK = 0.2
 LEAST_FALL = 0.1
 
 
-def render(examined: Examination, command: str, *, back: str = "") -> str:
+def render(examined: Examination, command: str, *, back: str | None) -> str:
     """Renders the page.
 
     Args:
       examined: The verdict and what is shown with it.
       command: The command that writes this page.
-      back: Address of the page over all files; empty where there is none.
+      back: Address of the page over all files; None where there is no such page.
 
     Returns:
       The page. The same examination gives the same bytes.
     """
     verdict = examined.verdict
-    link = f'<p class="back"><a href="{text(back)}">{text(words.BACK)}</a></p>'
+    link = (
+        []
+        if back is None
+        else [f'<p class="back"><a href="{text(back)}">{text(words.BACK)}</a></p>']
+    )
     body = [
-        link if back else "",
+        *link,
         "<main>",
         f"<h1>{text(name_of(verdict.file))}</h1>",
         *_answer(examined),

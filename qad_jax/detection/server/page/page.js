@@ -145,12 +145,11 @@ async function connect() {
     limits.stored ? say("limit_stored") : "",
   ];
   one("limits").textContent = lines.join(" ").trim();
-  one("about").textContent = say("about", {
-    name: limits.model.name,
-    version: limits.model.version,
-    sha256: limits.model.sha256.slice(0, 12),
-    software: limits.version,
-  });
+  const { name, version, sha256 } = limits.model ?? {};
+  if (sha256) {
+    const short = sha256.slice(0, 12);
+    one("about").textContent = say("about", { name, version, sha256: short, software: limits.version });
+  } else setTimeout(connect, RETRY); // files can be sent while the detector is being loaded
   if (limits.token_needed && !service.hasToken()) locked("");
   else await files.open(limits);
 }

@@ -1,0 +1,338 @@
+"""The service as an application: its addresses, and what each of them answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, Request, Response
+from starlette.exceptions import HTTPException
+
+from qad_jax import __version__
+from qad_jax.detection.pages import parts
+from qad_jax.detection.server import guard, metrics, problems, schemas, uploads, work
+from qad_jax.detection.server.folders import PrivateFolder
+from qad_jax.detection.server.jobs import DONE, QUEUED, RUNNING, Job, Jobs
+from qad_jax.detection.server.problems import Problem
+from qad_jax.detection.server.settings import Settings
+from qad_jax.detection.server.store import Store
+from qad_jax.detection.server.workers import Entry, Pool
+from qad_jax.evaluation.report import document
+
+_PAGE = Path(__file__).with_name("page")
+_CSS, _SCRIPT = "text/css; charset=utf-8", "text/javascript; charset=utf-8"
+#: Files of the page, with their types. Nothing else is served from the disk.
+STATIC = {
+    "page.css": _CSS,
+    **{f"{name}.js": _SCRIPT for name in ("detail", "downloads", "files", "page", "service")},
+    **{f"{name}.js": _SCRIPT for name in ("table", "words")},
+    "texts.json": "application/json",
+}
+# The rules of all pages, which are no file.
+_SHARED = "shared.css"
+_HTML = "text/html; charset=utf-8"
+_JSON = "application/json"
+# How often jobs are looked at whose time may be over, in seconds.
+_SWEEP = 1.0
+_PROBLEM: dict[str, Any] = {"model": schemas.Problem, "content": {problems.MEDIA_TYPE: {}}}
+_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": [uploads.FIELD],
+                "properties": {uploads.FIELD: {"type": "string", "format": "binary"}},
+            }
+        }
+    },
+}
+
+
+class Service:
+    """What is behind the addresses; it is made when the application starts, and closed at its end.
+
+    Attributes:
+      settings: As they were given.
+      numbers: For Prometheus.
+      pool: The workers.
+      jobs: All jobs.
+    """
+
+    def __init__(self, settings: Settings, entry: Entry, gave_up: Callable[[], None]) -> None:
+        """Makes the folder, opens the store and starts the workers.
+
+        Raises:
+          UserError: The folder or the store cannot be had.
+        """
+        self.settings = settings
+        self._rates = guard.Rates(settings.uploads_per_minute)
+        self._folder = PrivateFolder(settings.folder)
+        try:
+            self.store = Store(settings.store or self._folder.path / "results.sqlite")
+        except BaseException:
+            self._folder.close()
+            raise
+        self.numbers = metrics.Metrics()
+        self.jobs = Jobs(settings, self.store, self._folder)
+        self.pool = Pool(settings, self.jobs, self.numbers, entry=entry, gave_up=gave_up)
+        self.numbers.watch("workers", "Workers that are ready.", self.pool.alive)
+        for state in (QUEUED, RUNNING):
+            self.numbers.watch(
+                f"jobs_{state}", f"Jobs that are {state}.", lambda of=state: self.jobs.counts()[of]
+            )
+        self.pool.start()
+
+    def close(self) -> None:
+        """Ends the workers and removes the files."""
+        self.pool.close()
+        self.store.close()
+        self._folder.close()
+
+    async def sweep(self) -> None:
+        """Removes what is over, again and again."""
+        while True:
+            await asyncio.sleep(_SWEEP)
+            await asyncio.to_thread(self.jobs.expire)
+
+    async def submit(self, request: Request) -> Job:
+        """Takes a file in, and puts it into the queue.
+
+        Raises:
+          Problem: It is not taken.
+        """
+        settings, jobs = self.settings, self.jobs
+        client = guard.client_of(request.client.host if request.client else None)
+        self._rates.take(client)
+        with jobs.place(client):
+            job_id = jobs.new_id()
+            folder = jobs.folder.make(job_id)
+            try:
+                upload = await uploads.receive(
+                    request,
+                    folder / work.FILE,
+                    most=settings.most_bytes,
+                    seconds=settings.upload_seconds,
+                    hold=jobs.hold,
+                )
+            except BaseException:
+                jobs.folder.remove(job_id)
+                raise
+            self.numbers.received(upload.bytes)
+        job = Job(job_id, upload.name, upload.bytes, client, time.time())
+        await asyncio.to_thread(jobs.add, job)
+        return job
+
+    def told(self, job: Job) -> dict[str, Any]:
+        """What a client is told of a job."""
+        position = self.jobs.position(job)
+        return {
+            **{name: getattr(job, name) for name in ("id", "name", "bytes", "state", "reason")},
+            "position": position,
+            "progress": job.progress,
+            "verdict": job.verdict if job.state == DONE else None,
+            "created": _iso(job.created),
+            "expires": _iso(self.jobs.expires(job)),
+        }
+
+    def result(self, job_id: str, read: Callable[[str], bytes | None]) -> bytes:
+        """What is stored of a job that is done.
+
+        Raises:
+          Problem: There is no such job, or it has no verdict.
+        """
+        job = self.jobs.get(job_id)
+        content = read(job_id) if job.state == DONE else None
+        if content is None:
+            told = f"failed: {job.reason}" if job.reason else f"is {job.state}"
+            raise Problem(
+                409, "not-done", f"There is no verdict, as the job {told}: look at its state first."
+            )
+        return content
+
+
+def _iso(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def create(
+    settings: Settings, *, entry: Entry = work.serve, gave_up: Callable[[], None] = lambda: None
+) -> FastAPI:
+    """Makes the application. Its workers start with it and end with it.
+
+    Args:
+      settings: Addresses and limits.
+      entry: What a worker process runs, see `work.serve`.
+      gave_up: Is called where no worker can be had; `app.state.service.pool.broken` says why.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = await asyncio.to_thread(Service, settings, entry, gave_up)
+        app.state.service = service
+        sweeping = asyncio.create_task(service.sweep())
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            await asyncio.to_thread(service.close)
+
+    app = FastAPI(
+        title="qad-jax",
+        version=__version__,
+        summary="Judges whether the faces of images and videos were manipulated.",
+        docs_url=None,  # they would load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        responses={421: _PROBLEM, 403: _PROBLEM},
+    )
+    _add_pages(app)
+    _add_service(app, settings)
+    _add_jobs(app, settings)
+
+    @app.exception_handler(Problem)
+    async def _problem(_: Request, problem: Problem) -> Response:
+        return problem.response()
+
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> Response:
+        kind = {404: "no-such-address", 405: "wrong-method"}.get(error.status_code, "refused")
+        detail = f"{error.detail}: /openapi.json lists what can be asked for."
+        return Problem(error.status_code, kind, detail, error.headers).response()
+
+    @app.exception_handler(500)
+    async def _mistake(_: Request, __: Exception) -> Response:
+        return Problem(
+            500, "mistake", "The service has made a mistake: its operator finds it in the log."
+        ).response()
+
+    def count(method: str, route: str, status: int) -> None:
+        app.state.service.numbers.requested(method, route, status)
+
+    app.add_middleware(guard.Guard, settings=settings, count=count)
+    return app
+
+
+def service_of(request: Request) -> Service:
+    """The service that a request has come to."""
+    service: Service = request.app.state.service
+    return service
+
+
+Of = Annotated[Service, Depends(service_of)]
+
+
+def _token_check(settings: Settings) -> Any:
+    def check(authorization: Annotated[str | None, Header()] = None) -> None:
+        guard.check_token(authorization, settings.token)
+
+    return Depends(check)
+
+
+def _add_pages(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    def _page() -> Response:
+        policy = {"Content-Security-Policy": guard.PAGE_POLICY}
+        return Response((_PAGE / "index.html").read_bytes(), 200, policy, _HTML)
+
+    @app.get("/static/{name}", include_in_schema=False)
+    def _static(name: str) -> Response:
+        if name == _SHARED:
+            return Response(document.STYLE + parts.STYLE, media_type=_CSS)
+        if name not in STATIC:
+            raise Problem(404, "no-such-address", "There is no such file: open the page at /.")
+        return Response((_PAGE / name).read_bytes(), media_type=STATIC[name])
+
+
+def _add_service(app: FastAPI, settings: Settings) -> None:
+    @app.get("/healthz", responses={503: {"model": schemas.Health}})
+    def _health(service: Of, response: Response) -> schemas.Health:
+        """Whether files can be judged now."""
+        workers, queued = service.pool.alive(), service.jobs.counts()[QUEUED]
+        if service.pool.model is not None and not service.pool.broken:
+            return schemas.Health(status="ok", workers=workers, queued=queued)
+        response.status_code = 503
+        status: Any = "broken" if service.pool.broken else "starting"
+        return schemas.Health(status=status, workers=workers, queued=queued)
+
+    @app.get(
+        "/metrics",
+        dependencies=[_token_check(settings)],
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}, 401: _PROBLEM},
+    )
+    def _metrics(service: Of) -> Response:
+        """Numbers for Prometheus."""
+        return Response(service.numbers.text(), media_type=metrics.MEDIA_TYPE)
+
+    @app.get("/v1/limits")
+    def _limits(service: Of) -> schemas.Limits:
+        """What a client may ask for."""
+        model = service.pool.model
+        return schemas.Limits(
+            most_bytes=settings.most_bytes,
+            most_seconds=settings.most_seconds,
+            most_queued=settings.most_queued,
+            kept_seconds=settings.kept_seconds,
+            stored=settings.store is not None,
+            token_needed=settings.token is not None,
+            model=None if model is None else schemas.Model(**model),
+            version=__version__,
+        )
+
+
+def _add_jobs(app: FastAPI, settings: Settings) -> None:
+    token = _token_check(settings)
+    missing = {401: _PROBLEM, 404: _PROBLEM}
+
+    @app.post(
+        "/v1/jobs",
+        status_code=202,
+        dependencies=[token],
+        response_model=schemas.Job,
+        openapi_extra={"requestBody": _BODY},
+        responses=dict.fromkeys((400, 401, 408, 413, 415, 429), _PROBLEM),
+    )
+    async def _submit(request: Request, response: Response, service: Of) -> dict[str, Any]:
+        """Sends a file, and gets a job."""
+        job = await service.submit(request)
+        response.headers["Location"] = f"/v1/jobs/{job.id}"
+        return service.told(job)
+
+    @app.get("/v1/jobs/{job}", dependencies=[token], response_model=schemas.Job, responses=missing)
+    def _job(job: str, service: Of) -> dict[str, Any]:
+        """How far a job is."""
+        return service.told(service.jobs.get(job))
+
+    @app.get(
+        "/v1/jobs/{job}/verdict",
+        dependencies=[token],
+        response_class=Response,
+        responses={200: {"model": schemas.Verdict}, **missing, 409: _PROBLEM},
+    )
+    def _verdict(job: str, service: Of) -> Response:
+        """The JSON object of `qad-jax detect --json`."""
+        return Response(service.result(job, service.store.verdict_object), media_type=_JSON)
+
+    # Without a token: a frame of a page can send none. Who knows the address has got it from one.
+    @app.get(
+        "/v1/jobs/{job}/page",
+        response_class=Response,
+        responses={200: {"content": {"text/html": {}}}, 404: _PROBLEM, 409: _PROBLEM},
+    )
+    def _verdict_page(job: str, service: Of) -> Response:
+        """The verdict as a page for people; its address is a secret as the token is."""
+        policy = {"Content-Security-Policy": guard.VERDICT_POLICY}
+        return Response(service.result(job, service.store.page), 200, policy, _HTML)
+
+    @app.delete("/v1/jobs/{job}", status_code=204, dependencies=[token], responses=missing)
+    def _delete(job: str, service: Of) -> Response:
+        """Removes a job with its file, verdict and page; stops it if it is running."""
+        service.jobs.delete(job)
+        return Response(status_code=204)

@@ -1,0 +1,100 @@
+"""What the service is told when it starts: addresses, limits, and where things are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from pathlib import Path
+
+from data_builders.errors import UserError
+from qad_jax.detection import media
+
+MEGABYTE = 1_000_000
+#: A token of fewer characters can be guessed.
+LEAST_TOKEN = 16
+# Of the settings that are numbers: 0 would let nothing pass.
+_AT_LEAST_ONE = (
+    *("frames", "workers", "most_bytes", "most_seconds", "most_memory", "most_queued"),
+    *("most_held", "most_kept", "kept_seconds", "upload_seconds", "uploads_per_minute"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Settings of one service.
+
+    Attributes:
+      model: A model file, or a run that was evaluated; None for the detector of the package.
+      frames: Frames of a video that are looked at.
+      host: Address that the service listens at.
+      port: Its port.
+      names: Names, beside `localhost` and plain addresses, by which clients may call the host.
+      proxy: Address of a reverse proxy whose X-Forwarded-For is believed; None where there is none.
+      token: What clients must show; None where nobody must.
+      workers: Processes that judge, side by side.
+      most_bytes: Of one file.
+      most_seconds: Of work on one file.
+      most_memory: Bytes of resident memory of a worker.
+      most_queued: Jobs that wait.
+      most_held: Bytes of all files that wait or are being sent.
+      most_kept: Finished jobs that are kept; the oldest go first.
+      kept_seconds: Time after which the result of a job is removed.
+      upload_seconds: Time that sending one file may take.
+      uploads_per_minute: Of one client, in the long run and at once.
+      store: SQLite file in which results outlive the service; None keeps them as long as it runs.
+      folder: Where the private folder is made; None for the system's folder for temporary files.
+    """
+
+    model: str | None = None
+    frames: int = media.FRAMES
+    host: str = "127.0.0.1"
+    port: int = 8000
+    names: tuple[str, ...] = ()
+    proxy: str | None = None
+    token: str | None = dataclasses.field(default=None, repr=False)
+    workers: int = 1
+    most_bytes: int = 500 * MEGABYTE
+    most_seconds: float = 300.0
+    most_memory: int = 4000 * MEGABYTE
+    most_queued: int = 200
+    most_held: int = 5000 * MEGABYTE
+    most_kept: int = 10_000
+    kept_seconds: float = 3600.0
+    upload_seconds: float = 300.0
+    uploads_per_minute: int = 120
+    store: Path | None = None
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Checks what no command line has checked.
+
+        Raises:
+          UserError: A setting cannot be.
+        """
+        for name in _AT_LEAST_ONE:
+            if not getattr(self, name) >= 1:
+                raise UserError(f"{name}: is {getattr(self, name)}, must be at least 1")
+        if not 0 <= self.port < 1 << 16:
+            raise UserError(f"port: is {self.port}, must be from 0 to 65535")
+        if self.token is not None and (len(self.token) < LEAST_TOKEN or not _plain(self.token)):
+            raise UserError(
+                f"the token must be {LEAST_TOKEN} or more letters, digits and signs without spaces;"
+                " make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            )
+        if self.token is None and not is_loopback(self.host):
+            raise UserError(
+                f"--host {self.host}: other machines reach this address, so a token is needed; "
+                "write one into a file and name it with --token_file"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _plain(token: str) -> bool:
+    return token.isascii() and token.isprintable() and " " not in token
