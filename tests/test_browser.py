@@ -7,13 +7,11 @@ and is an error; so is what it writes to the console.
 import base64
 import contextlib
 import csv
-import importlib.resources
 import io
 import json
 import re
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 
@@ -21,32 +19,32 @@ from data_builders.errors import UserError
 from qad_jax.detection import printing
 from qad_jax.detection.pages import file_page, overview
 from qad_jax.detection.results import Verdict
-from tests import browser as browsers
+from tests.browser import (
+    DROP,
+    GROUND,
+    GROUNDS,
+    PASTE,
+    RECORDER,
+    Tabs,
+    accessible,
+    browser,
+    fetched,
+    ids,
+    judged,
+    kept,
+    no_overflow,
+    ready,
+    row,
+    served,
+    shown,
+    walk,
+    worker_by_colour,
+)
 from tests.test_detection import film, filmed, model, tinted
+from tests.test_page_texts import TEXTS
 from tests.test_verdict_pages import examined
 
-WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 MOST = 2_000_000
-PAGE = importlib.resources.files("qad_jax.detection.server") / "page"
-TEXTS = json.loads((PAGE / "texts.json").read_text())
-STYLE_OF = "d.defaultView.getComputedStyle"
-GROUND = "getComputedStyle(document.body).backgroundColor"
-GROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}
-DROP = """files => {
-  const moved = new DataTransfer();
-  for (const [name, text] of files)
-    moved.items.add(new File([Uint8Array.from(atob(text), c => c.charCodeAt(0))], name));
-  const at = document.getElementById("drop");
-  for (const kind of ["dragover", "drop"])
-    at.dispatchEvent(new DragEvent(kind, {dataTransfer: moved, bubbles: true, cancelable: true}));
-}"""
-# What a table says changes faster than a test could ask.
-RECORDER = """() => {
-  window.seen = new Set();
-  new MutationObserver(() => document.querySelectorAll("tbody td:nth-child(2)").forEach(
-    cell => seen.add(cell.textContent + (cell.querySelector("progress") ? " |" : "")))
-  ).observe(document.body, {subtree: true, childList: true, characterData: true});
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +62,7 @@ def clips(tmp_path_factory):
 def chromium():
     with contextlib.ExitStack() as stack:
         try:
-            opened = stack.enter_context(browsers.chromium())
+            opened = stack.enter_context(browser())
         except UserError as error:
             pytest.skip(str(error))
         yield opened
@@ -77,45 +75,9 @@ def address(chromium, tmp_path_factory):
     from qad_jax.detection.server.settings import Settings
 
     settings = Settings(frames=8, most_bytes=MOST, folder=tmp_path_factory.mktemp("private"))
-    made = app.create(settings, entry=browsers.worker_by_colour)
-    with browsers.served(made, settings) as at:
+    made = app.create(settings, entry=worker_by_colour)
+    with served(made, settings) as at:
         yield at
-
-
-class Tabs:
-    """Opens tabs, and keeps what they say and what they ask of other hosts."""
-
-    def __init__(self, chromium):
-        self._chromium, self._contexts = chromium, []
-        self.errors, self.asked, self.statuses = [], [], set()
-
-    def context(self, **options):
-        made = self._chromium.new_context(**options)
-        made.route(lambda url: not re.match(r"http://127\.0\.0\.1:|file:", url), self._block)
-        made.on("console", self._console)
-        made.on("weberror", lambda error: self.errors.append(str(error.error)))
-        self._contexts.append(made)
-        return made
-
-    def open(self, address, **options):
-        tab = self.context(**options).new_page()
-        tab.goto(address)
-        return tab
-
-    def _block(self, route):
-        self.asked.append(route.request.url)
-        route.abort()
-
-    def _console(self, message):
-        refused = re.search(r"responded with a status of (\d+)", message.text)
-        if refused:
-            self.statuses.add(int(refused[1]))
-        elif message.type in ("error", "warning"):
-            self.errors.append(message.text)
-
-    def close(self):
-        for context in self._contexts:
-            context.close()
 
 
 @pytest.fixture
@@ -125,63 +87,6 @@ def tabs(chromium):
     made.close()
     assert made.errors == []
     assert made.asked == []
-
-
-def ready(tab):
-    tab.wait_for_selector("#about:not(:empty)")
-    return tab
-
-
-def row(tab, name):
-    return tab.locator("#files tbody tr").filter(has_text=name)
-
-
-def judged(tab, *names):
-    for name in names:
-        row(tab, name).locator("button.name").wait_for(timeout=90_000)
-
-
-def shown(tab):
-    """The frame with the page of the verdict."""
-    tab.wait_for_selector("#page:not([hidden])")
-    frame = tab.frame_locator("#page")
-    frame.locator(".answer").first.wait_for()
-    return frame
-
-
-def kept(tab, button):
-    """What a button downloads: its name and its text."""
-    with tab.expect_download() as download:
-        tab.get_by_role("button", name=button, exact=True).click()
-    return download.value.suggested_filename, Path(download.value.path()).read_text()
-
-
-def fetched(address):
-    with urllib.request.urlopen(address) as answer:
-        return answer.read().decode()
-
-
-def ids(tab):
-    return json.loads(tab.evaluate("sessionStorage.getItem('qad-jax-jobs')"))
-
-
-def inside(tab, script):
-    """What a script of the outer page sees in the frame, which runs none itself."""
-    return tab.evaluate(f"(d => {script})(document.getElementById('page').contentDocument)")
-
-
-def no_overflow(tab):
-    assert tab.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-    if tab.locator("#page:visible").count():
-        assert inside(tab, "d.documentElement.scrollWidth - d.documentElement.clientWidth") <= 0
-
-
-def accessible(tab):
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(tab, options={"runOnly": WCAG})
-    assert found.response["violations"] == [], found.generate_report()
-    assert len(found.response["passes"]) > 5
 
 
 def test_clips_go_in_and_verdicts_come_out(tabs, address, clips):
@@ -249,33 +154,6 @@ def test_clips_go_in_and_verdicts_come_out(tabs, address, clips):
     assert tab.evaluate("document.activeElement.id") == "choose"
 
 
-def walk(tab, frame):
-    """Through the frames: one stop of the Tab key, arrow keys between, and the pointer."""
-    chosen = frame.locator(".walk .shown:visible")
-    assert frame.locator(".walk input").count() == 8
-    first = chosen.inner_text()
-    frame.locator(".walk :checked").focus()
-    tab.keyboard.press("ArrowRight")
-    second = chosen.inner_text()
-    assert second != first
-    assert re.fullmatch(r"frame \d+, \d\.\d\d s, score 0\.950, above the band", second)
-    assert frame.locator(".walk :checked").get_attribute("aria-label") == second
-    ring = "d.querySelector('.walk :checked ~ .ring')"
-    assert inside(tab, f"{STYLE_OF}({ring}).outlineStyle") == "solid"
-    image = "d.querySelector('.walk :checked ~ .shown img')"
-    assert inside(tab, f"[{image}.naturalWidth, {image}.clientWidth]") == [96, 96]
-    tab.keyboard.press("Tab")  # leaves the group
-    assert frame.locator(".walk :focus").count() == 0
-    strip = frame.locator(".walk .strip").last
-    strip.hover()
-    last = "d.querySelector('.walk label:last-child .shown')"
-    assert inside(tab, f"{STYLE_OF}({last}).zIndex") == "1"
-    assert chosen.last.inner_text().startswith("frame 7,")
-    strip.click()
-    tab.mouse.move(1, 1)
-    assert chosen.inner_text().startswith("frame 7,")
-
-
 def test_files_that_are_refused(tabs, address, clips):
     """Each has its message beside its name; what is too large is not sent."""
     tab = ready(tabs.open(address))
@@ -313,14 +191,7 @@ def test_two_tabs_and_a_tab_that_is_loaded_anew(tabs, address, clips):
         ready(tab)
     first.set_input_files("#picker", clips["fake"])
     text = base64.b64encode(clips["real"].read_bytes()).decode()
-    second.evaluate(
-        """text => {
-          const pasted = new DataTransfer();
-          pasted.items.add(new File([Uint8Array.from(atob(text), c => c.charCodeAt(0))], "a.mp4"));
-          document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: pasted}));
-        }""",
-        text,
-    )
+    second.evaluate(PASTE, ["a.mp4", text])
     judged(first, "=fake, one.mp4")
     judged(second, "a.mp4")
     for tab, name in ((first, "=fake, one.mp4"), (second, "a.mp4")):
@@ -474,21 +345,3 @@ def test_every_width_and_every_reader(tabs, address, clips, tmp_path, scheme):
         no_overflow(tab)
         assert tab.evaluate(GROUND) == GROUNDS["light"]
         assert tab.locator(":is(.actions, .drop, .walk):visible").count() == 0
-
-
-def test_every_text_is_in_the_file_of_texts():
-    """None is missing, and none is left over."""
-    used = set()
-    for path in PAGE.iterdir():
-        text = path.read_text()
-        used |= set(re.findall(r'data-text="(\w+)"', text))
-        used |= set(re.findall(r'(?:say|button)\("(\w+)"', text))
-        used |= set(re.findall(r'key: "(\w+)"', text))
-        for start in re.findall(r"say\(`(\w+)_\$\{", text):
-            used |= {key for key in TEXTS if key.startswith(f"{start}_")}
-    assert used == TEXTS.keys() - {"lang", "dir"}
-    stages = {"reading", "scoring", "drawing"}
-    assert {f"stage_{name}" for name in stages} <= TEXTS.keys()
-    assert {f"answer_{name}" for name in ("real", "fake", "inconclusive", "no_face", "error")} <= (
-        TEXTS.keys()
-    )
