@@ -1,6 +1,5 @@
 """Detectors for other runtimes: they give torch's own numbers, and say what they are."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -13,14 +12,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from data_builders.faces import Detected
 from qad_jax import cli, models
 from qad_jax.detection.scoring import Scorer
 from qad_jax.models.layers import Normalisation
 from qad_jax.weights import model_file, pretrained
+from tests import tiny_detector
 from tests.commands import call
 from tests.conftest import ROOT
-from tests.test_detection import model
 from tests.test_models import TIMM, fixture, tiny, variables_of
 from tests.test_pretrained import saved
 
@@ -197,26 +195,7 @@ def test_a_run(folder, tmp_path):
 def detector(tmp_path_factory):
     """A model file with everything that one says, and its ONNX file."""
     made = tmp_path_factory.mktemp("detector")
-    network = models.create("resnet_least")
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
-    shapes = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), image)
-    draw = np.random.default_rng(1)
-    variables = jax.tree.map(
-        lambda leaf: np.float32(draw.normal(0.05, 0.3, leaf.shape)),
-        {"params": shapes["params"]},
-    )
-    variables["batch_stats"] = jax.tree.map(
-        lambda leaf: np.float32(draw.uniform(0.5, 1.5, leaf.shape)), shapes["batch_stats"]
-    )
-    described = dataclasses.replace(
-        model().description,
-        crop=Detected().recipe,
-        normalisation={
-            name: list(values) for name, values in network.normalisation._asdict().items()
-        },
-        sources=SOURCES,
-    )
-    model_file.write(made / "detector.safetensors", variables, described)
+    tiny_detector.write(made / "detector.safetensors", SOURCES)
     result = convert(made / "detector.safetensors", "--export", made / "detector.onnx")
     assert result.status == 0, result.err
     return made

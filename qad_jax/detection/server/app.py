@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import functools
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi import Depends, FastAPI, Request, Response, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from qad_jax import __version__
@@ -37,6 +40,7 @@ STATIC = {
 _SHARED = "shared.css"
 _HTML = "text/html; charset=utf-8"
 _JSON = "application/json"
+_BEARER = HTTPBearer(auto_error=False)
 # How often jobs are looked at whose time may be over, in seconds.
 _SWEEP = 1.0
 _PROBLEM: dict[str, Any] = {"model": schemas.Problem, "content": {problems.MEDIA_TYPE: {}}}
@@ -83,10 +87,12 @@ class Service:
         self.pool = Pool(settings, self.jobs, self.numbers, entry=entry, gave_up=gave_up)
         self.numbers.watch("workers", "Workers that are ready.", self.pool.alive)
         for state in (QUEUED, RUNNING):
-            self.numbers.watch(
-                f"jobs_{state}", f"Jobs that are {state}.", lambda of=state: self.jobs.counts()[of]
-            )
+            count = functools.partial(self._count, state)
+            self.numbers.watch(f"jobs_{state}", f"Jobs that are {state}.", count)
         self.pool.start()
+
+    def _count(self, state: str) -> int:
+        return self.jobs.counts()[state]
 
     def close(self) -> None:
         """Ends the workers and removes the files."""
@@ -98,7 +104,8 @@ class Service:
         """Removes what is over, again and again."""
         while True:
             await asyncio.sleep(_SWEEP)
-            await asyncio.to_thread(self.jobs.expire)
+            with contextlib.suppress(sqlite3.Error):  # a full disk: later there may be room
+                await asyncio.to_thread(self.jobs.expire)
 
     async def submit(self, request: Request) -> Job:
         """Takes a file in, and puts it into the queue.
@@ -111,21 +118,25 @@ class Service:
         self._rates.take(client)
         with jobs.place(client):
             job_id = jobs.new_id()
-            folder = jobs.folder.make(job_id)
             try:
                 upload = await uploads.receive(
                     request,
-                    folder / work.FILE,
+                    jobs.folder.make(job_id) / work.FILE,
                     most=settings.most_bytes,
                     seconds=settings.upload_seconds,
                     hold=jobs.hold,
                 )
+                job = Job(job_id, upload.name, upload.bytes, client, time.time())
+                await asyncio.to_thread(jobs.add, job)
+            except (OSError, sqlite3.Error) as error:
+                jobs.folder.remove(job_id)
+                raise Problem(
+                    507, "disk-full", "The service cannot store the file: tell its operator."
+                ) from error
             except BaseException:
                 jobs.folder.remove(job_id)
                 raise
-            self.numbers.received(upload.bytes)
-        job = Job(job_id, upload.name, upload.bytes, client, time.time())
-        await asyncio.to_thread(jobs.add, job)
+        self.numbers.received(upload.bytes)
         return job
 
     def told(self, job: Job) -> dict[str, Any]:
@@ -228,11 +239,16 @@ def service_of(request: Request) -> Service:
 Of = Annotated[Service, Depends(service_of)]
 
 
-def _token_check(settings: Settings) -> Any:
-    def check(authorization: Annotated[str | None, Header()] = None) -> None:
-        guard.check_token(authorization, settings.token)
+def _token_check(settings: Settings) -> list[Any]:
+    """What an address depends on that wants the token; nothing where there is none."""
+    token = settings.token
+    if token is None:
+        return []
 
-    return Depends(check)
+    def check(shown: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]) -> None:
+        guard.check_token(None if shown is None else shown.credentials, token)
+
+    return [Depends(check)]
 
 
 def _add_pages(app: FastAPI) -> None:
@@ -263,7 +279,7 @@ def _add_service(app: FastAPI, settings: Settings) -> None:
 
     @app.get(
         "/metrics",
-        dependencies=[_token_check(settings)],
+        dependencies=_token_check(settings),
         response_class=Response,
         responses={200: {"content": {"text/plain": {}}}, 401: _PROBLEM},
     )
@@ -289,15 +305,15 @@ def _add_service(app: FastAPI, settings: Settings) -> None:
 
 def _add_jobs(app: FastAPI, settings: Settings) -> None:
     token = _token_check(settings)
-    missing = {401: _PROBLEM, 404: _PROBLEM}
+    missing: dict[int | str, dict[str, Any]] = {401: _PROBLEM, 404: _PROBLEM}
 
     @app.post(
         "/v1/jobs",
         status_code=202,
-        dependencies=[token],
+        dependencies=token,
         response_model=schemas.Job,
         openapi_extra={"requestBody": _BODY},
-        responses=dict.fromkeys((400, 401, 408, 413, 415, 429), _PROBLEM),
+        responses=dict.fromkeys((400, 401, 408, 413, 415, 429, 507), _PROBLEM),
     )
     async def _submit(request: Request, response: Response, service: Of) -> dict[str, Any]:
         """Sends a file, and gets a job."""
@@ -305,14 +321,14 @@ def _add_jobs(app: FastAPI, settings: Settings) -> None:
         response.headers["Location"] = f"/v1/jobs/{job.id}"
         return service.told(job)
 
-    @app.get("/v1/jobs/{job}", dependencies=[token], response_model=schemas.Job, responses=missing)
+    @app.get("/v1/jobs/{job}", dependencies=token, response_model=schemas.Job, responses=missing)
     def _job(job: str, service: Of) -> dict[str, Any]:
         """How far a job is."""
         return service.told(service.jobs.get(job))
 
     @app.get(
         "/v1/jobs/{job}/verdict",
-        dependencies=[token],
+        dependencies=token,
         response_class=Response,
         responses={200: {"model": schemas.Verdict}, **missing, 409: _PROBLEM},
     )
@@ -331,7 +347,7 @@ def _add_jobs(app: FastAPI, settings: Settings) -> None:
         policy = {"Content-Security-Policy": guard.VERDICT_POLICY}
         return Response(service.result(job, service.store.page), 200, policy, _HTML)
 
-    @app.delete("/v1/jobs/{job}", status_code=204, dependencies=[token], responses=missing)
+    @app.delete("/v1/jobs/{job}", status_code=204, dependencies=token, responses=missing)
     def _delete(job: str, service: Of) -> Response:
         """Removes a job with its file, verdict and page; stops it if it is running."""
         service.jobs.delete(job)

@@ -169,12 +169,15 @@ def configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the application: within bounds, and without a log of who asks what."""
     import uvicorn
 
+    from qad_jax.detection.server.protocol import Impatient
+
     return uvicorn.Config(
         app,
-        http="h11",  # the other one has no bound of the size of headers
+        http=Impatient,
         ws="none",
         lifespan="off",  # see `_serve`
         log_config=None,
+        log_level="error",  # a request that is none is nothing that an operator could mend
         access_log=False,
         server_header=False,
         proxy_headers=settings.proxy is not None,
@@ -192,9 +195,11 @@ def _listening(settings: Settings) -> socket.socket:
         )[0]
         return socket.create_server(address[:2], family=family, backlog=_MOST_CONNECTIONS)
     except OSError as error:
+        of_name = isinstance(error, socket.gaierror) or not error.errno
+        reason = error.strerror if of_name else os.strerror(error.errno or 0)
         raise UserError(
-            f"--host {settings.host} --port {settings.port}: cannot listen there: "
-            f"{error.strerror or error}; name another port, or 0 for a free one"
+            f"--host {settings.host} --port {settings.port}: cannot listen there: {reason}; name "
+            "another port, or 0 for a free one"
         ) from error
 
 

@@ -76,10 +76,11 @@ def content(path: Path, most: int) -> bytes:
       OSError: It is a link, no plain file, or too large.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode) or about.st_size > most:
+        os.close(descriptor)
+        raise OSError(f"{path}: is no plain file of at most {most:,} bytes")
     with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode) or about.st_size > most:
-            raise OSError(f"{path}: is no plain file of at most {most:,} bytes")
         return file.read(most)
 
 

@@ -11,6 +11,7 @@ import collections
 import contextlib
 import dataclasses
 import secrets
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from qad_jax.detection.server.store import Row, Store
 
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
 _STOPPED = "the service was stopped before it was done; send the file again"
+_NOT_STORED = "its verdict cannot be stored: tell the operator of the service"
 # What a client that is told to come again should wait for, in seconds.
 _AGAIN = 10
 
@@ -142,8 +144,16 @@ class Jobs:
         return secrets.token_urlsafe(24)
 
     def add(self, job: Job) -> None:
-        """Puts a job into the queue; its file lies in its folder and is counted by `hold`."""
-        self._store.add(job.row)
+        """Puts a job into the queue; its file lies in its folder and is counted by `hold`.
+
+        Raises:
+          sqlite3.Error: It cannot be stored. Its file is not counted any more.
+        """
+        try:
+            self._store.add(job.row)
+        except sqlite3.Error:
+            self.hold(-job.bytes)
+            raise
         with self._changed:
             self._jobs[job.id] = job
             self._queue.setdefault(job.client, collections.deque()).append(job)
@@ -212,8 +222,11 @@ class Jobs:
     ) -> None:
         self._drop_file(job)
         job.verdict, job.reason, job.finished, job.progress = verdict, reason, time.time(), None
-        self._store.finish(job.row, verdict_object, page)
-        job.state = state  # last: whoever sees it finds the verdict
+        with contextlib.suppress(sqlite3.Error):
+            self._store.finish(job.row, verdict_object, page)
+            job.state = state  # last: whoever sees it finds the verdict
+        if job.state == RUNNING:
+            job.state, job.verdict, job.reason = FAILED, None, _NOT_STORED
         if job.deleted:
             self._store.delete(job.id)
 

@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from multiprocessing import connection as connections
 from pathlib import Path
@@ -36,6 +37,7 @@ CRASH = "the process that read it ended at once ({how}): the file is damaged, or
 TOO_LONG = "it takes more than {seconds:g} s of work: send a shorter or a smaller file"
 TOO_LARGE = "it takes more than {megabytes:.0f} MB of memory: send a smaller file"
 LOST = "its verdict cannot be read: {reason}"
+MISTAKE = "the service has made a mistake: its operator finds it in the log"
 
 Entry = Callable[..., None]
 
@@ -76,10 +78,10 @@ class Worker(threading.Thread):
                 if failed_starts == _MOST_FAILED_STARTS:
                     self._pool.give_up(f"no worker can start: {error}")
                     break
-            except Exception as error:  # the thread must outlive a mistake in this program
+            except Exception:  # the thread must outlive a mistake in this program
+                traceback.print_exc()
                 self._end("mistake")
-                self._pool.give_up(f"a worker cannot be watched: {error!r}")
-                break
+                self._pool.closing.wait(_IDLE)
         self._end(None)
 
     @property
@@ -121,13 +123,13 @@ class Worker(threading.Thread):
                 message = None
             if isinstance(message, dict):
                 return message
-            self._process.join(1)
             raise Ended(self._how())
         if ready:
             raise Ended(self._how())
         return None
 
     def _how(self) -> str:
+        self._process.join(1)  # its pipes are closed a moment before it has a status
         code = self._process.exitcode
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
@@ -169,6 +171,9 @@ class Worker(threading.Thread):
                     )
         except (Ended, OSError) as error:
             reason, why = CRASH.format(how=error), "crash"
+        except Exception:
+            traceback.print_exc()
+            reason, why = MISTAKE, "mistake"
         if why is not None or resident(self._process.pid) > limits.most_memory / 2:
             self._end(why or "recycled")
         if reason:
