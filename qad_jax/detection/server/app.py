@@ -9,7 +9,6 @@ import functools
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response, Security
@@ -17,27 +16,14 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from qad_jax import __version__
-from qad_jax.detection.pages import parts
-from qad_jax.detection.server import guard, metrics, problems, schemas, uploads, work
+from qad_jax.detection.server import guard, metrics, page_files, problems, schemas, uploads, work
 from qad_jax.detection.server.folders import PrivateFolder
 from qad_jax.detection.server.jobs import DONE, QUEUED, RUNNING, Job, Jobs
 from qad_jax.detection.server.problems import Problem
 from qad_jax.detection.server.settings import Settings
 from qad_jax.detection.server.store import Store
 from qad_jax.detection.server.workers import Entry, Pool
-from qad_jax.evaluation.report import document
 
-_PAGE = Path(__file__).with_name("page")
-_CSS, _SCRIPT = "text/css; charset=utf-8", "text/javascript; charset=utf-8"
-#: Files of the page, with their types. Nothing else is served from the disk.
-STATIC = {
-    "page.css": _CSS,
-    **{f"{name}.js": _SCRIPT for name in ("detail", "downloads", "files", "page", "service")},
-    **{f"{name}.js": _SCRIPT for name in ("table", "words")},
-    "texts.json": "application/json",
-}
-# The rules of all pages, which are no file.
-_SHARED = "shared.css"
 _HTML = "text/html; charset=utf-8"
 _JSON = "application/json"
 _BEARER = HTTPBearer(auto_error=False)
@@ -255,15 +241,17 @@ def _add_pages(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     def _page() -> Response:
         policy = {"Content-Security-Policy": guard.PAGE_POLICY}
-        return Response((_PAGE / "index.html").read_bytes(), 200, policy, _HTML)
+        return _file(page_files.INDEX, policy)
 
     @app.get("/static/{name}", include_in_schema=False)
     def _static(name: str) -> Response:
-        if name == _SHARED:
-            return Response(document.STYLE + parts.STYLE, media_type=_CSS)
-        if name not in STATIC:
+        return _file(name, {})
+
+    def _file(name: str, headers: dict[str, str]) -> Response:
+        found = page_files.find(name)
+        if found is None:
             raise Problem(404, "no-such-address", "There is no such file: open the page at /.")
-        return Response((_PAGE / name).read_bytes(), media_type=STATIC[name])
+        return Response(found[0], 200, headers, found[1])
 
 
 def _add_service(app: FastAPI, settings: Settings) -> None:
