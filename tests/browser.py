@@ -197,6 +197,14 @@ def fetched(address):
         return answer.read().decode()
 
 
+def until(tab, script):
+    """Waits until a script gives true. Playwright's own way is `eval`, which the page forbids."""
+    end = time.monotonic() + PATIENCE / 1000
+    while not tab.evaluate(script):
+        assert time.monotonic() < end, script
+        tab.wait_for_timeout(20)
+
+
 def ids(tab):
     return json.loads(tab.evaluate("sessionStorage.getItem('qad-jax-jobs')"))
 

@@ -241,17 +241,14 @@ def _add_pages(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     def _page() -> Response:
         policy = {"Content-Security-Policy": guard.PAGE_POLICY}
-        return _file(page_files.INDEX, policy)
+        return Response(page_files.index(), 200, policy, _HTML)
 
     @app.get("/static/{name}", include_in_schema=False)
     def _static(name: str) -> Response:
-        return _file(name, {})
-
-    def _file(name: str, headers: dict[str, str]) -> Response:
         found = page_files.find(name)
         if found is None:
             raise Problem(404, "no-such-address", "There is no such file: open the page at /.")
-        return Response(found[0], 200, headers, found[1])
+        return Response(found[0], media_type=found[1])
 
 
 def _add_service(app: FastAPI, settings: Settings) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from qad_jax.detection.pages import parts
 from qad_jax.evaluation.report import document
 
-INDEX = "index.html"
 _FOLDER = Path(__file__).with_name("page")
 # The rules of all pages of this program, which are no file.
 _SHARED = "shared.css"
@@ -18,12 +17,16 @@ _TYPES = {
     "page.css": _CSS,
     **{f"{name}.js": "text/javascript; charset=utf-8" for name in _MODULES},
     "texts.json": "application/json",
-    INDEX: "text/html; charset=utf-8",
 }
 
 
+def index() -> bytes:
+    """The page itself."""
+    return (_FOLDER / "index.html").read_bytes()
+
+
 def find(name: str) -> tuple[bytes, str] | None:
-    """Content and media type of a file; None where it is none of the page."""
+    """Content and media type of what the page loads; None where it loads no such file."""
     if name not in _TYPES:
         return None
     if name == _SHARED:
