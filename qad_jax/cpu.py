@@ -30,17 +30,12 @@ _MMAP_MAX, _NO_CHUNK = -4, 0
 _ARENA_MAX, _ONE = -8, 1
 
 
-def tune(*, keep_memory: bool = True) -> None:
-    """Prepares the process, unless a plugin for an accelerator is installed.
-
-    Args:
-      keep_memory: Whether it keeps the memory that it has freed, see `keep_freed_memory`.
-    """
+def tune() -> None:
+    """Prepares the process, unless a plugin for an accelerator is installed."""
     if importlib.util.find_spec("jax_plugins") or importlib.util.find_spec("libtpu"):
         return
     add_flags()
-    if keep_memory:
-        keep_freed_memory()
+    keep_freed_memory()
 
 
 def add_flags(flags: Mapping[str, Versions] | None = None) -> None:

@@ -103,6 +103,13 @@ def test_real_and_fake(detector, tmp_path):
     assert fake.sha256 == media.sha256(tmp_path / "fake.mp4")
 
 
+def test_reading_tells_how_far_it_is(tmp_path):
+    told = []
+    read = media.read(film(tmp_path / "a.mp4", filmed(7)), 3, tell=lambda *of: told.append(of))
+    assert read.indices == (1, 3, 5)
+    assert told == [(done, 7) for done in range(1, 7)]  # nobody needs the last frame
+
+
 def test_crops_are_those_of_the_builders(detector, tmp_path, monkeypatch):
     path = film(tmp_path / "a.mp4", filmed(20))
     seen = []

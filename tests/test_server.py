@@ -3,6 +3,7 @@
 import html.parser
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -164,6 +165,18 @@ def test_a_file_that_cannot_be_judged_has_a_verdict_that_says_so(client, made, n
     assert "private" not in page + json.dumps(verdict)
 
 
+@pytest.mark.checkout
+def test_the_client_of_the_documentation(client, made):
+    _, _, text = (ROOT / "docs/deployment.md").read_text().partition("\n## A service\n")
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    defined = {}
+    exec(code, defined)
+    verdict = defined["judge"](made / "cut.mp4", str(client.base_url))
+    assert (verdict["file"], verdict["verdict"]) == ("cut.mp4", "error")
+    with pytest.raises(ValueError, match="The content of the file is no image"):
+        defined["judge"](made / "tiny.safetensors", str(client.base_url))
+
+
 def test_limits_and_numbers(client, made):
     limits = client.get("/v1/limits").json()
     assert limits == {
@@ -183,7 +196,7 @@ def test_limits_and_numbers(client, made):
     numbers = client.get("/metrics")
     assert numbers.headers["content-type"].startswith("text/plain")
     assert "qad_jax_workers 1.0" in numbers.text
-    assert 'qad_jax_jobs_total{verdict="error"} 2.0' in numbers.text
+    assert 'qad_jax_jobs_total{verdict="error"} 3.0' in numbers.text
     assert "face" not in numbers.text
 
 
@@ -253,6 +266,13 @@ def test_a_port_that_is_taken():
     assert "cannot listen there: Address already in use" in result.err
 
 
+def test_the_extra_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    result = serve("--port", "0")
+    assert result.status == 1
+    assert "pip install 'qad-jax[serve]'" in result.err
+
+
 def test_a_token_from_the_environment(monkeypatch):
     monkeypatch.setenv("QAD_JAX_TOKEN", "too short")
     assert "the token must be 16 or more" in serve().err
@@ -281,4 +301,4 @@ def test_the_document_of_the_interface():
     assert wanted["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
     assert {
         path for path, of in wanted["paths"].items() for one in of.values() if "security" not in one
-    } == {"/healthz", "/v1/limits", "/v1/jobs/{job}/page"}
+    } == {"/healthz", "/v1/limits"}

@@ -350,7 +350,8 @@ def test_a_token(folder):
             assert answer.headers["www-authenticate"] == "Bearer"
         headers = {"Authorization": f"Bearer {TOKEN}"}
         job = running.send("fine", headers=headers).json()["id"]
-        for address in (f"/v1/jobs/{job}", f"/v1/jobs/{job}/verdict", "/metrics"):
+        addresses = [f"/v1/jobs/{job}{of}" for of in ("", "/verdict", "/page")]
+        for address in (*addresses, "/metrics"):
             assert client.get(address).status_code == 401
             assert client.get(address, headers=headers).status_code in (200, 409)
         assert client.delete(f"/v1/jobs/{job}").status_code == 401
@@ -367,6 +368,15 @@ def test_a_client_that_sends_too_often(folder):
         with httpx.Client(transport=transport, base_url=str(running.client.base_url)) as other:
             files = {"file": ("a.gif", file_of("fine"))}
             assert other.post("/v1/jobs", files=files).status_code == 202
+
+
+@pytest.mark.parametrize(("proxy", "status"), [(None, 429), ("127.0.0.1", 202)])
+def test_who_a_proxy_says_that_the_client_is(folder, proxy, status):
+    """It is believed where it was named alone: else anybody is as many clients as he wants."""
+    with served(Settings(port=0, folder=folder, uploads_per_minute=1, proxy=proxy)) as running:
+        first = running.send("fine", headers={"X-Forwarded-For": "192.0.2.1"})
+        second = running.send("fine", headers={"X-Forwarded-For": "192.0.2.2"})
+    assert (first.status_code, second.status_code) == (202, status)
 
 
 def test_a_rate_by_hand():

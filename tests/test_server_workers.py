@@ -10,6 +10,7 @@ import time
 import pytest
 
 from data_builders.errors import UserError
+from qad_jax.detection.server import work
 from qad_jax.detection.server.folders import PrivateFolder
 from qad_jax.detection.server.jobs import Job, Jobs
 from qad_jax.detection.server.problems import Problem
@@ -131,6 +132,29 @@ def test_no_worker_can_start(tmp_path):
         assert pool.broken == "no worker can start: status 7"
         answer = running.client.get("/healthz")
         assert (answer.status_code, answer.json()["status"]) == (503, "broken")
+
+
+def test_progress_by_hand():
+    """40 of 100 frames in 2 s: the other 60 take 3 s. What comes too soon is not told."""
+    now, told = [10.0], []
+    stage = work.Stage(lambda **said: told.append(said), "reading", clock=lambda: now[0])
+    stage(1, 100)
+    now[0] = 12.0
+    stage(40, 100)
+    now[0] = 12.1
+    stage(42, 100)
+    now[0] = 14.0
+    stage(100, 100)
+    assert told == [
+        {"stage": "reading", "done": 40, "total": 100, "remaining_seconds": 3.0},
+        {"stage": "reading", "done": 100, "total": 100, "remaining_seconds": 0.0},
+    ]
+
+
+def test_memory_that_no_worker_can_live_in(tmp_path):
+    with served(Settings(port=0, folder=tmp_path, most_memory=MEGABYTE)) as running:
+        wait(lambda: running.service.pool.broken)
+        assert "--max_memory_mb: a worker takes" in running.service.pool.broken
 
 
 # Turns

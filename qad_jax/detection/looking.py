@@ -8,7 +8,7 @@ the one process that has the network.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,11 +140,12 @@ class Looker:
     qualities: tuple[str, ...]
     side: int | None = None
 
-    def __call__(self, task: Task) -> Found:
+    def __call__(self, task: Task, tell: Callable[[int, int], None] | None = None) -> Found:
         """Looks at a file. Whatever is wrong with it, or happens with it, is told and not raised.
 
         Args:
           task: The file.
+          tell: See `media.read`.
         """
         digest: str | None = None
         told = ""
@@ -152,7 +153,7 @@ class Looker:
             digest = media.sha256(Path(task.file))
             if digest == task.known:
                 return Found(task.file, digest, known=True)
-            return self._found(task.file, digest)
+            return self._found(task.file, digest, tell)
         except UserError as error:
             reason = str(error)
         except OSError as error:
@@ -161,8 +162,8 @@ class Looker:
             reason, told = f"{task.file}: {describe(error)}", trace(error)
         return Found(task.file, digest, error=reason, trace=told)
 
-    def _found(self, file: str, digest: str) -> Found:
-        opened = media.read(Path(file), self.frames)
+    def _found(self, file: str, digest: str, tell: Callable[[int, int], None] | None) -> Found:
+        opened = media.read(Path(file), self.frames, tell=tell)
         held, frames = credentials.read(Path(file)), len(opened.frames)
         facts = {
             **dataclasses.asdict(opened.facts),

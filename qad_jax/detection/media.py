@@ -100,13 +100,20 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read(path: Path, frames: int, *, max_seconds: float = MAX_SECONDS) -> Media:
+def read(
+    path: Path,
+    frames: int,
+    *,
+    max_seconds: float = MAX_SECONDS,
+    tell: Callable[[int, int], None] | None = None,
+) -> Media:
     """Reads a file.
 
     Args:
       path: An image, a video or an animation; its content tells which.
       frames: Number of frames to take, spread evenly.
       max_seconds: Time that decoding may take.
+      tell: Is told, after each frame of a video, how many are decoded, and of how many.
 
     Raises:
       UserError: The file cannot be read, or takes more than it may.
@@ -122,7 +129,7 @@ def read(path: Path, frames: int, *, max_seconds: float = MAX_SECONDS) -> Media:
     if not head:
         raise UserError(f"{path}: is empty")
     if numbers is None:
-        return _video(path, frames, max_seconds)
+        return _video(path, frames, max_seconds, tell)
     return _animation(path, frames, numbers) if _is_animated(path) else _image(path, numbers)
 
 
@@ -178,11 +185,19 @@ def _on_white(image: PIL.Image.Image) -> Image:
     return np.array(PIL.Image.alpha_composite(white, rgba).convert("RGB"), np.uint8)
 
 
-def _video(path: Path, frames: int, max_seconds: float) -> Media:
+def _video(
+    path: Path, frames: int, max_seconds: float, tell: Callable[[int, int], None] | None
+) -> Media:
     facts, rate = _facts_of_video(path)
     total, looks = facts.frames, _Glimpses()
     quantisers = codec_numbers.Quantisers()
-    watch = _watched(path, max_seconds, looks, quantisers)
+    watched = _watched(path, max_seconds, looks, quantisers)
+
+    def watch(decoded: av.VideoFrame) -> None:
+        watched(decoded)
+        if tell is not None:
+            tell(looks.count, total)
+
     while True:
         indices = clips.spread(total, frames)
         taken = dict(h264.sampled(path, indices, watch, options=codec_numbers.EXPORTED))

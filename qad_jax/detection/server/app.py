@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from qad_jax import __version__
 from qad_jax.detection.server import guard, metrics, page_files, problems, schemas, uploads, work
 from qad_jax.detection.server.folders import PrivateFolder
-from qad_jax.detection.server.jobs import DONE, QUEUED, RUNNING, Job, Jobs
+from qad_jax.detection.server.jobs import DONE, FAILED, QUEUED, RUNNING, Job, Jobs
 from qad_jax.detection.server.problems import Problem
 from qad_jax.detection.server.settings import Settings
 from qad_jax.detection.server.store import Store
@@ -127,12 +127,15 @@ class Service:
 
     def told(self, job: Job) -> dict[str, Any]:
         """What a client is told of a job."""
-        position = self.jobs.position(job)
+        # Asked for once: a worker may finish the job meanwhile, and the parts would not fit.
+        position, state = self.jobs.position(job), job.state
         return {
-            **{name: getattr(job, name) for name in ("id", "name", "bytes", "state", "reason")},
-            "position": position,
-            "progress": job.progress,
-            "verdict": job.verdict if job.state == DONE else None,
+            **{name: getattr(job, name) for name in ("id", "name", "bytes")},
+            "state": state,
+            "position": position if state == QUEUED else None,
+            "progress": job.progress if state == RUNNING else None,
+            "reason": job.reason if state == FAILED else "",
+            "verdict": job.verdict if state == DONE else None,
             "created": _iso(job.created),
             "expires": _iso(self.jobs.expires(job)),
         }
@@ -321,14 +324,14 @@ def _add_jobs(app: FastAPI, settings: Settings) -> None:
         """The JSON object of `qad-jax detect --json`."""
         return Response(service.result(job, service.store.verdict_object), media_type=_JSON)
 
-    # Without a token: a frame of a page can send none. Who knows the address has got it from one.
     @app.get(
         "/v1/jobs/{job}/page",
+        dependencies=token,
         response_class=Response,
-        responses={200: {"content": {"text/html": {}}}, 404: _PROBLEM, 409: _PROBLEM},
+        responses={200: {"content": {"text/html": {}}}, **missing, 409: _PROBLEM},
     )
     def _verdict_page(job: str, service: Of) -> Response:
-        """The verdict as a page for people; its address is a secret as the token is."""
+        """The verdict as a page for people: it needs no script and loads nothing."""
         policy = {"Content-Security-Policy": guard.VERDICT_POLICY}
         return Response(service.result(job, service.store.page), 200, policy, _HTML)
 

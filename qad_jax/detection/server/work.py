@@ -38,6 +38,7 @@ READING, SCORING, DRAWING = "reading", "scoring", "drawing"
 # Of a text in a message: with all its characters escaped it fits into one piece of a pipe.
 _LONGEST_TEXT = 200
 _LARGEST_FILE = 1 << 30
+_BETWEEN = 0.2  # seconds between two messages on progress
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 Tell = Callable[..., None]
@@ -52,7 +53,7 @@ def serve(connection: Connection, model: str | None, frames: int) -> None:
       frames: Frames of a video that are looked at.
     """
     prepare()
-    cpu.tune(keep_memory=False)  # before JAX is imported
+    cpu.tune()  # before JAX is imported; as `qad-jax detect` does, so that scores have its bits
     from qad_jax.detection.detector import Detector
     from qad_jax.runs import placement
 
@@ -136,7 +137,7 @@ def judge(detector: Detector, task: dict[str, Any], tell: Tell, command: list[st
     folder, name = Path(task["folder"]), str(task["name"])
     tell(stage=READING, done=0, total=None, remaining_seconds=None)
     path = str(folder / FILE)
-    found = detector.looker()(Task(path))
+    found = detector.looker()(Task(path), Stage(tell, READING))
     found = dataclasses.replace(found, file=name, error=found.error.replace(path, name))
     look = detector.look(found, _scored(detector, found.crops(), tell))
     tell(stage=DRAWING, done=0, total=None, remaining_seconds=None)
@@ -149,16 +150,45 @@ def judge(detector: Detector, task: dict[str, Any], tell: Tell, command: list[st
     return look.verdict.verdict
 
 
+class Stage:
+    """Tells of one stage of the work, from time to time, and how long it will go on."""
+
+    def __init__(self, tell: Tell, stage: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begins a stage.
+
+        Args:
+          tell: Takes messages.
+          stage: Its name.
+          clock: Seconds.
+        """
+        self._tell, self._stage, self._clock = tell, stage, clock
+        self._start = self._last = clock()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tells that so much is done, unless it has just told something.
+
+        Args:
+          done: What is done.
+          total: What there is to do, at least `done`.
+        """
+        now = self._clock()
+        if now - self._last < _BETWEEN:
+            return
+        self._last = now
+        rest = round((now - self._start) * (total - done) / done, 1) if done else None
+        self._tell(stage=self._stage, done=done, total=total, remaining_seconds=rest)
+
+
 def _scored(detector: Detector, crops: list[Any], tell: Tell) -> Any:
     """Scores crops, batch by batch: whatever is scored beside a crop, its score is the same."""
     from qad_jax.detection.scoring import batch_size
 
-    size, start, scores = batch_size(), time.monotonic(), []
-    for done in range(0, len(crops), size):
-        rest = (time.monotonic() - start) * (len(crops) - done) / done if done else None
-        tell(stage=SCORING, done=done, total=len(crops), remaining_seconds=rest and round(rest, 1))
-        scores.append(detector.scores(crops[done : done + size]))
-    return np.concatenate(scores) if scores else detector.scores([])
+    tell(stage=SCORING, done=0, total=len(crops), remaining_seconds=None)
+    size, stage, scores = batch_size(), Stage(tell, SCORING), [detector.scores([])]
+    for start in range(0, len(crops), size):
+        scores.append(detector.scores(crops[start : start + size]))
+        stage(min(start + size, len(crops)), len(crops))
+    return np.concatenate(scores)
 
 
 def _write(path: Path, content: bytes) -> None:

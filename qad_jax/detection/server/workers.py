@@ -36,6 +36,9 @@ _LONGEST_START = 600.0
 CRASH = "the process that read it ended at once ({how}): the file is damaged, or made to do harm"
 TOO_LONG = "it takes more than {seconds:g} s of work: send a shorter or a smaller file"
 TOO_LARGE = "it takes more than {megabytes:.0f} MB of memory: send a smaller file"
+TOO_LITTLE = (
+    "--max_memory_mb: a worker takes {own:.0f} MB before its first file; give at least {least:.0f}"
+)
 LOST = "its verdict cannot be read: {reason}"
 MISTAKE = "the service has made a mistake: its operator finds it in the log"
 
@@ -104,7 +107,11 @@ class Worker(threading.Thread):
                 pool.give_up(str(message["broken"]))
                 return
             if message is not None and "ready" in message:
-                self.ready = pool.model = message["ready"]
+                size = resident(self._process.pid)
+                if size > pool.settings.most_memory / 2:
+                    pool.give_up(TOO_LITTLE.format(own=size / MEGABYTE, least=2 * size / MEGABYTE))
+                else:
+                    self.ready = pool.model = message["ready"]
                 return
             if time.monotonic() > end:
                 raise Ended(f"the model is not loaded after {_LONGEST_START:g} s")

@@ -1,0 +1,203 @@
+"""What `qad-jax serve` does under load: is a job lost, is the order fair, does memory stay flat.
+
+Writes JPEG images of a photographed face, and judges the first ones in this process, one after
+another, as `qad-jax detect --out` does. Then it starts the service on this machine. First one
+client sends one file at a time. Then many clients, each from an address of its own (Linux has all
+of 127.0.0.0/8), send all their files at once and wait for the verdicts. Prints the times for a file
+beside those of bare `detect`, how far clients got apart while all of them had files left, and the
+resident memory of the service and of its workers at the beginning and at the end.
+
+    python benchmarks/serve_load.py [--jobs 200] [--clients 20] [--workers 1] [--side 400]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+import numpy as np
+from detect_rate import write_images
+
+from qad_jax import cpu
+from qad_jax.detection.detector import Detector
+from qad_jax.detection.pages import file_page
+from qad_jax.detection.server.workers import resident
+from qad_jax.runs import placement
+
+_POLL = 0.05  # seconds between two looks at a job
+_PATIENCE = 3600.0
+
+
+def bare(files: Sequence[str]) -> list[float]:
+    """Seconds for each file in this process: verdict and page."""
+    detector = Detector.from_pretrained()
+    times = []
+    for file in [files[0], *files]:  # the first one compiles
+        start = time.perf_counter()
+        file_page.render(detector.examine(file), "qad-jax detect", back=None)
+        times.append(time.perf_counter() - start)
+    return times[1:]
+
+
+async def judged(client: httpx.AsyncClient, location: str) -> str:
+    """Waits for the end of a job; returns its verdict or, where it failed, the reason."""
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        job = (await client.get(location)).raise_for_status().json()
+        if job["state"] in ("done", "failed"):
+            return str(job["verdict"] or job["reason"])
+        await asyncio.sleep(_POLL)
+    return "it does not end"
+
+
+async def send(client: httpx.AsyncClient, file: str) -> str:
+    """Sends a file; returns the address of its job."""
+    content = {"file": (Path(file).name, Path(file).read_bytes())}
+    answer = (await client.post("/v1/jobs", files=content)).raise_for_status()
+    return answer.headers["location"]
+
+
+async def one_by_one(url: str, files: Sequence[str]) -> list[float]:
+    """Seconds from the start of sending to the verdict, of one client."""
+    times = []
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        for file in files:
+            start = time.perf_counter()
+            await judged(client, await send(client, file))
+            times.append(time.perf_counter() - start)
+    return times
+
+
+async def all_at_once(
+    url: str, files: Sequence[str], clients: int
+) -> tuple[list[tuple[float, float, int]], list[str]]:
+    """Sends all files.
+
+    Returns:
+      For each job when it was sent, when it ended, and its client; and what was said of each.
+    """
+    ends, said = [], []
+
+    async def client(number: int) -> None:
+        transport = httpx.AsyncHTTPTransport(local_address=f"127.0.1.{number + 1}")
+        async with httpx.AsyncClient(base_url=url, transport=transport, timeout=60) as one:
+            sent = [(time.perf_counter(), await send(one, file)) for file in files[number::clients]]
+            for start, location in sent:  # of one client, they end in this order
+                said.append(await judged(one, location))
+                ends.append((start, time.perf_counter(), number))
+
+    await asyncio.gather(*map(client, range(clients)))
+    return sorted(ends, key=lambda end: end[1]), said
+
+
+def apart(ends: Sequence[tuple[float, float, int]], clients: int) -> int:
+    """By how many finished jobs clients differ at most, while all of them still have some."""
+    owned = np.bincount([client for *_, client in ends], minlength=clients)
+    done, most = np.zeros(clients, int), 0
+    for *_, client in ends:
+        done[client] += 1
+        if (done == owned).any():
+            break
+        most = max(most, int(np.ptp(done)))
+    return most
+
+
+def memory(pid: int) -> tuple[float, float]:
+    """Resident MB of the service, and of its processes."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    own = {task.name for task in Path(f"/proc/{pid}/task").iterdir()}
+    for task in own - {str(pid)}:  # threads start the workers
+        children += Path(f"/proc/{pid}/task/{task}/children").read_text().split()
+    return resident(pid) / 1e6, sum(resident(int(child)) for child in children) / 1e6
+
+
+def watched(pid: int, stop: threading.Event) -> Iterator[tuple[float, float]]:
+    """Memory, twice a second, until the end."""
+    while not stop.wait(0.5):
+        yield memory(pid)
+
+
+def line(name: str, times: Sequence[float]) -> str:
+    """Median and 95th percentile of some times."""
+    p50, p95 = np.percentile(times, [50, 95])
+    return f"{name:28} p50 {p50:7.3f} s   p95 {p95:7.3f} s   ({len(times)} files)"
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--side", type=int, default=400, help="of an image, px")
+    parser.add_argument("--alone", type=int, default=20, help="files without load")
+    args = parser.parse_args()
+
+    cpu.tune()
+    placement.cache_compilations()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = write_images(folder, args.jobs, args.side)
+        print(line("bare detect", bare(files[: args.alone])))
+        words = ("--port", 0, "--folder", folder, "--workers", args.workers)
+        words += ("--max_per_minute", args.jobs, "--max_queue", 2 * args.jobs)
+        with subprocess.Popen(
+            [sys.executable, "-m", "qad_jax.serve", *map(str, words)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        ) as service:
+            try:
+                measure(service, files, args)
+            finally:
+                service.terminate()
+    print(f"left on the disk: {[path.name for path in folder.glob('*')]}")
+
+
+def measure(service: subprocess.Popen[str], files: list[str], args: argparse.Namespace) -> None:
+    """Sends files to a service that has been started, and prints what becomes of them."""
+    assert service.stderr is not None
+    url = service.stderr.readline().strip()
+    while httpx.get(f"{url}healthz").json()["workers"] < args.workers:
+        time.sleep(0.2)
+    asyncio.run(one_by_one(url, files[:1]))  # compiles for this size
+    print(line("one client, one by one", asyncio.run(one_by_one(url, files[: args.alone]))))
+
+    stop, seen = threading.Event(), [memory(service.pid)]
+    watcher = threading.Thread(target=lambda: seen.extend(watched(service.pid, stop)))
+    watcher.start()
+    start = time.perf_counter()
+    ends, said = asyncio.run(all_at_once(url, files, args.clients))
+    seconds = time.perf_counter() - start
+    stop.set()
+    watcher.join()
+
+    print(line(f"{args.clients} clients at once", [end - sent for sent, end, _ in ends]))
+    gaps = [b[1] - a[1] for a, b in itertools.pairwise(ends)]
+    print(
+        f"{len(ends) / seconds:.2f} files a second; from one verdict to the next "
+        f"{statistics.median(gaps):.3f} s (median)"
+    )
+    lost = args.jobs - len(ends)
+    print(f"lost: {lost}; said: { ({word: said.count(word) for word in sorted(set(said))}) }")
+    print(f"clients differ by at most {apart(ends, args.clients)} finished files")
+    tenth = max(1, len(seen) // 10)
+    for name, column in zip(("service", "workers"), zip(*seen, strict=True), strict=True):
+        first, last = (statistics.median(part) for part in (column[:tenth], column[-tenth:]))
+        most = max(column)
+        print(f"{name}: {first:.0f} MB at the beginning, {last:.0f} at the end, {most:.0f} at most")
+
+
+if __name__ == "__main__":
+    main()
