@@ -314,3 +314,13 @@ def test_a_file_that_is_no_store(tmp_path):
     store.add(Row("a", "b", 1, 2.0))
     assert list(store.rows()) == [Row("a", "b", 1, 2.0)]
     store.close()
+
+
+def test_the_process_of_the_service_has_no_network_in_memory():
+    """Only workers load JAX: the service is small, and starts at once."""
+    code = (
+        "import sys, qad_jax.detection.server.app\n"
+        "heavy = {'jax', 'flax', 'tensorflow_datasets'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

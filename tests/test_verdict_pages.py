@@ -4,12 +4,15 @@ The pages are made of scores that are written down here. `test_verdict_folder` g
 files.
 """
 
+import base64
 import dataclasses
 import html.parser
+import io
 import json
 import re
 
 import numpy as np
+import PIL.Image
 import pytest
 import skimage.data
 
@@ -116,7 +119,8 @@ def test_a_file_called_fake():
         "Command that writes this page qad-jax detect clip.mp4",
     ):
         assert said in page.text
-    assert [crop["alt"] for crop in page.all("img")[:3]] == [
+    large = [one for one in page.all("img") if one["width"] == str(examination.SIDE)]
+    assert [crop["alt"] for crop in large[:3]] == [
         f"Crop of the face in frame {i}" for i in (2, 6, 1)
     ]
     assert page.text.index("Highest scores") < page.text.index("Lowest scores")
@@ -177,6 +181,39 @@ def test_the_drawing_has_every_score_at_its_place_and_so_has_the_table():
     assert " ".join(map(" ".join, zip(cells, places, strict=True))) in page.text
 
 
+def test_each_frame_can_be_chosen_and_has_its_crop():
+    """A radio button a frame: one tab stop, and the crop is there without a script."""
+    scores = [0.7, 0.99, 0.2, 0.8]
+    one = examined(scores)
+    face, small = one.verdict.faces[0], one.faces[0].small
+    page = Page("".join(timeline.render(face, thresholds(), 10.0, small)))
+    radios = page.all("input")
+    assert {(a["type"], a["name"]) for a in radios} == {("radio", "walk0")}
+    assert [a["aria-label"] for a in radios] == [
+        "frame 0, 0.00 s, score 0.700, above the band",
+        "frame 1, 2.50 s, score 0.990, above the band",
+        "frame 2, 5.00 s, score 0.200, below the band",
+        "frame 3, 7.50 s, score 0.800, above the band",
+    ]
+    assert ["checked" in a for a in radios] == [False, True, False, False]
+    # Frames are at 0, 2.5, 5 and 7.5 of 10 s; a pointer is at the nearest one.
+    assert [a["style"] for a in page.all("span", "strip")] == [
+        "left:0.00%;width:12.50%",
+        "left:12.50%;width:25.00%",
+        "left:37.50%;width:25.00%",
+        "left:62.50%;width:37.50%",
+    ]
+    rings = [re.findall(r"[\d.]+", a["style"]) for a in page.all("span", "ring")]
+    assert [float(x) for x, _ in rings] == [0, 25, 50, 75]
+    assert [float(y) for _, y in rings] == pytest.approx([3.3, 0.11, 8.8, 2.2])  # of 11 rem
+    crops = page.all("img")
+    assert [a["alt"] for a in crops] == [f"Crop of the face in frame {i}" for i in range(4)]
+    for a in crops:
+        data = base64.b64decode(a["src"].partition(",")[2])
+        assert PIL.Image.open(io.BytesIO(data)).size == (96, 96)
+        assert int(a["width"]) == 96
+
+
 def test_no_line_where_the_face_was_not_seen():
     face = examined([0.5] * 8).verdict.faces[0]
     kept = tuple(frame for frame in face.frames if frame.frame not in (3, 4))
@@ -193,6 +230,12 @@ def test_pages_have_a_bound():
     long = page_of(examined([0.9] * 5000))
     assert len(long.all("circle", "fake")) == timeline.MOST_FRAMES
     assert f"{timeline.MOST_FRAMES} of 5000 frames are shown" in long.text
+    assert len(long.all("input")) == timeline.MOST_FRAMES
+    crowd = file_page.render(examined(*[[0.01 * i] * 500 for i in range(1, 9)]), "", back=None)
+    radios, images = (len(Page(crowd).all(tag)) for tag in ("input", "img"))
+    assert radios == 8 * timeline.MOST_FRAMES
+    assert images == examination.MOST_SMALL + 8 * 6  # those of the highest and the lowest scores
+    assert len(crowd) < 7e6
 
 
 @pytest.mark.parametrize("place", [(0, 0), (2, 5), (GRID - 1, 3)])

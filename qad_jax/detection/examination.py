@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +26,17 @@ from qad_jax.weights.model_file import Description
 
 Image = npt.NDArray[np.uint8]
 Score = Callable[[Sequence[Image]], npt.NDArray[np.floating]]
+Item = TypeVar("Item")
 
 #: Faces of a file that are kept, at the most: the most suspicious ones.
 MOST_FACES = 8
 #: Crops at each end of the scores of a face, and the side of each in pixels.
 CROPS, SIDE = 3, 160
+#: Frames of a face that are drawn and listed, at the most.
+MOST_FRAMES = 400
+#: Small crops of all drawn frames of all faces, at the most, and the side of each in pixels. They
+#: take most of the bytes of a page: so many take three megabytes.
+MOST_SMALL, SMALL = 800, 96
 #: Places along each side of a crop that are covered in turn.
 GRID = 8
 # The patch is this part of the side: smaller ones change too little of a face.
@@ -62,7 +69,7 @@ class Crop:
 
     Attributes:
       frame: Where it is, and its score.
-      image: `(SIDE, SIDE, 3)` uint8 RGB.
+      image: `(side, side, 3)` uint8 RGB, where the side is `SIDE` or `SMALL`.
     """
 
     frame: FrameScore
@@ -94,6 +101,7 @@ class FaceView:
       judged: Whether it was compared with the thresholds.
       suspicious: Its crops of the highest scores, the highest first.
       unsuspicious: Its crops of the lowest scores, the lowest first; none of `suspicious`.
+      small: Small crops of the drawn frames, or of some of them where there are many, in order.
       heat_map: Of the most suspicious crop; None where the face was not judged.
     """
 
@@ -101,6 +109,7 @@ class FaceView:
     judged: bool
     suspicious: tuple[Crop, ...]
     unsuspicious: tuple[Crop, ...]
+    small: tuple[Crop, ...]
     heat_map: HeatMap | None
 
 
@@ -147,6 +156,7 @@ def of(look: Look, rates: Rates | None, score: Score, model: Description) -> Exa
         of_face = crops[face.track]
         order = sorted(range(len(face.frames)), key=lambda i: -face.frames[i].score)
         most, least = order[:CROPS], order[CROPS:][: -CROPS - 1 : -1]
+        small = evenly(evenly(range(len(face.frames)), MOST_FRAMES), MOST_SMALL // len(chosen))
         heat_map = None
         if face.track in judged:
             crop = resized(of_face[most[0]], model.image_size)
@@ -157,12 +167,26 @@ def of(look: Look, rates: Rates | None, score: Score, model: Description) -> Exa
                 face.track in judged,
                 tuple(Crop(face.frames[i], resized(of_face[i], SIDE)) for i in most),
                 tuple(Crop(face.frames[i], resized(of_face[i], SIDE)) for i in least),
+                tuple(Crop(face.frames[i], resized(of_face[i], SMALL)) for i in small),
                 heat_map,
             )
         )
     return Examination(
         look.verdict, model, judgement.thresholds, rates, tuple(views), len(judgement.judged)
     )
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many of some items, with the first and the last of them.
+
+    Args:
+      items: In order.
+      most: At least 2.
+    """
+    if len(items) <= most:
+        return list(items)
+    last = len(items) - 1
+    return [items[round(i * last / (most - 1))] for i in range(most)]
 
 
 def occluded(crop: Image, whole: float, score: Score) -> HeatMap:

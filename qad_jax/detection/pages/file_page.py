@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 
 from data_builders.errors import one_line
 from data_builders.qualities import crf_of
@@ -19,11 +16,11 @@ from qad_jax.detection.credentials import GENERATIVE_AI, NOT_INSTALLED, UNREADAB
 from qad_jax.detection.examination import SIDE, Crop, Examination, FaceView, HeatMap
 from qad_jax.detection.pages import parts, rates, timeline, words
 from qad_jax.detection.pages.parts import text
+from qad_jax.detection.pages.style import STYLE
 from qad_jax.detection.results import Face
 from qad_jax.evaluation.report.document import document
 from qad_jax.evaluation.verdicts import FAKE, INCONCLUSIVE, REAL, Thresholds
 
-_JPEG_QUALITY = 88
 # A crop is this bright where its score does not depend on it.
 _DARK = 0.2
 #: A map whose largest fall of the logit is smaller would show chance.
@@ -61,7 +58,7 @@ def render(examined: Examination, command: str, *, back: str | None) -> str:
         "</main>",
     ]
     title = f"{name_of(verdict.file)}: {words.SHORT[verdict.verdict]}"
-    return document(one_line(title), body, style=parts.STYLE, generator=parts.GENERATOR)
+    return document(one_line(title), body, style=STYLE, generator=parts.GENERATOR)
 
 
 def name_of(file: str) -> str:
@@ -128,7 +125,8 @@ def _face(view: FaceView, examined: Examination, *, decides: bool) -> Iterator[s
     ]
     yield f"<p>{text(' '.join(line for line in lines if line))}</p>"
     duration = examined.verdict.media.get("duration")
-    yield from timeline.render(face, examined.thresholds if view.judged else None, duration)
+    thresholds = examined.thresholds if view.judged else None
+    yield from timeline.render(face, thresholds, duration, view.small)
     yield f"<h4>{text(words.CROPS)}</h4>"
     yield '<div class="row">'
     yield from _crops(words.SUSPICIOUS, view.suspicious)
@@ -154,7 +152,7 @@ def _crops(title: str, crops: Sequence[Crop]) -> Iterator[str]:
         frame = crop.frame
         time = "" if frame.time is None else words.AT.format(time=frame.time)
         caption = words.CROP_OF.format(frame=frame.frame, time=time, score=frame.score)
-        image = _image(crop.image, words.CROP.format(frame=frame.frame))
+        image = parts.image(crop.image, words.CROP.format(frame=frame.frame))
         yield f"<figure>{image}<figcaption>{text(caption)}</figcaption></figure>"
     yield "</div></div>"
 
@@ -165,7 +163,7 @@ def _heat(heat: HeatMap, crop: Crop) -> Iterator[str]:
     if not heat.fall.max() >= LEAST_FALL:  # nor is one shown of what is no number
         yield from parts.paragraphs([words.NO_HEAT.format(frame=frame, score=heat.score)])
         return
-    image = _image(lit(crop.image, heat.fall), words.HEAT_ALT.format(frame=frame))
+    image = parts.image(lit(crop.image, heat.fall), words.HEAT_ALT.format(frame=frame))
     yield f'<figure class="heat">{image}</figure>'
     note = words.HEAT_NOTE.format(frame=frame, score=heat.score, covered=heat.covered)
     yield from parts.paragraphs([note])
@@ -182,16 +180,6 @@ def lit(image: npt.NDArray[np.uint8], fall: npt.NDArray[np.float64]) -> npt.NDAr
     share = cv2.resize(fall / fall.max(), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     light = _DARK + (1 - _DARK) * share[..., None]
     return np.asarray(np.round(image * light), np.uint8)
-
-
-def _image(image: npt.NDArray[np.uint8], alternative: str) -> str:
-    file = io.BytesIO()
-    PIL.Image.fromarray(image).save(file, "JPEG", quality=_JPEG_QUALITY)
-    data = base64.b64encode(file.getvalue()).decode()
-    return (
-        f'<img alt="{text(alternative)}" width="{SIDE}" height="{SIDE}" '
-        f'src="data:image/jpeg;base64,{data}">'
-    )
 
 
 def _media(examined: Examination) -> list[str]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from qad_jax.detection.pages import parts, words
 from qad_jax.detection.pages.parts import text
+from qad_jax.detection.pages.style import STYLE
 from qad_jax.detection.results import FAKE, REAL, VERDICTS, Verdict
 from qad_jax.evaluation.report.document import document
 from qad_jax.weights.model_file import Description
@@ -95,7 +96,7 @@ def render(rows: Sequence[Row], model: Description, command: str) -> str:
         *parts.command(words.ALL_COMMAND, command),
         "</main>",
     ]
-    return document(title, body, style=parts.STYLE, script=_SCRIPT, generator=parts.GENERATOR)
+    return document(title, body, style=STYLE, script=_SCRIPT, generator=parts.GENERATOR)
 
 
 def _table(rows: Sequence[Row]) -> str:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
 
 from data_builders.errors import one_line
 from qad_jax.detection.conditions import Conditions
@@ -14,62 +20,38 @@ from qad_jax.weights.model_file import Description
 #: The first bytes of a page tell by this that it may be replaced.
 GENERATOR = "qad-jax detect"
 
-#: Rules that are not in the report of an evaluation.
-STYLE = """
-h3 { font-size: 1.05rem; margin: 1.6rem 0 0.3rem; }
-h4 { font-size: 0.95rem; margin: 1.1rem 0 0.6rem; }
-p { max-width: 46rem; } a { color: inherit; }
-a:focus-visible, button:focus-visible, summary:focus-visible, .wide:focus-visible {
-  outline: 3px solid var(--mark); outline-offset: 2px; }
-.answer { border: 1px solid var(--line); border-left: 6px solid var(--mark); border-radius: 6px;
-  padding: 0.2rem 1rem; margin: 1rem 0; background: var(--band); }
-.answer h2 { border: 0; margin: 0.5rem 0; font-size: 1.3rem; }
-dd, code { overflow-wrap: anywhere; } code { font-size: 0.9em; }
-.plot { display: grid; grid-template-columns: 2rem 1fr; gap: 0.3rem; max-width: 46rem; margin: 0; }
-.plot svg { width: 100%; height: 11rem; overflow: visible; grid-column: 2; }
-.plot .y, .plot .x { display: flex; justify-content: space-between; color: var(--soft);
-  font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-.plot .y { flex-direction: column; text-align: right; margin: -0.6rem 0; }
-.plot .x, .plot figcaption { grid-column: 2; }
-.frame { fill: none; stroke: var(--soft); } .band { stroke: none; }
-.hatch { stroke: var(--soft); stroke-width: 1; opacity: 0.6; }
-.edge { stroke: var(--soft); } .step { stroke: var(--ink); opacity: 0.45; }
-.mean { stroke: var(--ink); stroke-width: 1.5; stroke-dasharray: 7 4; }
-.fake { fill: var(--mark); stroke: var(--page); }
-.inconclusive { fill: var(--page); stroke: var(--ink); stroke-width: 2; }
-.real, .unplaced { fill: var(--ink); stroke: var(--page); }
-.crops { gap: 0.8rem; } .heat { width: 8rem; }
-.crops figure { width: min(8rem, calc((100% - 1.6rem) / 3)); }
-.crops img, .heat img { width: 100%; height: auto; display: block; border-radius: 4px; }
-.row { display: flex; flex-wrap: wrap; gap: 0.3rem 2.5rem; max-width: 58rem; }
-.row > div { flex: 1 1 17rem; }
-.heat { float: left; margin: 0.3rem 1rem 0.3rem 0; } .after { clear: both; }
-summary { cursor: pointer; padding: 0.3rem 0; } .scores td, .scores th { text-align: right; }
-.files td:nth-child(n), .files th:nth-child(n) { text-align: left; vertical-align: top; }
-.files td:first-child { min-width: 10rem; max-width: 24rem; white-space: normal; }
-.files td:last-child { white-space: normal; min-width: 14rem; }
-.files button { font: inherit; font-weight: bold; color: inherit; background: none; padding: 0.2rem;
-  border: 1px solid transparent; border-radius: 4px; cursor: pointer; min-height: 24px; }
-.files button:hover { border-color: var(--soft); }
-.files [aria-sort] button::after { content: " \\2195"; }
-.files [aria-sort=ascending] button::after { content: " \\2191"; }
-.files [aria-sort=descending] button::after { content: " \\2193"; }
-@media (max-width: 30rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 0.4rem; }
-  .heat { float: none; } }
-@media print { html { font-size: 12px; } body { font-size: 1rem; } p { max-width: none; }
-  .answer, .face h3 { break-after: avoid; }
-  button::after { content: none !important; } .back { display: none; } }
-"""
-
 
 def text(value: object) -> str:
     """Text of anybody: no markup, and no character that turns or hides others."""
     return escaped(one_line(str(value)))
 
 
+def percent(share: float) -> str:
+    """A place or a size in a drawing."""
+    return f"{100 * share:.2f}%"
+
+
 def paragraphs(lines: Iterable[str]) -> list[str]:
     """A paragraph of each line that is not empty."""
     return [f"<p>{text(line)}</p>" for line in lines if line]
+
+
+def image(pixels: npt.NDArray[np.uint8], alternative: str, quality: int = 88) -> str:
+    """An image that is a part of the page.
+
+    Args:
+      pixels: `(height, width, 3)` uint8 RGB.
+      alternative: What is read out in its place.
+      quality: Of the JPEG.
+    """
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    data = base64.b64encode(file.getvalue()).decode()
+    height, width = pixels.shape[:2]
+    return (
+        f'<img alt="{text(alternative)}" width="{width}" height="{height}" '
+        f'src="data:image/jpeg;base64,{data}">'
+    )
 
 
 def facts(of: Mapping[str, object]) -> str:

@@ -12,68 +12,69 @@ import statistics
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from qad_jax.detection.pages import words
-from qad_jax.detection.pages.parts import text
+from qad_jax.detection.examination import MOST_FRAMES, Crop, evenly
+from qad_jax.detection.pages import walk, words
+from qad_jax.detection.pages.parts import percent, text
 from qad_jax.detection.results import Face, FrameScore
 from qad_jax.evaluation.verdicts import REAL, Thresholds
 
-#: Frames of a face that are drawn and listed, at the most.
-MOST_FRAMES = 400
 # Where the face is not seen for so many times the usual step, no line joins the marks.
 _GAP = 1.6
 
 
-def render(face: Face, thresholds: Thresholds | None, duration: float | None) -> list[str]:
+def render(
+    face: Face,
+    thresholds: Thresholds | None,
+    duration: float | None,
+    small: Sequence[Crop] = (),
+) -> list[str]:
     """Draws the scores of a face.
 
     Args:
       face: The face.
       thresholds: Those that its mean score was compared with; None where it was not judged.
       duration: Of the file, in seconds, where it is known.
+      small: Crops of the frames that are drawn, or of some of them.
 
     Returns:
       The heading, the drawing and the table, as HTML.
     """
-    frames = evenly(face.frames)
+    frames = evenly(face.frames, MOST_FRAMES)
+    end = _end(frames, duration)
     title = words.SCORES if len(frames) > 1 else words.SCORES_OF_IMAGE
     legend = words.LEGEND if thresholds else words.LEGEND_NOT_JUDGED
+    if len(frames) > 1:
+        legend = f"{legend} {words.WALK_HINT}"
+    places = [_x(frame, end) for frame in frames]
     return [
         f"<h4>{text(title)}</h4>",
-        f'<figure class="plot">{_drawing(face, frames, thresholds, duration)}'
+        f'<figure class="plot">{_drawing(face, frames, thresholds, end)}'
+        f"{walk.render(face.track, frames, places, thresholds, small)}"
         f"<figcaption>{text(legend)}</figcaption></figure>",
         _table(face, frames, thresholds),
     ]
-
-
-def evenly(frames: Sequence[FrameScore]) -> list[FrameScore]:
-    """At most `MOST_FRAMES` of some frames, with the first and the last of them."""
-    if len(frames) <= MOST_FRAMES:
-        return list(frames)
-    last = len(frames) - 1
-    return [frames[round(i * last / (MOST_FRAMES - 1))] for i in range(MOST_FRAMES)]
 
 
 def _drawing(
     face: Face,
     frames: Sequence[FrameScore],
     thresholds: Thresholds | None,
-    duration: float | None,
+    end: float | None,
 ) -> str:
     scores = [frame.score for frame in face.frames]
     mean = statistics.fmean(scores)
-    end = _end(frames, duration)
     parts = ['<rect class="frame" width="100%" height="100%"/>']
     band = ""
     if thresholds:
         band = words.BAND.format(lower=thresholds.lower, upper=thresholds.upper)
         parts += _band(face.track, thresholds)
-    at = [(_x(frame, end), _percent(1 - frame.score)) for frame in frames]
+    at = [(percent(_x(frame, end)), percent(1 - frame.score)) for frame in frames]
     parts += [
         f'<line class="step" x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}"/>'
         for joined, ((x0, y0), (x1, y1)) in zip(_joined(frames), pairwise(at), strict=True)
         if joined
     ]
-    height = _percent(1 - mean)
+    height = percent(1 - mean)
     parts.append(f'<line class="mean" x1="0" x2="100%" y1="{height}" y2="{height}"/>')
     parts += [
         _mark(x, y, thresholds.verdict(frame.score) if thresholds else "")
@@ -100,11 +101,11 @@ def _band(track: int, thresholds: Thresholds) -> Iterator[str]:
     yield (
         f'<pattern id="hatch{track}" width="8" height="8" patternUnits="userSpaceOnUse" '
         'patternTransform="rotate(45)"><line class="hatch" x1="0" x2="0" y2="8"/></pattern>'
-        f'<rect class="band" y="{_percent(top)}" width="100%" '
-        f'height="{_percent(bottom - top)}" fill="url(#hatch{track})"/>'
+        f'<rect class="band" y="{percent(top)}" width="100%" '
+        f'height="{percent(bottom - top)}" fill="url(#hatch{track})"/>'
     )
     for edge in (top, bottom):
-        yield (f'<line class="edge" x1="0" x2="100%" y1="{_percent(edge)}" y2="{_percent(edge)}"/>')
+        yield (f'<line class="edge" x1="0" x2="100%" y1="{percent(edge)}" y2="{percent(edge)}"/>')
 
 
 def _mark(x: str, y: str, where: str) -> str:
@@ -123,12 +124,8 @@ def _end(frames: Sequence[FrameScore], duration: float | None) -> float | None:
     return end if math.isfinite(end) and end > 0 else None
 
 
-def _x(frame: FrameScore, end: float | None) -> str:
-    return _percent(0.5 if end is None or frame.time is None else frame.time / end)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f}%"
+def _x(frame: FrameScore, end: float | None) -> float:
+    return 0.5 if end is None or frame.time is None else frame.time / end
 
 
 def _joined(frames: Sequence[FrameScore]) -> Iterator[bool]:

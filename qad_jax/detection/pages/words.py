@@ -101,6 +101,11 @@ LEGEND_NOT_JUDGED = (
     "Each mark is the score of a frame. The dashed line is the mean. There is no band, because the "
     "face was not judged."
 )
+WALK = "Frames of face {number}"
+WALK_HINT = (
+    "Point at the drawing, or go through the frames with the arrow keys, to see one of them."
+)
+WALK_FRAME = "frame {frame}{time}, score {score:.3f}{place}"
 TIMELINE = "Scores of {frames}: lowest {low:.2f}, highest {high:.2f}, mean {mean:.2f}. {band}"
 BAND = "The detector cannot tell between {lower:.3f} and {upper:.3f}."
 TABLE = "All scores as a table"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response, Security
@@ -13,20 +12,13 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from qad_jax import __version__
-from qad_jax.detection.server import guard, metrics, problems, schemas, uploads, work
+from qad_jax.detection.server import guard, metrics, page_files, problems, schemas, uploads, work
 from qad_jax.detection.server.jobs import QUEUED
 from qad_jax.detection.server.problems import Problem
 from qad_jax.detection.server.service import Service
 from qad_jax.detection.server.settings import Settings
 from qad_jax.detection.server.workers import Entry
 
-_PAGE = Path(__file__).with_name("page")
-#: Files of the page, with their types. Nothing else is served from the disk.
-STATIC = {
-    "page.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-    "texts.json": "application/json",
-}
 _HTML = "text/html; charset=utf-8"
 _JSON = "application/json"
 _BEARER = HTTPBearer(auto_error=False)
@@ -128,13 +120,14 @@ def _add_pages(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     def _page() -> Response:
         policy = {"Content-Security-Policy": guard.PAGE_POLICY}
-        return Response((_PAGE / "index.html").read_bytes(), 200, policy, _HTML)
+        return Response(page_files.index(), 200, policy, _HTML)
 
     @app.get("/static/{name}", include_in_schema=False)
     def _static(name: str) -> Response:
-        if name not in STATIC:
+        found = page_files.find(name)
+        if found is None:
             raise Problem(404, "no-such-address", "There is no such file: open the page at /.")
-        return Response((_PAGE / name).read_bytes(), media_type=STATIC[name])
+        return Response(found[0], media_type=found[1])
 
 
 def _add_service(app: FastAPI, settings: Settings) -> None:

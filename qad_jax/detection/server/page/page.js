@@ -1,1 +1,163 @@
-"use strict";
+// The page of the service: files come in here, and all other modules are joined.
+
+import * as detail from "./detail.js";
+import { csv, save } from "./downloads.js";
+import * as files from "./files.js";
+import * as service from "./service.js";
+import * as table from "./table.js";
+import { bytes, duration, load, say } from "./words.js";
+
+const RETRY = 3000; // milliseconds
+const one = (id) => document.getElementById(id);
+
+const actions = { show, remove };
+
+function changed(item) {
+  one("files").hidden = false;
+  table.update(item, actions);
+}
+
+function ended(item) {
+  const said = item.message && !item.verdict ? item.message : table.state(item);
+  one("said").textContent = say("said_answer", { file: item.name, answer: said });
+  table.sort();
+  downloads();
+  if (item.verdict && !detail.shown) show(item, false);
+}
+
+function trouble(text) {
+  if (one("trouble").textContent !== text) one("trouble").textContent = text;
+}
+
+function locked(text) {
+  trouble(text || say("token_needed"));
+  one("access").hidden = false;
+}
+
+async function show(item, moves = true) {
+  table.mark(item);
+  const done = detail.show(item, remove);
+  if (moves) detail.focus();
+  await done;
+}
+
+async function remove(item) {
+  if (!(await files.remove(item))) return;
+  const inside = one("detail").contains(document.activeElement);
+  if (detail.shown === item) {
+    detail.hide();
+    table.mark(null);
+  }
+  const left = table.remove(item);
+  one("files").hidden = !left;
+  if (!left || inside) one("choose").focus();
+  one("said").textContent = say("said_deleted", { file: item.name });
+  downloads();
+}
+
+/** Buttons for all files at once, where there are several. */
+function downloads() {
+  const judged = files.items.filter((item) => item.verdict);
+  const button = (key, act) => {
+    const made = table.make("button", say(key), { type: "button" });
+    made.addEventListener("click", act);
+    return made;
+  };
+  const lines = () => judged.map((item) => `${item.text.trim()}\n`).join("");
+  const rows = () => csv(judged.map((item) => item.verdict));
+  const made = [];
+  if (judged.length > 1)
+    made.push(
+      button("download_all_json", () => save("verdicts.jsonl", lines(), "application/x-ndjson")),
+      button("download_all_csv", () => save("verdicts.csv", rows(), "text/csv")),
+    );
+  if (files.items.length > 1)
+    made.push(
+      button("delete_all", async () => {
+        for (const item of [...files.items]) await remove(item);
+      }),
+    );
+  if (one("all").children.length !== made.length || !one("all").contains(document.activeElement))
+    one("all").replaceChildren(...made);
+}
+
+function add(given, folders) {
+  const count = given.length + folders.length;
+  if (!count) return;
+  one("said").textContent = say("said_added", { count });
+  files.add(given, folders);
+  downloads();
+}
+
+function listen() {
+  one("choose").addEventListener("click", () => one("picker").click());
+  one("picker").addEventListener("change", () => {
+    add([...one("picker").files], []);
+    one("picker").value = ""; // so that the same file can be chosen again
+  });
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    document.body.classList.add("dragged");
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) document.body.classList.remove("dragged");
+  });
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    document.body.classList.remove("dragged");
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.());
+    const folders = entries.filter((entry) => entry?.isDirectory).map((entry) => entry.name);
+    const dropped = [...event.dataTransfer.files].filter((_, i) => !entries[i]?.isDirectory);
+    add(dropped, folders);
+  });
+  document.addEventListener("paste", (event) => {
+    const pasted = [...event.clipboardData.files];
+    if (pasted.length) event.preventDefault();
+    add(pasted, []);
+  });
+  one("access").addEventListener("submit", (event) => {
+    event.preventDefault();
+    service.useToken(one("token").value);
+    one("token").value = "";
+    one("access").hidden = true;
+    trouble("");
+    one("choose").focus();
+    connect();
+  });
+}
+
+async function connect() {
+  let limits;
+  try {
+    limits = await service.limits();
+  } catch (problem) {
+    if (problem.status === 401) locked(problem.message);
+    else {
+      trouble(problem.status ? problem.message : say("no_service"));
+      setTimeout(connect, RETRY);
+    }
+    return;
+  }
+  trouble("");
+  const lines = [
+    say("limit_bytes", { bytes: bytes(limits.most_bytes) }),
+    say("limit_kept", { time: duration(limits.kept_seconds) }),
+    limits.stored ? say("limit_stored") : "",
+  ];
+  one("limits").textContent = lines.join(" ").trim();
+  const { name, version, sha256 } = limits.model ?? {};
+  if (sha256) {
+    const short = sha256.slice(0, 12);
+    one("about").textContent = say("about", { name, version, sha256: short, software: limits.version });
+  } else setTimeout(connect, RETRY); // files can be sent while the detector is being loaded
+  if (limits.token_needed && !service.hasToken()) locked("");
+  else await files.open(limits);
+}
+
+await load();
+one("meaning").replaceChildren(...say("meaning").map((text) => table.make("li", text)));
+table.start();
+files.start({ changed, ended, trouble, locked });
+listen();
+document.querySelector("main").hidden = false;
+await connect();

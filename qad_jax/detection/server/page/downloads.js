@@ -1,0 +1,27 @@
+// What can be kept of verdicts: JSON as the service gives it, and a table.
+
+// As `qad-jax detect --csv` has them.
+const COLUMNS = ["file", "sha256", "verdict", "probability", "quality", "reason"];
+
+/** Lets the browser save a text under a name. */
+export function save(name, text, type) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+/** The table of some verdicts, as CSV. */
+export function csv(verdicts) {
+  const lines = verdicts.map((verdict) => COLUMNS.map((name) => cell(verdict[name])).join(","));
+  return [COLUMNS.join(","), ...lines, ""].join("\n");
+}
+
+function cell(value) {
+  if (value === null) return "";
+  let text = String(value);
+  // A spreadsheet would run a name that begins so as a formula.
+  if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}

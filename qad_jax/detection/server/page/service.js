@@ -1,0 +1,80 @@
+// What the page asks of the service. No text is shown here, and no element is touched.
+
+/** An answer that is not what was asked for; status 0: there was no answer. */
+export class Problem extends Error {
+  constructor(status, detail, seconds = null) {
+    super(detail);
+    this.status = status;
+    this.seconds = seconds; // to wait before the next try
+  }
+}
+
+// The token stays in memory: not in the address, where histories and screenshots would keep it.
+let token = new URLSearchParams(location.hash.slice(1)).get("token") ?? "";
+if (token) history.replaceState(null, "", location.pathname + location.search);
+
+export function useToken(given) {
+  token = given.trim();
+}
+
+export const hasToken = () => token !== "";
+
+function problem(status, body, retryAfter) {
+  let detail = "";
+  try {
+    detail = JSON.parse(body).detail ?? "";
+  } catch {
+    // A proxy in between answers in words of its own.
+  }
+  return new Problem(status, detail || `HTTP ${status}`, Number.parseFloat(retryAfter) || null);
+}
+
+async function ask(path, method = "GET") {
+  let answer;
+  try {
+    const headers = token ? { Authorization: `Bearer ${token}` } : {};
+    answer = await fetch(path, { method, headers, cache: "no-store" });
+    if (answer.ok) return answer.status === 204 ? "" : await answer.text();
+  } catch {
+    throw new Problem(0, "");
+  }
+  throw problem(answer.status, await answer.text(), answer.headers.get("Retry-After"));
+}
+
+export const limits = async () => JSON.parse(await ask("v1/limits"));
+export const job = async (id) => JSON.parse(await ask(`v1/jobs/${id}`));
+export const verdict = (id) => ask(`v1/jobs/${id}/verdict`);
+export const page = (id) => ask(`v1/jobs/${id}/page`);
+export const remove = (id) => ask(`v1/jobs/${id}`, "DELETE");
+
+/**
+ * Sends a file. Only XMLHttpRequest tells how much of it is sent.
+ *
+ * @param {File} file
+ * @param {(share: number) => void} onSent called with the share that is sent, from 0 to 1
+ * @param {AbortSignal} signal
+ * @returns {Promise<object>} the job
+ */
+export function send(file, onSent, signal) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const form = new FormData();
+    form.append("file", file, file.name || "file");
+    request.open("POST", "v1/jobs");
+    if (token) request.setRequestHeader("Authorization", `Bearer ${token}`);
+    request.upload.onprogress = (event) => {
+      if (event.lengthComputable) onSent(event.loaded / event.total);
+    };
+    request.onload = () => {
+      if (request.status === 202) resolve(JSON.parse(request.responseText));
+      else {
+        const after = request.getResponseHeader("Retry-After");
+        reject(problem(request.status, request.responseText, after));
+      }
+    };
+    request.onerror = () => reject(new Problem(0, ""));
+    request.onabort = () => reject(new DOMException("", "AbortError"));
+    signal.addEventListener("abort", () => request.abort());
+    request.send(form);
+  });
+}
