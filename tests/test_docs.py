@@ -41,7 +41,14 @@ def test_each_module_has_a_page(site):
 
 
 def test_links_of_the_repository():
-    patterns = ("*.md", "docs/*.md", "weights/*.md", "data_builders/*/*.md", ".github/**/*.md")
+    patterns = (
+        "*.md",
+        "docs/*.md",
+        "weights/*.md",
+        "demo/*.md",
+        "data_builders/*/*.md",
+        ".github/**/*.md",
+    )
     files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
     assert ROOT / "README.md" in files
     assert links.broken(ROOT, files) == []
