@@ -20,7 +20,7 @@ from sphinx.cmd.build import build_main
 ROOT = Path(__file__).resolve().parent.parent
 
 #: What the pages are made of or link to. Other folders may hold whole datasets.
-_FOLDERS = ("benchmarks", "configs", "data_builders", "docs", "qad_jax", "tests")
+_FOLDERS = ("benchmarks", "configs", "data_builders", "demo", "docs", "qad_jax", "tests")
 
 #: Of the folder `weights`, in which large files of others may lie.
 _OF_WEIGHTS = ("README.md", "detector.json", "photographs.csv")
@@ -38,6 +38,7 @@ docs/evaluation
 docs/comparison
 docs/method
 docs/*
+demo/README
 ```
 
 ```{toctree}
