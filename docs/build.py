@@ -1,13 +1,14 @@
 """Builds the documentation site: `python docs/build.py OUT`.
 
-The pages are the Markdown files of the repository and one page for each module. The README is the
-home page. Sphinx needs a root document and a place for the pages that it makes, so the build works
-on a copy. Any warning fails the build: a link to a missing file or heading is one.
+The pages are the Markdown files of the repository, its notebook, and one page for each module. The
+README is the home page. Sphinx needs a root document and a place for the pages that it makes, so
+the build works on a copy. Any warning fails the build: a link to a missing file or heading is one.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import sys
@@ -19,7 +20,7 @@ from sphinx.cmd.build import build_main
 ROOT = Path(__file__).resolve().parent.parent
 
 #: What the pages are made of or link to. Other folders may hold whole datasets.
-_FOLDERS = ("benchmarks", "configs", "data_builders", "docs", "qad_jax", "tests")
+_FOLDERS = ("benchmarks", "configs", "data_builders", "demo", "docs", "qad_jax", "tests")
 
 #: Of the folder `weights`, in which large files of others may lie.
 _OF_WEIGHTS = ("README.md", "detector.json", "photographs.csv")
@@ -30,12 +31,14 @@ _CONTENTS = """
 :caption: Guides
 :glob:
 
+docs/from_install_to_training
 docs/datasets
 docs/training
 docs/evaluation
 docs/comparison
 docs/method
 docs/*
+demo/README
 ```
 
 ```{toctree}
@@ -82,13 +85,30 @@ def copy_sources(root: Path, source: Path) -> None:
         if file.is_file():
             shutil.copyfile(file, source / file.relative_to(root))
     (source / "README.md").rename(source / "index.md")
+    for notebook in source.glob("docs/*.ipynb"):
+        notebook.with_suffix(".md").write_text(as_markdown(notebook), encoding="utf-8")
     for page in [*source.glob("*.md"), *source.glob("*/*.md"), *source.glob("*/*/README.md")]:
         to_root = "../" * (len(page.relative_to(source).parts) - 1)
         text = page.read_text(encoding="utf-8")
         text = re.sub(rf"\]\({re.escape(to_root)}README\.md", f"]({to_root}index.md", text)
+        text = re.sub(r"(\]\([\w./]+)\.ipynb\)", r"\1.md)", text)
         page.write_text(text, encoding="utf-8")
     with (source / "index.md").open("a", encoding="utf-8") as home:
         home.write(_CONTENTS)
+
+
+def as_markdown(notebook: Path) -> str:
+    """A notebook as a page: its text, its code, and where the file is. No outputs are stored in it.
+
+    Args:
+      notebook: The file, in version 4 of the format.
+    """
+    blocks = []
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        blocks.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text)
+    note = f"*This page is the notebook `docs/{notebook.name}`, which can be run.*"
+    return "\n\n".join([blocks[0], note, *blocks[1:]])
 
 
 def build(out: Path, root: Path = ROOT) -> int:

@@ -22,6 +22,7 @@ include_patterns = [
     "*.md",
     "docs/*.md",
     "weights/README.md",
+    "demo/README.md",
     "qad_jax/weights/detector.md",
     "data_builders/*/README.md",
     "api/**",

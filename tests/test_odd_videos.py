@@ -212,15 +212,19 @@ def test_a_cover_is_no_video(shown, tmp_path):
     refused(cover, r"holds no video stream \(only a cover image\)")
 
 
-def test_only_sound(tmp_path):
-    path = tmp_path / "a.mp4"
+def sound(path):
+    """Writes a file of a quarter of a second without a picture."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream("aac", rate=16000)
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), "fltp", "mono")
         sound.sample_rate = 16000
         file.mux(stream.encode(sound))
         file.mux(stream.encode(None))
-    refused(path, r"holds no video stream \(only sound\)")
+    return path
+
+
+def test_only_sound(tmp_path):
+    refused(sound(tmp_path / "a.mp4"), r"holds no video stream \(only sound\)")
 
 
 def test_codecs_that_nobody_knows_and_frames_that_are_none(shown, tmp_path):
