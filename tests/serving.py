@@ -74,6 +74,15 @@ def wait(reached: Any) -> None:
         time.sleep(0.02)
 
 
+def is_there(pid: int | str) -> bool:
+    """Whether a process runs; one that ended and that nobody has asked for does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def served(settings: Settings, entry: Any = by_text, host: str = "127.0.0.1") -> Iterator[Served]:
     """Runs a service as the command does, until the end of the block."""

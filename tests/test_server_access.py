@@ -83,6 +83,23 @@ def test_every_answer_tells_the_browser_what_it_may_do(running):
     assert "script" not in page
 
 
+def test_a_mistake_of_the_service(running, monkeypatch, capfd):
+    """It has the headers of every answer, it is counted, and the connection stays."""
+    job = running.judged("fine")["id"]
+
+    def mistaken(*_):
+        raise ZeroDivisionError("nobody has thought of this")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running.service, "told", mistaken)
+        answer = running.client.get(f"/v1/jobs/{job}")
+    assert "nobody" not in problem(answer, 500, "mistake")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "ZeroDivisionError: nobody has thought of this" in capfd.readouterr().err
+    counted = 'qad_jax_requests_total{method="GET",route="/v1/jobs/{job}",status="500"} 1.0'
+    assert counted in running.client.get("/metrics").text.splitlines()
+
+
 def test_a_token(folder):
     with served(Settings(port=0, folder=folder, token=TOKEN)) as running:
         client = running.client
@@ -132,7 +149,6 @@ def test_a_large_file_that_is_refused_at_once_gets_its_answer(folder):
 
 
 def test_a_file_that_is_refused_and_goes_on_for_ever(folder, monkeypatch):
-    monkeypatch.setattr(protocol, "PATIENCE", 0.3)
     head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000000\r\n\r\n"
 
     def go_on():
@@ -146,6 +162,7 @@ def test_a_file_that_is_refused_and_goes_on_for_ever(folder, monkeypatch):
     ):
         connection.sendall(head)
         assert connection.recv(65536).startswith(b"HTTP/1.1 415")
+        monkeypatch.setattr(protocol, "PATIENCE", 0.3)
         with pytest.raises(ConnectionError):
             go_on()
 

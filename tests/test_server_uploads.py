@@ -1,18 +1,23 @@
 """What clients send to the service: files of all kinds, forms that are none, and too much of it."""
 
+import asyncio
 import contextlib
+import dataclasses
 import io
 import json
+import os
 import socket
 import sqlite3
 import time
+from typing import ClassVar
 
 import av
 import numpy as np
 import PIL.Image
 import pytest
 
-from qad_jax.detection.server import folders, protocol, sniffing
+from qad_jax.detection.server import folders, protocol, sniffing, uploads
+from qad_jax.detection.server.problems import Problem
 from qad_jax.detection.server.settings import Settings
 from qad_jax.detection.server.uploads import name_of
 from tests.serving import problem, served
@@ -29,7 +34,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def running(folder):
     settings = Settings(
-        port=0, folder=folder, most_bytes=MOST, upload_seconds=1.5, uploads_per_minute=1000
+        port=0, folder=folder, most_bytes=MOST, upload_seconds=60, uploads_per_minute=1000
     )
     with served(settings) as one:
         yield one
@@ -142,7 +147,9 @@ def raw(running, data, seconds=30.0):
     return answer
 
 
-def test_a_slow_client(running, folder):
+def test_a_slow_client(running, folder, monkeypatch):
+    settings = dataclasses.replace(running.service.settings, upload_seconds=1.5)
+    monkeypatch.setattr(running.service, "settings", settings)
     start = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nGIF8'
     head = (
         b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n"
@@ -152,6 +159,37 @@ def test_a_slow_client(running, folder):
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"did not come within 1.5 s" in answer
     assert left(folder) == []
+
+
+class Endless:
+    """A request that begins and does not go on."""
+
+    headers: ClassVar = {"content-type": "multipart/form-data; boundary=b"}
+
+    async def stream(self):
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        await asyncio.sleep(600)
+
+
+def test_a_disk_that_is_slower_than_the_time_of_a_request(tmp_path, monkeypatch):
+    """The file that is just being made is there a moment later: it is closed and removed, too."""
+    opened, create = [], folders.create
+
+    def slow(path):
+        time.sleep(0.3)
+        opened.append(create(path))
+        return opened[0]
+
+    monkeypatch.setattr(folders, "create", slow)
+    held = []
+    with pytest.raises(Problem, match="did not come within"):
+        asyncio.run(
+            uploads.receive(Endless(), tmp_path / "file", most=MOST, seconds=0.05, hold=held.append)
+        )
+    assert sum(held) == 0
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
 
 
 def test_a_client_that_goes_away(running, folder):
@@ -185,10 +223,10 @@ def test_a_client_that_never_asks(running, monkeypatch, start):
 
 
 def test_a_client_that_asks_once_and_a_half(running, monkeypatch):
-    monkeypatch.setattr(protocol, "PATIENCE", 0.2)
     with socket.create_connection(("127.0.0.1", running.port), timeout=30) as connection:
         connection.sendall(b"GET /v1/limits HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        monkeypatch.setattr(protocol, "PATIENCE", 0.2)
         connection.sendall(b"GET /v1")  # from now on uvicorn itself waits for ever
         while piece := connection.recv(65536):
             assert b"HTTP/1.1" not in piece
@@ -206,7 +244,15 @@ def test_a_full_disk(running, folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(running.service.store, "finish", full)
         assert "cannot be stored" in running.judged("fine")["reason"]
-    assert running.judged("fine")["verdict"] == "real"
+    job = running.judged("fine")
+    assert job["verdict"] == "real"
+    address = f"/v1/jobs/{job['id']}"
+    with monkeypatch.context() as patch:
+        patch.setattr(running.service.store, "delete", full)
+        problem(running.client.delete(address), 507, "disk-full")
+    assert running.client.get(f"{address}/verdict").status_code == 200  # it can be deleted again
+    assert running.client.delete(address).status_code == 204
+    assert running.service.store.verdict_object(job["id"]) is None
     assert left(folder) == []
     assert running.service.jobs._held == 0
 
@@ -263,47 +309,6 @@ def test_addresses_of_nothing(running, address):
 
 def test_a_method_that_is_none(running):
     assert "openapi.json" in problem(running.client.put("/v1/limits"), 405, "wrong-method")
-
-
-# The disk
-
-
-def test_links_are_not_followed(tmp_path):
-    target = tmp_path / "target"
-    target.write_text("a secret")
-    (tmp_path / "link").symlink_to(target)
-    with pytest.raises(OSError, match="exists"):
-        folders.create(tmp_path / "link")
-    with pytest.raises(OSError, match="symbolic"):
-        folders.content(tmp_path / "link", 100)
-    with pytest.raises(OSError, match="at most 3 bytes"):
-        folders.content(target, 3)
-    with pytest.raises(OSError, match="no plain file"):
-        folders.content(tmp_path, 100)
-    assert folders.content(target, 100) == b"a secret"
-    private = folders.PrivateFolder(tmp_path)
-    assert private.path.stat().st_mode & 0o777 == 0o700
-    job = private.make("job")
-    (job / "out").symlink_to(tmp_path)
-    private.remove("job")
-    private.close()
-    assert target.read_text() == "a secret"
-    assert not private.path.exists()
-
-
-def test_a_folder_of_a_service_that_was_killed_is_removed_and_no_other(tmp_path):
-    living = folders.PrivateFolder(tmp_path)
-    dead = folders.PrivateFolder(tmp_path)
-    (dead.make("job") / "file").write_text("a file of a stranger")
-    folders.os.close(dead._lock)  # as its end does
-    kept = tmp_path / "qad-jax-serve-of-mine"
-    kept.mkdir()
-    (tmp_path / "qad-jax-serve-link").symlink_to(living.path)
-    folders.PrivateFolder(tmp_path).close()
-    assert not dead.path.exists()
-    assert living.path.exists()
-    assert kept.exists()
-    living.close()
 
 
 def test_all_that_is_read_passes_by_its_first_bytes():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
@@ -82,11 +83,9 @@ def create(
         detail = f"{error.detail}: /openapi.json lists what can be asked for."
         return Problem(error.status_code, kind, detail, error.headers).response()
 
-    @app.exception_handler(500)
-    async def _mistake(_: Request, __: Exception) -> Response:
-        return Problem(
-            500, "mistake", "The service has made a mistake: its operator finds it in the log."
-        ).response()
+    @app.exception_handler(sqlite3.Error)
+    async def _not_stored(_: Request, __: Exception) -> Response:
+        return problems.not_stored().response()
 
     def count(method: str, route: str, status: int) -> None:
         app.state.service.numbers.requested(method, route, status)
@@ -211,7 +210,12 @@ def _add_jobs(app: FastAPI, settings: Settings) -> None:
         policy = {"Content-Security-Policy": guard.VERDICT_POLICY}
         return Response(service.result(job, service.store.page), 200, policy, _HTML)
 
-    @app.delete("/v1/jobs/{job}", status_code=204, dependencies=token, responses=missing)
+    @app.delete(
+        "/v1/jobs/{job}",
+        status_code=204,
+        dependencies=token,
+        responses={**missing, 507: _PROBLEM},
+    )
     def _delete(job: str, service: Of) -> Response:
         """Removes a job with its file, verdict and page; stops it if it is running."""
         service.jobs.delete(job)

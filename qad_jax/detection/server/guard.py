@@ -11,12 +11,13 @@ import hashlib
 import hmac
 import ipaddress
 import time
+import traceback
 from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from qad_jax.detection.server.problems import Problem, busy
+from qad_jax.detection.server.problems import Problem, busy, mistake
 from qad_jax.detection.server.settings import Settings
 
 #: What a browser may do with the page of the service.
@@ -69,8 +70,12 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        started = False
+
         async def sent(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
@@ -85,7 +90,13 @@ class Guard:
         except Problem as problem:
             await problem.response()(scope, receive, sent)
             return
-        await self._app(scope, receive, sent)
+        try:
+            await self._app(scope, receive, sent)
+        except Exception:
+            if started:
+                raise
+            traceback.print_exc()
+            await mistake().response()(scope, receive, sent)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)

@@ -44,6 +44,7 @@ class Job:
       reason: Why it failed; empty else.
       verdict: None before there is one.
       finished: Seconds since 1970; None before.
+      stored: Bytes of its verdict and its page.
       deleted: Whether nobody wants it any more.
     """
 
@@ -57,6 +58,7 @@ class Job:
     reason: str = ""
     verdict: str | None = None
     finished: float | None = None
+    stored: int = 0
     deleted: bool = False
 
     @property
@@ -77,6 +79,9 @@ class Jobs:
           settings: Limits.
           store: Keeps results.
           folder: Has the files.
+
+        Raises:
+          sqlite3.Error: The store is damaged, or cannot be written.
         """
         self._settings, self._store, self.folder = settings, store, folder
         self._changed = threading.Condition()
@@ -87,9 +92,11 @@ class Jobs:
         )
         self._places: collections.Counter[str] = collections.Counter()  # of files on their way
         self._held = 0
+        sizes = store.sizes()
         for row in store.rows():
             job = Job(row.id, row.name, row.bytes, "", row.created, DONE)
             job.finished, job.verdict, job.reason = row.finished, row.verdict, row.reason
+            job.stored = sizes[row.id]
             if row.finished is None:
                 job.finished, job.reason = time.time(), _STOPPED
                 store.finish(job.row, None, None)
@@ -113,7 +120,9 @@ class Jobs:
             if own >= self._settings.most_queued - total:
                 raise problems.busy(
                     "queue-full",
-                    f"{own} files of yours and {total - own} of others wait: send this one later.",
+                    f"{own} files of yours and {total - own} of others wait, and nobody may take "
+                    f"more of the {self._settings.most_queued} places than are left for others: "
+                    "send this one later.",
                     _AGAIN,
                 )
             self._places[client] += 1
@@ -180,6 +189,17 @@ class Jobs:
             job.state = RUNNING
             return job
 
+    def put_back(self, job: Job) -> None:
+        """Takes back what `take` gave, as nobody has begun to work on it: it is next again."""
+        with self._changed:
+            if not job.deleted:
+                job.state = QUEUED
+                self._queue.setdefault(job.client, collections.deque()).appendleft(job)
+                self._queue.move_to_end(job.client, last=False)
+                self._changed.notify()
+                return
+        self._drop_file(job)
+
     def position(self, job: Job) -> int | None:
         """How many jobs are taken before a job that waits; None where it does not wait."""
         with self._changed:
@@ -224,11 +244,10 @@ class Jobs:
         job.verdict, job.reason, job.finished, job.progress = verdict, reason, time.time(), None
         with contextlib.suppress(sqlite3.Error):
             self._store.finish(job.row, verdict_object, page)
+            job.stored = len(verdict_object or b"") + len(page or b"")
             job.state = state  # last: whoever sees it finds the verdict
         if job.state == RUNNING:
             job.state, job.verdict, job.reason = FAILED, None, _NOT_STORED
-        if job.deleted:
-            self._store.delete(job.id)
 
     def _drop_file(self, job: Job) -> None:
         self.folder.remove(job.id)
@@ -250,7 +269,10 @@ class Jobs:
 
         Raises:
           Problem: There is none.
+          sqlite3.Error: It cannot be removed from the store. It is still known, to try it again.
         """
+        self.get(job_id)
+        self._store.delete(job_id)
         with self._changed:
             job = self.get(job_id)
             del self._jobs[job_id]
@@ -262,22 +284,28 @@ class Jobs:
                     del self._queue[job.client]
         if waited:
             self._drop_file(job)
-        self._store.delete(job_id)
 
     def expires(self, job: Job) -> float:
         """When a job is removed, in seconds since 1970; before it is finished, at the earliest."""
         return (job.finished or time.time()) + self._settings.kept_seconds
 
     def expire(self) -> None:
-        """Removes the jobs whose time is over, and the oldest where there are too many."""
+        """Removes the jobs whose time is over, and the oldest where there is too much.
+
+        Raises:
+          sqlite3.Error: One cannot be removed from the store.
+        """
         now = time.time()
         finished = sorted(
             (job for job in list(self._jobs.values()) if job.state in (DONE, FAILED)),
             key=lambda job: job.finished or 0.0,
         )
-        over = [job for job in finished if self.expires(job) <= now]
-        many = finished[: max(0, len(finished) - self._settings.most_kept)]
-        for job in {one.id: one for one in [*over, *many]}.values():
+        count, stored = len(finished), sum(job.stored for job in finished)
+        for job in finished:
+            too_much = count > self._settings.most_kept or stored > self._settings.most_held
+            if self.expires(job) > now and not too_much:
+                break  # those that come now are younger
+            count, stored = count - 1, stored - job.stored
             with contextlib.suppress(problems.Problem):  # somebody else has removed it
                 self.delete(job.id)
 

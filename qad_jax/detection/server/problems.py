@@ -47,6 +47,20 @@ def busy(kind: str, detail: str, seconds: float) -> Problem:
     return Problem(429, kind, detail, {"Retry-After": str(max(1, round(seconds)))})
 
 
+def not_stored() -> Problem:
+    """The disk is full, or it is damaged."""
+    return Problem(
+        507, "disk-full", "The disk of the service is full or damaged: tell its operator."
+    )
+
+
+def mistake() -> Problem:
+    """Nobody has thought of this."""
+    return Problem(
+        500, "mistake", "The service has made a mistake: its operator finds it in the log."
+    )
+
+
 def unknown_job() -> Problem:
     """There is no such job, or not any more."""
     return Problem(

@@ -40,7 +40,8 @@ class Job(BaseModel):
     )
     created: str = Field(description="ISO 8601, UTC")
     expires: str = Field(
-        description="when the job is removed; before it is done, at the earliest; ISO 8601, UTC"
+        description="when the job is removed, or before that where the results fill the disk; "
+        "of a job that is not done, the earliest time; ISO 8601, UTC"
     )
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from qad_jax.detection.server import guard, metrics, uploads, work
+from data_builders.errors import UserError
+from qad_jax.detection.server import guard, metrics, problems, uploads, work
 from qad_jax.detection.server.folders import PrivateFolder
 from qad_jax.detection.server.jobs import DONE, FAILED, QUEUED, RUNNING, Job, Jobs
 from qad_jax.detection.server.problems import Problem
@@ -44,13 +45,18 @@ class Service:
         self.settings = settings
         self._rates = guard.Rates(settings.uploads_per_minute)
         self._folder = PrivateFolder(settings.folder)
+        path = settings.store or self._folder.path / "results.sqlite"
         try:
-            self.store = Store(settings.store or self._folder.path / "results.sqlite")
+            self.store = Store(path)
+            try:
+                self.jobs = Jobs(settings, self.store, self._folder)
+            except sqlite3.Error as error:
+                self.store.close()
+                raise UserError(f"--store: {path}: {error}; name a file that is new") from error
         except BaseException:
             self._folder.close()
             raise
         self.numbers = metrics.Metrics()
-        self.jobs = Jobs(settings, self.store, self._folder)
         self.pool = Pool(settings, self.jobs, self.numbers, entry=entry, gave_up=gave_up)
         self.numbers.watch("workers", "Workers that are ready.", self.pool.alive)
         for state in (QUEUED, RUNNING):
@@ -95,11 +101,9 @@ class Service:
                 )
                 job = Job(job_id, upload.name, upload.bytes, client, time.time())
                 await asyncio.to_thread(jobs.add, job)
-            except (OSError, sqlite3.Error) as error:
+            except OSError as error:
                 jobs.folder.remove(job_id)
-                raise Problem(
-                    507, "disk-full", "The service cannot store the file: tell its operator."
-                ) from error
+                raise problems.not_stored() from error
             except BaseException:
                 jobs.folder.remove(job_id)
                 raise
@@ -128,12 +132,14 @@ class Service:
           Problem: There is no such job, or it has no verdict.
         """
         job = self.jobs.get(job_id)
-        content = read(job_id) if job.state == DONE else None
-        if content is None:
-            told = f"failed: {job.reason}" if job.reason else f"is {job.state}"
+        if (state := job.state) != DONE:
+            told = f"failed: {job.reason}" if state == FAILED else f"is {state}"
             raise Problem(
                 409, "not-done", f"There is no verdict, as the job {told}: look at its state first."
             )
+        content = read(job_id)
+        if content is None:  # it has just been deleted
+            raise problems.unknown_job()
         return content
 
 

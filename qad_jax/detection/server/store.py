@@ -1,6 +1,7 @@
 """Results in an SQLite file: in the private folder, or where they outlive the service.
 
-Each method may be called by any thread. What is deleted is overwritten in the file.
+Each method may be called by any thread. What is deleted is overwritten in the file, and
+the journal beside the file is empty after each change.
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ class Store:
                 f"--store: {path}: is no file of this version of `qad-jax serve`; name another one"
             )
         run("PRAGMA secure_delete = ON")
+        # Else what was deleted would go on lying in the journal, as long as the service runs.
+        run("PRAGMA journal_mode = TRUNCATE")
         run("PRAGMA synchronous = NORMAL")
         with self._database:
             run(f"PRAGMA application_id = {_APPLICATION}")
@@ -110,6 +113,15 @@ class Store:
                 f"SELECT {_COLUMNS} FROM jobs ORDER BY created"
             ).fetchall()
         return (Row(*row) for row in rows)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of verdict and page of each job."""
+        with self._lock:
+            return dict(
+                self._database.execute(
+                    "SELECT id, coalesce(length(object), 0) + coalesce(length(page), 0) FROM jobs"
+                )
+            )
 
     def add(self, row: Row) -> None:
         """Adds a job that is not finished."""

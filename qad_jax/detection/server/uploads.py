@@ -69,7 +69,7 @@ async def receive(
                 if total > most + _MOST_AROUND:
                     raise incoming.too_large()
                 # The disk may be slow; other clients are served meanwhile.
-                await asyncio.to_thread(parser.write, piece)
+                await _to_its_end(parser.write, piece)
             return incoming.finished()
     except BaseException as error:
         incoming.drop()
@@ -87,6 +87,20 @@ async def receive(
         raise
     finally:
         incoming.close()
+
+
+async def _to_its_end(function: Callable[[bytes], object], piece: bytes) -> None:
+    """Calls a function in a thread, and waits for it even where the time of the request is over.
+
+    Else it would go on alone: it would open a file that nobody closes any more.
+    """
+    call = asyncio.ensure_future(asyncio.to_thread(function, piece))
+    try:
+        await asyncio.shield(call)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            await call
+        raise
 
 
 class _Incoming:

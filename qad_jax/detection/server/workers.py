@@ -19,7 +19,7 @@ from multiprocessing import connection as connections
 from pathlib import Path
 from typing import Any
 
-from data_builders.errors import one_line
+from data_builders.errors import describe, one_line
 from qad_jax.detection.results import VERDICTS
 from qad_jax.detection.server import folders, work
 from qad_jax.detection.server.jobs import Job, Jobs
@@ -71,9 +71,12 @@ class Worker(threading.Thread):
                 if self.ready is None:
                     self._start()
                     failed_starts = 0
-                elif (job := self._pool.jobs.take(_IDLE)) is not None:
+                elif (job := self._pool.jobs.take(_IDLE)) is None:
+                    self._check()
+                elif self._process.is_alive():
                     self._do(job)
-                else:
+                else:  # it has ended while it had nothing to do: no fault of this file
+                    self._pool.jobs.put_back(job)
                     self._check()
             except Ended as error:
                 failed_starts += self.ready is None
@@ -81,6 +84,8 @@ class Worker(threading.Thread):
                 if failed_starts == _MOST_FAILED_STARTS:
                     self._pool.give_up(f"no worker can start: {error}")
                     break
+                if failed_starts:  # what is missing may be there in a moment
+                    self._pool.closing.wait(_IDLE)
             except Exception:  # the thread must outlive a mistake in this program
                 traceback.print_exc()
                 self._end("mistake")
@@ -96,10 +101,19 @@ class Worker(threading.Thread):
         pool = self._pool
         context = multiprocessing.get_context("spawn")  # this process has threads
         self._connection, theirs = context.Pipe()
+        # A message is there as a whole or not at all, see `work.send`. A process that a file has
+        # taken over must not make this thread wait for the rest of one.
+        os.set_blocking(self._connection.fileno(), False)
         arguments = (theirs, pool.settings.model, pool.settings.frames)
-        self._process = context.Process(target=pool.entry, args=arguments, daemon=True)
-        self._process.start()
-        theirs.close()
+        process = context.Process(target=pool.entry, args=arguments, daemon=True)
+        try:
+            process.start()
+        except Exception as error:  # there is no memory for it, or there are too many processes
+            self._connection.close()
+            raise Ended(describe(error)) from error
+        finally:
+            theirs.close()
+        self._process = process
         end = time.monotonic() + _LONGEST_START
         while not pool.closing.is_set():
             message = self._message()
