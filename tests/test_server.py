@@ -14,9 +14,10 @@ import cv2
 import httpx
 import pytest
 
+from data_builders import command_line
 from qad_jax import cli
 from qad_jax.detection import command as detect
-from qad_jax.detection.server import command
+from qad_jax.detection.server import app, command
 from qad_jax.detection.server.app import create
 from qad_jax.detection.server.settings import Settings
 from tests import fuzz_targets, tiny_detector, trees
@@ -193,11 +194,14 @@ def test_limits_and_numbers(client, made):
         },
         "version": cli.__version__,
     }
+    line = 'qad_jax_jobs_total{{verdict="error"}} {}.0'
+    before = next((n for n in range(9) if line.format(n) in client.get("/metrics").text), 0)
+    until(client, send(client, made / "cut.mp4")["id"], "done")
     numbers = client.get("/metrics")
     assert numbers.headers["content-type"].startswith("text/plain")
     assert "qad_jax_workers 1.0" in numbers.text
-    assert 'qad_jax_jobs_total{verdict="error"} 3.0' in numbers.text
-    assert "face" not in numbers.text
+    assert line.format(before + 1) in numbers.text
+    assert "cut" not in numbers.text
 
 
 def test_the_end_removes_all_files(process, client, made):
@@ -241,6 +245,8 @@ def serve(*words):
         (("--token_file", "{short}"), "the token must be 16 or more"),
         (("--workers", "0"), "workers: is 0, must be at least 1"),
         (("--max_seconds", "nan"), "most_seconds: is nan, must be at least 1"),
+        (("--keep_seconds", "inf"), "kept_seconds: is inf, must be at most 1,000,000,000"),
+        (("--proxy", "*"), "--proxy *: is no address"),
         (("--port", "70000"), "port: is 70000"),
         (("--folder", "/none/where", "--port", "0"), "no folder for the files can be made"),
         (("--store", "{token}", "--port", "0"), "file is not a database"),
@@ -257,6 +263,27 @@ def test_settings_that_cannot_be(tmp_path, words, reason):
     assert error.startswith("error: ")
     assert reason in error
     assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("size", ["nan", "inf", "1e308"])
+def test_sizes_that_are_none(size):
+    result = serve("--max_mb", size)
+    assert result.status == command_line.USAGE
+    assert f"--max_mb: {size} is no size" in result.err
+
+
+def test_a_signal_before_the_service_is_there(tmp_path, monkeypatch):
+    """It is not lost: the service ends before it says that its model is none."""
+    make = app.Service
+
+    def made(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return make(*args)
+
+    monkeypatch.setattr(app, "Service", made)
+    result = serve("--port", "0", "--folder", tmp_path, "--model", tmp_path / "none.safetensors")
+    assert result.status == 0, result.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_port_that_is_taken():

@@ -6,11 +6,12 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import math
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
     add("--host", _DEFAULT.host, "address to listen at (%(default)s)")
     add("--port", _DEFAULT.port, "port to listen at; 0 takes a free one (%(default)s)", type=int)
     add("--name", [], "a name by which clients call this host; may be repeated", action="append")
-    add("--proxy", None, "address of a reverse proxy, whose X-Forwarded-For is believed")
+    add("--proxy", None, "address or network of a reverse proxy: its X-Forwarded-For is believed")
     add(
         "--token_file",
         None,
@@ -52,7 +53,7 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
         type=Path,
     )
     add("--workers", _DEFAULT.workers, "processes that judge (%(default)s)", type=int)
-    megabytes = {"type": float, "metavar": "MB"}
+    megabytes = {"type": _megabytes, "metavar": "MB"}
     add("--max_mb", _DEFAULT.most_bytes / MEGABYTE, "size of a file (%(default)g)", **megabytes)
     add("--max_seconds", _DEFAULT.most_seconds, "work on a file (%(default)g)", type=float)
     add(
@@ -65,7 +66,7 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
     add(
         "--max_disk_mb",
         _DEFAULT.most_held / MEGABYTE,
-        "size of all files that wait (%(default)g)",
+        "size of all files that wait, and of all results (%(default)g)",
         **megabytes,
     )
     add(
@@ -89,6 +90,13 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
     add("--store", None, "keep results in this SQLite file over a restart", type=Path)
     add("--folder", None, "where the private folder for files is made", type=Path)
     return parser.parse_args(argv)
+
+
+def _megabytes(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number * MEGABYTE):
+        raise argparse.ArgumentTypeError(f"{text} is no size")
+    return number
 
 
 def _settings(args: argparse.Namespace) -> Settings:
@@ -144,13 +152,13 @@ def _job(argv: Sequence[str], prog: str) -> int:
         )
     servers: list[uvicorn.Server] = []
 
-    def gave_up() -> None:
+    def stop() -> None:
         for server in servers:
             server.should_exit = True
 
-    app = application.create(settings, gave_up=gave_up)
+    app = application.create(settings, gave_up=stop)
     servers.append(uvicorn.Server(configuration(app, settings)))
-    with _listening(settings) as listening, _quiet_signals():
+    with _listening(settings) as listening, _signals(stop):
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host
         print(f"http://{shown}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
         asyncio.run(_serve(app, servers[0], listening))
@@ -204,13 +212,14 @@ def _listening(settings: Settings) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _quiet_signals() -> Iterator[None]:
-    """Lets uvicorn, which ends at a signal and then sends it again, do no harm by that.
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Stops the service at a signal that comes before uvicorn listens to it, or after that.
 
-    The files of strangers must be removed before this process ends.
+    Uvicorn ends at a signal and then sends it again. It must not end this process: the files of
+    strangers are removed first.
     """
     ours = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: None) for number in ours]
+    before = [signal.signal(number, lambda *_: stop()) for number in ours]
     try:
         yield
     finally:

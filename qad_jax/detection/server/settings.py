@@ -17,6 +17,7 @@ _AT_LEAST_ONE = (
     *("frames", "workers", "most_bytes", "most_seconds", "most_memory", "most_queued"),
     *("most_held", "most_kept", "kept_seconds", "upload_seconds", "uploads_per_minute"),
 )
+_LONGEST = 1_000_000_000  # seconds, of which a calendar can tell the end: 31 years
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,14 +30,15 @@ class Settings:
       host: Address that the service listens at.
       port: Its port.
       names: Names, beside `localhost` and plain addresses, by which clients may call the host.
-      proxy: Address of a reverse proxy whose X-Forwarded-For is believed; None where there is none.
+      proxy: Address or network of a reverse proxy whose X-Forwarded-For is believed; None where
+        there is none.
       token: What clients must show; None where nobody must.
       workers: Processes that judge, side by side.
       most_bytes: Of one file.
       most_seconds: Of work on one file.
       most_memory: Bytes of resident memory of a worker.
       most_queued: Jobs that wait.
-      most_held: Bytes of all files that wait or are being sent.
+      most_held: Bytes of all files that wait or are being sent; of all results the same.
       most_kept: Finished jobs that are kept; the oldest go first.
       kept_seconds: Time after which the result of a job is removed.
       upload_seconds: Time that sending one file may take.
@@ -74,8 +76,15 @@ class Settings:
         for name in _AT_LEAST_ONE:
             if not getattr(self, name) >= 1:
                 raise UserError(f"{name}: is {getattr(self, name)}, must be at least 1")
+            if name.endswith("_seconds") and getattr(self, name) > _LONGEST:
+                raise UserError(f"{name}: is {getattr(self, name)}, must be at most {_LONGEST:,}")
         if not 0 <= self.port < 1 << 16:
             raise UserError(f"port: is {self.port}, must be from 0 to 65535")
+        if self.proxy is not None and not _is_network(self.proxy):
+            raise UserError(
+                f"--proxy {self.proxy}: is no address; give one such as 10.0.0.2, or a network such"
+                " as 10.0.0.0/24"
+            )
         if self.token is not None and (len(self.token) < LEAST_TOKEN or not _plain(self.token)):
             raise UserError(
                 f"the token must be {LEAST_TOKEN} or more letters, digits and signs without spaces;"
@@ -94,6 +103,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)  # of an address: the network of it alone
+    except ValueError:
+        return False
+    return True
 
 
 def _plain(token: str) -> bool:
