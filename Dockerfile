@@ -24,7 +24,7 @@ COPY requirements requirements
 COPY configs configs
 COPY data_builders data_builders
 COPY qad_jax qad_jax
-# The environment that the last stages get holds no installer.
+# The last stages get this environment, which needs no installer any more.
 RUN pip wheel --no-deps --wheel-dir /dist . \
     && pinned=requirements/py$(python -c 'import sys; print("%d%d" % sys.version_info[:2])').txt \
     && pip install --constraint "$pinned" "$(ls /dist/*.whl)[serve]" \

@@ -1,7 +1,7 @@
 """A page for a Hugging Face Space: drop a clip, and read in words what the detector says of it.
 
-Each file is judged by the command `qad-jax detect` in a process of its own. A decoder that the file
-of a stranger breaks, or keeps busy, costs that file alone.
+Each file is judged in a process of its own, as by `qad-jax serve`. A decoder that the file of a
+stranger breaks, or keeps busy, costs that file alone.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import qad_jax
 from qad_jax.detection.pages import parts, words
 from qad_jax.detection.results import ERROR
+from qad_jax.detection.server import work
 from qad_jax.weights import model_file
 
 if TYPE_CHECKING:
@@ -46,12 +46,25 @@ the machine that shows this page, which sends nothing to anybody else. It is rem
 """
 CHOOSE = "Photograph or video"
 JUDGE = "Judge"
-ANSWER, PAGE = "Answer", "The page that qad-jax detect writes of this file"
+ANSWER, PAGE = "Answer", "The page of this file"
 CARD = "Model card: what it was trained on, and how often it is wrong"
 NO_FILE = "no file was chosen; choose one above"
 TOO_LARGE = "the file has {megabytes:.0f} MB, and {most} are the most; send a smaller one"
 TOO_LONG = "judging it takes more than {seconds:g} s here; send a shorter or a smaller file"
 NO_VERDICT = "the program that reads it ended before it had an answer; send another file"
+
+# Judges one file: what the folder of a job and the name of its file are is told to it.
+_PROGRAM = """
+import sys
+from qad_jax import cpu
+cpu.tune()
+from qad_jax.detection.detector import Detector
+from qad_jax.detection.server import work
+from qad_jax.runs import placement
+placement.cache_compilations()
+task = {"folder": sys.argv[1], "name": sys.argv[2]}
+work.judge(Detector.from_pretrained(), task, lambda **progress: None, [])
+"""
 
 # All answers look alike, and that nothing can be told is as large as the others.
 STYLE = """
@@ -82,7 +95,7 @@ def judge(path: str | None, *, seconds: float = MOST_SECONDS) -> tuple[str, str]
         verdict, page = _detect(Path(path), seconds)
     except subprocess.TimeoutExpired:
         return _answer(ERROR, TOO_LONG.format(seconds=seconds)), ""
-    except (OSError, ValueError):  # whatever it was, its own words are for the log
+    except OSError:  # whatever it was, its own words are for the log
         return _answer(ERROR, NO_VERDICT), ""
     reason = verdict["reason"].removeprefix(f"{verdict['file']}: ")
     return _answer(verdict["verdict"], reason), _frame(page)
@@ -93,34 +106,27 @@ def _detect(path: Path, seconds: float) -> tuple[dict[str, Any], str]:
 
     Raises:
       TimeoutExpired: It takes longer; the process and all that it has started are ended.
-      ValueError: The command has written no verdict.
-      OSError: It has written no page, or the disk is full.
+      OSError: It has written no verdict and no page, or the disk is full.
     """
     with tempfile.TemporaryDirectory(prefix="qad-jax-demo-") as folder:
-        # The page shows the name as it is given: without the folders of this machine.
-        clip = Path(folder, "clip", path.name)
-        clip.parent.mkdir()
-        shutil.copyfile(path, clip)
-        # -P: the file lies in the working folder, and may be called numpy.py.
-        command = [sys.executable, "-P", "-m", "qad_jax.cli", "detect", "--json"]
+        shutil.copyfile(path, Path(folder, work.FILE))
         code = os.pathsep.join([str(Path(qad_jax.__file__).parent.parent), *_python_path()])
         process = subprocess.Popen(
-            [*command, "--out", "../pages", "--", clip.name],
-            cwd=clip.parent,
+            # -P: no module of the working folder is imported.
+            [sys.executable, "-P", "-c", _PROGRAM, folder, path.name],
+            cwd=folder,
             env={**os.environ, "PYTHONPATH": code},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
             start_new_session=True,
         )
         try:
-            told, _ = process.communicate(timeout=seconds)
+            process.wait(timeout=seconds)
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            process.wait()
             raise
-        verdict = json.loads(told)
-        (page,) = (one for one in Path(folder, "pages").glob("*.html") if one.stem != "index")
-        return verdict, page.read_text(encoding="utf-8")
+        told, page = (Path(folder, name).read_text("utf-8") for name in (work.OBJECT, work.PAGE))
+        return json.loads(told), page
 
 
 def _python_path() -> list[str]:
@@ -135,9 +141,7 @@ def _answer(verdict: str, reason: str) -> str:
 
 def _frame(page: str) -> str:
     """A page in a frame that runs no script and reaches nothing around it."""
-    # It leads to the page over all files, and here is one.
-    alone = re.sub(r'<p class="back">.*?</p>', "", page, count=1)
-    return f'<iframe class="page" sandbox title="{PAGE}" srcdoc="{html.escape(alone)}"></iframe>'
+    return f'<iframe class="page" sandbox title="{PAGE}" srcdoc="{html.escape(page)}"></iframe>'
 
 
 def create() -> gr.Blocks:

@@ -198,9 +198,12 @@ def fetched(address):
 
 
 def until(tab, script):
-    """Waits until a script gives true. Playwright's own way is `eval`, which the page forbids."""
+    """Waits until a script, or a function of a test, gives true.
+
+    Playwright's own way is `eval`, which the page forbids.
+    """
     end = time.monotonic() + PATIENCE / 1000
-    while not tab.evaluate(script):
+    while not (script() if callable(script) else tab.evaluate(script)):
         assert time.monotonic() < end, script
         tab.wait_for_timeout(20)
 

@@ -1,5 +1,6 @@
 """Eight virtual devices on one CPU, a compilation cache that outlives the run, shared datasets."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -61,3 +62,29 @@ def dataset(manifest, data_dir):
     made = build.builder("manifest", data_dir=data_dir, manifest=manifest)
     build.prepare(made)
     return made
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser, without which a test is skipped; of a module, as its event loop is in the way."""
+    from data_builders.errors import UserError
+    from tests.browser import browser
+
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = stack.enter_context(browser())
+        except UserError as error:
+            pytest.skip(str(error))
+        yield opened
+
+
+@pytest.fixture
+def tabs(chromium):
+    """Opens tabs; what they write to the console or ask of other hosts is an error."""
+    from tests.browser import Tabs
+
+    made = Tabs(chromium)
+    yield made
+    made.close()
+    assert made.errors == []
+    assert made.asked == []

@@ -230,6 +230,8 @@ def test_pages_have_a_bound():
     long = page_of(examined([0.9] * 5000))
     assert len(long.all("circle", "fake")) == timeline.MOST_FRAMES
     assert f"{timeline.MOST_FRAMES} of 5000 frames are shown" in long.text
+    # The pages of the service and of the demo lie beside no file of this name.
+    assert "verdicts.jsonl" not in many.text + long.text
     assert len(long.all("input")) == timeline.MOST_FRAMES
     crowd = file_page.render(examined(*[[0.01 * i] * 500 for i in range(1, 9)]), "", back=None)
     radios, images = (len(Page(crowd).all(tag)) for tag in ("input", "img"))
@@ -294,6 +296,9 @@ def test_a_model_that_does_not_say_what_was_measured():
     page = page_of(examined([0.95] * 4))
     assert "does not say on how many clips" in page.text
     assert "does not say which kinds of fakes" in page.text
+    model = dataclasses.replace(examined([0.95]).model, measured={"methods": {"swap": {}}})
+    said = Page("".join(parts.conditions(model))).text
+    assert "of these kinds: swap. How often others are missed was not measured." in said
 
 
 def test_what_is_said_of_a_file_without_faces():

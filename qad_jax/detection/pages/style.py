@@ -61,7 +61,8 @@ summary { cursor: pointer; padding: 0.3rem 0; } .scores td, .scores th { text-al
 @media (max-width: 30rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 0.4rem; }
   .heat { float: none; } }
 @media print { html { font-size: 12px; } body { font-size: 1rem; } p { max-width: none; }
-  .answer, .face h3 { break-after: avoid; } .walk { display: none; }
+  .answer, .face h3 { break-after: avoid; } .hint, .walk,
+  details:not([open]) { display: none; }
   .plot { grid-template-rows: 11rem auto 0 auto; }
   button::after { content: none !important; } .back { display: none; } }
 """

@@ -43,14 +43,13 @@ def render(
     end = _end(frames, duration)
     title = words.SCORES if len(frames) > 1 else words.SCORES_OF_IMAGE
     legend = words.LEGEND if thresholds else words.LEGEND_NOT_JUDGED
-    if len(frames) > 1:
-        legend = f"{legend} {words.WALK_HINT}"
+    hint = f' <span class="hint">{text(words.WALK_HINT)}</span>' if len(frames) > 1 else ""
     places = [_x(frame, end) for frame in frames]
     return [
         f"<h4>{text(title)}</h4>",
         f'<figure class="plot">{_drawing(face, frames, thresholds, end)}'
         f"{walk.render(face.track, frames, places, thresholds, small)}"
-        f"<figcaption>{text(legend)}</figcaption></figure>",
+        f"<figcaption>{text(legend)}{hint}</figcaption></figure>",
         _table(face, frames, thresholds),
     ]
 

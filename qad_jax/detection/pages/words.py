@@ -46,7 +46,7 @@ PROBABILITY = (
 )
 
 # How often it is wrong.
-RATES = "How often this answer is wrong"
+RATES = "How often the detector is wrong"
 CALLED_FAKE = "Of 1000 real clips of this quality {count} are called fake{interval}."
 CALLED_REAL = "Of 1000 fakes of this quality {count} are called real{interval}."
 CANNOT_TELL = (
@@ -81,7 +81,7 @@ DECIDES = "This face decides the answer for the file."
 NOT_JUDGED = "This face was not judged."
 MEAN = "Mean score of {frames}: {mean:.2f}."
 PROBABILITY_OF_FACE = "Probability of fake, where half of the clips are fakes: {probability:.2f}."
-MORE_FACES = "The most suspicious faces are shown. {count} more are listed in verdicts.jsonl."
+MORE_FACES = "The most suspicious faces are shown. {count} more are listed in the JSON data."
 SCORE_IS = (
     "A score is the probability of fake as the network gives it for one frame, before calibration. "
     "The mean over the frames of a face is compared with two thresholds."
@@ -109,8 +109,8 @@ WALK_FRAME = "frame {frame}{time}, score {score:.3f}{place}"
 TIMELINE = "Scores of {frames}: lowest {low:.2f}, highest {high:.2f}, mean {mean:.2f}. {band}"
 BAND = "The detector cannot tell between {lower:.3f} and {upper:.3f}."
 TABLE = "All scores as a table"
-TABLE_OF = "Track {track} of verdicts.jsonl"
-THINNED = "{shown} of {frames} frames are shown, evenly chosen; verdicts.jsonl has all."
+TABLE_OF = "Track {track} in the JSON data"
+THINNED = "{shown} of {frames} frames are shown, evenly chosen; the JSON data have all."
 COLUMNS = ("frame", "time in s", "score", "place")
 PLACES = {"fake": "above the band", "inconclusive": "in the band", "real": "below the band"}
 CROPS = "Crops of the face"
@@ -188,7 +188,10 @@ MEASURED = (
     "the choice of thresholds saw."
 )
 MEASURED_UNKNOWN = "The model file does not say on how many clips the error rates were measured."
-METHODS = "The fakes that were measured are of these kinds: {methods}. Others are often missed."
+METHODS = (
+    "The fakes that were measured are of these kinds: {methods}. How often others are missed was "
+    "not measured."
+)
 METHODS_UNKNOWN = "The model file does not say which kinds of fakes were measured."
 SIZES = "Faces below {smallest:.0f} pixels in the file are not judged."
 MOST_COMPRESSION = (

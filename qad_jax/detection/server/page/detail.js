@@ -31,8 +31,10 @@ export async function show(item, remove) {
     return made;
   };
   const stem = item.name.replace(/[^\p{L}\p{N}._-]+/gu, "_") || "file";
+  const keep = button("download_page", () => save(`${stem}.html`, html, "text/html"));
+  keep.disabled = true; // until the page is there
   actions.replaceChildren(
-    button("download_page", () => html && save(`${stem}.html`, html, "text/html")),
+    keep,
     button("download_json", () => save(`${stem}.json`, item.text, "application/json")),
     button("download_csv", () => save(`${stem}.csv`, csv([item.verdict]), "text/csv")),
     button("delete", () => remove(item)),
@@ -40,10 +42,11 @@ export async function show(item, remove) {
   try {
     html = await service.page(item.job.id);
   } catch (problem) {
-    if (shown === item) trouble.textContent = say("page_missing", { reason: problem.message });
+    if (shown === item) trouble.textContent = say("page_missing", { reason: problem.message || say("no_answer") });
     return;
   }
   if (shown !== item) return;
+  keep.disabled = false;
   // By its text and not by its address: an address could not carry the token.
   frame.title = say("frame_title", { file: item.name });
   frame.srcdoc = html;

@@ -6,6 +6,7 @@ import { bytes, plain, say } from "./words.js";
 const SENT_AT_ONCE = 2;
 const ASKED_AT_ONCE = 8; // of the files that wait or run; the others have their turn later
 const PAUSE = 500; // milliseconds between two rounds of questions
+const SMALL = 1_000_000; // bytes, which are sent before anything tells how many are
 const STORED = "qad-jax-jobs"; // of this tab alone, so that loading it anew loses nothing
 
 const ACTIVE = new Set(["queued", "running"]);
@@ -14,6 +15,9 @@ let mostBytes = Infinity;
 let resumeAt = 0;
 let locked = true; // until the limits are known, and a token is given where one is needed
 let clock = 0;
+let opening = false;
+// Jobs from before this tab was loaded anew that have not been asked after yet.
+const earlier = JSON.parse(sessionStorage.getItem(STORED) ?? "[]");
 
 /** The files, in the order in which they were given. */
 export const items = [];
@@ -21,7 +25,7 @@ export const items = [];
 /**
  * Begins.
  *
- * @param {object} heard functions `changed(item)`, `ended(item)`, `trouble(text)`, `locked()`
+ * @param {object} heard functions `changed(item)`, `ended(item)`, `lost(problem)`, `locked(problem)`
  */
 export function start(heard) {
   listener = heard;
@@ -32,22 +36,28 @@ export function start(heard) {
 export async function open(limits) {
   mostBytes = limits.most_bytes;
   locked = false;
-  const known = new Set(items.map((item) => item.job?.id));
-  let all = true;
-  for (const id of JSON.parse(sessionStorage.getItem(STORED) ?? "[]")) {
-    if (known.has(id)) continue;
-    try {
-      const job = await service.job(id);
-      const item = { name: plain(job.name), bytes: job.bytes, state: "queued", sent: 1, asked: 0 };
-      items.push(item);
-      await take(item, job);
-    } catch (problem) {
-      all = failed(problem);
-      if (!all) break;
-    }
-  }
-  if (all) remember();
+  for (const item of items) check(item);
   pump();
+  if (opening) return; // an earlier call does it
+  opening = true;
+  while (earlier.length && !locked) {
+    let job = null;
+    try {
+      job = await service.job(earlier[0]);
+    } catch (problem) {
+      if (problem.status !== 404) failed(problem);
+      if (problem.status === 401) continue; // a newer token may be there, or the loop ends
+      if (problem.status !== 404) break;
+    }
+    earlier.shift(); // where there is no job, it was deleted, or its time is over
+    if (!job) continue;
+    const item = { name: plain(job.name), bytes: job.bytes, state: "queued", sent: 1, asked: 0, job };
+    items.push(item);
+    listener.changed(item);
+    await take(item, job).catch(failed); // `round` asks again
+  }
+  opening = false;
+  remember();
 }
 
 /** Takes files that were chosen, dropped or pasted. */
@@ -55,9 +65,8 @@ export function add(given, folders = []) {
   for (const file of given) {
     const item = { file, name: plain(file.name), bytes: file.size, state: "waiting", sent: 0, asked: 0 };
     items.push(item);
-    if (file.size > mostBytes)
-      refuse(item, say("too_large", { bytes: bytes(file.size), most: bytes(mostBytes) }));
-    else listener.changed(item);
+    listener.changed(item);
+    check(item);
   }
   for (const name of folders) {
     const item = { name: plain(name), bytes: 0, state: "waiting", sent: 0, asked: 0 };
@@ -67,26 +76,36 @@ export function add(given, folders = []) {
   pump();
 }
 
-/** Deletes a file here and at the service. Returns whether it is gone. */
+/** Deletes a file here and at the service. Returns whether this call has done it. */
 export async function remove(item) {
-  item.cancel?.abort();
+  if (item.leaving) return false;
+  item.leaving = true;
+  // When all of it is sent, the service has it, and only its answer tells what to delete there.
+  if (item.sent < 1 && item.bytes > SMALL) item.cancel?.abort();
+  await item.sending;
   try {
     if (item.job) await service.remove(item.job.id);
   } catch (problem) {
     if (problem.status !== 404) {
+      item.leaving = false;
       failed(problem);
       return false;
     }
   }
   items.splice(items.indexOf(item), 1);
-  item.state = "deleted";
   remember();
   return true;
 }
 
 function remember() {
   const ids = items.filter((item) => item.job).map((item) => item.job.id);
-  sessionStorage.setItem(STORED, JSON.stringify(ids));
+  sessionStorage.setItem(STORED, JSON.stringify([...earlier, ...ids]));
+}
+
+/** Refuses a file that is too large, before it is sent. */
+function check(item) {
+  if (item.state !== "waiting" || item.bytes <= mostBytes) return;
+  refuse(item, say("too_large", { bytes: bytes(item.bytes), most: bytes(mostBytes) }));
 }
 
 function refuse(item, message) {
@@ -98,10 +117,9 @@ function refuse(item, message) {
 /** Tells of what has to do with no file. Returns whether the next request can succeed. */
 function failed(problem) {
   if (problem.status === 401) {
-    locked = true;
-    listener.locked(problem.message);
-  } else if (problem.status === 0) listener.trouble(say("no_service"));
-  else if (problem.status !== 404) listener.trouble(problem.message);
+    locked = !service.hasToken();
+    if (locked) listener.locked(problem);
+  } else listener.lost(problem);
   return problem.status !== 401 && problem.status !== 0;
 }
 
@@ -120,19 +138,21 @@ async function send(item) {
     item.sent = share;
     listener.changed(item);
   };
+  const answer = service.send(item.file, onSent, item.cancel.signal);
+  item.sending = answer.catch(() => {});
   try {
-    const job = await service.send(item.file, onSent, item.cancel.signal);
+    const job = await answer;
     Object.assign(item, { job, file: null, state: "queued" });
     remember();
-    await take(item, job);
+    listener.changed(item);
   } catch (problem) {
-    if (item.state === "deleted" || problem.name === "AbortError") return;
+    if (item.leaving) return;
     if (problem.status === 429 || problem.status === 401 || problem.status === 503) {
       // Nothing is wrong with the file. It is sent again.
       Object.assign(item, { state: "waiting", sent: 0 });
       if (problem.status === 401) failed(problem);
       else {
-        item.message = problem.message;
+        item.message = say("sent_again", { reason: problem.message });
         resumeAt = Date.now() + 1000 * (problem.seconds ?? 5);
       }
       listener.changed(item);
@@ -148,7 +168,7 @@ async function take(item, job) {
     item.verdict = JSON.parse(item.text);
   }
   if (job.state === "failed") item.message = job.reason;
-  if (item.state === "deleted") return;
+  if (item.leaving) return;
   item.state = job.state;
   listener.changed(item);
   if (!ACTIVE.has(job.state)) listener.ended(item);
@@ -156,15 +176,15 @@ async function take(item, job) {
 
 async function round() {
   pump(); // the pause that the service has asked for may be over
-  const active = items.filter((item) => ACTIVE.has(item.state) && item.job);
+  const active = items.filter((item) => ACTIVE.has(item.state) && !item.leaving);
   active.sort((a, b) => a.asked - b.asked);
   for (const item of locked ? [] : active.slice(0, ASKED_AT_ONCE)) {
     item.asked = ++clock;
     try {
       await take(item, await service.job(item.job.id));
-      listener.trouble("");
     } catch (problem) {
-      if (problem.status === 404 && item.state !== "deleted") {
+      if (item.leaving) continue;
+      if (problem.status === 404) {
         Object.assign(item, { job: null, message: problem.message, state: "failed" });
         listener.changed(item);
         listener.ended(item);

@@ -8,9 +8,12 @@ import * as table from "./table.js";
 import { bytes, duration, load, say } from "./words.js";
 
 const RETRY = 3000; // milliseconds
+const TOLD = 20; // sentences for screen readers that are kept
 const one = (id) => document.getElementById(id);
 
 const actions = { show, remove };
+let timer = 0;
+let lock = ""; // what is said about the token, while one is missing
 
 function changed(item) {
   one("files").hidden = false;
@@ -19,7 +22,7 @@ function changed(item) {
 
 function ended(item) {
   const said = item.message && !item.verdict ? item.message : table.state(item);
-  one("said").textContent = say("said_answer", { file: item.name, answer: said });
+  tell(say("said_answer", { file: item.name, answer: said }));
   table.sort();
   downloads();
   if (item.verdict && !detail.shown) show(item, false);
@@ -29,9 +32,22 @@ function trouble(text) {
   if (one("trouble").textContent !== text) one("trouble").textContent = text;
 }
 
-function locked(text) {
-  trouble(text || say("token_needed"));
+/** Tells those who do not see the page. Several sentences at a time are all read out. */
+function tell(text) {
+  one("said").append(table.make("p", text));
+  if (one("said").children.length > TOLD) one("said").firstChild.remove();
+}
+
+function locked(problem) {
+  lock = problem.shown ? say("token_wrong") : say("token_needed");
+  trouble(lock);
   one("access").hidden = false;
+}
+
+function lost(problem) {
+  trouble(problem.status ? problem.message : say("no_service"));
+  clearTimeout(timer);
+  timer = setTimeout(connect, RETRY);
 }
 
 async function show(item, moves = true) {
@@ -43,7 +59,7 @@ async function show(item, moves = true) {
 
 async function remove(item) {
   if (!(await files.remove(item))) return;
-  const inside = one("detail").contains(document.activeElement);
+  const inside = detail.shown === item && one("detail").contains(document.activeElement);
   if (detail.shown === item) {
     detail.hide();
     table.mark(null);
@@ -51,22 +67,22 @@ async function remove(item) {
   const left = table.remove(item);
   one("files").hidden = !left;
   if (!left || inside) one("choose").focus();
-  one("said").textContent = say("said_deleted", { file: item.name });
+  tell(say("said_deleted", { file: item.name }));
   downloads();
 }
 
 /** Buttons for all files at once, where there are several. */
 function downloads() {
-  const judged = files.items.filter((item) => item.verdict);
+  const judged = () => files.items.filter((item) => item.verdict);
   const button = (key, act) => {
     const made = table.make("button", say(key), { type: "button" });
     made.addEventListener("click", act);
     return made;
   };
-  const lines = () => judged.map((item) => `${item.text.trim()}\n`).join("");
-  const rows = () => csv(judged.map((item) => item.verdict));
+  const lines = () => judged().map((item) => `${item.text.trim()}\n`).join("");
+  const rows = () => csv(judged().map((item) => item.verdict));
   const made = [];
-  if (judged.length > 1)
+  if (judged().length > 1)
     made.push(
       button("download_all_json", () => save("verdicts.jsonl", lines(), "application/x-ndjson")),
       button("download_all_csv", () => save("verdicts.csv", rows(), "text/csv")),
@@ -84,7 +100,7 @@ function downloads() {
 function add(given, folders) {
   const count = given.length + folders.length;
   if (!count) return;
-  one("said").textContent = say("said_added", { count });
+  tell(say("said_added", { count }));
   files.add(given, folders);
   downloads();
 }
@@ -105,7 +121,9 @@ function listen() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     document.body.classList.remove("dragged");
-    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.());
+    // In the order of `files`, which has no texts that are dragged along.
+    const given = [...event.dataTransfer.items].filter((item) => item.kind === "file");
+    const entries = given.map((item) => item.webkitGetAsEntry?.());
     const folders = entries.filter((entry) => entry?.isDirectory).map((entry) => entry.name);
     const dropped = [...event.dataTransfer.files].filter((_, i) => !entries[i]?.isDirectory);
     add(dropped, folders);
@@ -119,8 +137,7 @@ function listen() {
     event.preventDefault();
     service.useToken(one("token").value);
     one("token").value = "";
-    one("access").hidden = true;
-    trouble("");
+    lock = "";
     one("choose").focus();
     connect();
   });
@@ -131,14 +148,9 @@ async function connect() {
   try {
     limits = await service.limits();
   } catch (problem) {
-    if (problem.status === 401) locked(problem.message);
-    else {
-      trouble(problem.status ? problem.message : say("no_service"));
-      setTimeout(connect, RETRY);
-    }
+    lost(problem);
     return;
   }
-  trouble("");
   const lines = [
     say("limit_bytes", { bytes: bytes(limits.most_bytes) }),
     say("limit_kept", { time: duration(limits.kept_seconds) }),
@@ -149,15 +161,25 @@ async function connect() {
   if (sha256) {
     const short = sha256.slice(0, 12);
     one("about").textContent = say("about", { name, version, sha256: short, software: limits.version });
-  } else setTimeout(connect, RETRY); // files can be sent while the detector is being loaded
-  if (limits.token_needed && !service.hasToken()) locked("");
-  else await files.open(limits);
+  } else {
+    // Files can be sent while the detector is being loaded.
+    clearTimeout(timer);
+    timer = setTimeout(connect, RETRY);
+  }
+  if (limits.token_needed && !service.hasToken()) {
+    if (lock) trouble(lock);
+    else locked(new service.Problem(401, ""));
+    return;
+  }
+  one("access").hidden = true;
+  trouble("");
+  await files.open(limits);
 }
 
 await load();
 one("meaning").replaceChildren(...say("meaning").map((text) => table.make("li", text)));
 table.start();
-files.start({ changed, ended, trouble, locked });
+files.start({ changed, ended, lost, locked });
 listen();
 document.querySelector("main").hidden = false;
 await connect();

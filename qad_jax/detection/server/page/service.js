@@ -2,10 +2,11 @@
 
 /** An answer that is not what was asked for; status 0: there was no answer. */
 export class Problem extends Error {
-  constructor(status, detail, seconds = null) {
+  constructor(status, detail, seconds = null, shown = "") {
     super(detail);
     this.status = status;
     this.seconds = seconds; // to wait before the next try
+    this.shown = shown; // the token that was shown
   }
 }
 
@@ -19,26 +20,30 @@ export function useToken(given) {
 
 export const hasToken = () => token !== "";
 
-function problem(status, body, retryAfter) {
+function problem(status, body, retryAfter, shown) {
+  // A token that was refused is not shown again. A better one may have been given meanwhile.
+  if (status === 401 && shown === token) token = "";
   let detail = "";
   try {
     detail = JSON.parse(body).detail ?? "";
   } catch {
     // A proxy in between answers in words of its own.
   }
-  return new Problem(status, detail || `HTTP ${status}`, Number.parseFloat(retryAfter) || null);
+  const seconds = Number.parseFloat(retryAfter) || null;
+  return new Problem(status, detail || `HTTP ${status}`, seconds, shown);
 }
 
 async function ask(path, method = "GET") {
+  const shown = token;
   let answer;
   try {
-    const headers = token ? { Authorization: `Bearer ${token}` } : {};
+    const headers = shown ? { Authorization: `Bearer ${shown}` } : {};
     answer = await fetch(path, { method, headers, cache: "no-store" });
     if (answer.ok) return answer.status === 204 ? "" : await answer.text();
   } catch {
     throw new Problem(0, "");
   }
-  throw problem(answer.status, await answer.text(), answer.headers.get("Retry-After"));
+  throw problem(answer.status, await answer.text(), answer.headers.get("Retry-After"), shown);
 }
 
 export const limits = async () => JSON.parse(await ask("v1/limits"));
@@ -58,10 +63,11 @@ export const remove = (id) => ask(`v1/jobs/${id}`, "DELETE");
 export function send(file, onSent, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
+    const shown = token;
     const form = new FormData();
     form.append("file", file, file.name || "file");
     request.open("POST", "v1/jobs");
-    if (token) request.setRequestHeader("Authorization", `Bearer ${token}`);
+    if (shown) request.setRequestHeader("Authorization", `Bearer ${shown}`);
     request.upload.onprogress = (event) => {
       if (event.lengthComputable) onSent(event.loaded / event.total);
     };
@@ -69,7 +75,7 @@ export function send(file, onSent, signal) {
       if (request.status === 202) resolve(JSON.parse(request.responseText));
       else {
         const after = request.getResponseHeader("Retry-After");
-        reject(problem(request.status, request.responseText, after));
+        reject(problem(request.status, request.responseText, after, shown));
       }
     };
     request.onerror = () => reject(new Problem(0, ""));

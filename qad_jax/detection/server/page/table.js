@@ -54,8 +54,9 @@ export function sort() {
     if (x === null || y === null) return (x === null) - (y === null);
     return sorting.sign * compare(x, y);
   });
+  if (order.every((item, i) => rows.get(item).row === body.children[i])) return;
   body.append(...order.map((item) => rows.get(item).row));
-  if (body.contains(focused)) focused.focus(); // an element that moves loses it
+  if (body.contains(focused)) focused.focus({ preventScroll: true }); // what moves loses it
 }
 
 /** Shows what is known of a file; `heard` has the functions `show(item)` and `remove(item)`. */
@@ -63,6 +64,7 @@ export function update(item, heard) {
   let entry = rows.get(item);
   if (!entry) {
     entry = { row: make("tr"), cells: [...COLUMNS, null].map(() => make("td")) };
+    entry.cells[0] = make("th", "", { scope: "row" });
     entry.row.append(...entry.cells);
     rows.set(item, entry);
     body.append(entry.row);
