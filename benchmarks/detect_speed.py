@@ -11,6 +11,7 @@ of a process that judges ten minutes of 4K.
 from __future__ import annotations
 
 import argparse
+import fractions
 import os
 import resource
 import statistics
@@ -31,6 +32,7 @@ from qad_jax import cpu
 from qad_jax.detection.looking import Task
 
 REPEATS, RATE = 5, 25
+GROUP = 35  # frames of the long clip that differ
 Image = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -117,15 +119,23 @@ def long(path: Path) -> None:
     """Prints the memory of a command that judges ten minutes of 4K."""
     import av
 
+    # One group of frames is encoded, and its packets are written again and again.
+    options = {"preset": "ultrafast", "crf": "30", "g": str(GROUP), "bf": "0"}
     with av.open(str(path), "w") as file:
-        stream = file.add_stream("libx264", rate=RATE, options={"preset": "ultrafast", "crf": "30"})
+        stream = file.add_stream("libx264", rate=RATE, options=options)
         stream.width, stream.height, stream.pix_fmt = 3840, 2160, "yuv420p"
-        shown = [av.VideoFrame.from_ndarray(frame(i, (2160, 3840))) for i in range(35)]
-        for number in range(600 * RATE):
-            one = shown[number % 35]
+        packets = []
+        for number in range(GROUP):
+            one = av.VideoFrame.from_ndarray(frame(number, (2160, 3840)))
             one.pts = number
-            file.mux(stream.encode(one))
-        file.mux(stream.encode(None))
+            packets += stream.encode(one)
+        packets += stream.encode(None)
+        for number in range(600 * RATE):
+            one = av.Packet(bytes(packets[number % GROUP]))
+            one.stream, one.time_base = stream, fractions.Fraction(1, RATE)
+            one.pts = one.dts = number
+            one.duration, one.is_keyframe = 1, number % GROUP == 0
+            file.mux(one)
     whole = seconds(
         lambda: subprocess.run(
             [sys.executable, "-m", "qad_jax.detect", str(path)], check=True, capture_output=True

@@ -10,6 +10,7 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.sidedata.sidedata import SideDataContainer
 
 # Encoders round sizes to whole blocks: shapes and pixels that differ by less are the same.
 _SAME_SHAPE = 0.02
@@ -80,6 +81,24 @@ def scaled(frame: npt.NDArray[np.uint8], shape: Sequence[int]) -> npt.NDArray[np
     return np.asarray(cv2.resize(frame, (shape[1], shape[0]), interpolation=how), np.uint8)
 
 
+def side_data(decoded: av.VideoFrame, kind: str) -> bytes | None:
+    """What a codec tells of a frame beside its pixels.
+
+    `decoded.side_data` would tie the frame and its data into a ring, which only the collector of
+    garbage frees: it comes after a hundred frames, which are gigabytes of 4K.
+
+    Args:
+      decoded: The frame.
+      kind: A name of `av.sidedata.sidedata.Type`.
+
+    Returns:
+      The data as libavutil lays it out; None where there is none.
+    """
+    container: Any = SideDataContainer  # its stub does not know that it takes a frame
+    stored = container(decoded).get(kind)
+    return None if stored is None else bytes(stored)
+
+
 def _pixel_shape(stream: Any, pixels: int) -> Fraction:
     """Width of a pixel over its height; 1 where it is nearly so, or is not to be believed."""
     ratio = Fraction(stream.sample_aspect_ratio or 1)  # an AVRational in PyAV 19
@@ -93,10 +112,10 @@ def _display_matrix(decoded: av.VideoFrame) -> tuple[int, int, int, int]:
 
     Quarter turns and mirrors have one sign in each row. Other angles go to the nearest of these.
     """
-    stored: Any = decoded.side_data.get("DISPLAYMATRIX")
+    stored = side_data(decoded, "DISPLAYMATRIX")
     if stored is None:
         return _UPRIGHT
-    matrix = np.frombuffer(bytes(stored), np.int32)[[0, 3, 1, 4]].astype(float)
+    matrix = np.frombuffer(stored, np.int32)[[0, 3, 1, 4]].astype(float)
     xx, xy, yx, yy = map(int, np.sign(matrix))
     size = np.abs(matrix)
     if xy and yx and size[1] + size[2] > size[0] + size[3]:

@@ -1,5 +1,6 @@
 """The quantisers of a file are those that its encoder was told."""
 
+import gc
 import io
 import re
 
@@ -142,3 +143,21 @@ def test_a_file_that_is_judged_tells_its_quantisers_while_it_is_decoded(tmp_path
     assert (numbers.codec, numbers.key_quantiser, numbers.quantiser) == ("h264", 24, 30)
     # Nothing is decoded after the last chosen frame.
     assert clips.spread(40, 4)[-1] < numbers.frames <= 40
+
+
+def test_a_decoded_frame_is_freed_at_once(tmp_path):
+    """A ring of references would keep each, until the collector of garbage comes."""
+    path = tmp_path / "a.mp4"
+    path.write_bytes(encoded(moving(40, 64), "libx264", {"qp": "30"}))
+
+    def held():
+        return sum(isinstance(one, av.VideoFrame) for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = held()
+        assert media.read(path, 4).numbers.quantiser is not None  # each frame was asked
+        assert held() == before
+    finally:
+        gc.enable()

@@ -14,14 +14,14 @@ import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import av
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from data_builders import video_file
+from data_builders import shown, video_file
 
 #: Frames of a video that are looked at, at the most. They lie at four places: a video may begin
 #: with a title on black.
@@ -189,10 +189,9 @@ def _frames(video: video_file.VideoFile) -> Iterator[av.VideoFrame]:
 
 def _quantiser(frame: av.VideoFrame) -> float | None:
     """The mean quantiser of the blocks of a frame, as a QP of H.264."""
-    stored: Any = frame.side_data.get("VIDEO_ENC_PARAMS")
-    if stored is None:
+    data = shown.side_data(frame, "VIDEO_ENC_PARAMS")
+    if data is None:
         return None
-    data = bytes(stored)
     blocks, offset, size, kind, base = _HEADER.unpack_from(data)
     if not blocks or kind not in (_H264, _MPEG):
         return None
