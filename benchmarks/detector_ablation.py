@@ -1,8 +1,10 @@
-"""What helps a detector of real faces? One change at a time, from ImageNet's weights.
+"""What helps a detector of real faces? One change at a time, from one detector of raw images.
 
 Trains EfficientNet-Lite0 on `self_blended` without three families of fakes, and tests it on people
 whom training never saw: on fakes of the families that it saw and of the three others, at the
 qualities that it saw and at three others, and on rendered faces (`synthetic_faces`) as a stranger.
+Every run begins with the same weights: those of ImageNet after a training on raw images alone.
+Short runs from ImageNet's weights end where none has learned much, and cannot tell what helps.
 Every row differs from the second one in what its name says; all see the same number of images.
 
     python benchmarks/detector_ablation.py --faces FACES --out runs/ablation
@@ -36,15 +38,17 @@ from qad_jax.evaluation.metrics import Array
 from qad_jax.runs import checkpoints, configuration
 from qad_jax.training import loop
 from qad_jax.training.input_pipeline import TupleSource
+from qad_jax.weights import pretrained
 
 SEEDS = (0, 1, 2)
-STEPS, TUPLES, SIZE, LARGER, VARIANTS = 300, 16, 128, 192, 4
+START_STEPS, STEPS, TUPLES, SIZE, LARGER, VARIANTS = 1200, 300, 16, 128, 192, 4
 LEFT_OUT = ("colour", "eyes", "swap")
 SEEN = ("raw", "c23", "c40")
 TESTED = ("raw", "c23", "c30", "c40", "c45", "messenger")
 STRANGER = "synthetic_faces/sweep"
 STRANGERS = ("raw", "c23", "c30", "c40", "c45")
 BASE = "all qualities"
+START = "raw only"  # how the weights are trained that all runs begin with
 #: Parts of the test: which fakes of which dataset. The last is another dataset.
 PARTS = ("seen families", "families left out", "rendered faces")
 
@@ -65,7 +69,7 @@ _WARMUP = 3 / 32
 # As many images from one quality as from three.
 _RAW = _set(qualities=("raw",), batch_size=len(SEEN) * TUPLES)
 ROWS: dict[str, Change] = {
-    "raw only": _RAW,
+    START: _RAW,
     BASE: _set(),
     "+ HSIC debiased_cka 0.1": _set(hsic__weight=0.1),
     "+ HSIC debiased_cka 0.4": _set(hsic__weight=0.4),
@@ -81,15 +85,27 @@ ROWS: dict[str, Change] = {
 }
 
 
-def config_of(row: str, seed: int, data_dir: Path, epoch_steps: int) -> ml_collections.ConfigDict:
-    """The configuration of a run: the detector's, smaller and shorter."""
+def config_of(
+    row: str, seed: int, data_dir: Path, epoch_steps: int, start: Path | None
+) -> ml_collections.ConfigDict:
+    """The configuration of a run: the detector's, smaller and shorter.
+
+    Args:
+      row: One of `ROWS`.
+      seed: Of the order of the images and their augmentation.
+      data_dir: Where the datasets are.
+      epoch_steps: Steps that see each tuple once.
+      start: The weights that it begins with; None for ImageNet's, and `START_STEPS`.
+    """
     config = configs.load("detector")
+    if start is not None:
+        config.model.pretrained = str(start)
     config.dataset.data_dir = str(data_dir)
     config.dataset.exclude_methods = LEFT_OUT
     config.qualities = SEEN
     config.image_size = SIZE
     config.batch_size = TUPLES
-    config.num_steps = STEPS
+    config.num_steps = START_STEPS if start is None else STEPS
     config.sampling = "natural"
     config.ema_decay = 0.0
     config.hsic.weight = config.awp.gamma = 0.0
@@ -124,9 +140,9 @@ class Ablation:
         """Trains and tests, unless that has been done."""
         if any((done["row"], done["seed"]) == (row, seed) for done in self.runs):
             return
+        start = self._start()
         began = time.monotonic()
-        tuples = self._train.info.splits["train"].num_examples
-        config = config_of(row, seed, self._data, tuples // TUPLES)
+        config = self._config(row, seed, start)
         folder = self.out / "runs" / f"{list(ROWS).index(row):02d}-{seed}"
         loop.train(config, folder, [self._plain if row == "- degradations" else self._train])
         seconds = time.monotonic() - began
@@ -134,6 +150,19 @@ class Ablation:
         self.runs.append({"row": row, "seed": seed, "seconds": round(seconds)})
         write_whole(self._path, json.dumps(self.runs, indent=1) + "\n")
         print(json.dumps(self.runs[-1]), flush=True)
+
+    def _config(self, row: str, seed: int, start: Path | None) -> ml_collections.ConfigDict:
+        tuples = self._train.info.splits["train"].num_examples
+        return config_of(row, seed, self._data, tuples // TUPLES, start)
+
+    def _start(self) -> Path:
+        """Trains what all runs begin with, unless that has been done."""
+        weights = self.out / "start.safetensors"
+        if not weights.exists():
+            folder = self.out / "start"
+            loop.train(self._config(START, 0, None), folder, [self._train])
+            pretrained.export(folder, weights)
+        return weights
 
     def _test(self, config: ml_collections.ConfigDict, folder: Path) -> None:
         variables, _ = checkpoints.restore_for_evaluation(folder)
