@@ -162,7 +162,8 @@ def main() -> None:
                 measure(service, files, args)
             finally:
                 service.terminate()
-    print(f"left on the disk: {[path.name for path in folder.glob('*')]}")
+        left = [path.name for path in folder.iterdir() if str(path) not in files]
+        print(f"left on the disk: {left}")
 
 
 def measure(service: subprocess.Popen[str], files: list[str], args: argparse.Namespace) -> None:
