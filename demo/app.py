@@ -56,14 +56,9 @@ NO_VERDICT = "the program that reads it ended before it had an answer; send anot
 # Judges one file: what the folder of a job and the name of its file are is told to it.
 _PROGRAM = """
 import sys
-from qad_jax import cpu
-cpu.tune()
-from qad_jax.detection.detector import Detector
 from qad_jax.detection.server import work
-from qad_jax.runs import placement
-placement.cache_compilations()
 task = {"folder": sys.argv[1], "name": sys.argv[2]}
-work.judge(Detector.from_pretrained(), task, lambda **progress: None, [])
+work.judge(work.load(), task, lambda **progress: None, [])
 """
 
 # All answers look alike, and that nothing can be told is as large as the others.

@@ -53,13 +53,8 @@ def serve(connection: Connection, model: str | None, frames: int) -> None:
       frames: Frames of a video that are looked at.
     """
     prepare()
-    cpu.tune()  # before JAX is imported; as `qad-jax detect` does, so that scores have its bits
-    from qad_jax.detection.detector import Detector
-    from qad_jax.runs import placement
-
-    placement.cache_compilations()
     try:
-        detector = Detector.from_pretrained(model, frames=frames)
+        detector = load(model, frames)
     except (UserError, OSError) as error:
         send(connection, broken=describe(error)[:_LONGEST_TEXT])
         return
@@ -75,6 +70,26 @@ def serve(connection: Connection, model: str | None, frames: int) -> None:
     command = [] if model is None else ["--model", Path(model).name]
     command += [] if frames == media.FRAMES else ["--frames", str(frames)]
     loop(connection, about, lambda task, tell: judge(detector, task, tell, command))
+
+
+def load(model: str | None = None, frames: int = media.FRAMES) -> Detector:
+    """Opens the detector in a process that has not imported JAX yet.
+
+    It prepares JAX as `qad-jax detect` does, so that scores have its bits.
+
+    Args:
+      model: See `Settings`.
+      frames: Frames of a video that are looked at.
+
+    Raises:
+      UserError: The model cannot be read, see `Detector.from_pretrained`.
+    """
+    cpu.tune()
+    from qad_jax.detection.detector import Detector
+    from qad_jax.runs import placement
+
+    placement.cache_compilations()
+    return Detector.from_pretrained(model, frames=frames)
 
 
 def prepare() -> None:
