@@ -61,6 +61,7 @@ class Worker(threading.Thread):
         self._pool = pool
         self._process: Any = None
         self._connection: Any = None
+        self._given_back: Job | None = None
         self.ready: dict[str, Any] | None = None
 
     def run(self) -> None:
@@ -166,11 +167,13 @@ class Worker(threading.Thread):
         folder, began = jobs.folder.path / job.id, time.monotonic()
         pool.metrics.waited(time.time() - job.created)
         reason = why = None
+        begun = False
         try:
             task = json.dumps({"folder": str(folder), "name": job.name})
             self._connection.send_bytes(task.encode())
             while reason is None:
                 message = self._message()
+                begun = begun or message is not None
                 if message is not None and "progress" in message:
                     jobs.tell(job, message["progress"])
                 elif message is not None and "done" in message:
@@ -191,6 +194,12 @@ class Worker(threading.Thread):
                         "memory",
                     )
         except (Ended, OSError) as error:
+            # A worker says that it begins before it opens the file. One that has not said so was
+            # dying already, and the file is no cause; a second time it may be.
+            if not begun and self._given_back is not job:
+                self._given_back = job
+                jobs.put_back(job)
+                raise Ended(str(error)) from error
             reason, why = CRASH.format(how=error), "crash"
         except Exception:
             traceback.print_exc()
