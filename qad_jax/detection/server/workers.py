@@ -74,11 +74,8 @@ class Worker(threading.Thread):
                     failed_starts = 0
                 elif (job := self._pool.jobs.take(_IDLE)) is None:
                     self._check()
-                elif self._process.is_alive():
+                else:
                     self._do(job)
-                else:  # it has ended while it had nothing to do: no fault of this file
-                    self._pool.jobs.put_back(job)
-                    self._check()
             except Ended as error:
                 failed_starts += self.ready is None
                 self._end("crash")
