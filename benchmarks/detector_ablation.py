@@ -82,6 +82,8 @@ ROWS: dict[str, Change] = {
     "+ averaged weights": _set(ema_decay=0.99),
     f"+ {LARGER} px": _set(image_size=LARGER),
     "- degradations": _set(),  # of the training data
+    "+ twins": _set(sampling="twins"),
+    "+ twins, localised": _set(sampling="twins", localise__weight=1.0),
 }
 
 

@@ -28,7 +28,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.qualities = ("raw", "c23", "c40")  # trained on and evaluated
     config.image_size = 224  # px; each crop is resized once, to a square of this side
 
-    # 'balanced': as many real as fake in each batch; 'pairs': a fake beside a real of its identity
+    # 'balanced': as many real as fake in each batch; 'pairs': a fake beside a real of its identity;
+    # 'twins': beside the real that it was made from
     config.sampling = "natural"
     # Besides mirroring, drawn for each tuple of training, all qualities alike; see docs/training.md
     config.augment = ml_collections.ConfigDict()
@@ -64,6 +65,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.hsic.weight = 0.1  # suits debiased_cka, which is at most 1; see docs/method.md
     config.hsic.sigma = 6.0
     config.hsic.layer_weights = (0.1, 0.25, 0.5, 0.0, 0.0, 0.0)  # 4 stages, pooled, logits
+
+    # Also learn where the face was changed; needs sampling 'twins'. See docs/training.md
+    config.localise = ml_collections.ConfigDict()
+    config.localise.weight = 0.0  # of its loss beside the cross-entropy; 0: off
 
     # Epochs without a better mean validation AUC after which training ends; 0: never
     config.early_stop_patience = 100

@@ -11,7 +11,7 @@ from data_builders.errors import UserError
 from qad_jax import configs
 from qad_jax.runs import checkpoint_errors, checkpoints
 from qad_jax.runs.checkpoints import Checkpoints
-from qad_jax.runs.state import TrainState
+from qad_jax.runs.state import TrainState, abstract_variables
 from qad_jax.training import schedule
 
 # At its first error orbax closes the loop that its other reads still want to call back.
@@ -207,7 +207,7 @@ def test_the_same_state_differs_in_nothing(workdir):
     ],
 )
 def test_a_model_of_another_version(tmp_path, name, message):
-    abstract = checkpoints.abstract_variables(config())
+    abstract = abstract_variables(config())
     variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract)
     checkpoints.save_for_evaluation(tmp_path, variables, config())
     path = tmp_path / "checkpoints" / "0" / "config" / "metadata"

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from data_builders.errors import UserError
+from qad_jax.training.augmentation import Augmentation
 from qad_jax.training.input_pipeline import TrainBatches, TupleSource
-from qad_jax.training.sampling import ordered
+from qad_jax.training.sampling import Moment, ordered
 
 
 class Split:
@@ -22,6 +23,9 @@ class Split:
 
     def labels_and_identities(self):
         return np.array([r[0] for r in self.records], np.int32), [r[1] for r in self.records]
+
+    def moments(self):
+        return [Moment(*r[2:]) for r in self.records]
 
 
 # As lopsided as Celeb-DF: one real to nine fakes; one more identity of each kind alone.
@@ -73,6 +77,28 @@ def test_pairs_are_of_one_identity_and_say_who_is_left_out(capsys):
     assert len({a["index"] for a, _ in pairs}) == 36  # each fake once
 
 
+def test_twins_are_of_one_video_frame_and_box(capsys):
+    here, there = (0.0, 0.0, 8.0, 8.0), (1.0, 0.0, 9.0, 8.0)
+    split = Split(
+        [
+            (0, "a", "a_1", 0, here),
+            (0, "a", "a_1", 4, here),
+            (1, "a", "a_1", 4, here),  # of the second
+            (1, "a", "a_1", 5, here),  # of none: another frame
+            (1, "a", "a_1", 0, there),  # of none: another box
+            (0, "b", "000", 0, here),
+            (1, "b", "000_003", 0, here),  # of the video that its name begins with
+            (1, "b", "0001", 0, here),  # of none
+        ]
+    )
+    records = take(split, "twins", 20)
+    assert "leaves out 3 of 5 fake tuples of the train split" in capsys.readouterr().err
+    assert {(a["index"], b["index"]) for a, b in zip(records[::2], records[1::2], strict=True)} == {
+        (2, 1),
+        (6, 5),
+    }
+
+
 def test_each_real_of_an_identity_is_drawn():
     split = Split([(0, "a"), (0, "a"), (0, "a"), (1, "a")])
     drawn = [r["index"] for r in take(split, "pairs", 120) if not r["label"]]
@@ -87,6 +113,11 @@ def test_each_real_of_an_identity_is_drawn():
         ([(1, "a"), (1, "b")], "balanced", "the train split has no real tuple"),
         ([(0, "a"), (0, "b")], "pairs", "the train split has no fake tuple"),
         ([(0, "a"), (1, "b")], "pairs", "no identity .* both real and fake tuples; set it"),
+        (
+            [(0, "a", "v", 0, ()), (1, "a", "w", 0, ())],
+            "twins",
+            "no fake tuple of the train split has a real one of the same video",
+        ),
     ],
 )
 def test_splits_that_do_not_suit(records, sampling, message):
@@ -94,7 +125,7 @@ def test_splits_that_do_not_suit(records, sampling, message):
         ordered(Split(records), sampling, seed=0)
 
 
-@pytest.mark.parametrize("sampling", ["balanced", "pairs"])
+@pytest.mark.parametrize("sampling", ["balanced", "pairs", "twins"])
 def test_batches_of_a_dataset_go_on_in_the_middle(paired_source, sampling):
     def stream(start, count, threads):
         batches = TrainBatches(
@@ -108,14 +139,30 @@ def test_batches_of_a_dataset_go_on_in_the_middle(paired_source, sampling):
     assert all(batch.labels.tolist() == [1, 0, 1, 0] for batch in whole)
 
 
+def test_twins_are_shown_alike(paired_source):
+    options = {"sampling": "twins", "augmentation": Augmentation(crop=0.5, colour=0.3)}
+    batch = next(TrainBatches(paired_source, 8, seed=3, **options))
+    # Around the face nothing was changed; another view would differ there in most pixels.
+    edges = batch.images[:, 0, :3].astype(float)
+    assert np.abs(edges[::2] - edges[1::2]).mean() < 3
+    assert np.abs(edges[::2] - edges[::-2]).mean() > 10
+    assert np.abs(np.diff(batch.images[:2, 0].astype(float), axis=0)).max() > 10
+
+
 @pytest.fixture(scope="module")
-def paired_source(tmp_path_factory):
+def synthetic(tmp_path_factory):
     """`synthetic_faces/tiny`: four identities, each real and fake."""
     from data_builders import build
 
     made = build.builder("synthetic_faces/tiny", data_dir=tmp_path_factory.mktemp("tfds"))
     build.prepare(made)
-    return TupleSource(made, "train", ("raw", "c40"), 32)
+    return made
+
+
+@pytest.fixture(scope="module")
+def paired_source(synthetic):
+    """Its train split."""
+    return TupleSource(synthetic, "train", ("raw", "c40"), 32)
 
 
 def test_labels_and_identities_are_those_of_the_records(paired_source):

@@ -108,9 +108,12 @@ def test_losses_are_what_they_say():
         f = np.asarray(feature).reshape(8, QUALITIES, -1)
         pairs = [reference(f[:, a], f[:, b], "debiased_cka", 6.0) for a, b in PAIRS]
         expected += weight * np.mean(pairs)
-        np.testing.assert_allclose(each[f"stage{len(seen) + 1}"], np.mean(pairs), rtol=1e-3)
+        np.testing.assert_allclose(each[f"hsic/stage{len(seen) + 1}"], np.mean(pairs), rtol=1e-3)
         seen.append(weight)
-    assert len(each) == len(seen) == 3  # layers of weight 0 are left out
+    # Layers of weight 0 are left out.
+    assert set(each) == {"cross_entropy", *(f"hsic/stage{i}" for i in (1, 2, 3))}
+    assert len(seen) == 3
+    assert each["cross_entropy"] == cross_entropy
     np.testing.assert_allclose(hsic, expected, rtol=1e-3, atol=1e-5)
 
 

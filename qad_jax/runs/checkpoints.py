@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import ml_collections
 import orbax.checkpoint as ocp
@@ -17,10 +16,11 @@ from orbax.checkpoint import checkpoint_managers
 
 from data_builders.errors import UserError
 from data_builders.patches import orbax_byte_counts, tensorstore_json
-from qad_jax import configs, models
+from qad_jax import configs
+from qad_jax.models import localiser
 from qad_jax.runs import placement, resumption
 from qad_jax.runs.checkpoint_errors import OTHER_VERSION, explained
-from qad_jax.runs.state import TrainState
+from qad_jax.runs.state import TrainState, abstract_variables
 
 _SCORE = "auc"
 # An unknown model, a missing field, a size that is none, no configuration at all.
@@ -309,7 +309,8 @@ def restore_step(
     with explained(folder / str(step), trees):
         restored = manager.restore(step, args=ocp.args.Composite(**arrays))
     manager.close()
-    return {name: restored[item] for name, item in items.items()}, config, step
+    variables = {name: restored[item] for name, item in items.items()}
+    return {**variables, "params": localiser.without(variables["params"])}, config, step
 
 
 def datasets_of(directory: str | Path, step: int) -> tuple[str, ...]:
@@ -338,13 +339,3 @@ def _json_of(directory: str | Path, step: int, item: str) -> dict[str, Any]:
         saved = manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))
         manager.close()
     return dict(saved[item])
-
-
-def abstract_variables(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Shapes and types of the variables of a configuration's model; computes none."""
-    model = models.create(config.model.name)
-    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
-    variables = jax.eval_shape(
-        lambda images: model.init(jax.random.key(0), images, train=False), image
-    )
-    return {"params": variables["params"], "batch_stats": variables["batch_stats"]}

@@ -26,12 +26,18 @@ _FREE = {
     "checkpoint_every_steps",
 }
 # Fields that came later: older runs have their defaults.
-_LATER = ("dataset.weight", "dataset.exclude_methods", "augment.crop", "augment.colour")
+_LATER = (
+    "dataset.weight",
+    "dataset.exclude_methods",
+    "augment.crop",
+    "augment.colour",
+    "localise.weight",
+)
 # The largest weight in a mixture over the smallest.
 _WIDEST_WEIGHTS = 1e6
 _DTYPES = ("float32", "bfloat16")
 #: Which tuples training sees, see `qad_jax.training.sampling.ordered`.
-SAMPLINGS = ("natural", "balanced", "pairs")
+SAMPLINGS = ("natural", "balanced", "pairs", "twins")
 _POSITIVE = (
     "image_size",
     "batch_size",
@@ -52,6 +58,7 @@ _NOT_NEGATIVE = (
     "awp.warmup_epochs",
     "hsic.warmup_epochs",
     "hsic.weight",
+    "localise.weight",
     "augment.colour",
     "ema_decay",
     "early_stop_patience",
@@ -144,6 +151,11 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         raise UserError(
             f"config.batch_size: {config.batch_size} tuples cannot be half real, half fake as "
             f"config.sampling {config.sampling!r} has it; {config.batch_size + 1} can"
+        )
+    if config.localise.weight and config.sampling != "twins":
+        raise UserError(
+            f"config.localise.weight: needs config.sampling 'twins', which is {config.sampling!r}: "
+            "where a fake was changed is seen beside the real image that it was made from"
         )
     if not 0 < config.one_cycle.pct_start < 1:
         raise UserError(

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import ml_collections
 from flax import struct
+
+from qad_jax import models
+from qad_jax.models import localiser
 
 
 @struct.dataclass
@@ -29,8 +34,26 @@ class TrainState:
     def variables(self) -> dict[str, Any]:
         """The variables to evaluate, with the average of the parameters where there is one.
 
+        The localiser is no part of them.
+
         The running statistics are those of training in either case. They average over a hundred
         steps themselves, and those of the averaged weights would need further passes.
         """
         params = self.params if self.average is None else self.average
-        return {"params": params, "batch_stats": self.batch_stats}
+        return {"params": localiser.without(params), "batch_stats": self.batch_stats}
+
+
+def abstract_variables(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Shapes and types of the variables that a training of a configuration has; computes none."""
+    model = models.create(config.model.name)
+    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+
+    def made(images: jax.Array) -> Any:
+        variables = model.init(jax.random.key(0), images, train=False)
+        # The configuration of an old run has no such field.
+        if "localise" in config and config.localise.weight:
+            variables = localiser.extended(model, variables, config.image_size, 0)
+        return variables
+
+    variables = jax.eval_shape(made, image)
+    return {"params": variables["params"], "batch_stats": variables["batch_stats"]}

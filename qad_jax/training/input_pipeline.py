@@ -24,7 +24,7 @@ from data_builders.errors import UserError, nearest
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax.training.augmentation import MIRRORING, PLAIN, Augmentation, View, cut, finish
 from qad_jax.training.resizing import resize_into
-from qad_jax.training.sampling import Source, batches_in, ordered
+from qad_jax.training.sampling import Moment, Source, batches_in, ordered
 from qad_jax.training.threaded_batches import Images, filled
 
 # Records that are read together where little of each is kept.
@@ -70,11 +70,13 @@ class Facts(NamedTuple):
       labels: `(n,)` int32, 0 real, 1 fake.
       identities: n identities.
       methods: n names of manipulation methods.
+      moments: n videos, frames and boxes.
     """
 
     labels: npt.NDArray[np.int32]
     identities: list[str]
     methods: list[str]
+    moments: list[Moment]
 
 
 def check_qualities(dataset: PairedDatasetBuilder, qualities: Sequence[str]) -> None:
@@ -195,10 +197,14 @@ class TupleSource:
         """Label and identity of every record, read without decoding an image."""
         return self.facts.labels, self.facts.identities
 
+    def moments(self) -> list[Moment]:
+        """Video, frame and box of every record, read without decoding an image."""
+        return self.facts.moments
+
     @functools.cached_property
     def facts(self) -> Facts:
         """What is known of every record, read once and without decoding an image."""
-        labels, identities, methods = [], [], []
+        labels, identities, methods, moments = [], [], [], []
         count = len(self._records)
         for first in range(0, count, _READ_AT_ONCE):
             indices = range(first, min(first + _READ_AT_ONCE, count))
@@ -206,7 +212,8 @@ class TupleSource:
                 labels.append(_integer(stored["label"]))
                 identities.append(sys.intern(_text(stored["identity"])))
                 methods.append(sys.intern(_text(stored["method"])))
-        return Facts(np.array(labels, np.int32), identities, methods)
+                moments.append(_moment(stored))
+        return Facts(np.array(labels, np.int32), identities, methods, moments)
 
     def ordered(self, sampling: str, seed: int) -> Sequence[int]:
         """See `qad_jax.training.sampling.ordered`."""
@@ -216,6 +223,11 @@ class TupleSource:
 def _features(record: bytes) -> Any:
     """Features of a record by name; the names of nested features are joined by a slash."""
     return tf_example_pb2.Example.FromString(record).features.feature
+
+
+def _moment(stored: Any) -> Moment:
+    box = tuple(stored["box"].float_list.value)
+    return Moment(sys.intern(_text(stored["video"])), _integer(stored["frame"]), box)
 
 
 def _integer(feature: Any) -> int:
@@ -274,7 +286,10 @@ class TrainBatches(Iterator[Batch]):
         stream = source.ordered(sampling, seed)
 
         def draw(number: int) -> Sequence[View]:
-            return augmentation.draw(np.random.default_rng((seed, number)), batch_size)
+            views = augmentation.draw(np.random.default_rng((seed, number)), batch_size)
+            if sampling == "twins":  # shown alike, they differ only where the fake was changed
+                views = [view for view in views[::2] for _ in range(2)]
+            return views
 
         def fill(item: tuple[int, View], row: Images) -> int:
             index, view = item

@@ -20,6 +20,7 @@ import numpy as np
 from data_builders.errors import UserError
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import models
+from qad_jax.models import localiser
 from qad_jax.runs import configuration, hosts, placement, provenance, resumption
 from qad_jax.runs.checkpoints import Checkpoints
 from qad_jax.runs.hosts import Progress
@@ -63,6 +64,9 @@ def _begin(
     tx = schedule.optimiser(config, planned, planned.phases[0])
 
     def begin(variables: Any) -> TrainState:
+        if config.localise.weight:
+            model = models.create(config.model.name)
+            variables = localiser.extended(model, variables, config.image_size, config.seed)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=variables["params"],
@@ -95,6 +99,7 @@ def train_step_of(
         axis_name=AXIS,
         head_only=phase.head_only,
         ema_decay=config.ema_decay,
+        localise=config.localise.weight,
     )
     tx = schedule.optimiser(config, planned, phase)
     return parallel.pmap_train(make_train_step(objective, tx, config.seed, config.accumulate_steps))
@@ -200,7 +205,9 @@ def train(
         not finite.
       Preempted: On SIGTERM, after all steps are saved.
     """
-    parallel.check_divides(config.batch_size, config.accumulate_steps)
+    parallel.check_divides(
+        config.batch_size, config.accumulate_steps, together=2 if config.localise.weight else 1
+    )
     source = open_training(config, datasets)
     planned = schedule.plan(config, len(source))
     with hosts.first_then_others("claim"):

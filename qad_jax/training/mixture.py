@@ -24,7 +24,7 @@ from data_builders.records import LABELS
 from qad_jax import configs
 from qad_jax.training.augmentation import PLAIN, View
 from qad_jax.training.input_pipeline import TupleSource
-from qad_jax.training.sampling import Source
+from qad_jax.training.sampling import Moment, Source
 from qad_jax.training.threaded_batches import Images
 
 # Grain's proportions are whole numbers, in which the smallest is 100.
@@ -57,8 +57,13 @@ class ChosenSource(TupleSource):
 
     def labels_and_identities(self) -> tuple[npt.NDArray[np.int32], list[str]]:
         """Label and identity of every record that is left."""
-        labels, identities, _ = self.facts
+        labels, identities = super().labels_and_identities()
         return labels[self._chosen], [identities[i] for i in self._chosen]
+
+    def moments(self) -> list[Moment]:
+        """Video, frame and box of every record that is left."""
+        moments = super().moments()
+        return [moments[i] for i in self._chosen]
 
 
 class Mixture:

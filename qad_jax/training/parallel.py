@@ -32,18 +32,28 @@ def rows(batch_size: int) -> slice:
     return slice(jax.process_index() * own, (jax.process_index() + 1) * own)
 
 
-def check_divides(batch_size: int, parts: int = 1) -> None:
-    """Raises a `UserError` unless the devices share each of the batch's `parts` evenly."""
+def check_divides(batch_size: int, parts: int = 1, *, together: int = 1) -> None:
+    """Checks that the devices share each part of a batch evenly.
+
+    Args:
+      batch_size: Tuples in a batch.
+      parts: Parts that each device's share is cut into.
+      together: Tuples in a row that no cut may come between.
+
+    Raises:
+      UserError: They do not.
+    """
     devices = device_count()
     if devices != jax.local_device_count() * jax.process_count():
         raise UserError(
             f"{jax.local_device_count()} devices in process {jax.process_index()} of "
             f"{jax.process_count()}, {devices} in all: give every process the same number"
         )
-    unit = devices * parts
+    unit = devices * parts * together
     if batch_size % unit:
         near = max(unit, round(batch_size / unit) * unit)
         times = f" in {parts} parts (config.accumulate_steps)" if parts > 1 else ""
+        times += ", a fake and its original on the same one" if together > 1 else ""
         raise UserError(
             f"config.batch_size: {batch_size} tuples cannot be shared evenly by {devices} devices"
             f"{times}; {near} can"

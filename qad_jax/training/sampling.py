@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import sys
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import grain
 import numpy as np
@@ -24,6 +24,20 @@ from qad_jax.training.threaded_batches import Images
 _REAL, _FAKE = range(len(LABELS))
 
 
+class Moment(NamedTuple):
+    """What a record shows, whether real or fake.
+
+    Attributes:
+      video: Name of the video; a fake's may go on after a `_`, with where the face comes from.
+      frame: Index of the frame in it.
+      box: Edges of the crop, in pixels of the frame.
+    """
+
+    video: str
+    frame: int
+    box: tuple[float, ...]
+
+
 class Records(Protocol):
     """What the order needs of a split."""
 
@@ -31,6 +45,10 @@ class Records(Protocol):
 
     def labels_and_identities(self) -> tuple[npt.NDArray[np.int32], list[str]]:
         """Labels and identities of all records, in order."""
+        ...
+
+    def moments(self) -> list[Moment]:
+        """Video, frame and box of all records, in order."""
         ...
 
 
@@ -81,6 +99,9 @@ def ordered(
     * ``pairs``: a fake, then a real record of its identity, drawn anew each time. Every fake comes
       once before any repeats. Identities without a real or without a fake record are left out, and
       a line on stderr counts them.
+    * ``twins``: a fake, then the real record that it was made from: of the same frame and box, and
+      of the same video or of that which the fake's name begins with, as `000_003` does with `000`.
+      Fakes without one are left out, and a line on stderr counts them.
 
     Args:
       source: The split.
@@ -89,12 +110,12 @@ def ordered(
       of: What the split is called in messages.
 
     Returns:
-      Indices of records by place. ``balanced`` and ``pairs`` are endless; from an even place, an
-      even number of records holds as many real as fake ones.
+      Indices of records by place. All but ``natural`` are endless; from an even place, an even
+      number of records holds as many real as fake ones.
 
     Raises:
-      UserError: Where the split has no real or no fake record, or for ``pairs`` no identity with
-        both.
+      UserError: Where the split has no real or no fake record, for ``pairs`` no identity with
+        both, or for ``twins`` no fake with its real.
     """
     if sampling == "natural":
         return grain.MapDataset.range(len(source)).seed(seed).shuffle()
@@ -106,8 +127,11 @@ def ordered(
                 f"config.sampling: {sampling!r}, but {of} has no {name} tuple; set it to 'natural'"
             )
     reals, fakes = _endless(classes[_REAL], seed), _endless(classes[_FAKE], seed + 1)
-    if sampling == "pairs":
-        partners = _partners(classes[_REAL], classes[_FAKE], identities, of)
+    if sampling in ("pairs", "twins"):
+        if sampling == "pairs":
+            partners = _partners(classes[_REAL], classes[_FAKE], identities, of)
+        else:
+            partners = _twins(classes[_REAL], classes[_FAKE], source.moments(), of)
         fakes = _endless([fake for fake in classes[_FAKE] if fake in partners], seed + 1)
         reals = fakes.random_map(_Partner(partners))
     return grain.MapDataset.mix([fakes, reals])
@@ -118,7 +142,7 @@ def _endless(indices: list[int], seed: int) -> grain.MapDataset:
 
 
 class _Partner(grain.transforms.RandomMap):
-    """From a fake to a real record of the same identity."""
+    """From a fake to one of the real records that suit it."""
 
     def __init__(self, partners: dict[int, list[int]]) -> None:
         self._partners = partners
@@ -148,3 +172,28 @@ def _partners(
             file=sys.stderr,
         )
     return {fake: of_identity[identities[fake]] for fake in fakes if identities[fake] in both}
+
+
+def _twins(
+    reals: list[int], fakes: list[int], moments: Sequence[Moment], of: str
+) -> dict[int, list[int]]:
+    """The real record that each fake was made from, of those that have one."""
+    real_at = {moments[real]: [real] for real in reals}
+    twins = {}
+    for fake in fakes:
+        moment = moments[fake]
+        target = moment._replace(video=moment.video.partition("_")[0])
+        if found := real_at.get(moment) or real_at.get(target):
+            twins[fake] = found
+    if not twins:
+        raise UserError(
+            f"config.sampling: 'twins', but no fake tuple of {of} has a real one of the same "
+            "video, frame and box; set it to 'pairs'"
+        )
+    if alone := len(fakes) - len(twins):
+        print(
+            f"note: config.sampling 'twins' leaves out {alone} of {len(fakes)} fake tuples of "
+            f"{of}, which have no real one of the same video, frame and box",
+            file=sys.stderr,
+        )
+    return twins

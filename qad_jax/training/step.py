@@ -13,11 +13,15 @@ import optax
 
 from qad_jax.losses import collaborative_hsic
 from qad_jax.models.layers import HEAD, LAYERS, normalise
+from qad_jax.models.localiser import LOCALISER, MAPS, Localiser
 from qad_jax.runs.state import TrainState
+from qad_jax.training import localisation
 from qad_jax.training.input_pipeline import Batch
 
 #: Names under which an optimiser's state may hold these norms, see `optax.tree.get`.
 GRADIENT_NORM, PERTURBATION_NORM = "gradient_norm", "perturbation_norm"
+#: Name of the localiser's loss among the metrics.
+LOCALISATION = "localisation"
 
 
 class Objective(NamedTuple):
@@ -33,6 +37,8 @@ class Objective(NamedTuple):
       head_only: Whether the backbone is constant: its running statistics are used and not
         updated, and no gradient reaches it.
       ema_decay: Decay of the moving average of the parameters, where the state has one.
+      localise: Weight of the localiser's loss beside the cross-entropy, see
+        `qad_jax.training.localisation`; 0 leaves it out. Batches must be of twins.
     """
 
     model: nn.Module
@@ -42,6 +48,7 @@ class Objective(NamedTuple):
     axis_name: str | None = None
     head_only: bool = False
     ema_decay: float = 0.0
+    localise: float = 0.0
 
 
 def losses(
@@ -61,9 +68,11 @@ def losses(
       key: Key of dropout and stochastic depth.
 
     Returns:
-      `((cross_entropy, hsic), (logits, batch_stats, layers))`: two float32 scalars, the mean over
-      tuples and qualities and the weighted mean over pairs of qualities; logits `(m, Q, classes)`;
-      the updated running statistics; and the unweighted HSIC of each layer that has a weight.
+      `((minimised, hsic), (logits, batch_stats, parts))`: two float32 scalars, the cross-entropy as
+      a mean over tuples and qualities, to which the weighted loss of the localiser is added, and
+      the weighted mean over pairs of qualities; logits `(m, Q, classes)`; the updated running
+      statistics; and by name the cross-entropy, the loss of the localiser where it has a weight,
+      and the unweighted HSIC of each layer that has one.
     """
     tuples, qualities = batch.images.shape[:2]
     images = normalise(
@@ -84,19 +93,24 @@ def losses(
     logits = output.logits.reshape(tuples, qualities, -1)
     labels = jnp.broadcast_to(batch.labels[:, None], (tuples, qualities))
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    layers, hsic = {}, jnp.zeros((), jnp.float32)
+    parts, hsic = {"cross_entropy": cross_entropy}, jnp.zeros((), jnp.float32)
+    minimised = cross_entropy
+    if objective.localise:
+        maps: Any = Localiser().apply({"params": params[LOCALISER]}, output.features[MAPS])
+        parts[LOCALISATION] = localisation.loss(maps, batch.images)
+        minimised += objective.localise * parts[LOCALISATION]
     weighted = zip(LAYERS, output.features, objective.layer_weights, strict=True)
     for name, feature, weight in weighted:
         if weight:
-            layers[name] = collaborative_hsic(
+            parts[f"hsic/{name}"] = layer = collaborative_hsic(
                 [feature.reshape(tuples, qualities, *feature.shape[1:])],
                 [1.0],
                 sigma=objective.sigma,
                 estimator=objective.estimator,
                 axis_name=objective.axis_name,
             )
-            hsic += weight * layers[name]
-    return (cross_entropy, hsic), (logits, changed["batch_stats"], layers)
+            hsic += weight * layer
+    return (minimised, hsic), (logits, changed["batch_stats"], parts)
 
 
 def _over_microbatches(
@@ -113,14 +127,14 @@ def _over_microbatches(
     def of_part(params: Any, part: Batch, key: jax.Array) -> Any:
         return losses(objective, params, batch_stats, part, key)
 
-    _, (values, (logits, stats, layers)) = jax.lax.scan(
+    _, (values, (logits, stats, named)) = jax.lax.scan(
         lambda _, part: (None, of_part(params, *part)),
         None,
         (parts, jax.random.split(key, count)),
     )
-    means = jax.tree.map(lambda x: jnp.mean(x, axis=0), (values, stats, layers))
-    values, stats, layers = means
-    return values, (logits.reshape(-1, *logits.shape[2:]), stats, layers)
+    means = jax.tree.map(lambda x: jnp.mean(x, axis=0), (values, stats, named))
+    values, stats, named = means
+    return values, (logits.reshape(-1, *logits.shape[2:]), stats, named)
 
 
 def make_train_step(
@@ -163,7 +177,7 @@ def make_train_step(
             given = objective, params, state.batch_stats, batch, key
             return losses(*given) if accumulate == 1 else _over_microbatches(*given, accumulate)
 
-        values, pullback, (logits, batch_stats, layers) = jax.vjp(at, state.params, has_aux=True)
+        values, pullback, (logits, batch_stats, parts) = jax.vjp(at, state.params, has_aux=True)
         updates, opt_state = tx.update(
             pullback,
             state.opt_state,
@@ -172,10 +186,9 @@ def make_train_step(
         )
         hits = jnp.argmax(logits, axis=-1) == batch.labels[:, None]
         metrics = {
-            "cross_entropy": values[0],
+            **parts,
             "hsic": values[1],
             "accuracy": jnp.mean(hits, dtype=jnp.float32),
-            **{f"hsic/{name}": value for name, value in layers.items()},
         }
         for name in (GRADIENT_NORM, PERTURBATION_NORM):
             if (norm := optax.tree.get(opt_state, name)) is not None:

@@ -1,0 +1,159 @@
+"""The second task of training: where a fake differs from the image that it was made from."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_builders.errors import UserError
+from qad_jax import configs, models
+from qad_jax.models import localiser
+from qad_jax.runs import checkpoints, configuration
+from qad_jax.training import localisation, loop, parallel
+from qad_jax.training.step import Batch, Objective, losses
+from tests.test_sampling import synthetic  # noqa: F401  # a fixture
+
+
+def twins(difference):
+    """A fake and its original at two qualities; the second quality is all noise."""
+    difference = np.asarray(difference, np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (2, 2, *difference.shape, 3), np.uint8)
+    images[:, 0] = 100
+    images[0, 0] += difference[..., None]
+    return images
+
+
+def test_the_target_of_a_cell_follows_the_mean_difference_at_the_best_quality():
+    # Cells of 11, of 3 and 4 (3.5 in the mean), of 1, and of nothing but one pixel of 8 (2).
+    images = twins([[11, 11, 3, 4], [11, 11, 4, 3], [1, 1, 8, 0], [1, 1, 0, 0]])
+    targets = localisation.targets(localisation.differences(images), 2, 2)
+    np.testing.assert_allclose(targets[0], [[1, 0.5], [0, 0.2]], atol=1e-6)
+    np.testing.assert_array_equal(targets[1], 0)  # it is real
+    darker = localisation.differences(255 - images)
+    np.testing.assert_array_equal(darker, localisation.differences(images))
+
+
+def test_a_colour_counts_a_third():
+    images = twins(np.zeros((2, 2)))
+    images[0, 0, ..., 2] -= 9
+    np.testing.assert_allclose(localisation.differences(images), 3)
+
+
+def test_cells_may_cut_pixels():
+    difference = jnp.asarray([[[3.0, 6.0, 1.0]]])
+    cells = localisation.targets(difference, 1, 2)[0]
+    means = np.array([(3 + 6 / 2) / 1.5, (6 / 2 + 1) / 1.5])
+    np.testing.assert_allclose(cells, [np.clip((means - 1) / 5, 0, 1)], atol=1e-6)
+
+
+def bce(logits, targets):
+    """In float64, written out."""
+    logits = np.asarray(logits, np.float64)
+    fake, real = 1 / (1 + np.exp(-logits)), 1 / (1 + np.exp(logits))
+    return -(targets * np.log(fake) + (1 - targets) * np.log(real))
+
+
+def test_the_loss_is_the_cross_entropy_of_all_cells_of_all_qualities():
+    images = twins([[11, 11, 3, 4], [11, 11, 4, 3], [1, 1, 8, 0], [1, 1, 0, 0]])
+    rng = np.random.default_rng(1)
+    fine, coarse = rng.normal(size=(4, 2, 2)), rng.normal(size=(4, 1, 1))
+    of_fine = np.array([[[1, 0.5], [0, 0.2]]] * 2 + [np.zeros((2, 2))] * 2)
+    mean = (11 + 3.5 + 1 + 2) / 4
+    of_coarse = np.array([(mean - 1) / 5] * 2 + [0, 0]).reshape(4, 1, 1)
+    expected = (bce(fine, of_fine).mean() + bce(coarse, of_coarse).mean()) / 2
+    got = localisation.loss([jnp.asarray(fine), jnp.asarray(coarse)], images)
+    assert float(got) == pytest.approx(expected, rel=1e-5)
+
+
+def test_it_is_added_to_what_is_minimised_and_reaches_the_backbone():
+    model = models.create("resnet_least")
+    rng = np.random.default_rng(0)
+    batch = Batch(rng.integers(0, 256, (4, 2, 32, 32, 3), np.uint8), np.array([1, 0, 1, 0]))
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
+    variables = localiser.extended(model, variables, 32, seed=1)
+    maps = variables["params"][localiser.LOCALISER]
+    assert set(maps) == {"map_0", "map_1"}
+
+    def of(weight):
+        objective = Objective(model, (0.0,) * 6, localise=weight)
+
+        def minimised(params):
+            (value, _), (_, _, parts) = losses(
+                objective, params, variables["batch_stats"], batch, jax.random.key(0)
+            )
+            return value, parts
+
+        return jax.value_and_grad(minimised, has_aux=True)(variables["params"])
+
+    (plain, without), plain_gradient = of(0.0)
+    (value, parts), gradient = of(0.5)
+    assert "localisation" not in without
+    assert parts["cross_entropy"] == without["cross_entropy"] == plain
+    assert float(value) == pytest.approx(float(plain + 0.5 * parts["localisation"]), rel=1e-6)
+    for name in ("conv1", "layer3_0"):
+        difference = jax.tree.map(lambda a, b: np.abs(a - b).max(), gradient, plain_gradient)
+        assert max(jax.tree.leaves(difference[name])) > 1e-4
+    assert not jax.tree.leaves(jax.tree.map(np.any, plain_gradient[localiser.LOCALISER]))[0]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, synthetic):  # noqa: F811
+    """A short run with the second task, and its configuration."""
+    config = configs.load("common")
+    config.dataset.name = "synthetic_faces/tiny"
+    config.model.name = "resnet_least"
+    config.qualities = ("raw", "c40")
+    config.sampling = "twins"
+    config.localise.weight = 1.0
+    config.image_size = 32
+    config.batch_size = 16
+    config.num_steps = 4
+    config.head_only_epochs = 0
+    config.awp.gamma = 0.0
+    config.hsic.weight = 0.0
+    config.log_every_steps = 2
+    config.checkpoint_every_steps = 2
+    config = configuration.check(config)
+    workdir = tmp_path_factory.mktemp("localised")
+    loop.train(config, workdir, [synthetic])
+    return workdir, config
+
+
+def test_a_run_logs_it_and_evaluation_is_without_it(run):
+    workdir, config = run
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert all(0 < line["localisation"] < 10 for line in lines)
+    variables, _ = checkpoints.restore_for_evaluation(workdir)
+    plain = models.create(config.model.name).init(
+        jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False
+    )
+    assert jax.tree.structure(variables["params"]) == jax.tree.structure(plain["params"])
+
+
+def test_a_run_continues_with_it(run, synthetic, tmp_path):  # noqa: F811
+    workdir, config = run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.schedule, "plan", lambda *_: planned)
+        planned = loop.schedule.Plan(4, 1, [loop.schedule.Phase(0, 2, False, 0.0)])
+        loop.train(config, tmp_path / "again", [synthetic])
+        assert checkpoints.latest_step(tmp_path / "again") == 2
+    loop.train(config, tmp_path / "again", [synthetic])
+    expected, _ = checkpoints.restore_for_evaluation(workdir)
+    got, _ = checkpoints.restore_for_evaluation(tmp_path / "again")
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
+
+
+def test_twins_stay_on_one_device():
+    devices = parallel.device_count()
+    parallel.check_divides(devices)
+    with pytest.raises(UserError, match="its original on the same one; 16 can"):
+        parallel.check_divides(devices, together=2)
+
+
+def test_it_needs_twins():
+    config = configs.load("common")
+    config.localise.weight = 1.0
+    with pytest.raises(UserError, match=r"localise\.weight: needs config\.sampling 'twins'"):
+        configuration.check(config)
