@@ -26,6 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.weight = 1.0  # in a list: the share of the tuples, relative to the others
 
     config.qualities = ("raw", "c23", "c40")  # trained on and evaluated
+    config.qualities_at_once = 0  # of each tuple in a step of training, drawn anew; 0: all of them
     config.image_size = 224  # px; each crop is resized once, to a square of this side
 
     # 'balanced': as many real as fake in each batch; 'pairs': a fake beside a real of its identity;

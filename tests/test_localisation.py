@@ -10,9 +10,10 @@ import pytest
 from data_builders.errors import UserError
 from qad_jax import configs, models
 from qad_jax.models import localiser
+from qad_jax.models.layers import normalise
 from qad_jax.runs import checkpoints, configuration
 from qad_jax.training import localisation, loop, parallel
-from qad_jax.training.step import Batch, Objective, losses
+from qad_jax.training.step import Batch, Objective, drawn, losses
 from tests.test_sampling import synthetic  # noqa: F401  # a fixture
 
 
@@ -65,6 +66,50 @@ def test_the_loss_is_the_cross_entropy_of_all_cells_of_all_qualities():
     expected = (bce(fine, of_fine).mean() + bce(coarse, of_coarse).mean()) / 2
     got = localisation.loss([jnp.asarray(fine), jnp.asarray(coarse)], images)
     assert float(got) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_step_may_see_some_of_the_qualities():
+    model = models.create("resnet_least")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 3, 8, 8, 3), np.uint8)
+    key = jax.random.key(5)
+    found = []
+    for k in range(40):
+        seen = np.asarray(drawn(images, 2, jax.random.fold_in(key, k)))
+        places = [
+            [next(q for q in range(3) if (images[i, q] == one).all()) for one in seen[i]]
+            for i in range(6)
+        ]
+        assert places[0::2] == places[1::2]  # neighbours alike
+        found += map(tuple, places[0::2])
+    assert set(found) == {(0, 1), (0, 2), (1, 2)}  # in order, none twice
+    assert min(map(found.count, set(found))) > 20  # of 120
+    np.testing.assert_array_equal(drawn(images, 3, key), images)
+    assert drawn(images[:5], 1, key).shape == (5, 1, 8, 8, 3)
+
+    # The loss is that of the qualities that are seen, and the target that of the best.
+    batch = Batch(images, np.array([1, 0] * 3))
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
+    variables = localiser.extended(model, variables, 8, seed=1)
+    _, (logits, _, parts) = losses(
+        Objective(model, (0.0,) * 6, localise=1.0, at_once=1),
+        variables["params"],
+        variables["batch_stats"],
+        batch,
+        key,
+    )
+    assert logits.shape == (6, 1, 2)
+    chosen = np.asarray(drawn(images, 1, key))[:, 0]
+    output, _ = model.apply(
+        variables, normalise(chosen, model.normalisation), train=True, mutable=["batch_stats"]
+    )
+    np.testing.assert_allclose(logits[:, 0], output.logits, atol=1e-5)
+    maps = localiser.Localiser().apply(
+        {"params": variables["params"][localiser.LOCALISER]}, output.features[localiser.MAPS]
+    )
+    assert float(parts["localisation"]) == pytest.approx(
+        float(localisation.loss(maps, images)), rel=1e-5
+    )
 
 
 def test_it_is_added_to_what_is_minimised_and_reaches_the_backbone():

@@ -32,6 +32,7 @@ _LATER = (
     "augment.crop",
     "augment.colour",
     "localise.weight",
+    "qualities_at_once",
 )
 # The largest weight in a mixture over the smallest.
 _WIDEST_WEIGHTS = 1e6
@@ -51,6 +52,7 @@ _POSITIVE = (
 )
 _NOT_NEGATIVE = (
     "seed",
+    "qualities_at_once",
     "num_steps",
     "weight_decay",
     "head_only_epochs",
@@ -166,11 +168,17 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             f"config.hsic.layer_weights: {len(config.hsic.layer_weights)} numbers; a model has six "
             "features (four stages, pooled, logits)"
         )
+    at_once = config.qualities_at_once or len(qualities)
+    if at_once > len(qualities):
+        raise UserError(
+            f"config.qualities_at_once: is {at_once}, but there are {len(qualities)} "
+            "config.qualities"
+        )
     if uses_hsic(config):
-        if len(qualities) < 2:
+        if at_once < 2:
             raise UserError(
                 "config.hsic.weight: one quality has no other to depend on; set it to 0, or name "
-                "two or more config.qualities"
+                "two or more config.qualities, of which config.qualities_at_once lets two be seen"
             )
         fewest = ESTIMATORS[config.hsic.estimator]
         if config.batch_size < fewest * config.accumulate_steps:

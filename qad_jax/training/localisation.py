@@ -69,19 +69,20 @@ def loss(logits: Sequence[jax.Array], images: jax.Array) -> jax.Array:
     """Cross-entropy of the localiser, the mean over maps, images and cells.
 
     Args:
-      logits: For each map `(m * Q, h, w)`, the qualities of a tuple one after the other.
+      logits: For each map `(m * q, h, w)`, those qualities of a tuple that the model saw, one after
+        the other.
       images: As for `differences`.
 
     Returns:
       A float32 scalar.
     """
     difference = differences(images)
-    tuples, qualities = images.shape[:2]
+    tuples = len(images)
 
     def of_map(map_logits: jax.Array) -> jax.Array:
         height, width = map_logits.shape[1:]
         wanted = targets(difference, height, width)[:, None]
-        given = map_logits.reshape(tuples, qualities, height, width)
+        given = map_logits.reshape(tuples, -1, height, width)
         wanted = jnp.broadcast_to(wanted, given.shape)
         return optax.sigmoid_binary_cross_entropy(given, wanted).mean()
 

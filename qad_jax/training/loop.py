@@ -100,6 +100,7 @@ def train_step_of(
         head_only=phase.head_only,
         ema_decay=config.ema_decay,
         localise=config.localise.weight,
+        at_once=config.qualities_at_once,
     )
     tx = schedule.optimiser(config, planned, phase)
     return parallel.pmap_train(make_train_step(objective, tx, config.seed, config.accumulate_steps))

@@ -39,6 +39,7 @@ class Objective(NamedTuple):
       ema_decay: Decay of the moving average of the parameters, where the state has one.
       localise: Weight of the localiser's loss beside the cross-entropy, see
         `qad_jax.training.localisation`; 0 leaves it out. Batches must be of twins.
+      at_once: How many qualities of each tuple a step sees, see `drawn`; 0: all.
     """
 
     model: nn.Module
@@ -49,6 +50,29 @@ class Objective(NamedTuple):
     head_only: bool = False
     ema_decay: float = 0.0
     localise: float = 0.0
+    at_once: int = 0
+
+
+def drawn(images: jax.Array, count: int, key: jax.Array) -> jax.Array:
+    """Draws some qualities of each tuple.
+
+    Two neighbours in the batch have the same: where they are a fake and a real image of one person,
+    the quality must not tell them apart.
+
+    Args:
+      images: `(m, Q, H, W, 3)`.
+      count: How many to draw, at most Q.
+      key: Key of the draw.
+
+    Returns:
+      `(m, count, H, W, 3)`, in the order of the qualities.
+    """
+    tuples, qualities = images.shape[:2]
+    if count == qualities:
+        return images
+    order = jax.random.uniform(key, ((tuples + 1) // 2, qualities)).argsort(axis=1)
+    chosen = jnp.sort(order[:, :count], axis=1).repeat(2, axis=0)[:tuples]
+    return jnp.take_along_axis(images, chosen[:, :, None, None, None], axis=1)
 
 
 def losses(
@@ -74,10 +98,9 @@ def losses(
       statistics; and by name the cross-entropy, the loss of the localiser where it has a weight,
       and the unweighted HSIC of each layer that has one.
     """
-    tuples, qualities = batch.images.shape[:2]
-    images = normalise(
-        batch.images.reshape(-1, *batch.images.shape[2:]), objective.model.normalisation
-    )
+    seen = drawn(batch.images, objective.at_once, key) if objective.at_once else batch.images
+    tuples, qualities = seen.shape[:2]
+    images = normalise(seen.reshape(-1, *seen.shape[2:]), objective.model.normalisation)
     if objective.head_only:
         params = {
             name: tree if name == HEAD else jax.lax.stop_gradient(tree)
