@@ -67,7 +67,7 @@ class Page(html.parser.HTMLParser):
         return [a for one, a in self.tags if one == tag and name in (None, a.get("class"))]
 
 
-def examined(*series, file="clip.mp4", side=100, score=FALLING):
+def examined(*series, file="clip.mp4", side=100, score=FALLING, changed=None, described=None):
     """The examination of a clip of 10 s, whose faces have these scores."""
     seen = [
         Seen(
@@ -95,7 +95,9 @@ def examined(*series, file="clip.mp4", side=100, score=FALLING):
     )
     crop = skimage.data.astronaut()[20:180, 140:300]
     crops = [[crop] * len(scores) for scores in series]
-    return examination.of(Look(verdict, crops, judgement), RATES, score, model().description)
+    look = Look(verdict, crops, judgement)
+    found = None if changed is None else lambda crop: changed
+    return examination.of(look, RATES, score, found, described or model().description)
 
 
 def page_of(one):
@@ -255,7 +257,8 @@ def test_the_map_is_bright_where_the_network_looks(place):
     rows, columns = np.nonzero(heat.fall)
     assert max(abs(rows - place[0])) <= 1
     assert max(abs(columns - place[1])) <= 1
-    lit = file_page.lit(np.full((160, 160, 3), 250, np.uint8), heat.fall)
+    share = heat.fall / heat.fall.max()
+    lit = file_page.lit(np.full((160, 160, 3), 250, np.uint8), share)
     brightest = np.unravel_index(lit[..., 0].argmax(), (160, 160))
     assert np.abs(np.array(brightest) / 20 - place - 0.5).max() <= 1.5
 

@@ -18,9 +18,11 @@ from qad_jax.detection.conditions import Conditions
 from qad_jax.detection.examination import Examination, Look
 from qad_jax.detection.judging import Seen, judge
 from qad_jax.detection.looking import Found, Looker, Task, box_of
+from qad_jax.detection.marks import Marks
 from qad_jax.detection.results import ERROR, NO_FACE, FrameScore, Verdict
 from qad_jax.detection.scoring import Scorer
 from qad_jax.evaluation.verdicts import Rates, Thresholds
+from qad_jax.models.localiser import LOCALISER
 from qad_jax.runs import versions
 from qad_jax.weights import model_file
 
@@ -67,6 +69,7 @@ class Detector:
                 name: Rates.from_dict(of["rates"]) for name, of in described.qualities.items()
             }
             self._conditions = Conditions.of(described.measured)
+            Marks.of(described.measured)
             names = {field.name for field in dataclasses.fields(face_source.Detected)}
             crop = {name: value for name, value in described.crop.items() if name in names}
             self._faces = face_source.Detected(**crop)
@@ -116,8 +119,9 @@ class Detector:
     def examine(self, path: str | Path) -> Examination:
         """Judges a file as a call does, and keeps what a person wants to see of it.
 
-        For each judged face that is kept, 64 more crops are scored, to find out which places of
-        it the score depends on.
+        For each judged face that is kept, the network looks at one crop once more, for the places
+        that look changed. Without a localiser it scores 64 crops, to find out which places the
+        score depends on.
 
         Args:
           path: An image, a video or an animation.
@@ -131,7 +135,8 @@ class Detector:
           look: The verdict, with crops that have kept their pixels.
         """
         rates = None if look.judgement is None else self._rates[str(look.verdict.quality)]
-        return examination.of(look, rates, self._score, self.model.description)
+        changed = self._score.changed if LOCALISER in self.model.variables else None
+        return examination.of(look, rates, self._score, changed, self.model.description)
 
     def looker(self, *, keep: bool = True) -> Looker:
         """What finds the faces of files for this detector, in any process.

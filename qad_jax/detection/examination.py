@@ -1,8 +1,9 @@
-"""What a person wants to see beside a verdict: crops of the faces, and where the score comes from.
+"""What a person wants to see beside a verdict: crops of the faces, and the places that matter.
 
-The places are found by occlusion: parts of a crop are covered one after another, and the crop is
-scored anew. This works with any network. It shows what the score of the network depends on, which
-is another thing than what was forged.
+A detector with a localiser shows where a face looks changed. Of another one the places are found by
+occlusion: parts of a crop are covered one after another, and the crop is scored anew. This works
+with any network. It shows what the score of the network depends on, which is another thing than
+what was forged.
 
 References:
   Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014.
@@ -26,6 +27,7 @@ from qad_jax.weights.model_file import Description
 
 Image = npt.NDArray[np.uint8]
 Score = Callable[[Sequence[Image]], npt.NDArray[np.floating]]
+Changed = Callable[[Image], npt.NDArray[np.floating]]
 Item = TypeVar("Item")
 
 #: Faces of a file that are kept, at the most: the most suspicious ones.
@@ -93,6 +95,17 @@ class HeatMap:
 
 
 @dataclasses.dataclass(frozen=True)
+class ChangeMap:
+    """Where a crop looks changed.
+
+    Attributes:
+      shares: `(h, w)` in [0, 1], how much of each place.
+    """
+
+    shares: npt.NDArray[np.floating]
+
+
+@dataclasses.dataclass(frozen=True)
 class FaceView:
     """One face, to be looked at.
 
@@ -102,7 +115,8 @@ class FaceView:
       suspicious: Its crops of the highest scores, the highest first.
       unsuspicious: Its crops of the lowest scores, the lowest first; none of `suspicious`.
       small: Small crops of the drawn frames, or of some of them where there are many, in order.
-      heat_map: Of the most suspicious crop; None where the face was not judged.
+      heat_map: Of the most suspicious crop: where it looks changed, or what the score depends on if
+        the detector cannot tell that; None where the face was not judged.
     """
 
     face: Face
@@ -110,7 +124,7 @@ class FaceView:
     suspicious: tuple[Crop, ...]
     unsuspicious: tuple[Crop, ...]
     small: tuple[Crop, ...]
-    heat_map: HeatMap | None
+    heat_map: HeatMap | ChangeMap | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,13 +149,16 @@ class Examination:
     judged: int = 0
 
 
-def of(look: Look, rates: Rates | None, score: Score, model: Description) -> Examination:
+def of(
+    look: Look, rates: Rates | None, score: Score, changed: Changed | None, model: Description
+) -> Examination:
     """Chooses what is kept of a file, and finds what the scores depend on.
 
     Args:
       look: The verdict with its crops.
       rates: Of the nearest measured quality.
       score: Gives the probability of fake of each of some crops.
+      changed: Finds where a crop looks changed; None where the detector cannot tell that.
       model: What the detector says of itself.
     """
     judgement = look.judgement
@@ -157,10 +174,13 @@ def of(look: Look, rates: Rates | None, score: Score, model: Description) -> Exa
         order = sorted(range(len(face.frames)), key=lambda i: -face.frames[i].score)
         most, least = order[:CROPS], order[CROPS:][: -CROPS - 1 : -1]
         small = evenly(evenly(range(len(face.frames)), MOST_FRAMES), MOST_SMALL // len(chosen))
-        heat_map = None
+        heat_map: HeatMap | ChangeMap | None = None
         if face.track in judged:
             crop = resized(of_face[most[0]], model.image_size)
-            heat_map = occluded(crop, face.frames[most[0]].score, score)
+            if changed is not None:
+                heat_map = ChangeMap(changed(crop))
+            else:
+                heat_map = occluded(crop, face.frames[most[0]].score, score)
         views.append(
             FaceView(
                 face,

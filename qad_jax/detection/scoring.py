@@ -13,7 +13,7 @@ from qad_jax import models
 from qad_jax.runs import placement
 from qad_jax.training import parallel
 from qad_jax.training.resizing import resize_into
-from qad_jax.training.step import make_predict_step
+from qad_jax.training.step import make_locate_step, make_predict_step
 
 Image = npt.NDArray[np.uint8]
 
@@ -37,11 +37,13 @@ class Scorer:
         Args:
           network: See `qad_jax.models.create`.
           image_size: Side that crops are resized to, in pixels.
-          variables: `{'params', 'batch_stats'}`.
+          variables: `{'params', 'batch_stats'}`, and a localiser where there is one.
         """
         self._size = image_size
         self._variables = placement.replicate(variables)
-        self._step = parallel.pmap_predict(make_predict_step(models.create(network)))
+        model = models.create(network)
+        self._step = parallel.pmap_predict(make_predict_step(model))
+        self._locate = jax.jit(make_locate_step(model))
 
     def __call__(self, crops: Sequence[Image]) -> npt.NDArray[np.float32]:
         """Scores crops.
@@ -62,6 +64,18 @@ class Scorer:
             result = jax.device_get(self._step(self._variables, parallel.shard(images)))
             scores.append(np.asarray(result, np.float32).reshape(-1)[: len(part)])
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)
+
+    def changed(self, crop: Image) -> npt.NDArray[np.float32]:
+        """Where a crop looks changed, where the variables have a localiser.
+
+        Args:
+          crop: `(height, width, 3)` uint8 RGB, of any size.
+
+        Returns:
+          `(h, w)` in [0, 1] from top to bottom and from left to right, how much of each place.
+        """
+        images = resized(crop, self._size)[None]
+        return np.asarray(jax.device_get(self._locate(self._variables, images))[0], np.float32)
 
 
 def resized(crop: Image, side: int) -> Image:

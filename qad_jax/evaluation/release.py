@@ -55,7 +55,8 @@ def release(
       validation: Results on a validation split, see `compare.find`.
       test: Results on a test split of other people.
       about: JSON with `name`, `version` and `sources`, see `model_file.Description`; and, if
-        there are any, the `conditions` outside of which nothing was measured.
+        there are any, the `conditions` outside of which nothing was measured, and what
+        `benchmarks/localisation.py` prints, as `localisation`.
       people: CSV of identities and their groups, see `groups_of`.
       clips: CSV of videos and their groups.
       hold_in: Column of `people` in each of whose groups no more real clips are to be called fake
@@ -173,6 +174,7 @@ def _described(
             "fake_error": verdicts.FAKE_ERROR,
             "hold_in": hold_in,
             "conditions": told.get("conditions", {}),
+            "localisation": told.get("localisation", {}),
             "methods": _by_method(tested, chosen),
             "groups": {
                 column: _as_dicts(verdicts.by_group(tested, chosen, _large(of, tested)))

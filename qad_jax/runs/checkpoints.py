@@ -261,7 +261,8 @@ def restore_for_evaluation(
     Returns:
       `(variables, config)`: `{'params', 'batch_stats'}` replicated on this process's devices, for
       `qad_jax.models.create(config.model.name)`; and the configuration of the run. Where
-      `config.ema_decay` is positive, `params` are the averaged ones, which validation measures.
+      `config.ema_decay` is positive, `params` are the averaged ones, which validation measures. A
+      run that trained a localiser has it as one more collection, which the model passes over.
 
     Raises:
       UserError: Where there is no such checkpoint, or it cannot be read.
@@ -310,7 +311,7 @@ def restore_step(
         restored = manager.restore(step, args=ocp.args.Composite(**arrays))
     manager.close()
     variables = {name: restored[item] for name, item in items.items()}
-    return {**variables, "params": localiser.without(variables["params"])}, config, step
+    return localiser.apart(variables["params"], variables["batch_stats"]), config, step
 
 
 def datasets_of(directory: str | Path, step: int) -> tuple[str, ...]:

@@ -34,13 +34,11 @@ class TrainState:
     def variables(self) -> dict[str, Any]:
         """The variables to evaluate, with the average of the parameters where there is one.
 
-        The localiser is no part of them.
-
         The running statistics are those of training in either case. They average over a hundred
         steps themselves, and those of the averaged weights would need further passes.
         """
         params = self.params if self.average is None else self.average
-        return {"params": localiser.without(params), "batch_stats": self.batch_stats}
+        return localiser.apart(params, self.batch_stats)
 
 
 def abstract_variables(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import optax
 
 from qad_jax.losses import collaborative_hsic
 from qad_jax.models.layers import HEAD, LAYERS, normalise
-from qad_jax.models.localiser import LOCALISER, MAPS, Localiser
+from qad_jax.models.localiser import LOCALISER, MAPS, Localiser, shares
 from qad_jax.runs.state import TrainState
 from qad_jax.training import localisation
 from qad_jax.training.input_pipeline import Batch
@@ -259,3 +259,22 @@ def make_predict_step(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]
         return jax.nn.softmax(output.logits, axis=-1)[:, 1].reshape(images.shape[:2])
 
     return predict_step
+
+
+def make_locate_step(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
+    """Builds what shows where images look changed, on one device.
+
+    Args:
+      model: As for `make_predict_step`.
+
+    Returns:
+      A function of the variables, localiser included, and of `(n, H, W, 3)` uint8 images:
+      `(n, h, w)` float32 in [0, 1], see `localiser.shares`.
+    """
+
+    def locate_step(variables: Any, images: jax.Array) -> jax.Array:
+        output: Any = model.apply(variables, normalise(images, model.normalisation), train=False)
+        maps: Any = Localiser().apply({"params": variables[LOCALISER]}, output.features[MAPS])
+        return shares(maps)
+
+    return locate_step

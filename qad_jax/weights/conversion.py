@@ -26,6 +26,7 @@ from flax import traverse_util
 from qad_jax.models import create
 from qad_jax.models.efficientnet import EfficientNet, Stage
 from qad_jax.models.layers import HEAD, classifier
+from qad_jax.models.localiser import LOCALISER, MAPS
 
 Array = npt.NDArray[Any]
 Path = tuple[str, ...]
@@ -224,6 +225,64 @@ def to_torch(variables: Mapping[str, Any], name: str) -> dict[str, Array]:
         if leaf.path[-1] == "var":
             state[key.removesuffix("running_var") + COUNTER] = np.zeros((), np.int64)
     return state
+
+
+def located_to_torch(variables: Mapping[str, Any]) -> dict[str, Array]:
+    """The tensors of a localiser, empty where there is none; torch's networks have no place for it.
+
+    Args:
+      variables: Of a model, see `qad_jax.models.localiser`.
+    """
+    flat = traverse_util.flatten_dict({LOCALISER: variables.get(LOCALISER, {})})
+    return {
+        ".".join([*path[:-1], _LEAVES.get(path[-1], path[-1])]): np.ascontiguousarray(
+            np.asarray(value, np.float32).T
+        )
+        for path, value in flat.items()
+    }
+
+
+def part_localiser(
+    state: Mapping[str, Any], name: str
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Parts the tensors of a localiser from those of a model.
+
+    Args:
+      state: A state dict.
+      name: The model.
+
+    Returns:
+      The state dict without them; and the collection of the localiser, or nothing.
+
+    Raises:
+      MismatchError: They are not those of a localiser of this model.
+    """
+    own = {key: value for key, value in state.items() if key.startswith(f"{LOCALISER}.")}
+    if not own:
+        return dict(state), {}
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    model = create(name)
+    traced: Any = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, train=False)[0], image
+    )
+    tree: dict[str, Any] = {}
+    expected: dict[str, tuple[int, ...]] = {}
+    for i, feature in enumerate(traced.features[MAPS]):
+        expected |= {
+            f"{LOCALISER}.map_{i}.weight": (1, feature.shape[-1]),
+            f"{LOCALISER}.map_{i}.bias": (1,),
+        }
+    if {key: getattr(value, "shape", None) for key, value in own.items()} != expected or not all(
+        map(_is_float, own.values())
+    ):
+        raise MismatchError(f"its {LOCALISER} is not one of this model")
+    for i in range(len(expected) // 2):
+        kernel, bias = (own[f"{LOCALISER}.map_{i}.{leaf}"] for leaf in ("weight", "bias"))
+        tree[f"map_{i}"] = {
+            "kernel": jnp.asarray(kernel.T, jnp.float32),
+            "bias": jnp.asarray(bias, jnp.float32),
+        }
+    return {key: value for key, value in state.items() if key not in own}, {LOCALISER: tree}
 
 
 def _other_classes(state: Mapping[str, Any], head: Mapping[str, Leaf]) -> int | None:

@@ -110,6 +110,7 @@ def write(path: Path, variables: Mapping[str, Any], description: Description) ->
 def content(variables: Mapping[str, Any], description: Description) -> bytes:
     """The bytes of a model file, see `write`."""
     state = conversion.to_torch(variables, description.network)
+    state |= conversion.located_to_torch(variables)
     about = {"format": "pt", "model": description.network, KEY: description.as_text()}
     return pretrained.as_safetensors(state, about)
 

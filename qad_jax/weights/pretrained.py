@@ -40,7 +40,7 @@ class Imported(NamedTuple):
 
     Attributes:
       name: The model they are for.
-      variables: ``{'params', 'batch_stats'}``, float32.
+      variables: ``{'params', 'batch_stats'}``, float32, and the localiser of a model file.
       dropped: Number of classes of the file's head where it was left out and a new one drawn.
       notes: What else there is to say of them.
       sha256: Of the file.
@@ -126,7 +126,8 @@ def read(
             raise torch_file.refused(path, unknown)
     name = model_name(path, found.state, name, hint(path, file.metadata, digest))
     try:
-        converted = conversion.to_flax(found.state, name, num_classes, seed)
+        state, located = conversion.part_localiser(found.state, name)
+        converted = conversion.to_flax(state, name, num_classes, seed)
     except conversion.MismatchError as error:
         raise UserError(f"{path}: does not fit {name}: {error}") from error
     notes = list(found.notes)
@@ -139,7 +140,7 @@ def read(
     dropped = converted.dropped
     if dropped is None and re.fullmatch(r"\d{1,9}", file.metadata.get(_NEW_HEAD, "")):
         dropped = int(file.metadata[_NEW_HEAD])  # exported by us, and still without a training
-    return Imported(name, converted.variables, dropped, tuple(notes), sha256)
+    return Imported(name, {**converted.variables, **located}, dropped, tuple(notes), sha256)
 
 
 def _content(path: Path) -> bytes:

@@ -13,7 +13,15 @@ import numpy.typing as npt
 from data_builders.errors import one_line
 from data_builders.qualities import crf_of
 from qad_jax.detection.credentials import GENERATIVE_AI, NOT_INSTALLED, UNREADABLE
-from qad_jax.detection.examination import SIDE, Crop, Examination, FaceView, HeatMap
+from qad_jax.detection.examination import (
+    SIDE,
+    ChangeMap,
+    Crop,
+    Examination,
+    FaceView,
+    HeatMap,
+)
+from qad_jax.detection.marks import MARKED, Marks
 from qad_jax.detection.pages import parts, rates, timeline, words
 from qad_jax.detection.pages.parts import text
 from qad_jax.detection.pages.style import STYLE
@@ -21,7 +29,7 @@ from qad_jax.detection.results import Face
 from qad_jax.evaluation.report.document import document
 from qad_jax.evaluation.verdicts import FAKE, INCONCLUSIVE, REAL, Thresholds
 
-# A crop is this bright where its score does not depend on it.
+# A crop is this bright where a map is zero.
 _DARK = 0.2
 #: A map whose largest fall of the logit is smaller would show chance.
 LEAST_FALL = 0.1
@@ -133,7 +141,10 @@ def _face(view: FaceView, examined: Examination, *, decides: bool) -> Iterator[s
     yield from _crops(words.UNSUSPICIOUS, view.unsuspicious)
     yield "</div>"
     if view.heat_map is not None:
-        yield from _heat(view.heat_map, view.suspicious[0])
+        if isinstance(view.heat_map, ChangeMap):
+            yield from _changed(view.heat_map, view.suspicious[0], examined)
+        else:
+            yield from _heat(view.heat_map, view.suspicious[0])
     yield "</section>"
 
 
@@ -163,21 +174,38 @@ def _heat(heat: HeatMap, crop: Crop) -> Iterator[str]:
     if not heat.fall.max() >= LEAST_FALL:  # nor is one shown of what is no number
         yield from parts.paragraphs([words.NO_HEAT.format(frame=frame, score=heat.score)])
         return
-    image = parts.image(lit(crop.image, heat.fall), words.HEAT_ALT.format(frame=frame))
-    yield f'<figure class="heat">{image}</figure>'
     note = words.HEAT_NOTE.format(frame=frame, score=heat.score, covered=heat.covered)
-    yield from parts.paragraphs([note])
+    image = lit(crop.image, heat.fall / heat.fall.max())
+    yield from _map(image, words.HEAT_ALT.format(frame=frame), [note])
+
+
+def _changed(changed: ChangeMap, crop: Crop, examined: Examination) -> Iterator[str]:
+    frame = crop.frame.frame
+    yield f"<h4>{text(words.CHANGED)}</h4>"
+    if not changed.shares.max() >= MARKED:  # nor is one shown of what is no number
+        yield from parts.paragraphs([words.NO_MARK.format(frame=frame)])
+        return
+    notes = [words.CHANGED_NOTE.format(frame=frame)]
+    if marks := Marks.of(examined.model.measured).get(str(examined.verdict.quality)):
+        notes.append(words.MARKS.format(right=100 * marks.right, found=100 * marks.found))
+    image = lit(crop.image, np.asarray(changed.shares, np.float64))
+    yield from _map(image, words.CHANGED_ALT.format(frame=frame), notes)
+
+
+def _map(image: npt.NDArray[np.uint8], alt: str, notes: Sequence[str]) -> Iterator[str]:
+    yield f'<figure class="heat">{parts.image(image, alt)}</figure>'
+    yield from parts.paragraphs(notes)
     yield '<div class="after"></div>'
 
 
-def lit(image: npt.NDArray[np.uint8], fall: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """A crop that is bright where its score depends on it: readable without colours, in print, too.
+def lit(image: npt.NDArray[np.uint8], share: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """A crop that is bright in some places: readable without colours, and in print, too.
 
     Args:
       image: `(SIDE, SIDE, 3)` uint8 RGB.
-      fall: `(n, n)`, at least 0 and somewhere above 0.
+      share: `(h, w)` in [0, 1], how bright.
     """
-    share = cv2.resize(fall / fall.max(), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+    share = cv2.resize(share, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     light = _DARK + (1 - _DARK) * share[..., None]
     return np.asarray(np.round(image * light), np.uint8)
 

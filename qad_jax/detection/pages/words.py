@@ -127,6 +127,18 @@ HEAT_NOTE = (
     "scored anew. The brighter a place, the lower the score becomes when it is covered. Covering "
     "the place that counts most changes the score from {score:.2f} to {covered:.2f}."
 )
+CHANGED = "Where the face looks changed"
+CHANGED_ALT = "The crop of frame {frame}, bright where it looks changed"
+CHANGED_NOTE = (
+    "In training, the detector learned to mark what was changed in a face. This is its mark on the "
+    "crop of frame {frame}: the brighter a place, the more of it looks changed. The score was made "
+    "without it. A mark is no proof that a place was forged."
+)
+MARKS = (
+    "In fakes like those that it was measured on, and at this quality, {right:.0f} of 100 places "
+    "that it marks were changed, and it marks {found:.0f} of 100 places that were."
+)
+NO_MARK = "No place of the crop of frame {frame} looks changed in its larger part."
 NO_HEAT = (
     "No map is shown: whatever place of the crop of frame {frame} is covered with a grey patch, "
     "its score of {score:.2f} hardly becomes lower."

@@ -62,6 +62,7 @@ def render(described: Description) -> str:
             "The AUC of each kind of fake against all real clips.",
             _by_quality("kind", measured["methods"], "auc"),
         ],
+        **_marks(measured.get("localisation", {})),
         "Groups of people": _groups(measured["groups"]),
         "Limits": [_limits(described)],
         "Data, weights and their terms": [
@@ -128,6 +129,29 @@ def _sentences(described: Description) -> Iterator[str]:
                 f"At {plain_text(quality)}, about {1000 * wrong:.0f} of 1000 real clips are called "
                 f"fake, and about {1000 * neither:.0f} of 1000 fakes are inconclusive."
             )
+
+
+def _marks(measured: Mapping[str, Mapping[str, float]]) -> dict[str, list[str]]:
+    """A section on where faces were changed, empty where that was not learned."""
+    if not measured:
+        return {}
+    rows = [
+        f"| {plain_text(quality)} | {percent(of['right'])} | {percent(of['found'])} |"
+        for quality, of in measured.items()
+    ]
+    return {
+        "Where a face was changed": [
+            "The detector also marks the places of a face that look changed. The score does not "
+            "depend on the marks. They were measured on fakes and their originals, half and half.",
+            "\n".join(
+                [
+                    "| quality | of the marked places were changed | of the changed are marked |",
+                    "|---|---|---|",
+                    *rows,
+                ]
+            ),
+        ]
+    }
 
 
 def _groups(groups: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:

@@ -1,0 +1,81 @@
+"""How well a detector marks what was changed, as the `localisation` of its model file.
+
+python benchmarks/localisation.py runs/detector self_blended/DIGEST --data_dir DATA
+
+Looks at every pair of a fake and its original in the test split. A place of a fake was changed
+where its mean difference from the original, at the best quality, is at least 3.5 grey values of
+255. Prints a table and, on the last line, JSON for the file that `python -m qad_jax.release` takes
+as --about.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from data_builders import build
+from data_builders.progress import Progress
+from qad_jax import models
+from qad_jax.detection.marks import MARKED
+from qad_jax.evaluation import metrics
+from qad_jax.runs import checkpoints
+from qad_jax.training import localisation
+from qad_jax.training.input_pipeline import TupleSource
+from qad_jax.training.sampling import ordered
+from qad_jax.training.step import make_locate_step
+
+# Pairs at a time.
+_PAIRS = 8
+
+
+def main() -> None:
+    """Prints precision, recall and the AUC over places, of each quality."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="the run's folder")
+    parser.add_argument("dataset", help="its name, as for qad-jax build")
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--pairs", type=int, help="look at so many pairs (default: all)")
+    args = parser.parse_args()
+    variables, config = checkpoints.restore_for_evaluation(args.run)
+    locate = jax.jit(make_locate_step(models.create(config.model.name)))
+    dataset = build.builder(args.dataset, data_dir=args.data_dir)
+    source = TupleSource(dataset, "test", dataset.qualities, config.image_size)
+    order = ordered(source, "twins", 0, of=source.title)
+    pairs = args.pairs or int(np.sum(source.facts.labels))
+    given: dict[str, list[np.ndarray]] = {quality: [] for quality in dataset.qualities}
+    changed = []
+    with Progress(pairs, "pairs", unit="pair") as progress:
+        for first in range(0, pairs, _PAIRS):
+            # All batches have one shape; what is read twice at the end is left out.
+            places = [2 * first + i for i in range(2 * _PAIRS)]
+            images = np.stack([source[order[place]]["image"] for place in places])
+            count = min(_PAIRS, pairs - first)
+            for number, quality in enumerate(dataset.qualities):
+                shares = np.asarray(locate(variables, images[:, number]))
+                given[quality].append(shares[: 2 * count])
+            height, width = shares.shape[1:]
+            wanted = localisation.targets(localisation.differences(images), height, width)
+            changed.append(np.asarray(wanted)[: 2 * count] >= MARKED)
+            progress.advance(count)
+    truth = np.concatenate(changed)
+    stored = {}
+    print(f"{pairs} pairs, {truth.mean():.1%} of the places were changed")
+    print("| quality | marked places that were changed | changed places that are marked | AUC |")
+    print("|---|---|---|---|")
+    for quality, parts in given.items():
+        shares = np.concatenate(parts)
+        marked = shares >= MARKED
+        right = float(truth[marked].mean()) if marked.any() else 0.0
+        found = float(marked[truth].mean())
+        area = metrics.numbers(truth.ravel().astype(int), shares.ravel())["auc"]
+        stored[quality] = {"right": round(right, 4), "found": round(found, 4)}
+        print(f"| {quality} | {right:.1%} | {found:.1%} | {100 * area:.1f} |")
+    print(json.dumps(stored))
+
+
+if __name__ == "__main__":
+    main()
