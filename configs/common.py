@@ -11,7 +11,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model = ml_collections.ConfigDict()
     config.model.name = "resnet50"
     config.model.dtype = "float32"  # of the computation; parameters and statistics are float32
-    # .pth or .safetensors to start from, or "imagenet"; empty: from scratch
+    # .pth, .safetensors or a run's folder to start from, or "imagenet"; empty: from scratch
     config.model.pretrained = ""
 
     # One dataset, or a list of them, each with these fields: training then draws from all.

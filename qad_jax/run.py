@@ -97,7 +97,7 @@ def _run(
             if given:
                 raise UserError(f"--{flag}: only with --mode evaluate")
         # Before a dataset is built, which may take long.
-        parallel.check_divides(config.batch_size, config.accumulate_steps)
+        parallel.check(config)
         configuration.check_workdir(config, folder)
         configuration.check_writable(folder)
         if config.model.pretrained and checkpoints.latest_step(folder) is None:

@@ -14,6 +14,7 @@ from qad_jax.models.layers import normalise
 from qad_jax.runs import checkpoints, configuration
 from qad_jax.training import localisation, loop, parallel
 from qad_jax.training.step import Batch, Objective, drawn, losses
+from qad_jax.weights import pretrained
 from tests.test_sampling import synthetic  # noqa: F401  # a fixture
 
 
@@ -188,6 +189,21 @@ def test_a_run_continues_with_it(run, synthetic, tmp_path):  # noqa: F811
     expected, _ = checkpoints.restore_for_evaluation(workdir)
     got, _ = checkpoints.restore_for_evaluation(tmp_path / "again")
     jax.tree.map(np.testing.assert_array_equal, got, expected)
+
+
+def test_a_run_begins_with_the_weights_of_another(run):
+    workdir, config = run
+    config = config.copy_and_resolve_references().unlock()
+    config.model.pretrained = str(workdir)
+    imported = pretrained.of_config(config)
+    assert imported.summary == (f"weights of resnet_least, head included; of step 4 of {workdir}")
+    begun = loop.initial_state(config, loop.schedule.plan(config, 64))
+    expected, _ = checkpoints.restore_for_evaluation(workdir)
+    jax.tree.map(np.testing.assert_array_equal, begun.variables(), expected)
+    assert localiser.LOCALISER in expected
+    config.model.name = "resnet50"
+    with pytest.raises(UserError, match="is a run of resnet_least, not of resnet50"):
+        pretrained.of_config(config)
 
 
 def test_twins_stay_on_one_device():

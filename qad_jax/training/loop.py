@@ -206,9 +206,7 @@ def train(
         not finite.
       Preempted: On SIGTERM, after all steps are saved.
     """
-    parallel.check_divides(
-        config.batch_size, config.accumulate_steps, together=2 if config.localise.weight else 1
-    )
+    parallel.check(config)
     source = open_training(config, datasets)
     planned = schedule.plan(config, len(source))
     with hosts.first_then_others("claim"):

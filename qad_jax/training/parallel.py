@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import jax
+import ml_collections
 
 from data_builders.errors import UserError
 from qad_jax.runs.placement import AXIS, sharding
@@ -30,6 +31,12 @@ def rows(batch_size: int) -> slice:
     """This process's rows of every batch; the devices must share the batch evenly."""
     own = batch_size // jax.process_count()
     return slice(jax.process_index() * own, (jax.process_index() + 1) * own)
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """As `check_divides`, of the batches of a training."""
+    together = 2 if config.localise.weight else 1
+    check_divides(config.batch_size, config.accumulate_steps, together=together)
 
 
 def check_divides(batch_size: int, parts: int = 1, *, together: int = 1) -> None:

@@ -88,10 +88,18 @@ def of_config(config: ml_collections.ConfigDict) -> Imported:
     """
     given, name = config.model.pretrained, config.model.name
     try:
-        path = imagenet.find(name) if given == imagenet.IMAGENET else given
-        return read(path, name, seed=config.seed)
+        path = Path(imagenet.find(name) if given == imagenet.IMAGENET else given).expanduser()
+        return _taken_over(path, name) if path.is_dir() else read(path, name, seed=config.seed)
     except UserError as error:
         raise UserError(f"config.model.pretrained: {error}") from error
+
+
+def _taken_over(folder: Path, name: str) -> Imported:
+    """The best weights of a run, for another run that begins with them."""
+    run = of_run(folder)
+    if run.config.model.name != name:
+        raise UserError(f"{folder}: is a run of {run.config.model.name}, not of {name}")
+    return Imported(name, run.variables, run.dropped, (f"of step {run.step} of {folder}",))
 
 
 def read(
