@@ -29,8 +29,10 @@ from typing import Any
 import input_rate
 import jax
 import jax.numpy as jnp
+import measured
 import numpy as np
 import start_up
+from measured import Measured
 
 from qad_jax import configs, cpu, models, transforms
 from qad_jax.runs import placement
@@ -212,8 +214,10 @@ def cell(values: Sequence[float], digits: int = 2) -> str:
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def compare(options: argparse.Namespace, name: str, dtype: str, twin: Twin | None) -> None:
-    """Prints the rows of one model and type.
+def compare(
+    options: argparse.Namespace, name: str, dtype: str, twin: Twin | None, results: Measured
+) -> None:
+    """Prints the rows of one model and type, and adds them to the results.
 
     Raises:
       RuntimeError: If the twin does not find our losses.
@@ -231,8 +235,10 @@ def compare(options: argparse.Namespace, name: str, dtype: str, twin: Twin | Non
         expected, found = ours.losses(), answer["losses"]
         if not np.allclose(found, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]):
             raise RuntimeError(f"{name} {dtype}: losses {found} in torch, {expected} here")
+        results.versions["torch"] = answer["version"]
         note = f"; losses {expected} here, {found} in torch {answer['version']}"
-    print(f"\n{name}, {dtype}, {options.tuples} x {QUALITIES} images{note}\n")
+    title = f"{name}, {dtype}, {options.tuples} x {QUALITIES} images"
+    print(f"\n{title}{note}\n")
     mine: dict[str, list[float]] = {what: [] for what in whats}
     theirs: dict[str, list[float]] = {what: [] for what in whats}
     for number in range(options.rounds + 1):
@@ -246,6 +252,10 @@ def compare(options: argparse.Namespace, name: str, dtype: str, twin: Twin | Non
     for what in whats:
         rates = [b / a for a, b in zip(mine[what], theirs[what], strict=True)]
         known = twin is not None
+        results.add(title, what, "here, s", mine[what], unit="s")
+        if known:
+            results.add(title, what, "torch, s", theirs[what], unit="s")
+            results.add(title, what, "torch / here", rates, unit="times", better="higher")
         print(
             f"| {what} | {cell(mine[what])} | {cell(theirs[what]) if known else 'not measured'} | "
             f"{cell(rates) if known else 'not measured: no torch'} |"
@@ -253,12 +263,13 @@ def compare(options: argparse.Namespace, name: str, dtype: str, twin: Twin | Non
     for top, bottom in (("step", "plain"), ("awp", "step")):
         if top in mine and bottom in mine:
             rates = [a / b for a, b in zip(mine[top], mine[bottom], strict=True)]
+            results.add(f"{title}, ratios", f"{top} / {bottom}", "here", rates, unit="times")
             print(f"\n{top} / {bottom}, here: {cell(rates, 3)}")
     sys.stdout.flush()
 
 
-def waiting(name: str, tuples: int, rounds: int) -> None:
-    """Prints which share of training is spent waiting for the next batch, read beside the steps."""
+def waiting(name: str, tuples: int, rounds: int, results: Measured) -> None:
+    """Tells which share of training is spent waiting for the next batch, read beside the steps."""
     ours = Ours(name, "float32", tuples)
     run = ours.train(True, 0.0)
     shares = []
@@ -275,6 +286,7 @@ def waiting(name: str, tuples: int, rounds: int) -> None:
                 metrics = run(batch)
             jax.block_until_ready(metrics)
             shares.append(100 * waited / (time.perf_counter() - begin))
+    results.add("waiting for data", f"{name}, {tuples} tuples", "%", shares, unit="%")
     print(f"\n{name}, {tuples} tuples: % of the time spent waiting for data: {cell(shares)}")
 
 
@@ -291,7 +303,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="besides a first, not counted (3)")
     parser.add_argument("--torch_python", default=sys.executable, help="an interpreter with torch")
     parser.add_argument("--compile", action="store_true", help="torch.compile the twin")
+    measured.add_option(parser)
     options = parser.parse_args()
+    results = Measured("speed")
     if shutil.which(options.torch_python) is None:
         parser.error(f"--torch_python: there is no interpreter {options.torch_python}")
     options.whats = [row for row in options.rows if row not in ("input", "startup")]
@@ -302,17 +316,18 @@ def main() -> None:
         twin = Twin(options.torch_python) if has_torch(options.torch_python) else None
         for name in options.models:
             for dtype in options.dtypes:
-                compare(options, name, dtype, twin)
+                compare(options, name, dtype, twin, results)
         if twin is not None:
             twin.close()
     if "input" in options.rows:
-        input_rate.measure(options.rounds)
+        input_rate.measure(options.rounds, results)
         for name in options.models:
-            waiting(name, options.tuples, options.rounds)
+            waiting(name, options.tuples, options.rounds, results)
     if "startup" in options.rows:
         for name in options.models:
-            start_up.step(name, options.tuples)
-        start_up.quickstart()
+            start_up.step(name, options.tuples, results)
+        start_up.quickstart(results)
+    results.write(options.json)
 
 
 if __name__ == "__main__":
