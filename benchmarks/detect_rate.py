@@ -153,10 +153,12 @@ def main() -> None:
     title = f"{args.files} images of {args.side} pixels, {args.model}"
     more = {"unit": "files/s", "better": "higher", "digits": 0}
     for name, column in zip(names, zip(*times, strict=True), strict=True):
-        results.add(title, name, "files/s", [len(files) / one for one in column], **more)
-    results.add(f"{title}, ratio", "detect", f"of {bound}", shares, unit="times", better="higher")
-    for name, most in zip(("here", "the largest worker"), memory, strict=True):
-        results.add(f"{title}, memory", name, "MB", [most], unit="MB", digits=0)
+        rates = [len(files) / one for one in column]
+        results.add(title, f"{name}, files/s", "median", rates, **more)
+    share = f"detect as a share of {bound}"
+    results.add(title, share, "median", shares, unit="times", better="higher")
+    for name, most in zip(("here", "of the largest worker"), memory, strict=True):
+        results.add(title, f"memory {name}, MB", "median", [most], unit="MB", digits=0)
     results.write(args.json)
 
 

@@ -34,7 +34,7 @@ from qad_jax import cpu
 from qad_jax.detection.looking import Task
 
 REPEATS, RATE = 5, 25
-_TITLE = "judging files"
+_TITLE, _CLIP, _MEDIAN = "judging files", "clip of 10 s, 1080p", "median"
 GROUP = 35  # frames of the long clip that differ
 Image = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -80,10 +80,10 @@ def clip(path: Path, results: Measured) -> None:
     times = [[seconds(work) for work in parts] for _ in range(REPEATS)]
     columns = list(zip(*times, strict=True))
     for name, column in zip(("decoding", "faces", "network", "whole"), columns, strict=True):
-        results.add(_TITLE, f"clip of 10 s, 1080p: {name}", "s", column, unit="s")
+        results.add(_TITLE, f"{_CLIP}: {name}, s", _MEDIAN, column, unit="s")
     decode, find, forward, whole = map(statistics.median, columns)
     ratios = sorted(one[3] / sum(one[:3]) for one in times)
-    results.add(_TITLE + ", ratio", "clip", "of the sum of its parts", ratios, unit="times")
+    results.add(_TITLE, f"{_CLIP}: whole / sum of the parts", _MEDIAN, ratios, unit="times")
     print(
         f"clip of 10 s, 1080p: {whole:.2f} s; decoding {decode:.2f}, faces {find:.2f}, network "
         f"{forward:.2f}: {statistics.median(ratios):.2f} of their sum ({ratios[0]:.2f} to "
@@ -99,7 +99,7 @@ def photograph(path: Path, results: Measured) -> None:
     detector = Detector.from_pretrained()
     detector(path)
     times = sorted(seconds(lambda: detector(path)) for _ in range(REPEATS))
-    results.add(_TITLE, "photograph of 12 megapixels", "s", times, unit="s")
+    results.add(_TITLE, "photograph of 12 megapixels, s", _MEDIAN, times, unit="s")
     print(
         f"photograph of 12 megapixels: {statistics.median(times):.2f} s ({times[0]:.2f} to "
         f"{times[-1]:.2f})"
@@ -115,8 +115,9 @@ def start(path: Path, cache: Path, results: Measured) -> None:
         subprocess.run(command, env=environment, check=True, capture_output=True)
 
     first, *later = (seconds(judge) for _ in range(4))
-    results.add(_TITLE, "command with one image, first", "s", [first], unit="s", digits=1)
-    results.add(_TITLE, "command with one image, later", "s", later, unit="s", digits=1)
+    title = "command with one image"
+    results.add(_TITLE, f"{title}, cold cache, s", _MEDIAN, [first], unit="s", digits=1)
+    results.add(_TITLE, f"{title}, warm cache, s", _MEDIAN, later, unit="s", digits=1)
     print(
         f"a command with one image: {first:.1f} s, with compiled programs kept "
         f"{statistics.median(later):.1f} s"
@@ -151,8 +152,8 @@ def long(path: Path, results: Measured) -> None:
     )
     most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     title = "ten minutes of 4K"
-    results.add(title, "whole", "s", [whole], unit="s", digits=0)
-    results.add(title, "memory", "MB", [most], unit="MB", digits=0)
+    results.add(title, "whole, s", _MEDIAN, [whole], unit="s", digits=0)
+    results.add(title, "memory, MB", _MEDIAN, [most], unit="MB", digits=0)
     print(f"ten minutes of 4K: {whole:.0f} s, {most:.0f} MB")
 
 

@@ -116,7 +116,7 @@ def measure(rounds: int, results: Measured) -> None:
         source = source_of(Path(folder), TINY, TINY)
         threads = 8 * available_cores()
         found = [_PICTURES / _reading(source, threads) for _ in range(rounds)]
-        results.add(_RATES, f"of {TINY} px", "images/s", found, **_PER_SECOND)
+        results.add(_RATES, f"of {TINY} px, images/s", "median", found, **_PER_SECOND)
         print(f"\nof {TINY} px with {threads} threads: {statistics.median(found):.0f} images/s")
     _storage(list(crops(16)), results)
 
@@ -157,9 +157,10 @@ def _compare(source: TupleSource, files: list[np.ndarray], rounds: int, results:
     print("| | images/s |\n|---|---|")
     for name, column in (("pipeline", 0), ("bare imdecode", 1)):
         rates = [_PICTURES / pair[column] for pair in pairs]
-        results.add(_RATES, name, "images/s", rates, **_PER_SECOND)
+        results.add(_RATES, f"{name}, images/s", "median", rates, **_PER_SECOND)
         print(f"| {name} | {_PICTURES / statistics.median(pair[column] for pair in pairs):.0f} |")
-    results.add("reading, ratio", "pipeline", "of bare", ratios, unit="times", better="higher")
+    share = "pipeline / bare imdecode"
+    results.add(_RATES, share, "median", ratios, unit="times", better="higher")
     print(
         f"\npipeline / bare: {statistics.median(ratios):.2f} "
         f"({min(ratios):.2f} to {max(ratios):.2f})"

@@ -91,14 +91,20 @@ class Measured:
             raise ValueError(f"{name}: {list(values)} are no measured values")
         if any(known["name"] == name for known in self.rows):
             raise ValueError(f"{name}: it is there already")
-        self.rows.append(
-            {
-                **{"name": name, "unit": unit, "better": better},
-                "median": statistics.median(values),
-                **{"low": min(values), "high": max(values), "rounds": len(values)},
-                **{"table": table, "row": row, "column": column, "digits": digits},
-            }
-        )
+        described = {
+            "name": name,
+            "unit": unit,
+            "better": better,
+            "median": statistics.median(values),
+            "low": min(values),
+            "high": max(values),
+            "rounds": len(values),
+            "table": table,
+            "row": row,
+            "column": column,
+            "digits": digits,
+        }
+        self.rows.append(described)
 
     def write(self, file: Path | None) -> None:
         """Writes the file, where one was asked for; see `add_option`."""
@@ -182,12 +188,24 @@ def read(file: Path) -> dict[str, Any]:
     return content
 
 
+def cell(row: dict[str, Any]) -> str:
+    """Median and range of a row, or the value of its only round."""
+    digits = row["digits"]
+    middle = f"{row['median']:.{digits}f}"
+    if row["low"] == row["high"]:
+        return middle
+    return f"{middle} ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
+
+
 def _check(content: Any) -> None:
     if not isinstance(content, dict):
         raise ValueError("it is not a JSON object")
     for name in _TEXTS:
         if not isinstance(content[name], str):
             raise ValueError(f"{name!r} is not a text")
+    for name in ("commit", "by_hand"):
+        if not isinstance(content.get(name), str | None):
+            raise ValueError(f"{name!r} is neither a text nor null")
     for name in ("machine", "versions"):
         if not isinstance(content[name], dict):
             raise ValueError(f"{name!r} is not an object")
