@@ -31,11 +31,11 @@ import numpy as np
 from detect_rate import write_images
 from measured import Measured
 
+from data_builders import compilation_cache
 from qad_jax import cpu
 from qad_jax.detection.detector import Detector
 from qad_jax.detection.pages import file_page
 from qad_jax.detection.server.workers import resident
-from qad_jax.runs import placement
 
 _POLL = 0.05  # seconds between two looks at a job
 _PATIENCE = 3600.0
@@ -150,7 +150,7 @@ def main() -> None:
     results = Measured("serve_load")
 
     cpu.tune()
-    placement.cache_compilations()
+    compilation_cache.keep()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = write_images(folder, args.jobs, args.side)
