@@ -24,7 +24,8 @@ carried there, 64 MiB together, so no virtual environment. Here, in the root of 
     python3 -m pip wheel --no-deps -w .gpu promise efficientnet_pytorch   # they have no wheels
 
 That is 28 MB beside 20 MB of the tree. PyAV, which reads videos, would be 36 MB more: nothing here
-needs it. Give the versions of `requirements/`. The command of a call, with `.gpu` carried and a limit of 540 seconds; `OUT` is set there:
+needs it. Give the versions of `requirements/`. The command of a call, with `.gpu` carried and a
+limit of 540 seconds; `OUT` is set there:
 
     python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target /tmp/site \
         .gpu/*.whl && PYTHONPATH=/tmp/site:. python3 benchmarks/gpu_session.py --before .gpu
