@@ -9,6 +9,7 @@ frames a second for each and the rate of the clip as a share of the rate of its 
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import measured
+from measured import Measured
 
 from data_builders import clips, faces, h264
 from data_builders.synthetic_faces.builder import SyntheticVideo, film
@@ -36,6 +39,15 @@ def seconds(work: Callable[[], Any]) -> float:
 
 def main() -> None:
     """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    measured.add_option(parser)
+    options = parser.parse_args()
+    results = Measured("build_rate")
+
+    def add(row: str, rate: float) -> None:
+        row = f"{row}, frames/s"
+        results.add("building", row, "best", [rate], unit="frames/s", better="higher", digits=0)
+
     rendered = film(SyntheticVideo(0, 6, "original", 0, 1))
     rendered = (rendered + rendered[::-1]) * (FRAMES // 12)  # to and fro
     frames = [
@@ -55,6 +67,9 @@ def main() -> None:
         decode = [seconds(lambda p=p: sum(1 for _ in h264.decode(p))) for p in files.values()]
         detect = seconds(lambda: faces.Detected()("original/000", indices, chosen))
         encode = sum(seconds(lambda c=crf: h264.encode(frames, crf=c)) for crf in (23, 40))
+        add("decoding", 3 * FRAMES / sum(decode))
+        add("finding faces", CHOSEN / detect)
+        add("encoding", 2 * FRAMES / encode)
         print(f"decode  {3 * FRAMES / sum(decode):7.0f} frames a second, raw, c23 and c40")
         print(f"detect  {CHOSEN / detect:7.0f} frames a second")
         print(f"encode  {2 * FRAMES / encode:7.0f} frames a second, CRF 23 and 40")
@@ -65,10 +80,15 @@ def main() -> None:
         ):
             of = clips.VideoFiles("original", "000", "000", "real", held)
             whole = seconds(lambda of=of: clips.read(clips.ClipSource(of, recipe)))
+            on_disk = f"a clip with {', '.join(held)} on disk"
+            add(on_disk, FRAMES / whole)
+            share = f"{on_disk}, as a share of its parts"
+            results.add("building", share, "best", [parts / whole], unit="times", better="higher")
             print(
                 f"clip    {FRAMES / whole:7.0f} source frames a second with {', '.join(held)} on "
                 f"disk: {parts / whole:.2f} of the rate of its parts"
             )
+    results.write(options.json)
 
 
 if __name__ == "__main__":

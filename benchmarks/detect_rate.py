@@ -25,8 +25,10 @@ from typing import Any
 
 import cv2
 import jax
+import measured
 import numpy as np
 import skimage.data
+from measured import Measured
 
 from data_builders.faces import Detected
 from data_builders.workers import available_cores
@@ -96,6 +98,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--side", type=int, default=400, help="of an image, px")
     parser.add_argument("--repeats", type=int, default=3)
+    measured.add_option(parser)
     args = parser.parse_args()
 
     made = detector(args.model, args.image_size)
@@ -144,10 +147,19 @@ def main() -> None:
         f"share of {bound}: {statistics.median(shares):.2f} "
         f"(median of {args.repeats}, {min(shares):.2f} to {max(shares):.2f})"
     )
-    print(
-        f"memory: {peak(resource.RUSAGE_SELF):.0f} MB here, "
-        f"{peak(resource.RUSAGE_CHILDREN):.0f} MB in the largest worker"
-    )
+    memory = peak(resource.RUSAGE_SELF), peak(resource.RUSAGE_CHILDREN)
+    print(f"memory: {memory[0]:.0f} MB here, {memory[1]:.0f} MB in the largest worker")
+    results = Measured("detect_rate")
+    title = f"{args.files} images of {args.side} pixels, {args.model}"
+    more = {"unit": "files/s", "better": "higher", "digits": 0}
+    for name, column in zip(names, zip(*times, strict=True), strict=True):
+        rates = [len(files) / one for one in column]
+        results.add(title, f"{name}, files/s", "median", rates, **more)
+    share = f"detect as a share of {bound}"
+    results.add(title, share, "median", shares, unit="times", better="higher")
+    for name, most in zip(("here", "of the largest worker"), memory, strict=True):
+        results.add(title, f"memory {name}, MB", "median", [most], unit="MB", digits=0)
+    results.write(args.json)
 
 
 if __name__ == "__main__":

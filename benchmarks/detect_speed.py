@@ -24,14 +24,17 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import measured
 import numpy as np
 import skimage.data
+from measured import Measured
 
 from data_builders import clips, faces, h264
 from qad_jax import cpu
 from qad_jax.detection.looking import Task
 
 REPEATS, RATE = 5, 25
+_TITLE, _CLIP, _MEDIAN = "judging files", "clip of 10 s, 1080p", "median"
 GROUP = 35  # frames of the long clip that differ
 Image = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -55,8 +58,8 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def clip(path: Path) -> None:
-    """Prints how long a clip takes beside its parts."""
+def clip(path: Path, results: Measured) -> None:
+    """Tells how long a clip takes beside its parts."""
     from qad_jax.detection.detector import Detector
 
     path.write_bytes(h264.encode([frame(i, (1080, 1920)) for i in range(10 * RATE)], crf=23))
@@ -75,10 +78,12 @@ def clip(path: Path) -> None:
     for work in parts:
         work()  # compiles
     times = [[seconds(work) for work in parts] for _ in range(REPEATS)]
-    decode, find, forward, whole = (
-        statistics.median(column) for column in zip(*times, strict=True)
-    )
+    columns = list(zip(*times, strict=True))
+    for name, column in zip(("decoding", "faces", "network", "whole"), columns, strict=True):
+        results.add(_TITLE, f"{_CLIP}: {name}, s", _MEDIAN, column, unit="s")
+    decode, find, forward, whole = map(statistics.median, columns)
     ratios = sorted(one[3] / sum(one[:3]) for one in times)
+    results.add(_TITLE, f"{_CLIP}: whole / sum of the parts", _MEDIAN, ratios, unit="times")
     print(
         f"clip of 10 s, 1080p: {whole:.2f} s; decoding {decode:.2f}, faces {find:.2f}, network "
         f"{forward:.2f}: {statistics.median(ratios):.2f} of their sum ({ratios[0]:.2f} to "
@@ -86,22 +91,23 @@ def clip(path: Path) -> None:
     )
 
 
-def photograph(path: Path) -> None:
-    """Prints how long a photograph takes."""
+def photograph(path: Path, results: Measured) -> None:
+    """Tells how long a photograph takes."""
     from qad_jax.detection.detector import Detector
 
     cv2.imwrite(str(path), frame(0, (3000, 4000))[..., ::-1])
     detector = Detector.from_pretrained()
     detector(path)
     times = sorted(seconds(lambda: detector(path)) for _ in range(REPEATS))
+    results.add(_TITLE, "photograph of 12 megapixels, s", _MEDIAN, times, unit="s")
     print(
         f"photograph of 12 megapixels: {statistics.median(times):.2f} s ({times[0]:.2f} to "
         f"{times[-1]:.2f})"
     )
 
 
-def start(path: Path, cache: Path) -> None:
-    """Prints how long a command takes."""
+def start(path: Path, cache: Path, results: Measured) -> None:
+    """Tells how long a command takes."""
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
     command = [sys.executable, "-m", "qad_jax.detect", str(path)]
 
@@ -109,14 +115,17 @@ def start(path: Path, cache: Path) -> None:
         subprocess.run(command, env=environment, check=True, capture_output=True)
 
     first, *later = (seconds(judge) for _ in range(4))
+    title = "command with one image"
+    results.add(_TITLE, f"{title}, cold cache, s", _MEDIAN, [first], unit="s", digits=1)
+    results.add(_TITLE, f"{title}, warm cache, s", _MEDIAN, later, unit="s", digits=1)
     print(
         f"a command with one image: {first:.1f} s, with compiled programs kept "
         f"{statistics.median(later):.1f} s"
     )
 
 
-def long(path: Path) -> None:
-    """Prints the memory of a command that judges ten minutes of 4K."""
+def long(path: Path, results: Measured) -> None:
+    """Tells the memory of a command that judges ten minutes of 4K."""
     import av
 
     # One group of frames is encoded, and its packets are written again and again.
@@ -142,6 +151,9 @@ def long(path: Path) -> None:
         )
     )
     most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    title = "ten minutes of 4K"
+    results.add(title, "whole, s", _MEDIAN, [whole], unit="s", digits=0)
+    results.add(title, "memory, MB", _MEDIAN, [most], unit="MB", digits=0)
     print(f"ten minutes of 4K: {whole:.0f} s, {most:.0f} MB")
 
 
@@ -149,18 +161,21 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--long", action="store_true", help="the memory of a long 4K clip alone")
+    measured.add_option(parser)
     args = parser.parse_args()
+    results = Measured("detect_speed")
     cpu.tune()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if args.long:
-            long(folder / "long.mp4")
-            return
-        clip(folder / "clip.mp4")
-        photograph(folder / "photograph.jpg")
-        small = folder / "small.jpg"
-        cv2.imwrite(str(small), frame(0, (600, 800))[..., ::-1])
-        start(small, folder / "cache")
+            long(folder / "long.mp4", results)
+        else:
+            clip(folder / "clip.mp4", results)
+            photograph(folder / "photograph.jpg", results)
+            small = folder / "small.jpg"
+            cv2.imwrite(str(small), frame(0, (600, 800))[..., ::-1])
+            start(small, folder / "cache", results)
+    results.write(args.json)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,10 @@ from typing import Any
 
 import cv2
 import jax
+import measured
 import numpy as np
+from measured import Measured
+from tensorflow_datasets.proto import tf_example_pb2
 
 from data_builders.png import encode_png
 from qad_jax.evaluation import inference
@@ -41,14 +44,27 @@ class Rendered(TupleSource):
         rng = np.random.default_rng(0)
         smooth = [cv2.GaussianBlur(p, (0, 0), 2) for p in _noise(rng, 8, crop)]
         images = [encode_png(image) for image in smooth]
-        facts = {"label": 0, "method": "m", "video": "v", "identity": "i", "frame": 0}
-        self._source = [
-            {**facts, "image": {q: images[(i + j) % 8] for j, q in enumerate(QUALITIES)}}
-            for i in range(records)
+        self._records = [
+            _record([images[(i + j) % 8] for j in range(len(QUALITIES))]) for i in range(records)
         ]
         self._name, self._size, self._kept = "rendered", image_size, None
+        self.title = self._name
         self.qualities = QUALITIES
         cv2.setNumThreads(1)
+
+
+def _record(images: list[bytes]) -> bytes:
+    """A record as TFDS stores it, of one image for each quality."""
+    example = tf_example_pb2.Example()
+    features = example.features.feature
+    for quality, image in zip(QUALITIES, images, strict=True):
+        features[f"image/{quality}"].bytes_list.value.append(image)
+    for name in ("label", "frame"):
+        features[name].int64_list.value.append(0)
+    for name in ("method", "video", "identity"):
+        features[name].bytes_list.value.append(b"x")
+    features["box"].float_list.value.extend([0, 0, 1, 1])
+    return example.SerializeToString()
 
 
 def _noise(rng: np.random.Generator, count: int, side: int) -> np.ndarray:
@@ -72,6 +88,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype", default="float32")
+    measured.add_option(parser)
     args = parser.parse_args()
 
     model = create(args.model, dtype=args.dtype)
@@ -115,6 +132,15 @@ def main() -> None:
         f"share of {bound}: {statistics.median(shares):.2f} "
         f"(median of {args.repeats}, {min(shares):.2f} to {max(shares):.2f})"
     )
+    results = Measured("evaluation_rate")
+    title = f"scoring, {args.model} at {args.image_size} px, {args.dtype}"
+    more = {"unit": "images/s", "better": "higher", "digits": 0}
+    for name, column in zip(("forward", "decode", "score"), zip(*times, strict=True), strict=True):
+        rates = [images / one for one in column]
+        results.add(title, f"{name}, images/s", "median", rates, **more)
+    share = f"score as a share of {bound}"
+    results.add(title, share, "median", shares, unit="times", better="higher")
+    results.write(args.json)
 
 
 if __name__ == "__main__":

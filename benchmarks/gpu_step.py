@@ -10,7 +10,8 @@ cost analysis of the step before optimisation, as the compilation without a devi
     export XLA_FLAGS=--xla_gpu_enable_triton_gemm=false  # see benchmarks/memory.py
     python -m benchmarks.gpu_step --config=hkrawp_resnet
 
-`--shifted` sums depthwise convolutions of shifted maps in 16 bits, too, as is done in 32 (see
+`--here` compiles for the GPU of this machine, with the kernels that tuning chooses. `--shifted`
+sums depthwise convolutions of shifted maps in 16 bits, too, as is done in 32 (see
 `qad_jax/models/depthwise.py`); `--hlo FILE` keeps the optimised program to look at.
 """
 
@@ -25,6 +26,7 @@ from pathlib import Path
 import jax
 
 from benchmarks import memory
+from qad_jax import configs
 from qad_jax.models import depthwise
 
 #: Of one H100 SXM, as published: dense bfloat16 and HBM3.
@@ -82,16 +84,18 @@ def main() -> None:
     parser.add_argument("--target", default="h100", help="see benchmarks/memory.py")
     parser.add_argument("--tuples", type=int, help="by default the configuration's batch size")
     parser.add_argument("--shifted", action="store_true", help="no depthwise convolution by cuDNN")
+    parser.add_argument("--here", action="store_true", help="compile for the GPU of this machine")
     parser.add_argument("--hlo", type=Path, help="where to write the optimised program")
     flags = parser.parse_args()
-    on = memory.described_gpu(flags.target)
-    config = memory.CONFIGS[flags.config].get_config()
+    on = None if flags.here else memory.described_gpu(flags.target)
+    config = configs.load(flags.config)
     tuples = flags.tuples or config.batch_size
 
     # Counted in the program for a CPU, which has sums of shifted maps either way: XLA counts a
     # grouped convolution's gradient as if it were dense.
     (_, step), *shapes = memory.step_and_shapes(config, tuples, flags.dtype, remat=False)
-    counted = jax.jit(step).lower(*shapes).cost_analysis()
+    lowered = jax.jit(step).trace(*shapes).lower(lowering_platforms=("cpu",))
+    counted = lowered.cost_analysis()
     flops = counted["flops"] if counted else math.nan
     if flags.shifted:
         depthwise._cuda = lambda x, way: {}

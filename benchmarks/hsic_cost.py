@@ -13,7 +13,9 @@ import time
 
 import jax
 import jax.numpy as jnp
+import measured
 import speed
+from measured import Measured
 
 from qad_jax import cpu
 from qad_jax.losses import collaborative_hsic
@@ -24,15 +26,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tuples", type=int, default=4, help="in a batch (4)")
     parser.add_argument("--rounds", type=int, default=7, help="besides a first, not counted (7)")
+    measured.add_option(parser)
     options = parser.parse_args()
+    results = Measured("hsic_cost")
     cpu.tune()  # as the command does
     print("| model | HSIC, ms | plain step, s | share, % |\n|---|---|---|---|")
     for name in speed.SIZES:
-        measure(name, options.tuples, options.rounds)
+        measure(name, options.tuples, options.rounds, results)
+    results.write(options.json)
 
 
-def measure(name: str, tuples: int, rounds: int) -> None:
-    """Prints the row of a model."""
+def measure(name: str, tuples: int, rounds: int, results: Measured) -> None:
+    """Prints the row of a model, and adds it to the results."""
     ours = speed.Ours(name, "float32", tuples)
     features = features_like(ours, tuples)
     gradient = jax.jit(jax.value_and_grad(dependence))
@@ -46,7 +51,12 @@ def measure(name: str, tuples: int, rounds: int) -> None:
             alone.append(between - begin)
             plain.append(step)
     shares = [100 * a / b for a, b in zip(alone, plain, strict=True)]
-    cells = speed.cell([1000 * a for a in alone], 0), speed.cell(plain), speed.cell(shares, 1)
+    milliseconds = [1000 * a for a in alone]
+    title = f"HSIC alone, {tuples} tuples"
+    results.add(title, name, "HSIC, ms", milliseconds, unit="ms", digits=0)
+    results.add(title, name, "plain step, s", plain, unit="s")
+    results.add(title, name, "share, %", shares, unit="%", digits=1)
+    cells = speed.cell(milliseconds, 0), speed.cell(plain), speed.cell(shares, 1)
     print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

@@ -9,6 +9,7 @@ lock lets through, however many cores decode. `speed.py` prints the tables, or a
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -22,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import measured
 import numpy as np
+from measured import Measured
 
 from data_builders import build
 from data_builders.png import encode_png
@@ -38,6 +41,8 @@ TUPLES, BATCH, BATCHES = 128, 16, 60
 _PICTURES = BATCH * BATCHES * len(QUALITIES)
 TINY = 8
 _JPEG_QUALITIES = (90, 40)
+_RATES, _STORAGE = "reading", "lossless storage"
+_PER_SECOND: dict[str, Any] = {"unit": "images/s", "better": "higher", "digits": 0}
 
 
 def crops(count: int, side: int = CROP) -> Iterator[list[np.ndarray]]:
@@ -93,21 +98,27 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def measure(rounds: int) -> None:
-    """Prints images a second of both, in turns, and what other storage would bring."""
+def measure(rounds: int, results: Measured) -> None:
+    """Prints images a second of both, in turns, and what other storage would bring.
+
+    Args:
+      rounds: Number of turns.
+      results: What is printed is added to them.
+    """
     cv2.setNumThreads(1)
     cpu.tune()  # as the command does: batches are freed memory, too
     with tempfile.TemporaryDirectory() as folder:
         source = source_of(Path(folder))
         paths = sorted(Path(folder).glob("*.png"))
         files = [np.frombuffer(path.read_bytes(), np.uint8) for path in paths]
-        _compare(source, files, rounds)
+        _compare(source, files, rounds, results)
     with tempfile.TemporaryDirectory() as folder:
         source = source_of(Path(folder), TINY, TINY)
         threads = 8 * available_cores()
         found = [_PICTURES / _reading(source, threads) for _ in range(rounds)]
+        results.add(_RATES, f"of {TINY} px, images/s", "median", found, **_PER_SECOND)
         print(f"\nof {TINY} px with {threads} threads: {statistics.median(found):.0f} images/s")
-    _storage(list(crops(16)))
+    _storage(list(crops(16)), results)
 
 
 def _reading(source: TupleSource, threads: int) -> float:
@@ -128,7 +139,7 @@ def _reading(source: TupleSource, threads: int) -> float:
     return taken
 
 
-def _compare(source: TupleSource, files: list[np.ndarray], rounds: int) -> None:
+def _compare(source: TupleSource, files: list[np.ndarray], rounds: int, results: Measured) -> None:
     threads = available_cores()
     jobs = [files[number % len(files)] for number in range(_PICTURES)]
     pool = ThreadPoolExecutor(threads)
@@ -145,14 +156,18 @@ def _compare(source: TupleSource, files: list[np.ndarray], rounds: int) -> None:
     print(f"\ninput: {CROP} px PNG, {threads} threads, {len(QUALITIES)} images a tuple\n")
     print("| | images/s |\n|---|---|")
     for name, column in (("pipeline", 0), ("bare imdecode", 1)):
+        rates = [_PICTURES / pair[column] for pair in pairs]
+        results.add(_RATES, f"{name}, images/s", "median", rates, **_PER_SECOND)
         print(f"| {name} | {_PICTURES / statistics.median(pair[column] for pair in pairs):.0f} |")
+    share = "pipeline / bare imdecode"
+    results.add(_RATES, share, "median", ratios, unit="times", better="higher")
     print(
         f"\npipeline / bare: {statistics.median(ratios):.2f} "
         f"({min(ratios):.2f} to {max(ratios):.2f})"
     )
 
 
-def _storage(versions: list[list[np.ndarray]]) -> None:
+def _storage(versions: list[list[np.ndarray]], results: Measured) -> None:
     """Prints size and rates of lossless formats, on one core, best of three."""
     images = [image for each in versions for image in each]
 
@@ -169,9 +184,8 @@ def _storage(versions: list[list[np.ndarray]]) -> None:
         "BMP": with_options(".bmp"),
     }
 
-    def rate(work: Callable[[Any], object], inputs: list[Any]) -> str:
-        best = min(_seconds(lambda: [work(each) for each in inputs]) for _ in range(3))
-        return f"{len(inputs) / best:.0f}"
+    def rates(work: Callable[[Any], object], inputs: list[Any]) -> list[float]:
+        return [len(inputs) / _seconds(lambda: [work(each) for each in inputs]) for _ in range(3)]
 
     print("\n| lossless storage | kB | written/s | decoded/s |")
     print("|---|---|---|---|")
@@ -179,9 +193,24 @@ def _storage(versions: list[list[np.ndarray]]) -> None:
         files = [encode(image) for image in images]
         size = sum(map(len, files)) / len(files) / 1000
         known = [np.frombuffer(data, np.uint8) for data in files]
-        decoded = rate(lambda data: cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), known)
-        print(f"| {name} | {size:.0f} | {rate(encode, images)} | {decoded} |")
+        decoded = rates(lambda data: cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), known)
+        written = rates(encode, images)
+        results.add(_STORAGE, name, "kB an image", [size], unit="kB", digits=0)
+        for column, values in (("written/s", written), ("decoded/s", decoded)):
+            results.add(_STORAGE, name, column, values, **_PER_SECOND)
+        print(f"| {name} | {size:.0f} | {max(written):.0f} | {max(decoded):.0f} |")
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9, help="turns (9)")
+    measured.add_option(parser)
+    options = parser.parse_args()
+    results = Measured("input_rate")
+    measure(options.rounds, results)
+    results.write(options.json)
 
 
 if __name__ == "__main__":
-    measure(9)
+    main()

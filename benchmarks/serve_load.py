@@ -26,14 +26,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
+import measured
 import numpy as np
 from detect_rate import write_images
+from measured import Measured
 
+from data_builders import compilation_cache
 from qad_jax import cpu
 from qad_jax.detection.detector import Detector
 from qad_jax.detection.pages import file_page
 from qad_jax.detection.server.workers import resident
-from qad_jax.runs import placement
 
 _POLL = 0.05  # seconds between two looks at a job
 _PATIENCE = 3600.0
@@ -128,9 +130,10 @@ def watched(pid: int, stop: threading.Event) -> Iterator[tuple[float, float]]:
         yield memory(pid)
 
 
-def line(name: str, times: Sequence[float]) -> str:
-    """Median and 95th percentile of some times."""
+def line(name: str, times: Sequence[float], results: Measured) -> str:
+    """Median and 95th percentile of some times, which are added to the results."""
     p50, p95 = np.percentile(times, [50, 95])
+    results.add("seconds for a file", name, "s", times, unit="s", digits=3)
     return f"{name:28} p50 {p50:7.3f} s   p95 {p95:7.3f} s   ({len(times)} files)"
 
 
@@ -142,14 +145,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--side", type=int, default=400, help="of an image, px")
     parser.add_argument("--alone", type=int, default=20, help="files without load")
+    measured.add_option(parser)
     args = parser.parse_args()
+    results = Measured("serve_load")
 
     cpu.tune()
-    placement.cache_compilations()
+    compilation_cache.keep()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = write_images(folder, args.jobs, args.side)
-        print(line("bare detect", bare(files[: args.alone])))
+        print(line("bare detect", bare(files[: args.alone]), results))
         words = ("--port", 0, "--folder", folder, "--workers", args.workers)
         words += ("--max_per_minute", args.jobs, "--max_queue", 2 * args.jobs)
         with subprocess.Popen(
@@ -159,21 +164,25 @@ def main() -> None:
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
         ) as service:
             try:
-                measure(service, files, args)
+                measure(service, files, args, results)
             finally:
                 service.terminate()
         left = [path.name for path in folder.iterdir() if str(path) not in files]
         print(f"left on the disk: {left}")
+    results.write(args.json)
 
 
-def measure(service: subprocess.Popen[str], files: list[str], args: argparse.Namespace) -> None:
+def measure(
+    service: subprocess.Popen[str], files: list[str], args: argparse.Namespace, results: Measured
+) -> None:
     """Sends files to a service that has been started, and prints what becomes of them."""
     assert service.stderr is not None
     url = service.stderr.readline().strip()
     while httpx.get(f"{url}healthz").json()["workers"] < args.workers:
         time.sleep(0.2)
     asyncio.run(one_by_one(url, files[:1]))  # compiles for this size
-    print(line("one client, one by one", asyncio.run(one_by_one(url, files[: args.alone]))))
+    times = asyncio.run(one_by_one(url, files[: args.alone]))
+    print(line("one client, one by one", times, results))
 
     stop, seen = threading.Event(), [memory(service.pid)]
     watcher = threading.Thread(target=lambda: seen.extend(watched(service.pid, stop)))
@@ -184,7 +193,10 @@ def measure(service: subprocess.Popen[str], files: list[str], args: argparse.Nam
     stop.set()
     watcher.join()
 
-    print(line(f"{args.clients} clients at once", [end - sent for sent, end, _ in ends]))
+    times = [end - sent for sent, end, _ in ends]
+    print(line(f"{args.clients} clients at once", times, results))
+    rate = [len(ends) / seconds]
+    results.add("under load", "all", "files/s", rate, unit="files/s", better="higher")
     gaps = [b[1] - a[1] for a, b in itertools.pairwise(ends)]
     print(
         f"{len(ends) / seconds:.2f} files a second; from one verdict to the next "
@@ -197,6 +209,7 @@ def measure(service: subprocess.Popen[str], files: list[str], args: argparse.Nam
     for name, column in zip(("service", "workers"), zip(*seen, strict=True), strict=True):
         first, last = (statistics.median(part) for part in (column[:tenth], column[-tenth:]))
         most = max(column)
+        results.add("memory", name, "MB at most", [most], unit="MB", digits=0)
         print(f"{name}: {first:.0f} MB at the beginning, {last:.0f} at the end, {most:.0f} at most")
 
 

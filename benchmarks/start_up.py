@@ -1,18 +1,22 @@
-"""Seconds until the first step, without and with the cache of compiled programs.
+"""Seconds until the first step, without and with the cache of compiled programs; and of `--help`.
 
-`speed.py` prints the tables, or alone, for the command of the README only:
+`speed.py` prints the tables, or alone, for the command of the README and `qad-jax --help` only:
 
     python benchmarks/start_up.py
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import measured
+from measured import Measured
 
 HERE = Path(__file__).resolve().parent
 _A_LOOK = 0.02  # seconds between two looks at the log
@@ -22,8 +26,8 @@ def _environment(cache: Path) -> dict[str, str]:
     return {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
 
 
-def step(name: str, tuples: int) -> None:
-    """Prints compile and first-step time of a model's step, in a process of its own."""
+def step(name: str, tuples: int, results: Measured) -> None:
+    """Tells compile and first-step time of a model's step, in a process of its own."""
     code = (
         "import sys, time; sys.path[:0] = sys.argv[1:3]; import speed; speed.cpu.tune(); "
         f"ours = speed.Ours({name!r}, 'float32', {tuples}); "
@@ -43,11 +47,27 @@ def step(name: str, tuples: int) -> None:
             )
             first, second = (float(word) for word in done.stdout.split())
             whole = time.perf_counter() - begin
+            title = f"first step, {name}, {tuples} tuples"
+            results.add(title, state, "first step, s", [first], unit="s", digits=1)
+            results.add(title, state, "second step, s", [second], unit="s")
+            results.add(title, state, "whole process, s", [whole], unit="s", digits=1)
             print(f"| {state} | {first:.1f} | {second:.2f} | {whole:.1f} |", flush=True)
 
 
-def quickstart() -> None:
-    """Prints the time from the command of the quickstart to the first step in its log.
+def help_text(rounds: int, results: Measured) -> None:
+    """Tells how long `qad-jax --help` takes."""
+    times = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        words = [sys.executable, "-m", "qad_jax.cli", "--help"]
+        subprocess.run(words, cwd=HERE.parent, check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - begin)
+    results.add("commands", "qad-jax --help", "s", times, unit="s")
+    print(f"\nqad-jax --help: {min(times):.2f} to {max(times):.2f} s")
+
+
+def quickstart(results: Measured) -> None:
+    """Tells the time from the quickstart's command to its first step.
 
     Raises:
       RuntimeError: If the command ends before.
@@ -59,6 +79,7 @@ def quickstart() -> None:
             if state == "cold cache":
                 (folder / "cache").rename(folder / "cache of before")
             seconds = _until_first_step(folder, folder / state)
+            results.add("quickstart", state, "s", [seconds], unit="s", digits=1)
             print(f"| {state} | {seconds:.1f} |", flush=True)
 
 
@@ -84,5 +105,19 @@ def _until_first_step(folder: Path, workdir: Path) -> float:
         process.wait()
 
 
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="of --help (3)")
+    parser.add_argument("--help_only", action="store_true", help="leave the quickstart out")
+    measured.add_option(parser)
+    options = parser.parse_args()
+    results = Measured("start_up")
+    help_text(options.rounds, results)
+    if not options.help_only:
+        quickstart(results)
+    results.write(options.json)
+
+
 if __name__ == "__main__":
-    quickstart()
+    main()

@@ -1,7 +1,7 @@
 """The QAD training step written plainly in PyTorch, as the other side of `speed.py`.
 
-Runs in a process of its own, under an interpreter that has torch and efficientnet_pytorch. Reads
-one JSON object a line from standard input and answers with one:
+Runs in a process of its own, under an interpreter that has torch and efficientnet_pytorch, on a GPU
+where torch sees one. Reads one JSON object a line from standard input and answers with one:
 
 - ``{"do": "open", "file", "model", "dtype", "compile"}``: takes weights, images and labels from
   an npz file; answers with the two losses of the batch, without dropout.
@@ -16,7 +16,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from qad_jax import cpu  # needs no jax
 
 # The values of configs/common.py, handed over in the npz file.
 Settings = dict[str, Any]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Bottleneck(nn.Module):
@@ -79,16 +80,29 @@ class ResNet50(nn.Module):
         self.fc = nn.Linear(channels, 2)
 
 
+def lite0() -> nn.Module:
+    """EfficientNet-Lite0: B0 without squeeze-and-excite, with ReLU6 in place of swish."""
+    blocks, settings = efficientnet_pytorch.utils.get_model_params(
+        "efficientnet-b0", {"num_classes": 2}
+    )
+    net = efficientnet_pytorch.EfficientNet([b._replace(se_ratio=None) for b in blocks], settings)
+    for module in (net, *net._blocks):
+        module._swish = nn.ReLU6(inplace=True)
+    return net
+
+
 class Features(nn.Module):
     """A backbone that returns its logits and four maps."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, feature_blocks: Sequence[int]) -> None:
         super().__init__()
         if name == "resnet50":
             self.net = ResNet50()
+        elif name == "efficientnet_lite0":
+            self.net = lite0()
         else:
             self.net = efficientnet_pytorch.EfficientNet.from_name("efficientnet-b1", num_classes=2)
-        self.name = name
+        self.name, self.feature_blocks = name, feature_blocks
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Maps (N, 3, H, W) to the logits and the maps."""
@@ -104,7 +118,7 @@ class Features(nn.Module):
         for index, block in enumerate(net._blocks):
             rate = net._global_params.drop_connect_rate * index / len(net._blocks)
             x = block(x, drop_connect_rate=rate)
-            if index in (4, 7, 15, 22):
+            if index in self.feature_blocks:
                 maps.append(x)
         x = net._swish(net._bn1(net._conv_head(x)))
         return net._fc(net._dropout(torch.flatten(net._avg_pooling(x), 1))), maps
@@ -113,7 +127,7 @@ class Features(nn.Module):
 def kernels(maps: torch.Tensor, sigma: float) -> list[torch.Tensor]:
     """U-centred unit kernel matrices of `(m, Q, ...)` maps, one a quality."""
     m = len(maps)
-    diagonal = torch.eye(m, dtype=torch.bool)
+    diagonal = torch.eye(m, dtype=torch.bool, device=maps.device)
     found = []
     for quality in maps.flatten(2).float().unbind(1):
         quality = quality - quality.mean(0).detach()
@@ -135,28 +149,30 @@ class Twin:
     def __init__(self, file: str, model: str, dtype: str, compiled: bool) -> None:
         arrays = dict(np.load(file))
         self.settings: Settings = json.loads(str(arrays.pop("settings")))
-        self.images = torch.from_numpy(arrays.pop("images"))
-        self.labels = torch.from_numpy(arrays.pop("labels")).long()
-        self.model = Features(model)
+        self.images = torch.from_numpy(arrays.pop("images")).to(DEVICE)
+        self.labels = torch.from_numpy(arrays.pop("labels")).long().to(DEVICE)
+        self.model = Features(model, self.settings["feature_blocks"])
         state = {name: torch.from_numpy(value) for name, value in arrays.items()}
         missing, unexpected = self.model.net.load_state_dict(state, strict=False)
         if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
             raise ValueError(f"weights do not fit: {missing} {unexpected}")
-        self.model.to(memory_format=torch.channels_last)
+        self.model.to(DEVICE, memory_format=torch.channels_last)
         self.apply = torch.compile(self.model) if compiled else self.model
         self.half = dtype == "bfloat16"
         self.optimiser = torch.optim.Adam(
             self.model.parameters(),
             lr=self.settings["learning_rate"],
             weight_decay=self.settings["weight_decay"],
+            fused=DEVICE != "cpu",
+        )
+        self.mean, self.std = (
+            255 * torch.tensor(self.settings[name], device=DEVICE) for name in ("mean", "std")
         )
 
     def _run(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        mean = 255 * torch.tensor(self.settings["mean"])
-        std = 255 * torch.tensor(self.settings["std"])
         flat = self.images.flatten(0, 1)
-        images = ((flat.float() - mean) / std).permute(0, 3, 1, 2)  # NHWC in memory
-        autocast = torch.autocast("cpu", torch.bfloat16) if self.half else contextlib.nullcontext()
+        images = ((flat.float() - self.mean) / self.std).permute(0, 3, 1, 2)  # NHWC in memory
+        autocast = torch.autocast(DEVICE, torch.bfloat16) if self.half else contextlib.nullcontext()
         with autocast:
             return self.apply(images)
 
@@ -166,7 +182,7 @@ class Twin:
         tuples, qualities = self.images.shape[:2]
         labels = self.labels.repeat_interleave(qualities)
         entropy = functional.cross_entropy(logits.float(), labels)
-        total = torch.zeros(())
+        total = torch.zeros((), device=DEVICE)
         for layer, weight in zip(maps, self.settings["layer_weights"], strict=False):
             if with_hsic and weight:
                 found = kernels(layer.unflatten(0, (tuples, qualities)), self.settings["sigma"])
@@ -218,10 +234,20 @@ class Twin:
         return values
 
 
+def wait() -> None:
+    """Waits until the device has done what it was given."""
+    if DEVICE != "cpu":
+        torch.cuda.synchronize()
+
+
 def main() -> None:
     """Answers until the input ends."""
     cpu.keep_freed_memory()  # as for the other side: it speeds torch up, too
     torch.manual_seed(0)
+    # What a GPU does fastest, as on the other side: products in TF32, and kernels that were tried.
+    if DEVICE != "cpu":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
     twin: Twin | None = None
     for line in sys.stdin:
         ask = json.loads(line)
@@ -236,9 +262,11 @@ def main() -> None:
                 "step": lambda t=twin: t.step(with_hsic=True, awp=False),
                 "awp": lambda t=twin: t.step(with_hsic=True, awp=True),
             }
+            wait()
             begin = time.perf_counter()
             for _ in range(ask["steps"]):
                 works[ask["what"]]()
+            wait()
             answer = {"seconds": time.perf_counter() - begin}
         print(json.dumps(answer), flush=True)
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
+from data_builders import compilation_cache
 from data_builders.command_line import (
     DONE,
     FAILED,
@@ -276,6 +277,7 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
 
 def _job(argv: Sequence[str], prog: str) -> int:
     args = _parse(argv, prog)
+    compilation_cache.keep()  # the processes that look for faces compile the same programs
     logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
     dataset = builder(
         args.name,

@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 # The first and the last jaxlib on which a flag was tried. XLA ends the process at a flag that it
 # does not know, and flags come and go with any release: a newer jaxlib runs without it.
@@ -69,6 +70,52 @@ def keep_freed_memory() -> None:
         mallopt(_TRIM_THRESHOLD, _NEVER)
         mallopt(_MMAP_MAX, _NO_CHUNK)
         mallopt(_ARENA_MAX, _ONE)
+
+
+def processor(cpuinfo: str | None = None) -> tuple[str, frozenset[str]]:
+    """Name and flags of the processor.
+
+    Args:
+      cpuinfo: The text of Linux's `/proc/cpuinfo`; that of this machine, where none is given.
+
+    Returns:
+      The name, empty where it is not told; and the flags, none where they are not known.
+    """
+    if cpuinfo is None:
+        try:
+            cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            cpuinfo = ""
+    fields: dict[str, str] = {}
+    for line in cpuinfo.splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    # x86 has the first of the two names, Arm the second.
+    flags = fields.get("flags", fields.get("Features", ""))
+    return fields.get("model name", ""), frozenset(flags.split())
+
+
+def bfloat16_note(cpuinfo: str | None = None) -> str | None:
+    """What to know before training in bfloat16 on this processor.
+
+    Args:
+      cpuinfo: See `processor`.
+
+    Returns:
+      One line; None where nothing is known: of Arm, and of AMX, on which nobody has measured it.
+    """
+    _, flags = processor(cpuinfo)
+    if "sse2" not in flags or "amx_bf16" in flags:
+        return None
+    if "avx512_bf16" in flags:
+        return (
+            "bfloat16 was no faster than float32 where it was measured on such a processor: "
+            "jaxlib 0.10.2 computes in float32, although there is avx512_bf16"
+        )
+    return (
+        "bfloat16 is emulated on this processor, which has neither avx512_bf16 nor amx_bf16: "
+        "expect no faster steps than with float32"
+    )
 
 
 def _jaxlib_version() -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import jax
 import ml_collections
 from absl import logging
 
+from data_builders import compilation_cache
 from data_builders.errors import UserError
+from qad_jax import cpu
 from qad_jax.evaluation import inference
 from qad_jax.evaluation.evaluate_run import evaluate_run
-from qad_jax.runs import checkpoints, configuration, hosts, placement
+from qad_jax.runs import checkpoints, configuration, hosts
 from qad_jax.training import loop, parallel, preemption
 from qad_jax.training.datasets import open_datasets
 from qad_jax.weights import pretrained
@@ -48,7 +51,7 @@ def run(
       UserError: For anything the user can mend.
     """
     logging.set_verbosity(logging.ERROR)  # the libraries tell of every folder they look at
-    placement.cache_compilations()
+    compilation_cache.keep()
     hosts.connect(coordinator, num_processes, process_id)
     try:
         _run(
@@ -100,6 +103,9 @@ def _run(
         parallel.check(config)
         configuration.check_workdir(config, folder)
         configuration.check_writable(folder)
+        on_cpu = jax.default_backend() == "cpu" and config.model.dtype == "bfloat16"
+        if on_cpu and (note := cpu.bfloat16_note()) is not None:
+            hosts.say(f"note: config.model.dtype: {note}", file=sys.stderr)
         if config.model.pretrained and checkpoints.latest_step(folder) is None:
             imported = pretrained.of_config(config)
             hosts.say(f"{config.model.pretrained}: {imported.summary}", file=sys.stderr)

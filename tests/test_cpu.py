@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from qad_jax import cpu
+from tests.commands import call
 from tests.conftest import ROOT
 
 OURS = (
@@ -67,6 +68,53 @@ def test_the_pinned_jaxlibs_are_tuned(tuned):
     for file in files:
         (version,) = re.findall(r"^jaxlib==(.+)$", file.read_text(), re.MULTILINE)
         assert tuned("", jaxlib=version) == OURS, f"{file.name}: see qad_jax/cpu.py"
+
+
+def cpuinfo(flags, name="model name\t: A processor @ 2 GHz\n"):
+    """As Linux tells it of two cores; on Arm there is another name for the flags, and no model."""
+    core = f"processor\t: 0\n{name}{flags}\nbogomips\t: 1\n\n"
+    return core + core.replace("A processor", "Another")
+
+
+X86 = "flags\t\t: fpu sse2 avx2 avx512f"
+
+
+def test_a_processor_is_read_from_what_linux_tells():
+    name, flags = cpu.processor(cpuinfo(X86))
+    assert name == "A processor @ 2 GHz"
+    assert flags == {"fpu", "sse2", "avx2", "avx512f"}
+    assert cpu.processor("") == ("", frozenset())
+    assert cpu.processor(cpuinfo("Features\t: fp asimd bf16", "")) == ("", {"fp", "asimd", "bf16"})
+
+
+def test_bfloat16_that_is_not_faster_is_told():
+    assert cpu.bfloat16_note(cpuinfo(X86)) == (
+        "bfloat16 is emulated on this processor, which has neither avx512_bf16 nor amx_bf16: "
+        "expect no faster steps than with float32"
+    )
+    assert cpu.bfloat16_note(cpuinfo(f"{X86} avx512_bf16")) == (
+        "bfloat16 was no faster than float32 where it was measured on such a processor: jaxlib "
+        "0.10.2 computes in float32, although there is avx512_bf16"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", cpuinfo(f"{X86} avx512_bf16 amx_bf16"), cpuinfo("Features\t: fp asimd", "")],
+    ids=["nothing", "AMX", "Arm"],
+)
+def test_nothing_is_told_of_bfloat16_where_nothing_is_known(text):
+    assert cpu.bfloat16_note(text) is None
+
+
+@pytest.mark.parametrize(("dtype", "notes"), [("bfloat16", 1), ("float32", 0)])
+def test_a_training_begins_with_the_note(dtype, notes, monkeypatch, tmp_path):
+    monkeypatch.setattr(cpu, "bfloat16_note", lambda: "it is slow")
+    words = ["--config=quickstart", f"--workdir={tmp_path}/run", f"--config.model.dtype={dtype}"]
+    told = call(*words, f"--config.model.pretrained={tmp_path}/missing.pth")
+    assert told.err.count("note: config.model.dtype: it is slow\n") == notes
+    assert "missing.pth" in told.err.splitlines()[-1]
+    assert (told.status, told.out) == (1, "")
 
 
 def run(code):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_builders import command_line
+from data_builders import command_line, compilation_cache
 from data_builders.errors import UserError
 from data_builders.files import csv_text
 from data_builders.progress import Progress
@@ -178,12 +178,11 @@ def _job(argv: Sequence[str], prog: str) -> int:
     else:
         files = [row.path for row in labels.files()]
     cpu.tune()  # before JAX is imported
+    compilation_cache.keep()
     from qad_jax.detection import many
     from qad_jax.detection.detector import Detector
-    from qad_jax.runs import placement
     from qad_jax.weights import model_file
 
-    placement.cache_compilations()
     detector = Detector.from_pretrained(args.model, frames=args.frames)
     work = _Work(args, prog, detector, labels)
     if args.csv:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_builders import command_line
+from data_builders import command_line, compilation_cache
 from data_builders.errors import UserError, describe
 from qad_jax import cpu
 from qad_jax.detection import media
@@ -85,10 +85,9 @@ def load(model: str | None = None, frames: int = media.FRAMES) -> Detector:
       UserError: The model cannot be read, see `Detector.from_pretrained`.
     """
     cpu.tune()
+    compilation_cache.keep()
     from qad_jax.detection.detector import Detector
-    from qad_jax.runs import placement
 
-    placement.cache_compilations()
     return Detector.from_pretrained(model, frames=frames)
 
 

@@ -1,0 +1,31 @@
+"""Where compiled programs are kept from one command to the next; imports no JAX."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+_LEAST_SECONDS = 0.1
+
+
+def keep() -> None:
+    """Keeps compiled programs between commands, unless the user has said where or that not.
+
+    All commands share `$XDG_CACHE_HOME/qad_jax`, by default `~/.cache/qad_jax`. JAX finds the
+    folder in the environment, so that the processes that a command starts use it, too.
+
+    JAX itself keeps what took a second. The programs of the face detector are small and many: each
+    takes a few tenths, and all of them some seconds in each command.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "qad_jax"
+    settings = {
+        "jax_compilation_cache_dir": str(cache),
+        "jax_persistent_cache_min_compile_time_secs": _LEAST_SECONDS,
+    }
+    for name, value in settings.items():
+        if name.upper() in os.environ:
+            continue
+        os.environ[name.upper()] = str(value)
+        if "jax" in sys.modules:  # it has read the environment before
+            sys.modules["jax"].config.update(name, value)
