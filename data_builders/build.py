@@ -312,7 +312,12 @@ def _doctor(dataset: PairedDatasetBuilder, argv: Sequence[str], prog: str) -> in
     if not isinstance(dataset, VideoDatasetBuilder):
         raise UserError(f"--doctor: {dataset.name} is not made from a folder of videos")
     print(doctor.expected(dataset))
-    layout = dataset.layout()
+    try:
+        layout = dataset.layout()
+    except UserError:
+        if dataset.ACCESS:
+            print(dataset.ACCESS)
+        raise
     print(dataset.examined(layout) or doctor.report(dataset, layout))
     try:
         dataset.check_qualities(layout)

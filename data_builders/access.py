@@ -1,0 +1,28 @@
+"""How one gets a dataset that people have to ask for, as far as it is published."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Access:
+    """What `--doctor` says where a dataset is not on disk.
+
+    Attributes:
+      page: The page of those who give it.
+      form: How they are asked, and for what it may be used.
+      size: How large it is, in words.
+      scripts: What fetches or unpacks it.
+      reported: What people report of its servers; not what this project has tried.
+    """
+
+    page: str
+    form: str
+    size: str
+    scripts: str = "none: a link is sent, or shown"
+    reported: str = "nothing that is known here"
+
+    def __str__(self) -> str:
+        fields = dataclasses.asdict(self).items()
+        return "\n".join(["how to get it:", *(f"  {name}: {text}" for name, text in fields)])
