@@ -80,11 +80,7 @@ def builder(
       UserError: For an unknown dataset or configuration, or a manifest with a mistake.
     """
     base, _, config = name.partition("/")
-    if base not in names():
-        raise UserError(f"there is no builder for dataset {name!r}: {nearest(base, names())}")
-    dataset_class: type[PairedDatasetBuilder] = importlib.import_module(
-        f"data_builders.{base}"
-    ).Builder
+    dataset_class = _class_of(name)
     given = {"manual_dir": manual_dir, "manifest": manifest}
     needed: dict[str, Any] = {source: given[source] for source in dataset_class.NEEDS}
     for field in sorted(recipe.keys() - dataset_class.OPTIONS):
@@ -111,6 +107,19 @@ def builder(
     )
 
 
+def _class_of(name: str) -> type[PairedDatasetBuilder]:
+    """Imports the builder of a dataset.
+
+    Raises:
+      UserError: There is none of this name.
+    """
+    base = name.partition("/")[0]
+    if base not in names():
+        raise UserError(f"there is no builder for dataset {name!r}: {nearest(base, names())}")
+    found: type[PairedDatasetBuilder] = importlib.import_module(f"data_builders.{base}").Builder
+    return found
+
+
 def _other_recipes(dataset: PairedDatasetBuilder) -> dict[str, PairedConfig | None]:
     """The configurations that other recipes have built beside a dataset's own.
 
@@ -119,7 +128,7 @@ def _other_recipes(dataset: PairedDatasetBuilder) -> dict[str, PairedConfig | No
     from data_builders.paired import PairedConfig
     from data_builders.qualities import check_qualities
 
-    if dataset.NEEDS != ("manual_dir",):
+    if "qualities" not in dataset.OPTIONS:
         return {}
     configs: dict[str, PairedConfig | None] = {}
     folder = next(
@@ -277,15 +286,16 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
 def _job(argv: Sequence[str], prog: str) -> int:
     args = _parse(argv, prog)
     logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
-    dataset = builder(
-        args.name,
-        data_dir=args.data_dir,
-        manual_dir=args.manual_dir,
-        manifest=args.manifest,
-        **_recipe(args),
-    )
-    if args.doctor:
-        return _doctor(dataset, argv, prog)
+    with _access(args.name) if args.doctor else contextlib.nullcontext():
+        dataset = builder(
+            args.name,
+            data_dir=args.data_dir,
+            manual_dir=args.manual_dir,
+            manifest=args.manifest,
+            **_recipe(args),
+        )
+        if args.doctor:
+            return _doctor(dataset, argv, prog)
     try:
         prepare(dataset, beam=args.pipeline_options if args.beam else None)
     except UnavailableQualitiesError as error:
@@ -293,7 +303,7 @@ def _job(argv: Sequence[str], prog: str) -> int:
     for split, info in dataset.info.splits.items():
         print(f"{split}: {info.num_examples} tuples at {', '.join(dataset.qualities)}")
     print(dataset.data_dir)
-    if dataset.NEEDS == ("manual_dir",):
+    if "qualities" in dataset.OPTIONS:
         options = [f"--config.dataset.name={dataset.info.full_name.rpartition('/')[0]}"]
         options += [f"--config.dataset.data_dir={args.data_dir}"] if args.data_dir else []
         print(f"to train on it: {command(*options)}")
@@ -305,19 +315,28 @@ def _job(argv: Sequence[str], prog: str) -> int:
     return PARTLY if skipped else DONE
 
 
+@contextlib.contextmanager
+def _access(name: str) -> Iterator[None]:
+    """Where the data of a dataset is not there or has a mistake, says how it is got."""
+    try:
+        yield
+    except UserError:
+        if access := _class_of(name).ACCESS:
+            print(access)
+        raise
+
+
 def _doctor(dataset: PairedDatasetBuilder, argv: Sequence[str], prog: str) -> int:
     from data_builders import doctor
     from data_builders.video_builder import VideoDatasetBuilder
 
     if not isinstance(dataset, VideoDatasetBuilder):
-        raise UserError(f"--doctor: {dataset.name} is not made from a folder of videos")
+        if not dataset.ACCESS:
+            raise UserError(f"--doctor: {dataset.name} is not made from a folder of videos")
+        print(doctor.crops(dataset))
+        return DONE
     print(doctor.expected(dataset))
-    try:
-        layout = dataset.layout()
-    except UserError:
-        if dataset.ACCESS:
-            print(dataset.ACCESS)
-        raise
+    layout = dataset.layout()
     print(dataset.examined(layout) or doctor.report(dataset, layout))
     try:
         dataset.check_qualities(layout)

@@ -13,6 +13,7 @@ from data_builders.errors import UnusableClipError, UserError, unusable
 from data_builders.progress import Progress
 
 if TYPE_CHECKING:
+    from data_builders.paired import PairedDatasetBuilder
     from data_builders.video_builder import VideoDatasetBuilder
 
 # Frames per second on one core at 640x480, measured with benchmarks/build_rate.py: decoding,
@@ -70,6 +71,16 @@ def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
     size = usable * dataset.recipe.frames_per_video * len(dataset.qualities) * _CROP_MB / 1e3
     lines.append(cost(dataset, seconds, size))
     return "\n".join(lines)
+
+
+def crops(dataset: PairedDatasetBuilder) -> str:
+    """Describes a dataset that is made from crops, in lines for a terminal."""
+    lines = [dataset.name, f"{'method':<18}{'split':<12}{'videos':>7}{'tuples':>9}"]
+    for split, sources in dataset.clip_sources().items():
+        tuples = collections.Counter(source.method for source in sources)
+        videos = collections.Counter(method for method, _ in {(s.method, s.video) for s in sources})
+        lines += [f"{m:<18}{split:<12}{videos[m]:>7}{tuples[m]:>9}" for m in sorted(videos)]
+    return "\n".join([*lines, *(f"note: {note}" for note in dataset.info.metadata["notes"])])
 
 
 def _faces(dataset: VideoDatasetBuilder, readable: Sequence[_Readable]) -> list[str]:
