@@ -72,9 +72,9 @@ class DeepFakeDetection(VideoDatasetBuilder):
             )
         if config == "whole":
             return Layout({"train": [], "validation": [], "test": [video for video, _ in videos]})
-        people = {person for _, each in videos for person in each}
-        validation = held_out(people, [each for _, each in videos])
-        rest = [each for _, each in videos if not validation & {*each}]
-        test = held_out(people - validation, rest)
+        everybody = {person for _, people in videos for person in people}
+        validation = held_out(everybody, [people for _, people in videos])
+        others = [people for _, people in videos if not validation & {*people}]
+        test = held_out(everybody - validation, others)
         splits, notes = divided(videos, {"validation": validation, "test": test})
         return Layout(splits, (), notes)
