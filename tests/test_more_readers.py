@@ -1,28 +1,18 @@
-"""More official trees, from folders to lists of videos and to clips; and how datasets are got."""
+"""More official trees, from folders to lists of videos and to clips."""
 
-import itertools
 import json
-import os
 import shutil
 
 import pytest
 
 from data_builders import (
-    build,
     celeb_df_pp,
     celeb_df_v1,
-    celeb_df_v2,
     clips,
     deep_fake_detection,
     deeper_forensics,
     dfdc,
     dfdc_preview,
-    doctor,
-    face_forensics,
-    faces,
-    ffiw10k,
-    h264,
-    splits,
     uadfv,
 )
 from data_builders.errors import UserError
@@ -357,87 +347,3 @@ def test_deeper_forensics_follows_its_lists(roots):
     with pytest.raises(UserError, match=r"val\.txt: cannot read the list of a split"):
         find(deeper_forensics, root)
     (root / "val.txt").rename(root / "lists/splits/val.txt")
-
-
-# People
-
-
-def test_the_draw_follows_the_fakes():
-    pairs = [(f"a{i}", f"b{i}") for i in range(20)]
-    people = {person for pair in pairs for person in pair}
-    held = splits.held_out(people, pairs)
-    assert len(held) == 4
-    assert sum(set(pair) <= held for pair in pairs) == 2
-    assert not any(len(set(pair) & held) == 1 for pair in pairs)
-    assert splits.held_out(people, reversed(pairs)) == held
-    alone = {f"c{i}" for i in range(30)}
-    more = splits.held_out(people | alone, [*pairs, *((name,) for name in alone)])
-    assert more & people == held
-    assert len(more & alone) == 3
-    for count, chosen in ((0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (19, 2), (21, 3)):
-        assert len(splits.held_out([str(i) for i in range(count)], [])) == chosen
-
-
-# The doctor
-
-
-@pytest.mark.parametrize("module", [*READERS, face_forensics, celeb_df_v2, ffiw10k])
-def test_the_doctor_says_how_a_dataset_is_got(module, tmp_path, capsys):
-    dataset = module.Builder
-    assert build.main([dataset.name, "--manual_dir", str(tmp_path), "--doctor"]) == 1
-    out, err = capsys.readouterr()
-    lines = out.partition("how to get it:\n")[2].splitlines()
-    told = dict(line.strip().split(": ", 1) for line in lines)
-    assert list(told) == ["page", "form", "size", "scripts", "reported"]
-    assert told["page"].startswith("https://")
-    assert all(len(text) > 10 for text in told.values())
-    assert err.count("\n") == 1
-
-
-def test_a_dataset_that_is_there_needs_no_access(roots, capsys, monkeypatch):
-    root, _ = roots[uadfv]
-    monkeypatch.setattr(doctor, "_faces", lambda *_: [])
-    assert build.main(["uadfv", "--manual_dir", str(root), "--doctor"]) == 0
-    out = capsys.readouterr().out
-    assert "how to get it" not in out
-    assert "missing: 1\n  fake/0003" in out
-
-
-def test_of_a_hundred_thousand_videos_few_are_opened(tmp_path, monkeypatch):
-    """Folders are listed, and no file is asked for but by the list of its part."""
-    part = tmp_path / "dfdc_train_part_3"
-    part.mkdir()
-    content = {f"v{i:06d}.mp4": {"label": ("REAL", "FAKE")[i % 2]} for i in range(25_000)}
-    (part / "metadata.json").write_text(json.dumps(content))
-    for name in content:
-        os.mknod(part / name)
-    looked = itertools.count()
-
-    def probe(path):
-        next(looked)
-        return h264.Facts(100, 25)
-
-    opened, asked = [], []
-    monkeypatch.setattr(os, "stat", counting(os.stat, asked))
-    monkeypatch.setattr("builtins.open", counting(open, opened))
-    layout = find(dfdc, tmp_path)
-    assert len(layout.videos) == 25_000
-    assert len(asked) + len(opened) < 50
-    monkeypatch.undo()
-    monkeypatch.setattr(h264, "probe", probe)
-    dataset = dfdc.Builder(
-        manual_dir=tmp_path, data_dir=tmp_path / "data", face_source=faces.Whole()
-    )
-    report = doctor.report(dataset, layout)
-    assert "opened: 5000 of 25000 videos, spread evenly" in report
-    assert next(looked) == 5000
-    hours = 25_000 * 100 * 3 / 176 + 25_000 * 32 / 25 + 100 * 2 * 25_000 / 72
-    assert f"about {hours / 3600:.1f} core-hours" in report
-
-
-def counting(function, calls):
-    def counted(*args, **kwargs):
-        calls.append(args)
-        return function(*args, **kwargs)
-
-    return counted

@@ -38,7 +38,7 @@ class CelebDfV2(VideoDatasetBuilder):
         page="https://github.com/yuezunli/celeb-deepfakeforensics",
         form="a form that the page links to; the authors send a link to those whom they accept",
         size="6529 videos; people speak of 10 GB",
-        reported="requests that are written as issues of that page stay without an answer",
+        reported="a request that was written as an issue of that page stays without an answer",
     )
 
     @classmethod
