@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
+
+from data_builders.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,3 +30,14 @@ class Access:
     def __str__(self) -> str:
         fields = dataclasses.asdict(self).items()
         return "\n".join(["how to get it:", *(f"  {name}: {text}" for name, text in fields)])
+
+
+@contextlib.contextmanager
+def shown_on_error(access: Access | None) -> Iterator[None]:
+    """Prints how a dataset is got, where what is done with its data ends with a UserError."""
+    try:
+        yield
+    except UserError:
+        if access:
+            print(access)
+        raise

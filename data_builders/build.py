@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
+from data_builders.access import shown_on_error
 from data_builders.command_line import (
     DONE,
     FAILED,
@@ -108,11 +109,7 @@ def builder(
 
 
 def _class_of(name: str) -> type[PairedDatasetBuilder]:
-    """Imports the builder of a dataset.
-
-    Raises:
-      UserError: There is none of this name.
-    """
+    """Imports the builder of a dataset, or raises UserError where there is none."""
     base = name.partition("/")[0]
     if base not in names():
         raise UserError(f"there is no builder for dataset {name!r}: {nearest(base, names())}")
@@ -286,14 +283,9 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
 def _job(argv: Sequence[str], prog: str) -> int:
     args = _parse(argv, prog)
     logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
-    with _access(args.name) if args.doctor else contextlib.nullcontext():
-        dataset = builder(
-            args.name,
-            data_dir=args.data_dir,
-            manual_dir=args.manual_dir,
-            manifest=args.manifest,
-            **_recipe(args),
-        )
+    places = {place: getattr(args, place) for place in ("data_dir", "manual_dir", "manifest")}
+    with shown_on_error(_class_of(args.name).ACCESS if args.doctor else None):
+        dataset = builder(args.name, **places, **_recipe(args))
         if args.doctor:
             return _doctor(dataset, argv, prog)
     try:
@@ -315,31 +307,11 @@ def _job(argv: Sequence[str], prog: str) -> int:
     return PARTLY if skipped else DONE
 
 
-@contextlib.contextmanager
-def _access(name: str) -> Iterator[None]:
-    """Where the data of a dataset is not there or has a mistake, says how it is got."""
-    try:
-        yield
-    except UserError:
-        if access := _class_of(name).ACCESS:
-            print(access)
-        raise
-
-
 def _doctor(dataset: PairedDatasetBuilder, argv: Sequence[str], prog: str) -> int:
     from data_builders import doctor
-    from data_builders.video_builder import VideoDatasetBuilder
 
-    if not isinstance(dataset, VideoDatasetBuilder):
-        if not dataset.ACCESS:
-            raise UserError(f"--doctor: {dataset.name} is not made from a folder of videos")
-        print(doctor.crops(dataset))
-        return DONE
-    print(doctor.expected(dataset))
-    layout = dataset.layout()
-    print(dataset.examined(layout) or doctor.report(dataset, layout))
     try:
-        dataset.check_qualities(layout)
+        doctor.look(dataset)
     except UnavailableQualitiesError as error:
         print(f"cannot be built: {_with_command(error, argv, prog)}")
         return FAILED

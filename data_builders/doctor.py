@@ -29,6 +29,26 @@ _NAMED = 5  # how many items of a long list are shown
 _Readable: TypeAlias = tuple[clips.VideoFiles, int]
 
 
+def look(dataset: PairedDatasetBuilder) -> None:
+    """Prints what a build would use of the data of a dataset.
+
+    Raises:
+      UserError: The data is not there, has a mistake, or is nothing that is looked at; or qualities
+        cannot be made, which is an UnavailableQualitiesError.
+    """
+    from data_builders.video_builder import VideoDatasetBuilder
+
+    if not isinstance(dataset, VideoDatasetBuilder):
+        if not dataset.ACCESS:
+            raise UserError(f"--doctor: {dataset.name} is not made from a folder of videos")
+        print(_crops(dataset))
+        return
+    print(expected(dataset))
+    layout = dataset.layout()
+    print(dataset.examined(layout) or report(dataset, layout))
+    dataset.check_qualities(layout)
+
+
 def expected(dataset: VideoDatasetBuilder) -> str:
     """Shows the folder tree that a dataset is made from, in lines for a terminal."""
     return "\n".join(["expected:", *(f"  {line}" for line in dataset.TREE.splitlines())])
@@ -73,7 +93,7 @@ def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
     return "\n".join(lines)
 
 
-def crops(dataset: PairedDatasetBuilder) -> str:
+def _crops(dataset: PairedDatasetBuilder) -> str:
     """Describes a dataset that is made from crops, in lines for a terminal."""
     lines = [dataset.name, f"{'method':<18}{'split':<12}{'videos':>7}{'tuples':>9}"]
     for split, sources in dataset.clip_sources().items():
