@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from absl import logging
 
 from data_builders import compilation_cache
+from data_builders.access import shown_on_error
 from data_builders.command_line import (
     DONE,
     FAILED,
@@ -81,11 +82,7 @@ def builder(
       UserError: For an unknown dataset or configuration, or a manifest with a mistake.
     """
     base, _, config = name.partition("/")
-    if base not in names():
-        raise UserError(f"there is no builder for dataset {name!r}: {nearest(base, names())}")
-    dataset_class: type[PairedDatasetBuilder] = importlib.import_module(
-        f"data_builders.{base}"
-    ).Builder
+    dataset_class = _class_of(name)
     given = {"manual_dir": manual_dir, "manifest": manifest}
     needed: dict[str, Any] = {source: given[source] for source in dataset_class.NEEDS}
     for field in sorted(recipe.keys() - dataset_class.OPTIONS):
@@ -112,6 +109,15 @@ def builder(
     )
 
 
+def _class_of(name: str) -> type[PairedDatasetBuilder]:
+    """Imports the builder of a dataset, or raises UserError where there is none."""
+    base = name.partition("/")[0]
+    if base not in names():
+        raise UserError(f"there is no builder for dataset {name!r}: {nearest(base, names())}")
+    found: type[PairedDatasetBuilder] = importlib.import_module(f"data_builders.{base}").Builder
+    return found
+
+
 def _other_recipes(dataset: PairedDatasetBuilder) -> dict[str, PairedConfig | None]:
     """The configurations that other recipes have built beside a dataset's own.
 
@@ -120,7 +126,7 @@ def _other_recipes(dataset: PairedDatasetBuilder) -> dict[str, PairedConfig | No
     from data_builders.paired import PairedConfig
     from data_builders.qualities import check_qualities
 
-    if dataset.NEEDS != ("manual_dir",):
+    if "qualities" not in dataset.OPTIONS:
         return {}
     configs: dict[str, PairedConfig | None] = {}
     folder = next(
@@ -279,15 +285,11 @@ def _job(argv: Sequence[str], prog: str) -> int:
     args = _parse(argv, prog)
     compilation_cache.keep()  # the processes that look for faces compile the same programs
     logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
-    dataset = builder(
-        args.name,
-        data_dir=args.data_dir,
-        manual_dir=args.manual_dir,
-        manifest=args.manifest,
-        **_recipe(args),
-    )
-    if args.doctor:
-        return _doctor(dataset, argv, prog)
+    places = {place: getattr(args, place) for place in ("data_dir", "manual_dir", "manifest")}
+    with shown_on_error(_class_of(args.name).ACCESS if args.doctor else None):
+        dataset = builder(args.name, **places, **_recipe(args))
+        if args.doctor:
+            return _doctor(dataset, argv, prog)
     try:
         prepare(dataset, beam=args.pipeline_options if args.beam else None)
     except UnavailableQualitiesError as error:
@@ -295,7 +297,7 @@ def _job(argv: Sequence[str], prog: str) -> int:
     for split, info in dataset.info.splits.items():
         print(f"{split}: {info.num_examples} tuples at {', '.join(dataset.qualities)}")
     print(dataset.data_dir)
-    if dataset.NEEDS == ("manual_dir",):
+    if "qualities" in dataset.OPTIONS:
         options = [f"--config.dataset.name={dataset.info.full_name.rpartition('/')[0]}"]
         options += [f"--config.dataset.data_dir={args.data_dir}"] if args.data_dir else []
         print(f"to train on it: {command(*options)}")
@@ -309,15 +311,9 @@ def _job(argv: Sequence[str], prog: str) -> int:
 
 def _doctor(dataset: PairedDatasetBuilder, argv: Sequence[str], prog: str) -> int:
     from data_builders import doctor
-    from data_builders.video_builder import VideoDatasetBuilder
 
-    if not isinstance(dataset, VideoDatasetBuilder):
-        raise UserError(f"--doctor: {dataset.name} is not made from a folder of videos")
-    print(doctor.expected(dataset))
-    layout = dataset.layout()
-    print(dataset.examined(layout) or doctor.report(dataset, layout))
     try:
-        dataset.check_qualities(layout)
+        doctor.look(dataset)
     except UnavailableQualitiesError as error:
         print(f"cannot be built: {_with_command(error, argv, prog)}")
         return FAILED

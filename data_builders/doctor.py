@@ -13,17 +13,40 @@ from data_builders.errors import UnusableClipError, UserError, unusable
 from data_builders.progress import Progress
 
 if TYPE_CHECKING:
+    from data_builders.paired import PairedDatasetBuilder
     from data_builders.video_builder import VideoDatasetBuilder
 
 # Frames per second on one core at 640x480, measured with benchmarks/build_rate.py: decoding,
 # detecting in the chosen frames, and encoding qualities that are not on disk. Real rates differ.
 _DECODE_FPS, _DETECT_FPS, _ENCODE_FPS = 176.0, 25.0, 72.0
 _CROP_MB = 0.15  # a 300 px crop as PNG
+# All videos are opened, which takes milliseconds each; of more than these, as many as the second.
+_ALL_OPENED, _SOME_OPENED = 20_000, 5_000
 _SAMPLE = 16  # videos in which faces are detected
 _SAMPLE_FRAMES = 10_000  # of a video at most: minutes of film, a minute of decoding
 _NAMED = 5  # how many items of a long list are shown
 
 _Readable: TypeAlias = tuple[clips.VideoFiles, int]
+
+
+def look(dataset: PairedDatasetBuilder) -> None:
+    """Prints what a build would use of the data of a dataset.
+
+    Raises:
+      UserError: The data is not there, has a mistake, or is nothing that is looked at; or qualities
+        cannot be made, which is an UnavailableQualitiesError.
+    """
+    from data_builders.video_builder import VideoDatasetBuilder
+
+    if not isinstance(dataset, VideoDatasetBuilder):
+        if not dataset.ACCESS:
+            raise UserError(f"--doctor: {dataset.name} is not made from a folder of videos")
+        print(_crops(dataset))
+        return
+    print(expected(dataset))
+    layout = dataset.layout()
+    print(dataset.examined(layout) or report(dataset, layout))
+    dataset.check_qualities(layout)
 
 
 def expected(dataset: VideoDatasetBuilder) -> str:
@@ -41,7 +64,11 @@ def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
     listed = layout.videos
     lines = [f"{dataset.name} {dataset.part}".rstrip() + f" in {dataset.manual_dir}"]
     lines += _counts(layout)
-    readable, unreadable, decided = _look(listed)
+    opened = listed
+    if len(listed) > _ALL_OPENED:
+        opened = [listed[index] for index in clips.spread(len(listed), _SOME_OPENED)]
+        lines.append(f"opened: {len(opened)} of {len(listed)} videos, spread evenly")
+    readable, unreadable, decided = _look(opened)
     lines += some("unreadable", unreadable) + some("missing", layout.missing)
     lines += [f"note: {note}" for note in dataset.notes(layout)]
     lines += [f"decided: {count} files: {note}" for note, count in decided.most_common(_NAMED)]
@@ -56,13 +83,24 @@ def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
         lacking = [f"{f} (best: {f.best_quality})" for f in listed if not f.gives(quality)]
         lines += some(f"too poor for {quality}", lacking)
     lines += _faces(dataset, readable)
-    usable, frames = len(readable), sum(count for _, count in readable)
+    whole = len(listed) / max(1, len(opened))
+    usable, frames = whole * len(readable), whole * sum(count for _, count in readable)
     seconds = frames * len(dataset.qualities) / _DECODE_FPS
     seconds += usable * dataset.recipe.frames_per_video / _DETECT_FPS
     seconds += frames / max(1, usable) * sum(absent.values()) / _ENCODE_FPS
     size = usable * dataset.recipe.frames_per_video * len(dataset.qualities) * _CROP_MB / 1e3
     lines.append(cost(dataset, seconds, size))
     return "\n".join(lines)
+
+
+def _crops(dataset: PairedDatasetBuilder) -> str:
+    """Describes a dataset that is made from crops, in lines for a terminal."""
+    lines = [dataset.name, f"{'method':<18}{'split':<12}{'videos':>7}{'tuples':>9}"]
+    for split, sources in dataset.clip_sources().items():
+        tuples = collections.Counter(source.method for source in sources)
+        videos = collections.Counter(method for method, _ in {(s.method, s.video) for s in sources})
+        lines += [f"{m:<18}{split:<12}{videos[m]:>7}{tuples[m]:>9}" for m in sorted(videos)]
+    return "\n".join([*lines, *(f"note: {note}" for note in dataset.info.metadata["notes"])])
 
 
 def _faces(dataset: VideoDatasetBuilder, readable: Sequence[_Readable]) -> list[str]:
@@ -139,7 +177,7 @@ def _counts(layout: clips.Layout) -> list[str]:
 def _look(
     listed: Sequence[clips.VideoFiles],
 ) -> tuple[list[_Readable], list[str], collections.Counter[str]]:
-    """Opens every file.
+    """Opens every file of the videos.
 
     Returns:
       Each video that is readable and its number of frames, why others are not, and what was

@@ -83,6 +83,22 @@ def located(folder: Path, name: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def videos_in(*folders: Path) -> dict[str, Path]:
+    """Finds the videos in folders by their stems, also where a copy has `videos/` around them.
+
+    Each folder is listed once and no file is opened: there may be 100 000. A folder need not exist.
+
+    Args:
+      *folders: Where they may be. Of two files with one name, that of the later folder is taken.
+
+    Returns:
+      The files by stem, sorted; without hidden ones, which macOS leaves beside others.
+    """
+    levels = [folder / level for folder in folders for level in ("", "videos")]
+    paths = {path.stem: path for level in levels for path in level.glob("[!.]*.mp4")}
+    return dict(sorted(paths.items()))
+
+
 def check_count(path: Path, images: int) -> None:
     """Refuses a list of too many images.
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
+from data_builders.access import Access
 from data_builders.errors import UnusableClipError, UserError, unusable
 from data_builders.patches import tfds_large_splits, tfds_record_order
 from data_builders.progress import Progress
@@ -55,6 +56,8 @@ class PairedDatasetBuilder(
     APART: ClassVar[bool] = False
     #: What the constructor takes besides, which the command gives as flags.
     OPTIONS: ClassVar[frozenset[str]] = frozenset()
+    #: How one gets the data, where one has to ask for it.
+    ACCESS: ClassVar[Access | None] = None
     #: What a clip is called where some may be left out, such as 'videos'; '' where none may.
     UNIT: ClassVar[str] = ""
 

@@ -84,7 +84,10 @@ def test_the_terms_are_those_of_the_dataset_s_own_card(dataset, tmp_path):
     assert "cannot be used on real video" in section(text, "Limits")
 
 
-@pytest.mark.parametrize("name", ["celeb_df_v2", "deepfakebench", "ffiw10k", "face_forensics"])
+@pytest.mark.parametrize(
+    "name",
+    sorted(path.parent.name for path in build._HERE.glob("*/README.md")),
+)
 def test_every_card_has_terms(name, monkeypatch, dataset):
     path = build._HERE / name / "builder.py"
     monkeypatch.setattr(card.inspect, "getfile", lambda _: str(path))

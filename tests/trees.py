@@ -34,7 +34,8 @@ def _encoded(target, count, fake, crf):
 
 
 @functools.cache
-def _noise(count, crf):
+def noise(count, crf):
+    """The bytes of a video that shows no face."""
     rng = np.random.default_rng(5)
     grey = rng.integers(96, 160, (count, SIZE, SIZE, 1), dtype=np.uint8)
     return h264.encode(np.repeat(grey, 3, axis=3), crf=crf)
@@ -115,7 +116,7 @@ def face_forensics(
                 which = (kind, name)
                 if kind in masks and which != spoilt["unmasked"]:
                     edge = SIZE // 4
-                    data = _mask(frames, SIZE, (edge, edge, SIZE - edge, SIZE - edge))
+                    data = mask(frames, SIZE, (edge, edge, SIZE - edge, SIZE - edge))
                     write(face_forensics_mask(folder, kind, name), data)
                 for quality in qualities:
                     crf = CRFS[quality]
@@ -125,7 +126,7 @@ def face_forensics(
                         continue
                     less = 2 * (which == spoilt["shorter"] and quality == "c40")
                     data = (
-                        _noise(frames, crf)
+                        noise(frames, crf)
                         if which == spoilt["faceless"]
                         else rendered(name[:3], frames, fake=kind != "original", crf=crf)
                     )
@@ -168,7 +169,7 @@ def celeb_df_v2(folder, *, people=4, frames=6, youtube="YouTube-real", level="")
         for stem in stems:
             path = folder / kind / level / f"{stem}.mp4"
             write(path, rendered(stem.split("_")[0], frames, fake=kind == "Celeb-synthesis"))
-    write(folder / youtube / level / f"{strangers[1]}.mp4", _noise(frames, 23))
+    write(folder / youtube / level / f"{strangers[1]}.mp4", noise(frames, 23))
     truncate(folder / youtube / level / f"{strangers[2]}.mp4")
     lines = [f"{int('real' in kind)} {kind}/{stem}.mp4" for kind, stem in test]
     (folder / "List_of_testing_videos.txt").write_text("\n".join(lines) + "\n")
@@ -216,9 +217,9 @@ def ffiw10k(folder, *, frames=6, with_test=True):
                 elif kind == "target_mask":
                     if stem != spoilt["unmasked"]:
                         edge = SIZE // 4
-                        write(path, _mask(frames, SIZE, (edge, edge, SIZE - edge, SIZE - edge)))
+                        write(path, mask(frames, SIZE, (edge, edge, SIZE - edge, SIZE - edge)))
                 elif stem == spoilt["faceless"]:
-                    write(path, _noise(frames, 23))
+                    write(path, noise(frames, 23))
                 elif (kind, stem) != ("target", spoilt["absent"]):
                     write(path, rendered(stem, frames, fake=kind == "target"))
     truncate(parents["train"] / "target" / "train" / f"{spoilt['truncated']}.mp4")
@@ -227,7 +228,8 @@ def ffiw10k(folder, *, frames=6, with_test=True):
 
 
 @functools.cache
-def _mask(frames, width, box):
+def mask(frames, width, box):
+    """The bytes of a mask that is white in a box: x0, y0, x1, y1."""
     picture = np.zeros((SIZE, width, 3), np.uint8)
     left, top, right, bottom = box
     picture[top:bottom, left:right] = 255
@@ -239,7 +241,7 @@ def _two_faces(frames, kind, small):
     left, top, right, bottom = small
     if kind == "target_mask":
         edge = (right - left) // 5
-        return _mask(frames, 2 * SIZE, (left + edge, top + edge, right - edge, bottom - edge))
+        return mask(frames, 2 * SIZE, (left + edge, top + edge, right - edge, bottom - edge))
     pictures = []
     larger, smaller = (
         frames_of(0, frames),

@@ -4,30 +4,59 @@ from __future__ import annotations
 
 import collections
 import hashlib
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
+from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
 from data_builders.errors import UserError
-from data_builders.lists import first_of, read_text
+from data_builders.lists import first_of, read_text, videos_in
+from data_builders.splits import divided
 from data_builders.video_builder import VideoDatasetBuilder
 
-FAKE, YOUTUBE, LIST = "Celeb-synthesis", "YouTube-real", "List_of_testing_videos.txt"
-_LABELS = {"Celeb-real": "real", YOUTUBE: "real", FAKE: "fake"}
+REAL, FAKE, YOUTUBE = "Celeb-real", "Celeb-synthesis", "YouTube-real"
+LIST = "List_of_testing_videos.txt"
+TREE = (
+    f"{REAL}/idA_NNNN.mp4\n{YOUTUBE}/NNNNN.mp4\n{FAKE}/{{}}idA_idB_NNNN.mp4\n{LIST}\n"
+    "also read: Youtube-real for YouTube-real, and videos/ between a folder and its files"
+)
+_LABELS = {REAL: "real", YOUTUBE: "real", FAKE: "fake"}
 _LISTED_LABELS = {"1": "real", "0": "fake"}  # opposite to this project
+_PERSON = re.compile(r"id\d+")
 # Faces are swapped within groups of people. With this seed, validation has five people of one group
 # and one more, so it has fakes, and few fakes between it and train are lost.
 _DRAW = 7635
 
 
 class CelebDfV2(VideoDatasetBuilder):
-    """Celeb-DF (v2), with the official test list."""
+    """Celeb-DF (v2), with the official test list; the base of v1 and of Celeb-DF++, too."""
 
-    TREE: ClassVar[str] = (
-        f"Celeb-real/idA_NNNN.mp4\nYouTube-real/NNNNN.mp4\n{FAKE}/idA_idB_NNNN.mp4\n{LIST}\n"
-        "also read: Youtube-real for YouTube-real, and videos/ between a folder and its files"
+    TREE: ClassVar[str] = TREE.format("")
+    ACCESS: ClassVar[Access] = Access(
+        page="https://github.com/yuezunli/celeb-deepfakeforensics",
+        form="a form that the page links to; the authors send a link to those whom they accept",
+        size="6529 videos; people speak of 10 GB",
+        reported="a request that was written as an issue of that page stays without an answer",
     )
+
+    @classmethod
+    def fakes(cls, root: Path) -> dict[str, str]:
+        """Names the method of each folder of fakes."""
+        del root
+        return {FAKE: FAKE}
+
+    @classmethod
+    def held_out(cls, people: Collection[str], fakes: Iterable[Collection[str]]) -> set[str]:
+        """Chooses the people of validation.
+
+        Args:
+          people: Everybody outside the test list.
+          fakes: The people whom each fake outside it is made from.
+        """
+        del fakes
+        return _held_out(people)
 
     @classmethod
     def find(cls, root: Path, config: str = "") -> Layout:
@@ -36,46 +65,49 @@ class CelebDfV2(VideoDatasetBuilder):
         Raises:
           UserError: The folder or the list is missing, or the list contradicts the folders.
         """
-        videos = {key: video for folder in _LABELS for key, video in _videos(root, folder)}
+        videos = {
+            (folder, stem): _video(folder, method, stem, path)
+            for folder, method in {REAL: "", YOUTUBE: "", **cls.fakes(root)}.items()
+            for stem, path in videos_in(*(root / name for name in _spellings(folder))).items()
+        }
         if len({video.label for video in videos.values()}) < 2:
             problem = "lacks real videos or fakes" if root.is_dir() else "there is no such folder"
             raise UserError(f"{root}: {problem}; expected in it:\n{cls.TREE}".replace("\n", " "))
         rows = list(_test_list(root / LIST))
         listed = dict.fromkeys(rows)
         # A fake shows the face of one person and all else of another.
-        seen = {key: {*key[1].split("_")[:-1]} or {v.identity} for key, v in videos.items()}
-        rest = {person for key, people in seen.items() if key not in listed for person in people}
-        validation = _held_out(rest)
-        splits: dict[str, list[VideoFiles]] = {"train": [], "validation": [], "test": []}
-        for key, video in videos.items():
-            if key in listed:
-                splits["test"].append(video)
-            elif seen[key] <= validation:
-                splits["validation"].append(video)
-            elif not seen[key] & validation:
-                splits["train"].append(video)
-        dropped = len(videos) - sum(map(len, splits.values()))
+        seen = {key: {*_PERSON.findall(key[1])} or {v.identity} for key, v in videos.items()}
+        others = {key: people for key, people in seen.items() if key not in listed}
+        rest = {person for people in others.values() for person in people}
+        validation = cls.held_out(rest, others.values())
+        splits, notes = divided(
+            ((videos[key], people) for key, people in others.items()), {"validation": validation}
+        )
+        splits["test"] = [video for key, video in videos.items() if key in listed]
         tested = {person for key in listed.keys() & videos.keys() for person in seen[key]}
         twice = ["/".join(row) for row, count in collections.Counter(rows).items() if count > 1]
-        notes = [f"listed more than once for test, kept once: {first_of(twice)}"] if twice else []
-        notes += [
-            f"{dropped} fakes of one person in train and one in validation are left out",
-            f"{len(tested & rest)} of the {len(tested)} people in the official test list are in "
-            "train or validation too; train and validation have nobody in common",
-        ]
+        if twice:
+            notes.insert(0, f"listed more than once for test, kept once: {first_of(twice)}")
+        if tested & rest:
+            notes.append(
+                f"{len(tested & rest)} of the {len(tested)} people in the official test list are "
+                "in train or validation too; train and validation have nobody in common"
+            )
         missing = [f"{folder}/{name}" for folder, name in listed if (folder, name) not in videos]
-        return Layout(splits, missing, [note for note in notes if not note.startswith("0 ")])
+        return Layout(splits, missing, notes)
 
 
-def _videos(root: Path, folder: str) -> Iterator[tuple[tuple[str, str], VideoFiles]]:
-    """Yields the videos of a folder, each with its folder and name in the official list."""
-    names = dict.fromkeys((folder, folder.replace("YouTube", "Youtube")))
-    parents = [root / name / level for name in names for level in ("", "videos")]
-    paths = {path.stem: path for parent in parents for path in parent.glob("[!.]*.mp4")}
-    for stem, path in sorted(paths.items()):
-        method, name = (FAKE, stem) if folder == FAKE else ("original", f"{folder}_{stem}")
-        identity = name if folder == YOUTUBE else stem.partition("_")[0]
-        yield (folder, stem), VideoFiles(method, name, identity, _LABELS[folder], {"raw": path})
+def _video(folder: str, method: str, stem: str, path: Path) -> VideoFiles:
+    """Describes a video; the names of real ones begin with their folder."""
+    name = stem if method else f"{folder}_{stem}"
+    people = _PERSON.findall(stem)
+    identity = people[0] if people and folder != YOUTUBE else name
+    label = _LABELS[folder.partition("/")[0]]
+    return VideoFiles(method or "original", name, identity, label, {"raw": path})
+
+
+def _spellings(folder: str) -> dict[str, None]:
+    return dict.fromkeys((folder, folder.replace("YouTube", "Youtube")))
 
 
 def _held_out(people: Iterable[str]) -> set[str]:
@@ -94,8 +126,10 @@ def _test_list(path: Path) -> Iterator[tuple[str, str]]:
         raise UserError(f"{path}: there is no such file; it lists the test set of Celeb-DF")
     for number, line in enumerate(read_text(path, "test list").splitlines(), 1):
         label, name = (*line.replace("\\", "/").split(maxsplit=1), "", "")[:2]
-        folder = name.partition("/")[0].replace("Youtube", "YouTube")
-        if label and _LISTED_LABELS.get(label) != _LABELS.get(folder, "unknown"):
+        parts = [part for part in PurePosixPath(name).parent.parts if part != "videos"]
+        folder = "/".join(parts).replace("Youtube", "YouTube")
+        known = _LABELS.get(folder.partition("/")[0], "unknown")
+        if label and _LISTED_LABELS.get(label) != known:
             raise UserError(
                 f"{path}: line {number}, {line!r}: must be 1 and a video of Celeb-real or "
                 f"{YOUTUBE}, or 0 and one of {FAKE}; this list says 1 for real"

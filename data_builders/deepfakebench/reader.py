@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,6 +24,7 @@ class _Video(NamedTuple):
     label: str
     video: str
     frames: list[str]
+    method: str = ""
 
     @property
     def kind(self) -> str:
@@ -31,14 +32,21 @@ class _Video(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str, str]:
-        return self.kind, "original" if self.kind == "real" else self.label, self.video
+        method = self.method or self.label
+        return self.kind, "original" if self.kind == "real" else method, self.video
 
 
 #: A split, and the kind, method and name of a video in it.
 _Where: TypeAlias = tuple[str, tuple[str, str, str]]
 
 
-def read(json_path: str | Path, root: str | Path) -> Listing:
+def read(
+    json_path: str | Path,
+    root: str | Path,
+    *,
+    under: str = "",
+    method: Callable[[str], str] = lambda _: "",
+) -> Listing:
     """Reads a listing of crops. It takes a frame if its files exist at every compression.
 
     The number in a file's name is the index of its frame. Videos of the test split are often listed
@@ -48,13 +56,21 @@ def read(json_path: str | Path, root: str | Path) -> Listing:
     Args:
       json_path: The JSON file.
       root: The folder to which the paths in it are relative.
+      under: What the paths have before the part that is relative, at any place in them.
+      method: Gives the method of a fake by the path of its first frame; '' for its label.
 
     Raises:
       UserError: The file has another format, contradicts itself, or lists nothing that is under
         `root`, or in one split nothing of one class.
     """
     path, root = Path(json_path).expanduser(), Path(root).expanduser().absolute()
-    listed = list(_videos(path))
+    listed = [
+        video._replace(
+            frames=[name.rpartition(under)[2] if under else name for name in video.frames],
+            method=method(video.frames[0]) if video.frames else "",
+        )
+        for video in _videos(path)
+    ]
     check_count(path, sum(len(video.frames) for video in listed))
     qualities = sorted({video.quality for video in listed}, key=_crf)
     images, notes = _find(path, root, listed)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
 from data_builders.errors import UserError
+from data_builders.face_forensics.folders import qualities
 from data_builders.paired import PairedConfig
 from data_builders.video_builder import VideoDatasetBuilder
 
@@ -22,6 +23,16 @@ METHODS = {
     "face_swap": "FaceSwap",
     "face_shifter": "FaceShifter",
 }
+ACCESS = Access(
+    page="https://github.com/ondyari/FaceForensics",
+    form="a Google form that the page links to; those who are accepted get the address of the "
+    "download script; research and education without commercial interest",
+    size="the originals and four methods: about 500 GB at raw, 10 GB at c23, 2 GB at c40",
+    scripts="download-FaceForensics.py, or faceforensics_download_v4.py: FOLDER -d DATASET -c c23 "
+    "-t videos --server EU2; masks come with -t masks",
+    reported="the default server refuses connections, and EU2 works with breaks (issues 96, 104, "
+    "106); the originals gave error 404 there from 2024 to 2025 (issue 111)",
+)
 _FILES = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -40,6 +51,8 @@ class FaceForensics(VideoDatasetBuilder):
         "one quality is enough: the others are made from the best one that is there"
     )
 
+    ACCESS: ClassVar[Access] = ACCESS
+
     @classmethod
     def find(cls, root: Path, config: str) -> Layout:
         """Finds the videos that the official splits name.
@@ -48,7 +61,10 @@ class FaceForensics(VideoDatasetBuilder):
           UserError: There is no such folder, or it has no originals or no fakes.
         """
         methods = [ORIGINAL, *(METHODS.values() if config == "all" else [METHODS[config]])]
-        folders = {method: _qualities(root, method) for method in methods}
+        folders = {
+            name: qualities(root, "youtube" if name == ORIGINAL else name, real=name == ORIGINAL)
+            for name in methods
+        }
         splits: dict[str, list[VideoFiles]] = {split: [] for split in _FILES}
         missing = []
         for split, method, name, fake in _official(methods):
@@ -74,17 +90,6 @@ class FaceForensics(VideoDatasetBuilder):
 
 def _any(splits: Mapping[str, Sequence[VideoFiles]], method: str) -> bool:
     return any(video.method == method for videos in splits.values() for video in videos)
-
-
-def _qualities(root: Path, method: str) -> Sequence[tuple[str, Path]]:
-    """Lists the folders of a method's qualities, best first."""
-    real = method == ORIGINAL
-    parent = root / ("original_sequences/youtube" if real else f"manipulated_sequences/{method}")
-    compressed = [path.name for path in parent.glob("c*") if re.fullmatch(r"c[1-9]\d?", path.name)]
-    # The download script calls it raw, the compression script c0.
-    names = [("raw", "c0"), ("raw", "raw")]
-    names += [(name, name) for name in sorted(compressed, key=lambda name: int(name[1:]))]
-    return [(quality, parent / name / "videos") for quality, name in names]
 
 
 def _mask(root: Path, methods: Sequence[str], fake: str) -> Path | None:

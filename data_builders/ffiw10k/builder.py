@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
 from data_builders.errors import UserError
+from data_builders.lists import videos_in
+from data_builders.splits import lacking
 from data_builders.video_builder import VideoDatasetBuilder
 
 RELEASE = "FFIW10K-v1-release"
@@ -25,6 +28,15 @@ class Ffiw10k(VideoDatasetBuilder):
         f"{RELEASE}/{{source,target,target_mask}}/{{train,val}}/STEM.mp4\n"
         f"{RELEASE}-test/{{source,target,target_mask}}/STEM.mp4, an archive of its own\n"
         "a mask may be called STEM_mask.mp4; without one, the largest face is taken"
+    )
+
+    ACCESS: ClassVar[Access] = Access(
+        page="https://github.com/tfzhou/FFIW",
+        form="a Google form on that page, from an address of a university if you have one, or a "
+        "letter to ffiwdataset@gmail.com; research without commercial interest",
+        size="10 000 pairs of videos; how many bytes is not published",
+        reported="requests were not answered in 2024, and the archive that people pass on lacks "
+        "the test split (issues 1 and 4 of that page)",
     )
 
     @classmethod
@@ -47,7 +59,7 @@ class Ffiw10k(VideoDatasetBuilder):
         }
         splits_of = collections.Counter(stem for split in stems.values() for stem in split)
         splits: dict[str, list[VideoFiles]] = {split: [] for split in _SPLITS}
-        missing, notes = [], []
+        missing = []
         for split, kinds in files_in.items():
             for stem in stems[split]:
                 # The same number in two splits does not mean the same person.
@@ -59,9 +71,7 @@ class Ffiw10k(VideoDatasetBuilder):
                         splits[split].append(VideoFiles(method, name, name, label, files, mask))
                     else:
                         missing.append(f"{kind}/{_SPLITS[split]}/{stem}")
-            if not stems[split]:
-                notes.append(f"there are no {split} videos")
-        return Layout(splits, missing, notes)
+        return Layout(splits, missing, lacking(splits))
 
 
 def _read(root: Path, split: str) -> Mapping[str, Mapping[str, Path]]:
@@ -72,8 +82,7 @@ def _read(root: Path, split: str) -> Mapping[str, Mapping[str, Path]]:
         folders = [parent / kind / split for parent in parents]
         if split == "test":
             folders += [parents[-1] / kind, parents[-1] / kind / "val"]
-        folders += [folder / "videos" for folder in folders]  # some copies have this level
-        paths = [path for folder in folders for path in sorted(folder.glob("[!.]*.mp4"))]
         suffix = "_mask" if kind == _MASKS else ""
-        kinds[kind] = {path.stem.removesuffix(suffix): path for path in paths}
+        found = videos_in(*folders).items()
+        kinds[kind] = {stem.removesuffix(suffix): path for stem, path in found}
     return kinds

@@ -1,0 +1,25 @@
+"""Where the download script of FaceForensics++ puts the qualities of a method."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def qualities(root: Path, name: str, *, real: bool) -> list[tuple[str, Path]]:
+    """Lists the folders of the qualities of real or manipulated sequences, best first.
+
+    Args:
+      root: The folder that was downloaded.
+      name: A method, or `youtube` or `actors` for real sequences.
+      real: Whether the sequences are real.
+
+    Returns:
+      Each quality and its folder of videos; a later folder of one quality counts, where it is.
+    """
+    parent = root / ("original_sequences" if real else "manipulated_sequences") / name
+    compressed = [path.name for path in parent.glob("c*") if re.fullmatch(r"c[1-9]\d?", path.name)]
+    # The download script calls it raw, the compression script c0.
+    names = [("raw", "c0"), ("raw", "raw")]
+    names += [(name, name) for name in sorted(compressed, key=lambda name: int(name[1:]))]
+    return [(quality, parent / name / "videos") for quality, name in names]

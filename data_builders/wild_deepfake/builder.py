@@ -1,0 +1,90 @@
+"""`wild_deepfake`: WildDeepfake, sequences of crops in the folders of its archives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from data_builders.access import Access
+from data_builders.clips import spread
+from data_builders.errors import UserError
+from data_builders.manifest.builder import Manifest
+from data_builders.manifest.listing import Listing, Tuple, checked
+from data_builders.splits import held_out
+
+FRAMES = 32  # of each sequence, spread evenly
+
+_METHODS = {"real": "original", "fake": "WildDeepfake"}
+
+
+class WildDeepfake(Manifest):
+    """Fakes that people have put on the internet, as crops."""
+
+    NEEDS: ClassVar[tuple[str, ...]] = ("manual_dir",)
+    ACCESS: ClassVar[Access] = Access(
+        page="https://github.com/OpenTAI/wild-deepfake",
+        form="what the page says at the time: a link to Baidu once, a request later, and "
+        "xingjunm/WildDeepfake at Hugging Face now",
+        size="7314 sequences of crops, 1.2 million images; how many bytes is not published",
+        scripts="none: unpack each N.tar.gz in its folder: for f in *.tar.gz; do tar -xf $f; done",
+        reported="the authors were not to be reached in 2023 (RECCE issue 11)",
+    )
+
+    def __init__(self, *, manual_dir: str | Path, **kwargs: Any) -> None:
+        """Lists the folder.
+
+        Args:
+          manual_dir: The folder that was downloaded, or `deepfake_in_the_wild` in it.
+          **kwargs: See `Manifest`.
+
+        Raises:
+          UserError: There is no such folder, or no sequences in it.
+        """
+        if not str(manual_dir):
+            raise UserError(f"--manual_dir: name the folder of {self.name}")
+        super().__init__(manifest=Path(manual_dir).expanduser().absolute(), **kwargs)
+
+    def _read(self, path: Path) -> Listing:
+        inner = path / "deepfake_in_the_wild"
+        root = inner if inner.is_dir() else path
+        splits: dict[str, list[Tuple]] = {"train": [], "validation": [], "test": []}
+        packed = []
+        for label in _METHODS:
+            train = _sequences(root, f"{label}_train", label)
+            splits["test"] += _sequences(root, f"{label}_test", label)
+            held = held_out({item.identity for item in train}, [])
+            for item in train:
+                splits["validation" if item.identity in held else "train"].append(item)
+            for part in ("train", "test"):
+                folder = root / f"{label}_{part}"
+                archives = [file.name.partition(".")[0] for file in folder.glob("[!.]*.tar.gz")]
+                packed += [name for name in archives if not (folder / name).is_dir()]
+        if not any(splits.values()):
+            problem = "holds no unpacked crops" if path.is_dir() else "there is no such folder"
+            raise UserError(
+                f"{path}: {problem}; expected fake_train/N/fake/SEQUENCE/FRAME.png in "
+                "it, and the same of real_train, fake_test and real_test"
+            )
+        notes = [f"{len(packed)} archives are not unpacked, and left out"] if packed else []
+        return checked(path, ("raw",), splits, notes)
+
+
+def _sequences(root: Path, part: str, label: str) -> Sequence[Tuple]:
+    """Lists the frames of a part that are taken; archive N is what is known of the people."""
+    tuples = []
+    for folder in sorted((root / part).glob(f"[!.]*/{label}/[!.]*")):
+        frames = sorted(folder.glob("[!.]*.png"), key=_number)
+        who = f"{part}/{folder.parts[-3]}"
+        name = f"{who}/{folder.name}"
+        for index in spread(len(frames), FRAMES):
+            paths = {"raw": frames[index]}
+            tuples.append(Tuple(paths, label, _METHODS[label], name, who, index))
+    return tuples
+
+
+def _number(path: Path) -> tuple[int, str]:
+    """Frames are numbered without leading zeros."""
+    found = re.fullmatch(r"\d{1,9}", path.stem)
+    return (int(found[0]) if found else -1), path.name

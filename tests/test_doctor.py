@@ -1,0 +1,85 @@
+"""The doctor: how a dataset is got that is not there, and folders of very many files."""
+
+import itertools
+import json
+import os
+from fractions import Fraction
+
+import pytest
+
+from data_builders import build, dfdc, doctor, faces, h264
+from tests import more_trees
+
+NAMES = [
+    "celeb_df_pp",
+    "celeb_df_v1",
+    "celeb_df_v2",
+    "deep_fake_detection",
+    "deeper_forensics",
+    "dfdc",
+    "dfdc_preview",
+    "face_forensics",
+    "ffiw10k",
+    "uadfv",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_doctor_says_how_a_dataset_is_got(name, tmp_path, capsys):
+    assert build.main([name, "--manual_dir", str(tmp_path), "--doctor"]) == 1
+    out, err = capsys.readouterr()
+    lines = out.partition("how to get it:\n")[2].splitlines()
+    told = dict(line.strip().split(": ", 1) for line in lines)
+    assert list(told) == ["page", "form", "size", "scripts", "reported"]
+    assert told["page"].startswith("https://")
+    assert all(len(text) > 10 for text in told.values())
+    assert err.count("\n") == 1
+
+
+def test_a_dataset_that_is_there_needs_no_access(tmp_path, capsys, monkeypatch):
+    more_trees.uadfv(tmp_path)
+    monkeypatch.setattr(doctor, "_faces", lambda *_: [])
+    assert build.main(["uadfv", "--manual_dir", str(tmp_path), "--doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "how to get it" not in out
+    assert "missing: 1\n  fake/0003" in out
+
+
+def test_of_very_many_videos_few_are_opened(tmp_path, monkeypatch):
+    """Folders are listed, and no file is asked for but by the list of its part."""
+    part = tmp_path / "dfdc_train_part_3"
+    part.mkdir()
+    content = {f"v{i:06d}.mp4": {"label": ("REAL", "FAKE")[i % 2]} for i in range(25_000)}
+    (part / "metadata.json").write_text(json.dumps(content))
+    for name in content:
+        os.mknod(part / name)
+    looked = itertools.count()
+
+    def probe(path):
+        next(looked)
+        return h264.Facts(100, Fraction(25))
+
+    opened, asked = [], []
+    monkeypatch.setattr(os, "stat", counting(os.stat, asked))
+    monkeypatch.setattr("builtins.open", counting(open, opened))
+    layout = dfdc.Builder.find(tmp_path)
+    assert len(layout.videos) == 25_000
+    assert len(asked) + len(opened) < 50
+    monkeypatch.undo()
+    monkeypatch.setattr(h264, "probe", probe)
+    dataset = dfdc.Builder(
+        manual_dir=tmp_path, data_dir=tmp_path / "data", face_source=faces.Whole()
+    )
+    report = doctor.report(dataset, layout)
+    assert "opened: 5000 of 25000 videos, spread evenly" in report
+    assert next(looked) == 5000
+    hours = 25_000 * 100 * 3 / 176 + 25_000 * 32 / 25 + 100 * 2 * 25_000 / 72
+    assert f"about {hours / 3600:.1f} core-hours" in report
+
+
+def counting(function, calls):
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return function(*args, **kwargs)
+
+    return counted
