@@ -109,7 +109,8 @@ def config_of(
     config.batch_size = TUPLES
     config.num_steps = START_STEPS if start is None else STEPS
     config.sampling = "natural"
-    config.ema_decay = 0.0
+    config.qualities_at_once = 0
+    config.ema_decay = config.localise.weight = 0.0
     config.hsic.weight = config.awp.gamma = 0.0
     config.awp.warmup_epochs = _WARMUP * STEPS / epoch_steps
     config.seed = seed

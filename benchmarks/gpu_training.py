@@ -2,7 +2,8 @@
 
 `configs/detector.py` for its usual number of steps, on textures that are made here and stored as
 the builders store crops: the times are those of a training on faces, and its scores mean nothing.
-`--manifest data.json` trains on crops of faces instead.
+`--manifest data.json` trains on crops of faces instead, in pairs: their fakes need not have been
+made of the real crops.
 
     python benchmarks/gpu_training.py
     python benchmarks/gpu_training.py --steps 5 --tuples 32 -- --config.batch_size=4
@@ -69,16 +70,20 @@ def main() -> None:
         words = ["--config=configs/detector.py", f"--workdir={folder / 'run'}"]
         words += ["--config.dataset.name=manifest", f"--config.dataset.manifest={manifest}"]
         words += [f"--config.dataset.data_dir={folder / 'data'}"]
+        if options.manifest:
+            words += ["--config.sampling=pairs", "--config.localise.weight=0.0"]
         words += [f"--config.num_steps={options.steps}", *options.fields]
         begin = time.perf_counter()
         command = [sys.executable, "-m", "qad_jax.main", *words]
         subprocess.run(command, cwd=_ROOT, check=True, stdout=subprocess.DEVNULL)
         whole = time.perf_counter() - begin
         lines = (folder / "run/metrics.jsonl").read_text().splitlines()
+        config = json.loads((folder / "run/config.json").read_text())
     logged = [json.loads(line) for line in lines]
     rates = [line["tuples_per_second"] for line in logged if "tuples_per_second" in line]
     rates = rates[1:] or rates  # the first one waits for the compiler
-    images = [len(input_rate.QUALITIES) * rate for rate in rates]
+    seen = config["qualities_at_once"] or len(config["qualities"])
+    images = [seen * rate for rate in rates]
     title = f"training of the detector, {options.steps} steps"
     results.add(title, "whole, with building, validation and test, s", "median", [whole], unit="s")
     more = {"unit": "images/s", "better": "higher", "digits": 0}

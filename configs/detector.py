@@ -1,4 +1,9 @@
-"""The shipped detector: EfficientNet-Lite0 on `self_blended`, from ImageNet's weights."""
+"""The shipped detector: EfficientNet-Lite0 on `self_blended`, from ImageNet's weights.
+
+What a processor can learn in a few hours comes in two runs: one at 128 px, which sees three times
+as many images in the same time, then one of full size that begins with its weights
+(`--config.model.pretrained=RUN`). See `weights/README.md`.
+"""
 
 import ml_collections
 
@@ -6,14 +11,16 @@ from qad_jax import configs
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """A fake beside a real image of the same person, and averaged weights, at 224 px."""
+    """A fake beside its original, where it was changed, and averaged weights, at 224 px."""
     config = configs.load("common")
     config.model.name = "efficientnet_lite0"
     config.model.pretrained = "imagenet"
     config.dataset.name = "self_blended"
     config.image_size = 224
-    config.batch_size = 16
-    config.sampling = "pairs"
+    config.qualities_at_once = 1
+    config.batch_size = 48
+    config.sampling = "twins"
+    config.localise.weight = 1.0
     config.augment.crop = 0.8
     config.augment.colour = 0.2
     config.num_epochs = 3
