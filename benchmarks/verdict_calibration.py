@@ -34,7 +34,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for i, quality in enumerate(clips.qualities):
         thresholds, of = chosen[quality], rates[quality]
-        probability = calibration.scaled(clips.score[:, i], thresholds.temperature)
+        scaling = thresholds.temperature, thresholds.shift
+        probability = calibration.scaled(clips.score[:, i], *scaling)
         error = calibration.expected_calibration_error(clips.label, probability)
         wrong = of.false_positive_rate
         print(

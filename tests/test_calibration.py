@@ -40,12 +40,45 @@ def test_it_is_the_minimum_of_the_likelihood_on_a_grid():
     assert calibration.fit_temperature(labels, probabilities) == pytest.approx(best, rel=0.003)
 
 
+@pytest.mark.parametrize("fakes", [0.5, 0.1])
+def test_temperature_and_shift_that_made_the_scores_are_found(fakes):
+    labels, probabilities = drawn(1.0)
+    logits = calibration.logit(probabilities)
+    shifted = 1 / (1 + np.exp(-(2.5 * logits + 1.5)))
+    # As many of each class count, however few of one there are.
+    rng = np.random.default_rng(2)
+    kept = (labels == 0) | (rng.random(len(labels)) < fakes / (1 - fakes))
+    temperature, shift = calibration.fit_shifted(labels[kept], shifted[kept])
+    assert temperature == pytest.approx(2.5, rel=0.06)
+    assert shift == pytest.approx(1.5, abs=0.15)
+    back = calibration.scaled(shifted, temperature, shift)
+    assert calibration.expected_calibration_error(labels, back) < 0.02
+    assert calibration.scaled(1 / (1 + np.exp(-shift)), temperature, shift) == pytest.approx(0.5)
+
+
+def test_temperature_and_shift_are_the_minimum_of_the_likelihood_on_a_grid():
+    labels, probabilities = drawn(2.5, n=300, seed=1)
+    logits = np.log(probabilities / (1 - probabilities))
+    weight = np.where(labels == 1, 0.5 / labels.sum(), 0.5 / (1 - labels).sum())
+
+    def loss(temperature, shift):
+        p = 1 / (1 + np.exp(-(logits - shift) / temperature))
+        return -np.sum(weight * np.log(np.where(labels == 1, p, 1 - p)))
+
+    temperature, shift = calibration.fit_shifted(labels, probabilities)
+    grid = [(t, s) for t in np.linspace(1, 5, 81) for s in np.linspace(-3, 3, 121)]
+    best = min(grid, key=lambda one: loss(*one))
+    assert loss(temperature, shift) <= loss(*best) + 1e-9
+    assert (temperature, shift) == pytest.approx(best, abs=0.06)
+
+
 @pytest.mark.parametrize(
     ("labels", "probabilities"),
     [([1, 1], [0.2, 0.8]), ([0, 1], [np.nan, 0.5]), ([0, 1], [-3.0, 4.0])],
 )
 def test_what_defines_no_temperature(labels, probabilities):
     assert calibration.fit_temperature(labels, probabilities) is None
+    assert calibration.fit_shifted(labels, probabilities) is None
 
 
 def test_scores_that_are_all_right_end_at_the_bound():

@@ -69,12 +69,18 @@ class Reliability(NamedTuple):
     items: Array
 
 
-def scaled(probabilities: npt.ArrayLike, temperature: float | None) -> Array:
-    """Divides the logits of probabilities by a temperature; None leaves them as they are."""
+def scaled(probabilities: npt.ArrayLike, temperature: float | None, shift: float = 0.0) -> Array:
+    """Scales the logits of probabilities: `(logit - shift) / temperature`.
+
+    Args:
+      probabilities: Of any shape.
+      temperature: None leaves them as they are.
+      shift: The logit that becomes a probability of one half.
+    """
     p = np.asarray(probabilities, np.float64)
     if temperature is None:
         return p
-    return np.asarray((1 + np.tanh(logit(p) / (2 * temperature))) / 2)  # never overflows
+    return np.asarray((1 + np.tanh((logit(p) - shift) / (2 * temperature))) / 2)  # no overflow
 
 
 def logit(probabilities: npt.ArrayLike, least: float = _EPSILON) -> Array:
@@ -109,6 +115,42 @@ def fit_temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> floa
         loss, bounds=_BOUNDS, method="bounded", options={"xatol": 1e-6}
     )
     return float(np.exp(minimum.x))
+
+
+def fit_shifted(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[float, float] | None:
+    """Finds temperature and shift of the least negative log-likelihood of evenly weighed classes.
+
+    A temperature alone keeps a logit of 0 where it is. A network whose scores are too high for both
+    classes needs the shift, too (Platt, "Probabilistic Outputs for Support Vector Machines", 1999).
+
+    Args:
+      labels: `(n,)` 0 real, 1 fake.
+      probabilities: `(n,)` of fake.
+
+    Returns:
+      Temperature, between 0.01 and 100, and shift, between the smallest and the largest logit; None
+      as for `fit_temperature`.
+    """
+    from scipy import optimize  # late: its import takes a second
+
+    y, p = np.asarray(labels, np.float64), np.asarray(probabilities, np.float64)
+    if metrics.why_undefined(y, p) or p.min() < 0 or p.max() > 1:
+        return None
+    z, sign = logit(p), np.where(y == 1, 1.0, -1.0)
+    weight = np.where(y == 1, 0.5 / y.sum(), 0.5 / (1 - y).sum())
+
+    def loss(given: Array) -> tuple[float, Array]:
+        log_temperature, shift = given
+        scaled_logit = sign * (z - shift) * np.exp(-log_temperature)
+        wrong = weight * (np.tanh(-scaled_logit / 2) + 1) / 2
+        gradient = [np.sum(wrong * scaled_logit), np.sum(wrong * sign) * np.exp(-log_temperature)]
+        return float(np.sum(weight * np.logaddexp(0, -scaled_logit))), np.array(gradient)
+
+    bounds = [_BOUNDS, (float(z.min()), float(z.max()))]
+    start = np.array([0.0, np.clip(0.0, *bounds[1])])
+    minimum = optimize.minimize(loss, start, jac=True, bounds=bounds, tol=1e-10)
+    log_temperature, shift = minimum.x
+    return float(np.exp(log_temperature)), float(shift)
 
 
 def reliability(

@@ -39,7 +39,7 @@ class Thresholds:
     """What was chosen on validation for one quality, for the mean score of a clip.
 
     Attributes:
-      temperature: Divides the logit of the score, to give a calibrated probability.
+      temperature: Divides the logit of the score less `shift`, to give a calibrated probability.
       equal_error: The threshold at which both errors are equally frequent.
       lower: A score below it is called real.
       upper: A score above it is called fake.
@@ -47,6 +47,7 @@ class Thresholds:
       fake: Scores of its fakes, ascending.
       real_error: Largest share of real clips that may be called fake.
       fake_error: Largest share of fakes that may be called real.
+      shift: The logit of the score at which a clip is as probably fake as real.
     """
 
     temperature: float
@@ -57,6 +58,7 @@ class Thresholds:
     fake: tuple[float, ...]
     real_error: float = REAL_ERROR
     fake_error: float = FAKE_ERROR
+    shift: float = 0.0
 
     def of_many(self, faces: int) -> Thresholds:
         """The thresholds for the most suspicious of several faces.
@@ -82,7 +84,7 @@ class Thresholds:
 
     def probability(self, score: float) -> float:
         """The calibrated probability of fake, where as many clips are fake as real."""
-        return float(calibration.scaled(score, self.temperature))
+        return float(calibration.scaled(score, self.temperature, self.shift))
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Thresholds:
@@ -92,7 +94,8 @@ class Thresholds:
           ValueError: A number is missing or out of its range.
         """
         try:
-            numbers = {name: float(stored[name]) for name in _NUMBERS}
+            # Files of before have no shift.
+            numbers = {name: float({"shift": 0.0, **stored}[name]) for name in _NUMBERS}
             real, fake = (tuple(map(float, stored[name])) for name in (REAL, FAKE))
         except (KeyError, TypeError) as error:
             raise ValueError(f"thresholds: {error} is missing or no number") from error
@@ -102,6 +105,8 @@ class Thresholds:
             raise ValueError("thresholds are no probabilities in their order")
         if not (made.temperature > 0 and 0 < made.real_error < 1 and 0 < made.fake_error < 1):
             raise ValueError("temperature or errors are out of range")
+        if not math.isfinite(made.shift):
+            raise ValueError("the thresholds' shift is no finite number")
         return made
 
 
@@ -201,9 +206,9 @@ def choose(
     of_clip = np.array([(groups or {}).get(identity, "") for identity in clips.identity])
     for i, quality in enumerate(clips.qualities):
         column = clips.score[:, i]
-        temperature = calibration.fit_temperature(clips.label, column)
+        scaling = calibration.fit_shifted(clips.label, column)
         equal_error = metrics.equal_error_threshold(clips.label, column)
-        if temperature is None or equal_error is None:
+        if scaling is None or equal_error is None:
             reasons = metrics.why_undefined(clips.label, column).values()
             raise ValueError(f"{quality}: {next(iter(reasons), 'scores are no probabilities')}")
         is_fake = np.asarray(clips.label) == 1
@@ -211,14 +216,15 @@ def choose(
         fake = np.sort(column[is_fake])
         lower, upper = conformal(real, fake, real_error=real_error, fake_error=fake_error)
         chosen[quality] = Thresholds(
-            temperature,
-            equal_error,
-            lower,
-            upper,
-            tuple(real.tolist()),
-            tuple(fake.tolist()),
-            real_error,
-            fake_error,
+            temperature=scaling[0],
+            equal_error=equal_error,
+            lower=lower,
+            upper=upper,
+            real=tuple(real.tolist()),
+            fake=tuple(fake.tolist()),
+            real_error=real_error,
+            fake_error=fake_error,
+            shift=scaling[1],
         )
     return chosen
 

@@ -218,7 +218,7 @@ def _limits(described: Description) -> str:
 
 
 def _thresholds(described: Description) -> str:
-    names = ("temperature", "equal_error", "lower", "upper")
+    names = ("temperature", "shift", "equal_error", "lower", "upper")
     lines = ["| quality | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
     for quality, of in described.qualities.items():
         cells = " | ".join(f"{of['thresholds'][name]:.4f}" for name in names)
