@@ -23,7 +23,7 @@ from tests import tiny_detector
 from tests.test_detection import model
 from tests.test_verdict_pages import examined, page_of
 
-MEASURED = {"c23": {"right": 0.8123, "found": 0.5678}}
+MEASURED = {"c23": {"right": 0.8123, "found": 0.5678, "false": 0.1234}}
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +110,7 @@ def test_a_detector_shows_it_in_place_of_occlusion(file, monkeypatch):
     assert "Where the face looks changed" in page.text
     assert "A mark is no proof that a place was forged." in page.text
     assert "81 of 100 places that it marks were changed, and it marks 57 of 100" in page.text
+    assert "In 12 of 100 real images it marks something, too." in page.text
     assert "What the score depends on" not in page.text
     unmeasured = page_of(examined([0.95] * 4, changed=shares))
     assert "Where the face looks changed" in unmeasured.text
@@ -120,10 +121,11 @@ def test_a_detector_shows_it_in_place_of_occlusion(file, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "stored", [{"c23": {"right": 2, "found": 0}}, {"c23": {"right": 0.5}}, {"c23": "x"}, [1]]
+    "stored",
+    [{"c23": {"right": 2, "found": 0, "false": 0}}, {"c23": {"right": 0.5}}, {"c23": "x"}, [1]],
 )
 def test_shares_that_are_none_are_refused(stored):
-    with pytest.raises(ValueError, match="the shares of right and found marks"):
+    with pytest.raises(ValueError, match="the shares of marks"):
         Marks.of({"localisation": stored})
     wrong = model()
     described = dataclasses.replace(wrong.description, measured={"localisation": stored})
@@ -136,5 +138,5 @@ def test_the_card_tells_how_well_it_marks():
     (heading, (words, table)), *_ = model_card._marks(described).items()
     assert heading == "Where a face was changed"
     assert "half and half" in words
-    assert table.splitlines()[-1] == "| c23 | 81.2 | 56.8 |"
+    assert table.splitlines()[-1] == "| c23 | 81.2 | 56.8 | 12.3 |"
     assert model_card._marks({}) == {}

@@ -17,14 +17,16 @@ class Marks:
     Attributes:
       right: Of the places that are marked, the share that was changed (precision).
       found: Of the places that were changed, the share that is marked (recall).
+      false: Of the real images, the share with a mark anywhere.
     """
 
     right: float
     found: float
+    false: float
 
     def __post_init__(self) -> None:
-        if not (0 <= self.right <= 1 and 0 <= self.found <= 1):
-            raise ValueError("the shares of right and found marks are not between 0 and 1")
+        if not all(0 <= share <= 1 for share in (self.right, self.found, self.false)):
+            raise ValueError("the shares of marks are not between 0 and 1")
 
     @classmethod
     def of(cls, measured: Mapping[str, Any]) -> dict[str, Marks]:
@@ -36,8 +38,8 @@ class Marks:
         stored = measured.get("localisation") or {}
         try:
             return {
-                str(quality): cls(float(of["right"]), float(of["found"]))
+                str(quality): cls(float(of["right"]), float(of["found"]), float(of["false"]))
                 for quality, of in stored.items()
             }
         except (TypeError, AttributeError, KeyError) as error:
-            raise ValueError("the shares of right and found marks are no numbers") from error
+            raise ValueError("the shares of marks are no numbers") from error

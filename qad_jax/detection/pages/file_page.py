@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -187,7 +188,8 @@ def _changed(changed: ChangeMap, crop: Crop, examined: Examination) -> Iterator[
         return
     notes = [words.CHANGED_NOTE.format(frame=frame)]
     if marks := Marks.of(examined.model.measured).get(str(examined.verdict.quality)):
-        notes.append(words.MARKS.format(right=100 * marks.right, found=100 * marks.found))
+        shares = {name: 100 * share for name, share in dataclasses.asdict(marks).items()}
+        notes.append(words.MARKS.format(**shares))
     image = lit(crop.image, np.asarray(changed.shares, np.float64))
     yield from _map(image, words.CHANGED_ALT.format(frame=frame), notes)
 

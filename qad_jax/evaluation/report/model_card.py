@@ -22,6 +22,11 @@ _COLUMNS = {
     "false_negative_rate": "fake called real",
     "inconclusive_fake": "fake inconclusive",
 }
+_MARKS = {
+    "right": "of the marked places were changed",
+    "found": "of the changed places are marked",
+    "false": "of the real images have a mark",
+}
 _ERRORS = ("false_positive_rate", "false_negative_rate")
 
 
@@ -136,7 +141,7 @@ def _marks(measured: Mapping[str, Mapping[str, float]]) -> dict[str, list[str]]:
     if not measured:
         return {}
     rows = [
-        f"| {plain_text(quality)} | {percent(of['right'])} | {percent(of['found'])} |"
+        f"| {plain_text(quality)} | {' | '.join(percent(of[name]) for name in _MARKS)} |"
         for quality, of in measured.items()
     ]
     return {
@@ -145,8 +150,8 @@ def _marks(measured: Mapping[str, Mapping[str, float]]) -> dict[str, list[str]]:
             "depend on the marks. They were measured on fakes and their originals, half and half.",
             "\n".join(
                 [
-                    "| quality | of the marked places were changed | of the changed are marked |",
-                    "|---|---|---|",
+                    f"| quality | {' | '.join(_MARKS.values())} |",
+                    "|---" * (1 + len(_MARKS)) + "|",
                     *rows,
                 ]
             ),
