@@ -61,6 +61,11 @@ class PairedDatasetBuilder(
     #: What a clip is called where some may be left out, such as 'videos'; '' where none may.
     UNIT: ClassVar[str] = ""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Gives each dataset its own card: TFDS keeps the folder of one where its heirs find it."""
+        super().__init_subclass__(**kwargs)
+        cls.pkg_dir_path = None
+
     def __init__(
         self, *, max_skipped: float = 0.0, file_format: str = "array_record", **kwargs: Any
     ) -> None:

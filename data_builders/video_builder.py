@@ -32,7 +32,7 @@ _MISSING_NAMED = 1000
 
 class VideoDatasetBuilder(
     PairedDatasetBuilder,
-    skip_registration=True,  # type: ignore[call-arg]
+    skip_registration=True,
 ):
     """A subclass says which videos are in a folder (`find`); crops and resuming are here.
 

@@ -1,5 +1,6 @@
 """What is said of a checkpoint that cannot be read: its cause, and when to remove it."""
 
+import gc
 import json
 import shutil
 
@@ -46,6 +47,13 @@ def saved(tmp_path_factory):
 @pytest.fixture
 def workdir(saved, tmp_path):
     return shutil.copytree(saved, tmp_path / "run")
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """Coroutines of Orbax that end by an error are not left to be found in a later test."""
+    yield
+    gc.collect()
 
 
 def error_of_restoring(workdir, like=None):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_builders import build, df40, wild_deepfake
+from data_builders import build, celeb_df_pp, celeb_df_v1, df40, wild_deepfake
 from data_builders.errors import UserError
 from tests.test_readers import disjoint
 
@@ -147,9 +147,11 @@ def test_the_doctor_says_where_df40_is(tmp_path, capsys):
     assert "page: https://github.com/YZY-stack/DF40" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("module", [df40, wild_deepfake])
+@pytest.mark.parametrize("module", [df40, wild_deepfake, celeb_df_v1, celeb_df_pp])
 def test_cards(module):
+    parent = module.Builder.__mro__[1].get_metadata()  # before, and whatever it leaves behind
     metadata = module.Builder.get_metadata()
+    assert metadata.description != parent.description
     assert metadata.description
     assert metadata.citation.count("@") >= 1
     assert module.Builder.name == module.__name__.rpartition(".")[2]

@@ -116,7 +116,11 @@ def test_a_command_is_understood(words, monkeypatch, tmp_path):
     monkeypatch.setattr("qad_jax.run.run", lambda config, *_, **__: seen.append(config))
     given = words[3:] if words[0] == "python" else words[2:]
     settings = module.settings if words[0] == "qad-jax" else {}
-    given = [word.replace("configs/X.py", "configs/common.py") for word in given]
+    for own, packaged in (
+        ("configs/X.py", "configs/common.py"),
+        ("both.py", "configs/detector.py"),
+    ):
+        given = [word.replace(own, packaged) for word in given]
     if settings.get("mode") == "evaluate" and "--config" not in " ".join(given):
         folder = tmp_path / "run"
         folder.mkdir()
