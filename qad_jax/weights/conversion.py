@@ -108,6 +108,17 @@ def layout_of_names(names: Iterable[str]) -> str | None:
 
 
 @functools.cache  # to trace a model takes half a second
+def _traced(name: str, num_classes: int) -> tuple[Any, Any]:
+    """Output and variables of a model, as shapes; no shape of a variable depends on the image."""
+    model = create(name, num_classes)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    made: tuple[Any, Any] = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, train=False), image
+    )
+    return made
+
+
+@functools.cache
 def table(name: str, num_classes: int, layout: str | None = None) -> Mapping[str, Leaf]:
     """Lists every tensor of a model by its torch name, in the order of our tree.
 
@@ -118,8 +129,7 @@ def table(name: str, num_classes: int, layout: str | None = None) -> Mapping[str
     """
     model = create(name, num_classes)
     layout = layout or layouts_of(model)[0]
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)  # no shape depends on its size
-    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
+    _, variables = _traced(name, num_classes)
     entries = {}
     for path, leaf in traverse_util.flatten_dict(variables).items():
         *modules, last = path[1:]
@@ -243,13 +253,14 @@ def located_to_torch(variables: Mapping[str, Any]) -> dict[str, Array]:
 
 
 def part_localiser(
-    state: Mapping[str, Any], name: str
+    state: Mapping[str, Any], name: str, num_classes: int
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Parts the tensors of a localiser from those of a model.
 
     Args:
       state: A state dict.
       name: The model.
+      num_classes: Width of its head.
 
     Returns:
       The state dict without them; and the collection of the localiser, or nothing.
@@ -260,14 +271,10 @@ def part_localiser(
     own = {key: value for key, value in state.items() if key.startswith(f"{LOCALISER}.")}
     if not own:
         return dict(state), {}
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    model = create(name)
-    traced: Any = jax.eval_shape(
-        lambda x: model.init_with_output(jax.random.key(0), x, train=False)[0], image
-    )
+    output, _ = _traced(name, num_classes)
     tree: dict[str, Any] = {}
     expected: dict[str, tuple[int, ...]] = {}
-    for i, feature in enumerate(traced.features[MAPS]):
+    for i, feature in enumerate(output.features[MAPS]):
         expected |= {
             f"{LOCALISER}.map_{i}.weight": (1, feature.shape[-1]),
             f"{LOCALISER}.map_{i}.bias": (1,),

@@ -134,7 +134,7 @@ def read(
             raise torch_file.refused(path, unknown)
     name = model_name(path, found.state, name, hint(path, file.metadata, digest))
     try:
-        state, located = conversion.part_localiser(found.state, name)
+        state, located = conversion.part_localiser(found.state, name, num_classes)
         converted = conversion.to_flax(state, name, num_classes, seed)
     except conversion.MismatchError as error:
         raise UserError(f"{path}: does not fit {name}: {error}") from error
