@@ -70,13 +70,11 @@ class Facts(NamedTuple):
       labels: `(n,)` int32, 0 real, 1 fake.
       identities: n identities.
       methods: n names of manipulation methods.
-      moments: n videos, frames and boxes.
     """
 
     labels: npt.NDArray[np.int32]
     identities: list[str]
     methods: list[str]
-    moments: list[Moment]
 
 
 def check_qualities(dataset: PairedDatasetBuilder, qualities: Sequence[str]) -> None:
@@ -198,22 +196,28 @@ class TupleSource:
         return self.facts.labels, self.facts.identities
 
     def moments(self) -> list[Moment]:
-        """Video, frame and box of every record, read without decoding an image."""
-        return self.facts.moments
+        """Video, frame and box of every record, read without decoding an image.
+
+        They take more memory than `facts`, and only twins are found by them.
+        """
+        return [_moment(stored) for stored in self._stored()]
 
     @functools.cached_property
     def facts(self) -> Facts:
         """What is known of every record, read once and without decoding an image."""
-        labels, identities, methods, moments = [], [], [], []
+        labels, identities, methods = [], [], []
+        for stored in self._stored():
+            labels.append(_integer(stored["label"]))
+            identities.append(sys.intern(_text(stored["identity"])))
+            methods.append(sys.intern(_text(stored["method"])))
+        return Facts(np.array(labels, np.int32), identities, methods)
+
+    def _stored(self) -> Iterator[Any]:
+        """The features of every record, in order."""
         count = len(self._records)
         for first in range(0, count, _READ_AT_ONCE):
             indices = range(first, min(first + _READ_AT_ONCE, count))
-            for stored in map(_features, self._records.__getitems__(indices)):
-                labels.append(_integer(stored["label"]))
-                identities.append(sys.intern(_text(stored["identity"])))
-                methods.append(sys.intern(_text(stored["method"])))
-                moments.append(_moment(stored))
-        return Facts(np.array(labels, np.int32), identities, methods, moments)
+            yield from map(_features, self._records.__getitems__(indices))
 
     def ordered(self, sampling: str, seed: int) -> Sequence[int]:
         """See `qad_jax.training.sampling.ordered`."""
