@@ -33,10 +33,6 @@ from qad_jax.training.step import make_locate_step
 _PAIRS = 8
 
 
-def _named(*shares: float) -> list[tuple[str, float]]:
-    return list(zip((field.name for field in dataclasses.fields(Marks)), shares, strict=True))
-
-
 def main() -> None:
     """Prints precision, recall and the AUC over places, of each quality."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -81,8 +77,9 @@ def main() -> None:
         found = float(marked[truth].mean())
         area = metrics.numbers(truth.ravel().astype(int), shares.ravel())["auc"]
         false = float(marked[1::2].any(axis=(1, 2)).mean())  # every second is real
-        stored[quality] = {name: round(value, 4) for name, value in _named(right, found, false)}
-        cells = " | ".join(f"{share:.1%}" for share in (right, found, false))
+        shares_of = (right, found, false)
+        stored[quality] = dataclasses.asdict(Marks(*(round(share, 4) for share in shares_of)))
+        cells = " | ".join(f"{share:.1%}" for share in shares_of)
         print(f"| {quality} | {cells} | {100 * area:.1f} |")
     print(json.dumps(stored))
 

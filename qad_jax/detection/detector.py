@@ -69,7 +69,7 @@ class Detector:
                 name: Rates.from_dict(of["rates"]) for name, of in described.qualities.items()
             }
             self._conditions = Conditions.of(described.measured)
-            Marks.of(described.measured)
+            Marks.of(described.measured)  # a page reads them; a mistake is told before
             names = {field.name for field in dataclasses.fields(face_source.Detected)}
             crop = {name: value for name, value in described.crop.items() if name in names}
             self._faces = face_source.Detected(**crop)

@@ -272,24 +272,20 @@ def part_localiser(
     if not own:
         return dict(state), {}
     output, _ = _traced(name, num_classes)
+    rest = {key: value for key, value in state.items() if key not in own}
     tree: dict[str, Any] = {}
-    expected: dict[str, tuple[int, ...]] = {}
     for i, feature in enumerate(output.features[MAPS]):
-        expected |= {
-            f"{LOCALISER}.map_{i}.weight": (1, feature.shape[-1]),
-            f"{LOCALISER}.map_{i}.bias": (1,),
-        }
-    if {key: getattr(value, "shape", None) for key, value in own.items()} != expected or not all(
-        map(_is_float, own.values())
-    ):
-        raise MismatchError(f"its {LOCALISER} is not one of this model")
-    for i in range(len(expected) // 2):
-        kernel, bias = (own[f"{LOCALISER}.map_{i}.{leaf}"] for leaf in ("weight", "bias"))
+        shapes = {"weight": (1, feature.shape[-1]), "bias": (1,)}
+        found = {leaf: own.pop(f"{LOCALISER}.map_{i}.{leaf}", None) for leaf in shapes}
+        if not all(_is_float(found[leaf]) and found[leaf].shape == shapes[leaf] for leaf in shapes):
+            raise MismatchError(f"its {LOCALISER} is not one of this model")
         tree[f"map_{i}"] = {
-            "kernel": jnp.asarray(kernel.T, jnp.float32),
-            "bias": jnp.asarray(bias, jnp.float32),
+            "kernel": jnp.asarray(found["weight"].T, jnp.float32),
+            "bias": jnp.asarray(found["bias"], jnp.float32),
         }
-    return {key: value for key, value in state.items() if key not in own}, {LOCALISER: tree}
+    if own:
+        raise MismatchError(f"its {LOCALISER} is not one of this model")
+    return rest, {LOCALISER: tree}
 
 
 def _other_classes(state: Mapping[str, Any], head: Mapping[str, Leaf]) -> int | None:
