@@ -200,7 +200,10 @@ class TupleSource:
 
         They take more memory than `facts`, and only twins are found by them.
         """
-        return [_moment(stored) for stored in self._stored()]
+        return [
+            Moment(_text(s["video"]), _integer(s["frame"]), tuple(s["box"].float_list.value))
+            for s in self._stored()
+        ]
 
     @functools.cached_property
     def facts(self) -> Facts:
@@ -227,11 +230,6 @@ class TupleSource:
 def _features(record: bytes) -> Any:
     """Features of a record by name; the names of nested features are joined by a slash."""
     return tf_example_pb2.Example.FromString(record).features.feature
-
-
-def _moment(stored: Any) -> Moment:
-    box = tuple(stored["box"].float_list.value)
-    return Moment(sys.intern(_text(stored["video"])), _integer(stored["frame"]), box)
 
 
 def _integer(feature: Any) -> int:
