@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from data_builders import lists
 from data_builders.errors import UserError
+from data_builders.files import unmarked
 from qad_jax.evaluation import label_table
 
 # Of files for which the table does not say it.
@@ -73,6 +74,9 @@ class Labels:
 
     def _labelled(self, row: label_table.Row) -> Labelled:
         # A file that is not there is judged, too: its verdict says that it cannot be read.
-        found = lists.located(self.path.parent, row.name) or self.path.parent / row.name
+        # The table may be one of `detect --csv`, with labels added.
+        names = (row.name, unmarked(row.name))
+        located = (lists.located(self.path.parent, name) for name in names)
+        found = next((path for path in located if path), self.path.parent / row.name)
         method = sys.intern(row.method or _METHODS[row.label])
         return Labelled(row.name, str(found), row.label, method, row.identity or f"file {row.name}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders.errors import UserError
+from data_builders.files import csv_text, unmarked
 from qad_jax.evaluation import metrics, score_dialect
 
 #: Columns of `scores.csv`, and the other names under which each is accepted.
@@ -105,25 +105,23 @@ def to_csv(scores: Scores) -> str:
     The contract with other tools: UTF-8, commas, lines that end in a line feed; a header with the
     names of `COLUMNS` in their order; label 0 real, 1 fake; score the probability of fake, with
     all its digits, 'nan' where there is none; names quoted where they hold a comma, a quote or a
-    line's end.
+    line's end, and with an apostrophe where a spreadsheet could take them for a formula, see
+    `data_builders.files.marked`.
     """
-    lines = io.StringIO()
-    rows = csv.writer(lines, lineterminator="\n")
-    rows.writerow(COLUMNS)
-    for i, label in enumerate(scores.label):
-        rows.writerows(
-            (
-                scores.method[i],
-                scores.video[i],
-                scores.identity[i],
-                scores.frame[i],
-                quality,
-                label,
-                repr(float(scores.score[i, column])),
-            )
-            for column, quality in enumerate(scores.qualities)
+    rows = (
+        (
+            scores.method[i],
+            scores.video[i],
+            scores.identity[i],
+            scores.frame[i],
+            quality,
+            label,
+            repr(float(scores.score[i, column])),
         )
-    return lines.getvalue()
+        for i, label in enumerate(scores.label)
+        for column, quality in enumerate(scores.qualities)
+    )
+    return csv_text(list(COLUMNS), rows)
 
 
 def read(path: Path) -> Scores:
@@ -189,6 +187,7 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
     numbers = score_dialect.Numbers(delimiter)
     header = [name.strip().lower() for name in next(rows, (0, []))[1]]
     place = score_dialect.columns(path, header, COLUMNS, _NEEDED)
+    optional = [name for name in ("identity", "quality") if name in place]
 
     def parsed() -> Iterator[Row]:
         for number, row in rows:
@@ -202,14 +201,14 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
                 raise UserError(
                     f"{where}: label is {row[place['label']]!r}; must be 0 or real, 1 or fake"
                 )
-            video = row[place["video"]]
+            names = {name: unmarked(row[place[name]]) for name in ("method", "video", *optional)}
             yield Row(
                 where,
-                row[place["method"]],
-                video,
-                row[place["identity"]] if "identity" in place else video,
+                names["method"],
+                names["video"],
+                names.get("identity", names["video"]),
                 parsed_number(where, "frame", row[place["frame"]], numbers.frame),
-                row[place["quality"]] if "quality" in place else "all",
+                names.get("quality", "all"),
                 label,
                 parsed_number(where, "score", row[place["score"]], numbers.score),
             )

@@ -6,7 +6,7 @@ Neither holds the truth, which stands in a table of its own.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -172,14 +172,13 @@ def submission(videos: Scores, names: Sequence[str]) -> str:
       videos: A row a video, one quality.
       names: Its files.
     """
-    return csv_text((_NAME, _LABEL), zip(names, map(_written, videos.score[:, 0]), strict=True))
+    return _text((_NAME, _LABEL), names, map(_written, videos.score[:, 0]))
 
 
 def labels_table(videos: Scores, names: Sequence[str]) -> str:
     """The text of the table of labels, 0 real and 1 fake, with what else is known of a video."""
     columns = (names, videos.label.tolist(), videos.method, videos.identity, videos.video)
-    header = (_NAME, _LABEL, "method", "identity", "video")
-    return csv_text(header, zip(*columns, strict=True))
+    return _text((_NAME, _LABEL, "method", "identity", "video"), *columns)
 
 
 def results(made: Scores, names: Sequence[str]) -> str:
@@ -198,7 +197,7 @@ def results(made: Scores, names: Sequence[str]) -> str:
             "make them probabilities first"
         )
     logits = map(_written, _logits(made.score[:, 0]))
-    return csv_text((_NAME, "qad_jax"), zip(names, logits, strict=True))
+    return _text((_NAME, "qad_jax"), names, logits)
 
 
 def image_list(made: Scores, names: Sequence[str]) -> str:
@@ -209,10 +208,14 @@ def image_list(made: Scores, names: Sequence[str]) -> str:
         ("fake" if name.lower() == "real" else name) if fake else "real" for fake, name in pairs
     ]
     columns = (names, types, made.method, made.identity, made.video, made.frame.tolist())
-    header = (_NAME, "typ", "method", "identity", "video", "frame")
-    return csv_text(header, zip(*columns, strict=True))
+    return _text((_NAME, "typ", "method", "identity", "video", "frame"), *columns)
 
 
 def _written(score: float) -> str:
     """A number with all its digits; empty where there is none, as pandas writes it."""
     return "" if np.isnan(score) else repr(float(score))
+
+
+def _text(header: Sequence[str], *columns: Iterable[object]) -> str:
+    # Names as they are: other programs look for files by them.
+    return csv_text(header, zip(*columns, strict=True), exact=True)
