@@ -11,7 +11,7 @@ import pytest
 from data_builders import command_line
 from data_builders.errors import UserError
 from qad_jax.evaluation import external_scores, formats, protocol, scores
-from qad_jax.evaluation.formats import listed
+from qad_jax.evaluation.formats import deepfakebench, listed
 from qad_jax.weights import array_pickle, pickle_machine
 from tests.test_protocol import make_scores
 
@@ -174,6 +174,10 @@ def test_pickles_that_do_not_fit_say_so(tmp_path, monkeypatch):
         damage=lambda at: _metrics(at).write_bytes(_metrics(at).read_bytes()[:90]),
     )
     fails("is not there", damage=lambda at: (at / "data_dict_test.pickle").unlink())
+    with monkeypatch.context() as patch:
+        patch.setattr(deepfakebench, "_MOST_CHARACTERS", 1000)
+        one = "\\".join(["x"] * 99)
+        fails("paths are too long", [(one, 0.5, 0)] * 9)  # one text in the pickle, nine of ours
     monkeypatch.setattr(pickle_machine, "MOST_STEPS", 20)
     fails("more than 2,000,000 steps")
 

@@ -7,9 +7,10 @@ order. They are read without running what they name.
 from __future__ import annotations
 
 import collections
+import pickle
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from qad_jax.weights.pickle_machine import MOST_STEPS, RefusedError, TooLongErro
 _METRICS, _DATA = "metric_dict_best.pickle", "data_dict_test.pickle"
 _COMPRESSION = re.compile(r"c[0-9]{1,2}|raw")
 _NUMBER = re.compile(r"[0-9]{1,18}$")
-_LONGEST_PATH = 4096
+_LONGEST_PATH, _MOST_CHARACTERS = 4096, 256 * 2**20
 _METHODS = "original", "fake"  # of frames whose path has no folder for it
 _DATASET = "qad-jax"  # the first folder of the paths that are written
 
@@ -33,9 +34,18 @@ def metrics_file(path: Path) -> Path | None:
     """The file with the scores, if a path is it, the file beside it, or their folder."""
     if path.is_dir():
         return path / _METRICS if (path / _METRICS).is_file() else None
-    if path.suffix not in (".pickle", ".pkl"):
-        return None
-    return path.with_name(_METRICS) if path.name == _DATA else path
+    if path.name == _DATA:
+        return path.with_name(_METRICS)
+    return path if path.name == _METRICS or _begins_as_pickle(path) else None
+
+
+def _begins_as_pickle(path: Path) -> bool:
+    """Whether a file begins as pickles do since protocol 2, and no text in UTF-8 can."""
+    try:
+        with path.open("rb") as file:
+            return file.read(1) == pickle.PROTO
+    except OSError:
+        return False  # whoever reads it says why
 
 
 def both_files(path: Path) -> tuple[Path, Path]:
@@ -62,7 +72,13 @@ def read(path: Path) -> Scores:
     images = frames["image"]
     if not isinstance(images, list | tuple):
         raise UserError(f"{beside}: 'image' must be a list of paths")
-    paths = [_path(beside, image) for image in images]
+    paths, room = [], _MOST_CHARACTERS
+    for image in images:
+        paths.append(_path(beside, image))
+        # A pickle may hold one text a million times, which is written out only here.
+        room -= len(paths[-1])
+        if room < 0:
+            raise UserError(f"{beside}: its paths are too long; test on fewer frames")
     made = _numbers(path, stored["pred"], "pred", paths)
     labels = _numbers(path, stored["label"], "label", paths)
     others = _numbers(beside, frames["label"], "label", paths)
@@ -132,7 +148,8 @@ def _rows(
     compressions = {place[2] for place in places}
     quality = compressions.pop() if len(compressions) == 1 else "all"
     quality = {"c0": "raw"}.get(quality, quality)
-    numbers = [_NUMBER.search(PurePosixPath(name).stem) for name in paths]
+    files = (name.rpartition("/")[2] for name in paths)
+    numbers = [_NUMBER.search(name.rpartition(".")[0] or name) for name in files]
     videos = [place[:2] for place in places]
     frames = [int(number[0]) if number else 0 for number in numbers]
     if not all(numbers) or len(set(zip(videos, frames, strict=True))) < len(frames):
