@@ -326,6 +326,7 @@ def test_mistakes_with_lists_are_one_line(tmp_path, capsys):
     for text, arguments, message in [
         ("filename,label\na.mp4,0.5\n", [], "the truth is missing; give it with --labels"),
         ("filename,one\na.mp4,0.5\n", [], "the truth is missing; give it with --labels"),
+        ("filename,\na.mp4,0.5\n", ["--labels", labels], "has no column 'method'"),
         ("filename,label\nc.mp4,0.5\n", ["--labels", labels], "has no row for it"),
         ("filename,label\nb.mp4,0.5\n", ["--labels", labels], "has 2 files of this name"),
         ("filename,label\na.mp4,0.5\na.mp4,0.5\n", ["--labels", labels], "score already, in row 2"),

@@ -39,9 +39,10 @@ def read(path: Path, *, labels: Path | None = None, column: str | None = None) -
         if labels is None:
             raise UserError(f"{path}: {listed.NO_LABELS[form]}; give it with --labels FILE")
         return listed.read(path, form, truth.Truth(labels), column)
+    made = deepfakebench.read(named) if named else scores.read(path)
     if labels is not None:
         raise UserError(f"--labels: {path} has the labels of its scores; leave it out")
-    return deepfakebench.read(named) if named else scores.read(path)
+    return made
 
 
 def _ours(made: Scores) -> Iterator[tuple[str, Files]]:

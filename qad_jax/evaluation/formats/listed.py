@@ -44,7 +44,7 @@ def recognised(path: Path) -> str:
     if sorted(header) == [_NAME, _LABEL]:
         return "dfdc"
     known = {title for name, others in scores.COLUMNS.items() for title in (name, *others)}
-    others = {name.lower() for name in header} - {_NAME}
+    others = {name.lower() for name in header} - {_NAME, ""}
     return "grip" if _NAME in header and others and not others & known else "qad"
 
 
