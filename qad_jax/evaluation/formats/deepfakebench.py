@@ -66,7 +66,7 @@ def read(path: Path) -> Scores:
     if not beside.is_file():
         raise UserError(
             f"{beside}: is not there: the names of the frames are in it; DeepfakeBench writes it "
-            f"into the same folder"
+            "into the same folder"
         )
     stored, frames = _dictionary(path, ("pred", "label")), _dictionary(beside, ("image", "label"))
     images = frames["image"]
