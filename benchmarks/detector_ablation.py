@@ -28,7 +28,7 @@ import numpy as np
 from absl import logging
 
 from data_builders import build
-from data_builders.files import write_csv, write_whole
+from data_builders.files import csv_text, write_whole
 from data_builders.paired import PairedDatasetBuilder
 from data_builders.self_blended.builder import SelfBlended
 from qad_jax import configs
@@ -202,7 +202,7 @@ def _of_test(faces: Path, folder: Path) -> Path:
         if not link.exists():
             link.symlink_to(files.best)
         rows.append((link.name, files.identity))
-    write_csv(folder / "identities.csv", ("file", "identity"), rows)
+    write_whole(folder / "identities.csv", csv_text(("file", "identity"), rows, exact=True))
     return folder
 
 

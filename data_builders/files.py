@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,12 @@ from typing import Any
 
 #: Values of a JSON file that is read: each takes some hundred bytes of memory at most.
 MOST_VALUES = 10_000_000
+
+# Where a spreadsheet may see the beginning of a cell, whichever of its separators it takes: before
+# a sign of a formula, also a wide one of Asian keyboards. Apostrophes before the sign are counted.
+_FORMULA = r"(^|[;\t\r\n])%s(?='*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20])"
+_BARE, _MARKED = re.compile(_FORMULA % ""), re.compile(_FORMULA % "'")
+_NUMBER = re.compile(r"[-+]?[0-9]+([.,][0-9]+)?([eE][-+]?[0-9]+)?")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -91,16 +98,38 @@ def is_pattern(path: str | os.PathLike[str]) -> bool:
     return bool(set("[*?") & set(os.fspath(path)))
 
 
-def csv_text(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+def csv_text(header: Sequence[str], rows: Iterable[Iterable[Any]], *, exact: bool = False) -> str:
     """Formats a table as CSV whose lines end in a line feed.
 
     Args:
       header: Names of the columns.
       rows: The values of each row.
+      exact: Texts stand in it as they are. Otherwise see `marked`.
     """
     lines = io.StringIO()
-    csv.writer(lines, lineterminator="\n").writerows([header, *rows])
+    writer = csv.writer(lines, lineterminator="\n")
+    for part in ([header], rows):
+        writer.writerows(part if exact else map(_safe, part))
     return lines.getvalue()
+
+
+def _safe(row: Iterable[Any]) -> list[Any]:
+    return [marked(value) if isinstance(value, str) else value for value in row]
+
+
+def marked(text: str) -> str:
+    """A text that no spreadsheet takes for a formula, for a cell of a table.
+
+    Whoever names a file could otherwise run a program where the table is opened. An apostrophe goes
+    before `=`, `+`, `-` and `@` at the beginning of the text, and behind `;`, tabs and ends of
+    lines, which some spreadsheets take for the end of a cell. Numbers stay as they are.
+    """
+    return text if _NUMBER.fullmatch(text) else _BARE.sub(r"\1'", text)
+
+
+def unmarked(text: str) -> str:
+    """The text of which `marked` made this one, and any other that is not marked as it is."""
+    return _MARKED.sub(r"\1", text)
 
 
 def write_csv(

@@ -33,7 +33,7 @@ def read_text(path: Path, what: str) -> str:
     Raises:
       UserError: It cannot be read, is too large, or is no text. The message names it.
     """
-    data = _read(path, what)
+    data = read_bytes(path, what)
     try:
         return data.decode(json.detect_encoding(data))
     except UnicodeDecodeError as error:
@@ -53,7 +53,7 @@ def read_json(path: Path, what: str) -> Any:
       UserError: It cannot be read, is too large, is no JSON, or has a key twice. The message names
         it.
     """
-    data = _read(path, what)
+    data = read_bytes(path, what)
     try:
         return parse_json(data, most=MAX_VALUES, object_pairs_hook=_each_once)
     except ValueError as error:
@@ -116,7 +116,16 @@ def first_of(items: Sequence[object]) -> str:
     return f"{items[0]} (and {len(items) - 1} more)" if len(items) > 1 else str(items[0])
 
 
-def _read(path: Path, what: str) -> bytes:
+def read_bytes(path: Path, what: str) -> bytes:
+    """Reads a file of anybody's, of at most `MAX_BYTES`.
+
+    Args:
+      path: The file.
+      what: What it is, for messages.
+
+    Raises:
+      UserError: It cannot be read, or is too large. The message names it.
+    """
     try:
         size = path.stat().st_size
         parts: list[bytes] = []

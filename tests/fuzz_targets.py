@@ -24,9 +24,9 @@ from data_builders.records import FinishedClip
 from qad_jax import configs
 from qad_jax.detection import quality
 from qad_jax.detection.codec_numbers import codec_numbers
-from qad_jax.evaluation import calibration, matrix, scores
+from qad_jax.evaluation import calibration, formats, matrix, scores
 from qad_jax.evaluation.robustness_curves import read as read_robustness
-from qad_jax.weights import pretrained, state_dicts, torch_file
+from qad_jax.weights import array_pickle, pretrained, state_dicts, torch_file
 from tests import torch_files
 from tests.torch_files import Call, Global
 
@@ -166,6 +166,9 @@ def _score_rows():
 
 
 _CSV = b"method,video,frame,label,score,quality\na,b,0,1,0.5,raw\na,c,1,0,0.25,raw\n"
+_SUBMISSION = b"filename,label\na.mp4,0.5\nb.mp4,0.25\n"
+_TESTED = {"acc": 0.5, "pred": np.array([0.5, 0.25]), "label": np.array([1, 0])}
+_SHOWN = {"image": ["M/c23/frames/a/0.png", "R/c23/frames/b/1.png"], "label": [1, 0]}
 _MANIFEST = {
     "train": {"raw": ["0.png", "1.png"], "c40": ["1.png", "0.png"], "labels": [0, 1]},
     "test": {"raw": ["0.png"], "c40": ["0.png"], "labels": ["fake"], "video": ["v"]},
@@ -226,6 +229,17 @@ def _file(folder, name, data):
     path = folder / name
     path.write_bytes(data)
     return path
+
+
+def _read_listed(data, folder):
+    labels = _file(folder, "labels.csv", b"file,label\na.mp4,0\nb.mp4,1\n")
+    formats.read(_file(folder, "submission.csv", data), labels=labels)
+
+
+def _read_tested(data, folder):
+    tested, _, shown = data.partition(b"BESIDE")
+    _file(folder, "data_dict_test.pickle", shown or array_pickle.dump(_SHOWN))
+    formats.read(_file(folder, "metric_dict_best.pickle", tested))
 
 
 def _read_torch(data, folder):
@@ -295,6 +309,14 @@ TARGETS = {
     "scores": (
         lambda: mutated([_CSV], [b",", b";", b'"', b"\r", b"sep=;\n"]) | _score_rows(),
         lambda data, folder: scores.read(_file(folder, "scores.csv", data)),
+    ),
+    "submission": (
+        lambda: mutated([_SUBMISSION], [b";", b'"', b"\r", b"fusion", b"\\"]),
+        _read_listed,
+    ),
+    "tested": (
+        lambda: mutated([b"BESIDE".join(map(array_pickle.dump, (_TESTED, _SHOWN)))], [b"b", b"i2"]),
+        _read_tested,
     ),
     "boxes": (
         lambda: text_of_json({"a": {"0": [1, 2, 3, 4], "7": [1.5, 2, 3, 4]}, "b": {}}, ["a", "0"]),

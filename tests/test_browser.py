@@ -108,7 +108,8 @@ def test_clips_go_in_and_verdicts_come_out(tabs, address, clips):
     assert rows[0] == list(printing.COLUMNS)
     expected = Verdict.from_dict(json.loads(told))
     (line,) = csv.reader(io.StringIO(printing.row(expected)))
-    assert rows[2] == [f"'{line[0]}", *line[1:]]  # a spreadsheet must not run a name
+    assert line[0] == "'=fake, one.mp4"  # a spreadsheet must not run a name
+    assert rows[2] == line
     name, lines = kept(tab, "All data (JSON)")
     assert [json.loads(one)["verdict"] for one in lines.splitlines()] == ["real", "fake"]
 

@@ -98,7 +98,7 @@ def test_thresholds_come_from_the_validation_scores(tmp_path, capsys):
 
 def test_ours_is_read_by_a_plain_reader_and_comes_back_as_it_was(tmp_path):
     made = make_scores()
-    awkward = ['a "b", c', "d\ne", "ü;\t", *made.video[3:]]
+    awkward = ['a "b", c', "d\ne", "ü;\t", "'a;b", *made.video[4:]]
     made = made._replace(video=awkward, identity=awkward)
     made.score[0, 0], made.score[1, 1] = 1 / 3, np.nan
     path = tmp_path / "scores.csv"
@@ -120,6 +120,19 @@ def test_ours_is_read_by_a_plain_reader_and_comes_back_as_it_was(tmp_path):
     for field in ("method", "video", "identity", "qualities"):
         assert getattr(again, field) == getattr(made, field)
     assert scores.to_csv(again) == scores.to_csv(made)
+
+
+def test_names_that_a_spreadsheet_would_run_come_back_as_they_were(tmp_path):
+    made = make_scores()
+    names = ["=1+1", "'=1+1", "-3Kd_9", "a;@b", *made.video[4:]]
+    made = made._replace(video=names, identity=names, method=[f"+{name}" for name in made.method])
+    path = tmp_path / "scores.csv"
+    path.write_text(scores.to_csv(made))
+    with path.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))[::2]
+    assert [row["video"] for row in rows[:4]] == ["'=1+1", "''=1+1", "'-3Kd_9", "a;'@b"]
+    again = scores.read(path)
+    assert (again.video, again.identity, again.method) == (names, names, made.method)
 
 
 def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys):

@@ -2,14 +2,18 @@
 
 import csv
 import errno
+import io
 import json
 import os
 import pathlib
+import re
 import threading
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from data_builders.files import csv_text, write_csv, write_json, write_whole
+from data_builders.files import csv_text, marked, unmarked, write_csv, write_json, write_whole
 
 
 def test_text_and_bytes_are_written_as_they_are(tmp_path):
@@ -87,3 +91,31 @@ def test_csv_is_read_back_and_its_lines_end_in_line_feeds(tmp_path):
             ["a,b", 'say "c"', "two\nlines"],
             ["1", "0.5", ""],
         ]
+
+
+@pytest.mark.parametrize("sign", "=+-@\uff1d\uff0b\uff0d\uff20")
+def test_no_spreadsheet_takes_a_name_for_a_formula(sign):
+    formula = f"{sign}cmd|' /C calc'!A0"
+    name = f"a;{formula}"  # the comma of this file ends no cell where the semicolon does
+    texts = [formula, name, f"a\t{formula}", f"\t{formula}", f"a\r\n{formula}", f"'{formula}"]
+    text = csv_text(("file", "x"), [(text, -0.5) for text in texts])
+    (_, *rows) = csv.reader(io.StringIO(text, newline=""))
+    for cell, number in rows:
+        for begin in re.split("[;\\t\\r\\n]", cell):
+            assert not begin.startswith(sign)
+        assert number == "-0.5"
+    assert [unmarked(cell) for cell, _ in rows] == texts
+    exact = list(csv.reader(io.StringIO(csv_text(("x",), [(t,) for t in texts], exact=True), "")))
+    assert [cell for (cell,) in exact[1:]] == texts
+
+
+@settings(max_examples=300, derandomize=True, database=None, deadline=None)
+@given(st.text("=+-@';,\t\r\na0.5e\uff1d"))
+def test_a_marked_text_comes_back_exactly(text):
+    assert unmarked(marked(text)) == text
+
+
+def test_texts_that_are_harmless_and_numbers_are_not_marked():
+    for text in ("", "a=b", "a-b", "it's", "'a", "-1", "+2,5", "-1.5e-07", "a; b", "a;1"):
+        assert marked(text) == unmarked(text) == text
+    assert (marked("-1 "), marked("-a"), marked("-inf")) == ("'-1 ", "'-a", "'-inf")

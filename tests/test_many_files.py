@@ -19,10 +19,11 @@ import pytest
 from data_builders import workers
 from data_builders.errors import UserError
 from qad_jax import models
-from qad_jax.detection import command, looking, many, media
+from qad_jax.detection import command, looking, many, media, printing
 from qad_jax.detection.conditions import Appearance
 from qad_jax.detection.detector import Detector
 from qad_jax.detection.journal import Journal
+from qad_jax.detection.labels import Labels
 from qad_jax.detection.looking import Found, FoundFace, Place
 from qad_jax.detection.quality import Quality
 from qad_jax.detection.results import Verdict
@@ -423,6 +424,19 @@ def test_labels_with_results_and_other_files(detector, folder, tmp_path):
     assert result.status == 3
     assert "none.mp4: error" in result.out
     assert "has no column identity" in result.err
+
+
+def test_the_table_of_verdicts_becomes_one_of_labels(tmp_path):
+    """A name that a spreadsheet would run is marked in the first, and found by the second."""
+    names = ["=1+1.mp4", "'=1+1.mp4", "-a.mp4"]
+    for name in names:
+        (tmp_path / name).touch()
+    verdicts = [Verdict(name, None, "no_face") for name in names]
+    rows = [printing.row(verdict).partition(",")[0] for verdict in verdicts]
+    assert rows == ["'=1+1.mp4", "''=1+1.mp4", "'-a.mp4"]
+    (tmp_path / "labels.csv").write_text("file,label\n" + "".join(f"{row},1\n" for row in rows[1:]))
+    found = [row.path for row in Labels(tmp_path / "labels.csv").files()]
+    assert found == [str(tmp_path / name) for name in names[1:]]
 
 
 @pytest.mark.parametrize(

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from data_builders import lists
 from data_builders.errors import UserError
-from qad_jax.evaluation import score_dialect
-from qad_jax.evaluation.scores import LABELS
+from data_builders.files import unmarked
+from qad_jax.evaluation import label_table
 
-#: The columns, and the other names under which each is accepted.
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "file": ("path", "filename"),
-    "label": ("target", "y_true", "ground_truth"),
-    "method": ("maker", "manipulation"),
-    "identity": ("person", "subject"),
-}
-_NEEDED = ("file", "label")
 # Of files for which the table does not say it.
 _METHODS = "original", "fake"
 
@@ -52,19 +41,22 @@ class Labels:
         """Reads a table.
 
         Args:
-          path: A CSV file, delimited by commas, semicolons or tabs, with a header; see `COLUMNS`.
+          path: A CSV file, delimited by commas, semicolons or tabs, with a header; see
+            `label_table.COLUMNS`.
 
         Raises:
           UserError: Naming the row.
         """
         self.path = path
-        self.has_identities = False
         self._rows: dict[str, Labelled] = {}
-        for number, row in self._read():
-            where = os.path.abspath(row.path)
+        table = label_table.read(path)
+        self.has_identities = "identity" in table.columns
+        for row in table.rows:
+            labelled = self._labelled(row)
+            where = os.path.abspath(labelled.path)
             if where in self._rows:
-                raise UserError(f"{path}: row {number}: {row.name} is there twice; keep one row")
-            self._rows[where] = row
+                raise UserError(f"{row.where}: {row.name} is there twice; keep one row")
+            self._rows[where] = labelled
         if not self._rows:
             raise UserError(f"{path}: lists no file")
 
@@ -80,35 +72,11 @@ class Labels:
         """
         return self._rows.get(os.path.abspath(file))
 
-    def _read(self) -> Iterator[tuple[int, Labelled]]:
-        path = self.path
-        text = lists.read_text(path, "list of labels")
-        titles = {title for name, aliases in COLUMNS.items() for title in (name, *aliases)}
-        _, rows = score_dialect.rows(iter(io.StringIO(text, newline="")), titles)
-        try:
-            header = [name.strip().lower() for name in next(rows, (0, []))[1]]
-            place = score_dialect.columns(path, header, COLUMNS, _NEEDED)
-            self.has_identities = "identity" in place
-            for number, row in rows:
-                if row:
-                    if len(row) != len(header):
-                        raise UserError(
-                            f"{path}: row {number}: {len(row)} values, the header has {len(header)}"
-                        )
-                    cells = {name: row[column].strip() for name, column in place.items()}
-                    yield number, self._labelled(number, cells)
-        except csv.Error as error:
-            raise UserError(f"{path}: is no table: {error}; save it as CSV") from error
-
-    def _labelled(self, number: int, cells: dict[str, str]) -> Labelled:
-        name, label = cells["file"], LABELS.get(cells["label"].lower())
-        if not name:
-            raise UserError(f"{self.path}: row {number}: names no file")
-        if label is None:
-            raise UserError(
-                f"{self.path}: row {number}: label is {cells['label']!r}; must be real or fake"
-            )
+    def _labelled(self, row: label_table.Row) -> Labelled:
         # A file that is not there is judged, too: its verdict says that it cannot be read.
-        found = lists.located(self.path.parent, name) or self.path.parent / name
-        method = sys.intern(cells.get("method") or _METHODS[label])
-        return Labelled(name, str(found), label, method, cells.get("identity") or f"file {name}")
+        # The table may be one of `detect --csv`, with labels added.
+        names = (row.name, unmarked(row.name))
+        located = (lists.located(self.path.parent, name) for name in names)
+        found = next((path for path in located if path), self.path.parent / row.name)
+        method = sys.intern(row.method or _METHODS[row.label])
+        return Labelled(row.name, str(found), row.label, method, row.identity or f"file {row.name}")

@@ -2,6 +2,8 @@
 
 python -m qad_jax.score theirs.csv --out results
 python -m qad_jax.score theirs_test.csv --out results --validation theirs_validation.csv
+python -m qad_jax.score submission.csv --labels labels.csv --out results
+python -m qad_jax.score results/scores.csv --export deepfakebench --out DIR
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from pathlib import Path
 
 from data_builders import command_line
 from data_builders.errors import UserError
-from qad_jax.evaluation import calibration, protocol, scores
+from qad_jax.evaluation import calibration, formats, protocol
 from qad_jax.evaluation import report as reports
+from qad_jax.evaluation.formats import deepfakebench
 from qad_jax.evaluation.report import origin
 from qad_jax.evaluation.results import Report
 
@@ -27,15 +30,19 @@ def evaluate(
     validation: Path | None = None,
     dataset: str | None = None,
     split: str = "test",
+    labels: Path | None = None,
+    column: str | None = None,
 ) -> str:
     """Evaluates a file of scores and writes the results into a folder.
 
     Args:
-      path: The scores, see `scores.read`.
+      path: The scores, see `formats.read`.
       folder: Gets `metrics.json`, `scores.csv`, `metrics.csv`, `figures` and `report.html`.
       validation: Scores of a validation split, on which thresholds and temperatures are chosen.
       dataset: Name of the data; by default the name of the file.
       split: Name of the split.
+      labels: The truth, for files of scores that do not hold it; also for those of validation.
+      column: Which score is read, where a file has those of several detectors.
 
     Returns:
       The table, the sentence on the weakest quality, and where the files are.
@@ -47,13 +54,16 @@ def evaluate(
         raise UserError(
             f"--out: {folder} holds {path.name}, which would be overwritten; name another folder"
         )
-    scored = scores.read(path)
+    scored = formats.read(path, labels=labels, column=column)
+    if found := deepfakebench.metrics_file(path):
+        path, dataset = found, dataset or found.absolute().parent.name  # the folder has the name
     dataset = dataset or path.stem
     chosen, rule = None, "0.5: no validation scores were given to choose one on"
     beyond = scored.beyond_probabilities()
     no_threshold = f"; scores run {beyond}: at 0.5, accuracy and FPR have no meaning"
     if validation:
-        validated = scores.read(validation)
+        validated = formats.read(validation, labels=labels, column=column)
+        validation = deepfakebench.metrics_file(validation) or validation
         if missing := [name for name in scored.qualities if name not in validated.qualities]:
             raise UserError(
                 f"{validation}: has no scores at {', '.join(missing)}; it needs every quality of "
@@ -85,6 +95,36 @@ def evaluate(
         ),
     )
     return "\n".join([protocol.table(report), str(folder), protocol.headline(report), str(page)])
+
+
+def export(
+    path: Path,
+    folder: Path,
+    form: str,
+    *,
+    labels: Path | None = None,
+    column: str | None = None,
+) -> str:
+    """Writes a file of scores again, in a form of another project.
+
+    Args:
+      path: The scores, see `formats.read`.
+      folder: Gets the files.
+      form: One of `formats.FORMS`.
+      labels: As in `evaluate`.
+      column: As in `evaluate`.
+
+    Returns:
+      The files, a line each.
+
+    Raises:
+      UserError: As `formats.read` and `formats.write`.
+    """
+    made = formats.read(path, labels=labels, column=column)
+    sources = tuple(file for file in (path, labels) if file is not None)
+    if found := deepfakebench.metrics_file(path):
+        sources = deepfakebench.both_files(found)
+    return "\n".join(map(str, formats.write(folder, form, made, sources)))
 
 
 def _warning(path: Path, beyond: str, no_threshold: str) -> str:
@@ -127,22 +167,45 @@ def _named(path: Path) -> str:
 def _job(argv: Sequence[str], prog: str) -> str:
     parser = command_line.Parser(
         prog=prog,
-        description="Evaluates a CSV file of scores: columns method, video, frame, label, score, "
-        "and where there are any quality and identity.",
+        description="Evaluates a file of scores: a CSV file with the columns method, video, frame, "
+        "label, score, and where there are any quality and identity; or a file as DeepfakeBench, "
+        "the DFDC competition or GRIP-UNINA's ClipBased detector writes it, which is recognised.",
     )
     parser.add_argument("file", type=Path, help="the scores")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for the results, or for the files"
+    )
     parser.add_argument("--validation", type=Path, help="scores on which to choose thresholds")
     parser.add_argument("--dataset", help="name of the data (default: that of the file)")
     parser.add_argument("--split", default="test", help="name of the split (default: test)")
-    args = parser.parse_args(argv)
-    return evaluate(
-        args.file,
-        args.out,
-        validation=args.validation,
-        dataset=args.dataset,
-        split=args.split,
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="which files are real, for scores without labels: CSV, or metadata.json of DFDC",
     )
+    parser.add_argument(
+        "--column", metavar="NAME", help="which detector, where a file has scores of several"
+    )
+    parser.add_argument(
+        "--export",
+        choices=formats.FORMS,
+        help="evaluate nothing, and write the scores in this form",
+    )
+    args = parser.parse_args(argv)
+    given = {"labels": args.labels, "column": args.column}
+    if args.export is None:
+        return evaluate(
+            args.file,
+            args.out,
+            validation=args.validation,
+            dataset=args.dataset,
+            split=args.split,
+            **given,
+        )
+    if args.validation is not None:
+        parser.error("--export writes one file of scores; leave --validation out")
+    return export(args.file, args.out, args.export, **given)
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m qad_jax.score") -> int:

@@ -20,7 +20,7 @@ import numpy as np
 
 from data_builders import command_line
 from data_builders.errors import UserError
-from data_builders.files import read_json, write_whole
+from data_builders.files import read_json, unmarked, write_whole
 from data_builders.lists import read_text
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import configs, models
@@ -219,7 +219,7 @@ def groups_of(path: Path, key: str) -> dict[str, dict[str, str]]:
     if not columns or key not in rows[0]:
         raise UserError(f"{path}: needs a column {key} and at least one more, and a row")
     return {
-        column: {row[key]: row[column] for row in rows if row[key] and row[column]}
+        column: {unmarked(row[key]): row[column] for row in rows if row[key] and row[column]}
         for column in columns
     }
 

@@ -5,10 +5,10 @@ The file is the format of exchange: this project reads the scores of other tools
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders.errors import UserError
+from data_builders.files import csv_text, unmarked
 from qad_jax.evaluation import metrics, score_dialect
 
 #: Columns of `scores.csv`, and the other names under which each is accepted.
@@ -33,6 +34,19 @@ _MOST_LINES, _LONGEST_LINE = 5_000_000, 1_000_000
 _NEEDED = ("method", "video", "frame", "label", "score")
 #: How a label may be written, in lower case.
 LABELS = {"0": 0, "1": 1, "real": 0, "fake": 1, "0.0": 0, "1.0": 1}
+
+
+class Row(NamedTuple):
+    """One score of a file, and where it stands, for messages."""
+
+    where: str
+    method: str
+    video: str
+    identity: str
+    frame: int
+    quality: str
+    label: int
+    score: float
 
 
 class Scores(NamedTuple):
@@ -91,25 +105,23 @@ def to_csv(scores: Scores) -> str:
     The contract with other tools: UTF-8, commas, lines that end in a line feed; a header with the
     names of `COLUMNS` in their order; label 0 real, 1 fake; score the probability of fake, with
     all its digits, 'nan' where there is none; names quoted where they hold a comma, a quote or a
-    line's end.
+    line's end, and with an apostrophe where a spreadsheet could take them for a formula, see
+    `data_builders.files.marked`.
     """
-    lines = io.StringIO()
-    rows = csv.writer(lines, lineterminator="\n")
-    rows.writerow(COLUMNS)
-    for i, label in enumerate(scores.label):
-        rows.writerows(
-            (
-                scores.method[i],
-                scores.video[i],
-                scores.identity[i],
-                scores.frame[i],
-                quality,
-                label,
-                repr(float(scores.score[i, column])),
-            )
-            for column, quality in enumerate(scores.qualities)
+    rows = (
+        (
+            scores.method[i],
+            scores.video[i],
+            scores.identity[i],
+            scores.frame[i],
+            quality,
+            label,
+            repr(float(scores.score[i, column])),
         )
-    return lines.getvalue()
+        for i, label in enumerate(scores.label)
+        for column, quality in enumerate(scores.qualities)
+    )
+    return csv_text(list(COLUMNS), rows)
 
 
 def read(path: Path) -> Scores:
@@ -129,9 +141,23 @@ def read(path: Path) -> Scores:
     Raises:
       UserError: Naming the row.
     """
+    with opened(path) as lines:
+        return _table(path, lines)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Iterator[str]]:
+    """Opens a table of anybody's for reading, and gives its lines within bounds.
+
+    Args:
+      path: The file, in UTF-8.
+
+    Raises:
+      UserError: It cannot be read, is no text, is too long, or is no CSV to `csv.reader`.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return _table(path, _lines(path, file))
+            yield _lines(path, file)
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: cannot read the scores: {error}; save the file as CSV in UTF-8"
@@ -161,46 +187,77 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
     numbers = score_dialect.Numbers(delimiter)
     header = [name.strip().lower() for name in next(rows, (0, []))[1]]
     place = score_dialect.columns(path, header, COLUMNS, _NEEDED)
+    optional = [name for name in ("identity", "quality") if name in place]
+
+    def parsed() -> Iterator[Row]:
+        for number, row in rows:
+            if not row:
+                continue
+            where = f"{path}: row {number}"
+            if len(row) != len(header):
+                raise UserError(f"{where}: {len(row)} values, the header has {len(header)}")
+            label = LABELS.get(row[place["label"]].strip().lower().replace(",", "."))
+            if label is None:
+                raise UserError(
+                    f"{where}: label is {row[place['label']]!r}; must be 0 or real, 1 or fake"
+                )
+            names = {name: unmarked(row[place[name]]) for name in ("method", "video", *optional)}
+            yield Row(
+                where,
+                names["method"],
+                names["video"],
+                names.get("identity", names["video"]),
+                parsed_number(where, "frame", row[place["frame"]], numbers.frame),
+                names.get("quality", "all"),
+                label,
+                parsed_number(where, "score", row[place["score"]], numbers.score),
+            )
+
+    return collect(path, parsed())
+
+
+def collect(path: Path, rows: Iterable[Row]) -> Scores:
+    """Puts the scores of a file into one table.
+
+    Args:
+      path: The file, for messages.
+      rows: Its scores, in any order.
+
+    Returns:
+      The scores, frames in the order in which they first occur.
+
+    Raises:
+      UserError: There is no score, or one too many or too few, or rows contradict each other.
+    """
     keys: dict[tuple[str, str, int], int] = {}
     qualities: dict[str, int] = {}
     facts: list[tuple[int, str]] = []
     videos: dict[tuple[str, str], int] = {}
     entries: dict[tuple[int, int], float] = {}
-    for number, row in rows:
-        if not row:
-            continue
-        where = f"{path}: row {number}"
-        if len(row) != len(header):
-            raise UserError(f"{where}: {len(row)} values, the header has {len(header)}")
+    for row in rows:
         # A name comes again with every frame of a video; interning keeps it in memory once.
-        method, video = sys.intern(row[place["method"]]), sys.intern(row[place["video"]])
-        label = LABELS.get(row[place["label"]].strip().lower().replace(",", "."))
-        if label is None:
-            raise UserError(
-                f"{where}: label is {row[place['label']]!r}; must be 0 or real, 1 or fake"
-            )
-        frame = _number(where, "frame", row[place["frame"]], numbers.frame)
-        score = _number(where, "score", row[place["score"]], numbers.score)
-        identity = sys.intern(row[place["identity"]]) if "identity" in place else video
-        quality = row[place["quality"]] if "quality" in place else "all"
+        method, video = sys.intern(row.method), sys.intern(row.video)
+        frame, label = row.frame, row.label
         index = keys.setdefault((method, video, frame), len(keys))
-        column = qualities.setdefault(quality, len(qualities))
+        column = qualities.setdefault(row.quality, len(qualities))
         if index == len(facts):
-            facts.append((label, identity))
-        elif facts[index] != (label, identity):
+            facts.append((label, sys.intern(row.identity)))
+        elif facts[index] != (label, row.identity):
             raise UserError(
-                f"{where}: {method}/{video} frame {frame} has another label or identity than "
+                f"{row.where}: {method}/{video} frame {frame} has another label or identity than "
                 "in an earlier row"
             )
         if videos.setdefault((method, video), label) != label:
             raise UserError(
-                f"{where}: {method}/{video} is {('real', 'fake')[label]}, and "
+                f"{row.where}: {method}/{video} is {('real', 'fake')[label]}, and "
                 f"{('fake', 'real')[label]} in an earlier row; a video has one label: give reals "
                 "and fakes names of their own, or another method"
             )
         if (index, column) in entries:
-            raise UserError(f"{where}: {method}/{video} frame {frame} occurs twice at {quality}")
-        entries[index, column] = score
+            raise UserError(
+                f"{row.where}: {method}/{video} frame {frame} occurs twice at {row.quality}"
+            )
+        entries[index, column] = row.score
     if not keys:
         raise UserError(f"{path}: holds no scores")
     if len(entries) < len(keys) * len(qualities):
@@ -222,7 +279,12 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
 _Value = TypeVar("_Value")
 
 
-def _number(where: str, name: str, text: str, parse: Callable[[str], _Value]) -> _Value:
+def parsed_number(where: str, name: str, text: str, parse: Callable[[str], _Value]) -> _Value:
+    """Parses a number of a file with a method of `score_dialect.Numbers`.
+
+    Raises:
+      UserError: Saying where it stands, and what it must be.
+    """
     try:
         return parse(text)
     except ValueError as error:

@@ -28,6 +28,7 @@ _LITERALS = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
     *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    "BYTEARRAY8",
 }
 
 
@@ -37,6 +38,10 @@ class DamagedError(Exception):
 
 class TooLongError(DamagedError):
     """The pickle takes more steps than it may."""
+
+
+class RefusedError(Exception):
+    """What is wanted depends on something that is not known, or code is named; says the name."""
 
 
 class Inert:
@@ -61,6 +66,12 @@ def named(value: Any) -> str | None:
     return value.names if isinstance(value, Inert) else None
 
 
+def shown(module: str, name: str) -> str:
+    """A name that fits into a message, whatever is in it."""
+    text = ascii(f"{module[:100]}.{name[:100]}")[1:-1]
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 class Function:
     """What a pickle gets for the name of a function; it can be called, and not changed."""
 
@@ -68,6 +79,20 @@ class Function:
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.call = call
+
+
+class Stateful:
+    """What a `Function` makes and a later step of the pickle completes."""
+
+    __slots__ = ()
+
+    def build(self, state: Any) -> None:
+        """Takes what Python's own machine gives to `__setstate__`.
+
+        Raises:
+          DamagedError: It is not as it should be.
+        """
+        raise NotImplementedError
 
 
 class Dictionary(dict[Any, Any]):
@@ -162,8 +187,10 @@ class Machine:
                 attribute = stack.pop()
                 stack.append(self._find(stack.pop(), attribute))
             case "BUILD":
-                stack.pop()  # attributes: torch hangs some on a state dict
-                if not isinstance(stack[-1], Inert | Dictionary):
+                state = stack.pop()  # attributes: torch hangs some on a state dict
+                if isinstance(stack[-1], Stateful):
+                    stack[-1].build(state)
+                elif not isinstance(stack[-1], Inert | Dictionary):
                     raise DamagedError
             case "SETITEM":
                 value, key = stack.pop(), stack.pop()

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders.errors import UserError
-from qad_jax.weights.pickle_machine import MOST_STEPS, DamagedError, TooLongError
-from qad_jax.weights.torch_pickle import RefusedError, unpickle
+from qad_jax.weights.pickle_machine import MOST_STEPS, DamagedError, RefusedError, TooLongError
+from qad_jax.weights.torch_pickle import unpickle
 
 ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C

@@ -17,7 +17,15 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from qad_jax.weights.pickle_machine import DamagedError, Function, Inert, Machine, named
+from qad_jax.weights.pickle_machine import (
+    DamagedError,
+    Function,
+    Inert,
+    Machine,
+    RefusedError,
+    named,
+    shown,
+)
 
 Array = npt.NDArray[Any]
 # Gives the storage of a key, as bytes, for a type and a number of elements.
@@ -61,10 +69,6 @@ _HARMFUL_MODULES = {
 _HARMFUL_BUILTINS = {"eval", "exec", "execfile", "compile", "open", "__import__", "input", "file"}
 # More than anyone would read in a message.
 _MOST_NAMES = 1000
-
-
-class RefusedError(Exception):
-    """A tensor depends on something that is not known, or code is named; says the name."""
 
 
 def _refuse_inert(*parts: Any) -> None:
@@ -160,7 +164,7 @@ class _Names:
             ("torch._tensor", "_rebuild_from_type_v2"): Function(self._with_attributes),
             **{("torch", name): _StorageType(dtype) for name, dtype in _STORAGES.items()},
             **{("torch", name): None for name in _DTYPES},
-            **{name: Inert(_shown(*name)) for name in _IGNORED},
+            **{name: Inert(shown(*name)) for name in _IGNORED},
         }
 
     def _with_attributes(self, make: Any, kind: Any, args: Any, state: Any) -> Any:
@@ -174,15 +178,15 @@ class _Names:
         if type(module) is not str or type(name) is not str:
             raise DamagedError
         if (module, name) not in self._known:
-            shown = _shown(module, name)
+            known_as = shown(module, name)
             if module.partition(".")[0] in _HARMFUL_MODULES or (
                 module in ("builtins", "__builtin__") and name in _HARMFUL_BUILTINS
             ):
-                raise RefusedError(shown)
+                raise RefusedError(known_as)
             if len(self.passed_over) == _MOST_NAMES:
                 raise DamagedError
-            self.passed_over.append(shown)
-            self._known[module, name] = Inert(shown)
+            self.passed_over.append(known_as)
+            self._known[module, name] = Inert(known_as)
         return self._known[module, name]
 
     def _persistent(self, pid: Any) -> _Storage:
@@ -195,12 +199,6 @@ class _Names:
         if not 0 <= count < 2**63 or (len(pid) == 6 and pid[5] is not None):
             raise DamagedError
         return _Storage(self._storage(key, kind.dtype, count), kind.dtype)
-
-
-def _shown(module: str, name: str) -> str:
-    """A name that fits into a message, whatever is in it."""
-    text = ascii(f"{module[:100]}.{name[:100]}")[1:-1]
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def unpickle(file: io.BytesIO, storage: Storages = _damaged) -> tuple[Any, list[str]]:

@@ -18,10 +18,17 @@ export function csv(verdicts) {
   return [COLUMNS.join(","), ...lines, ""].join("\n");
 }
 
+// A spreadsheet would run a name that begins so as a formula. As data_builders.files.marked.
+const FORMULA = /(^|[;\t\r\n])(?='*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20])/g;
+const NUMBER = /^[-+]?[0-9]+([.,][0-9]+)?([eE][-+]?[0-9]+)?$/;
+
+function marked(text) {
+  return NUMBER.test(text) ? text : text.replace(FORMULA, "$1'");
+}
+
 function cell(value) {
   if (value === null) return "";
   let text = String(value);
-  // A spreadsheet would run a name that begins so as a formula.
-  if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
+  if (typeof value === "string") text = marked(text);
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
