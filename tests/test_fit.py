@@ -177,9 +177,10 @@ def test_damage_behind_the_last_chosen_frame_does_not_matter(film, tmp_path, mon
     assert len(read(tmp_path, 4, raw=film, c23=film).frames) == 4
     with pytest.raises(h264.BrokenVideoError):
         read(tmp_path, COUNT, raw=film, c23=film)
+    video = clips.VideoFiles("original", "071", "071", "real", {"raw": tmp_path / "raw.mp4"})
+    made = clips.ClipSource(video, clips.Recipe(("raw", "c40"), 4, faces.Whole()))
     with pytest.raises(h264.BrokenVideoError):  # the encoder of c40 looks there
-        video = clips.VideoFiles("original", "071", "071", "real", {"raw": tmp_path / "raw.mp4"})
-        clips.read(clips.ClipSource(video, clips.Recipe(("raw", "c40"), 4, faces.Whole())))
+        clips.read(made)
 
 
 # Frames without a face
