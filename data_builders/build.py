@@ -25,6 +25,7 @@ from absl import logging
 
 from data_builders import compilation_cache
 from data_builders.access import shown_on_error
+from data_builders.built import configurations
 from data_builders.command_line import (
     DONE,
     FAILED,
@@ -36,10 +37,10 @@ from data_builders.command_line import (
     run,
 )
 from data_builders.errors import UnavailableQualitiesError, UserError, nearest
-from data_builders.files import is_pattern, read_json
+from data_builders.files import is_pattern
 
 if TYPE_CHECKING:
-    from data_builders.paired import PairedConfig, PairedDatasetBuilder
+    from data_builders.paired import PairedDatasetBuilder
 
 _HERE = Path(__file__).parent
 # Of the recipe: name, type, help.
@@ -67,8 +68,8 @@ def builder(
     """Makes the builder of a dataset, which reads nothing yet but the manifest.
 
     Args:
-      name: A dataset, 'dataset/config', or 'dataset/config-digest' for one that another recipe has
-        built already.
+      name: A dataset, 'dataset/config', or 'dataset/config-digest' for one that another recipe or
+        list has built already.
       data_dir: Where built datasets are. Empty: the folder of TFDS (`$TFDS_DATA_DIR`, or
         `~/tensorflow_datasets`).
       manual_dir: Folder downloaded by hand, for datasets that are made from one.
@@ -94,7 +95,7 @@ def builder(
     place = str(Path(data_dir).expanduser().absolute()) if str(data_dir) else None
     if not config or config in configs:
         return dataset_class(data_dir=place, config=config or None, **needed, **recipe)
-    built = {} if recipe else _other_recipes(dataset_class(data_dir=place, **needed))
+    built = {} if recipe else configurations(dataset_class, place)
     if config in built:
         if built[config] is None:
             raise UserError(
@@ -116,30 +117,6 @@ def _class_of(name: str) -> type[PairedDatasetBuilder]:
         raise UserError(f"there is no builder for dataset {name!r}: {nearest(base, names())}")
     found: type[PairedDatasetBuilder] = importlib.import_module(f"data_builders.{base}").Builder
     return found
-
-
-def _other_recipes(dataset: PairedDatasetBuilder) -> dict[str, PairedConfig | None]:
-    """The configurations that other recipes have built beside a dataset's own.
-
-    None stands for one whose file is damaged: it cannot be opened, and the others can.
-    """
-    from data_builders.paired import PairedConfig
-    from data_builders.qualities import check_qualities
-
-    if "qualities" not in dataset.OPTIONS:
-        return {}
-    configs: dict[str, PairedConfig | None] = {}
-    folder = next(
-        parent for parent in Path(dataset.data_dir).parents if parent.name == dataset.name
-    )
-    for path in folder.glob(f"*/{dataset.VERSION}/metadata.json"):
-        name = path.parts[-3]
-        try:
-            qualities = check_qualities(read_json(path)["recipe"]["qualities"])
-            configs[name] = PairedConfig(name=name, qualities=qualities)
-        except (OSError, ValueError, LookupError, TypeError, UserError):
-            configs[name] = None
-    return configs
 
 
 def prepare(dataset: PairedDatasetBuilder, *, beam: Sequence[str] | None = None) -> None:
