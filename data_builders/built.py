@@ -37,14 +37,29 @@ def configurations(
     for path in folder.glob(f"*/{dataset_class.VERSION}/metadata.json"):
         name = path.parts[-3]
         try:
-            configs[name] = PairedConfig(name=name, qualities=_qualities_of(path))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, UserError):
+            configs[name] = PairedConfig(name=name, qualities=qualities_of(path))
+        except UserError:
             configs[name] = None
     return configs
 
 
-def _qualities_of(path: Path) -> tuple[str, ...]:
-    """The qualities of a built dataset by its metadata.json, or by its features."""
+def qualities_of(path: Path) -> tuple[str, ...]:
+    """The qualities of a built dataset, whose files may come from anybody.
+
+    Args:
+      path: Its metadata.json. Where that has no recipe, the features beside it tell, in which raw
+        is taken for the best and the others have no order.
+
+    Raises:
+      UserError: It is damaged.
+    """
+    try:
+        return _qualities(path)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: is damaged: {error}") from error
+
+
+def _qualities(path: Path) -> tuple[str, ...]:
     metadata = read_json(path)
     if "recipe" in metadata:
         return check_qualities(metadata["recipe"]["qualities"])

@@ -16,6 +16,7 @@ from typing import Any
 
 from absl import logging
 
+from data_builders.built import qualities_of
 from data_builders.command_line import Parser, command, run
 from data_builders.errors import UserError, describe
 from data_builders.files import write_whole
@@ -74,6 +75,8 @@ def restore(folder: Path, data_dir: Path) -> Path:
     features(listing.qualities).save_config(part)
     for source in (information, folder / INFORMATION / "metadata.json"):
         write_whole(part / source.name, source.read_bytes())
+    if set(qualities_of(part / "metadata.json")) != set(listing.qualities):
+        raise UserError(f"{folder}: the recipe and {listings.NAME} name other qualities")
     _check_digests(part, listing, metadata.get("digest"))
     os.replace(part, target)
     return target
@@ -93,7 +96,18 @@ def _check_information(path: Path, listing: Listing) -> None:
     wrong += sorted(content.keys() - _KNOWN)
     if not re.fullmatch(r"[a-z0-9_.]*", str(content.get("moduleName", ""))):
         wrong.append("moduleName")
-    splits = [
+    if not _fit(content.get("splits"), listing):
+        wrong.append("splits")
+    if wrong:
+        raise UserError(
+            f"{path}: {', '.join(dict.fromkeys(wrong))}: not as {listings.NAME} says, or not "
+            "known; fetch the folder again"
+        )
+
+
+def _fit(splits: Any, listing: Listing) -> bool:
+    """Whether stored splits are those of a listing, in files where TFDS itself puts them."""
+    expected = [
         {
             "name": split,
             "shardLengths": [str(shard.records) for shard in shards],
@@ -101,18 +115,11 @@ def _check_information(path: Path, listing: Listing) -> None:
         }
         for split, shards in listing.splits.items()
     ]
-    stored = content.get("splits")
-    if not isinstance(stored, list) or not all(isinstance(split, dict) for split in stored):
-        wrong.append("splits")
-    elif [{k: v for k, v in split.items() if k != "numBytes"} for split in stored] != splits or any(
-        not re.fullmatch(r"\d{1,18}", str(split.get("numBytes", "0"))) for split in stored
-    ):
-        wrong.append("splits")
-    if wrong:
-        raise UserError(
-            f"{path}: {', '.join(dict.fromkeys(wrong))}: not as {listings.NAME} says, or not known; "
-            "fetch the folder again"
-        )
+    if not isinstance(splits, list) or not all(isinstance(split, dict) for split in splits):
+        return False
+    sizes = [str(split.get("numBytes", "0")) for split in splits]
+    stored = [{k: v for k, v in split.items() if k != "numBytes"} for split in splits]
+    return stored == expected and all(re.fullmatch(r"\d{1,18}", size) for size in sizes)
 
 
 def _records(
@@ -175,8 +182,8 @@ def _check_digests(part: Path, listing: Listing, digests: Any) -> None:
         if stored is not None and digest(made, split) != stored:
             shutil.rmtree(part, ignore_errors=True)
             raise UserError(
-                f"{split}: the digest of the records is not the one in {INFORMATION}/metadata.json; "
-                "export the dataset again"
+                f"{split}: the digest of the records is not the one in {INFORMATION}/metadata.json"
+                "; export the dataset again"
             )
 
 

@@ -22,6 +22,7 @@ SUFFIX = ".parquet"
 # Of images: a group of rows is in memory while it is written, and one row while it is read.
 _ROWS = 64
 _GROUP_BYTES = 32 * 2**20
+_PLAIN = {"use_dictionary": False, "write_statistics": False}
 
 
 def check(qualities: Sequence[str]) -> None:
@@ -71,7 +72,7 @@ def write(path: Path, records: Iterable[Record], qualities: Sequence[str], name:
     columns = schema(qualities)
     with (
         path.open("wb") as file,
-        pq.ParquetWriter(file, columns, compression="NONE", use_dictionary=False) as writer,
+        pq.ParquetWriter(file, columns, compression="NONE", **_PLAIN) as writer,
     ):
         for group in _groups(_row(record, index, name) for index, record in enumerate(records)):
             writer.write_table(pa.Table.from_pylist(group, columns), row_group_size=len(group))

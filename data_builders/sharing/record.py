@@ -73,7 +73,7 @@ class Record:
         return {**values, "box": list(self.box)}
 
 
-def of_facts(images: Mapping[str, bytes], facts: Any) -> Record:
+def of_facts(images: Mapping[str, Any], facts: Any) -> Record:
     """Makes a record from its images and what `Record.facts` gave.
 
     Raises:
@@ -82,9 +82,9 @@ def of_facts(images: Mapping[str, bytes], facts: Any) -> Record:
     if not isinstance(facts, dict) or set(facts) != set(FACTS):
         raise ValueError(f"its facts are not {', '.join(FACTS)}")
     box = facts["box"]
-    if not isinstance(box, list) or not all(type(edge) in (int, float) for edge in box):
-        raise ValueError("its box is not four finite numbers of 32 bits")
-    return Record(images, **{**facts, "box": tuple(map(float, box))})
+    if not isinstance(box, list):
+        raise ValueError("its box is not a list")
+    return Record(images, **{**facts, "box": tuple(box)})
 
 
 def facts_as_json(record: Record) -> bytes:
@@ -114,15 +114,15 @@ def parse(data: bytes, qualities: tuple[str, ...]) -> Record:
     try:
         example = tf_example_pb2.Example.FromString(data)
         stored = example.features.feature
-        record = Record(
-            {quality: stored[f"image/{quality}"].bytes_list.value[0] for quality in qualities},
-            int(stored["label"].int64_list.value[0]),
-            *(str(stored[name].bytes_list.value[0], "utf-8") for name in _TEXTS),
-            int(stored["frame"].int64_list.value[0]),
-            tuple(stored["box"].float_list.value),
-        )
+        facts = {
+            **{name: int(stored[name].int64_list.value[0]) for name in ("label", "frame")},
+            **{name: str(stored[name].bytes_list.value[0], "utf-8") for name in _TEXTS},
+            "box": list(stored["box"].float_list.value),
+        }
+        images = {quality: stored[f"image/{quality}"].bytes_list.value[0] for quality in qualities}
     except (DecodeError, IndexError, UnicodeDecodeError) as error:
         raise ValueError("it is damaged") from error
+    record = of_facts(images, facts)
     if _example(record) != example:
         raise ValueError("it has fields that this project does not store")
     return record
