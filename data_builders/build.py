@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
-from data_builders import compilation_cache
+from data_builders import buckets, compilation_cache
 from data_builders.access import shown_on_error
-from data_builders.built import configurations
+from data_builders.built import check_records, open_built
 from data_builders.command_line import (
     DONE,
     FAILED,
@@ -71,7 +71,7 @@ def builder(
       name: A dataset, 'dataset/config', or 'dataset/config-digest' for one that another recipe or
         list has built already.
       data_dir: Where built datasets are. Empty: the folder of TFDS (`$TFDS_DATA_DIR`, or
-        `~/tensorflow_datasets`).
+        `~/tensorflow_datasets`). In a bucket: one that is built there is copied, see `buckets`.
       manual_dir: Folder downloaded by hand, for datasets that are made from one.
       manifest: Path of the JSON file, for the dataset 'manifest'.
       **recipe: For datasets made from videos, see `video_builder.VideoDatasetBuilder`.
@@ -91,23 +91,18 @@ def builder(
         videos = "qualities" in dataset_class.OPTIONS
         reason = "has no such option" if videos else "is not made from videos"
         raise UserError(f"--{flag}: dataset {base!r} {reason}")
-    configs = {known.name for known in dataset_class.BUILDER_CONFIGS}
-    place = str(Path(data_dir).expanduser().absolute()) if str(data_dir) else None
-    if not config or config in configs:
-        return dataset_class(data_dir=place, config=config or None, **needed, **recipe)
-    built = {} if recipe else configurations(dataset_class, place)
-    if config in built:
-        if built[config] is None:
-            raise UserError(
-                f"{base}/{config}: its metadata.json is damaged; remove its folder in "
-                f"{place or 'the folder of TFDS'} and build it again"
-            )
-        return dataset_class(data_dir=place, config=built[config], **needed)
-    known = [*configs, *built]
-    raise UserError(
-        f"dataset {base!r} has no configuration {config!r}: "
-        + (nearest(config, known) if known else "it has none, and no other recipe is built")
-    )
+    if not buckets.is_bucket(data_dir):
+        place = str(Path(data_dir).expanduser().absolute()) if str(data_dir) else None
+        return open_built(dataset_class, config, place, needed, recipe)
+
+    def opened(root: Path) -> PairedDatasetBuilder:
+        return open_built(dataset_class, config, str(root), needed, recipe)
+
+    copies = buckets.copies(str(data_dir))
+    named = f"{base}/{config}/{dataset_class.VERSION}"
+    place = named if config else str(Path(opened(copies).data_dir).relative_to(copies))
+    buckets.fetch(str(data_dir), place, lambda root: check_records(opened(root)))
+    return opened(copies)
 
 
 def _class_of(name: str) -> type[PairedDatasetBuilder]:
@@ -260,6 +255,7 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
 
 def _job(argv: Sequence[str], prog: str) -> int:
     args = _parse(argv, prog)
+    buckets.check_local(args.data_dir, "--data_dir")
     compilation_cache.keep()  # the processes that look for faces compile the same programs
     logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
     places = {place: getattr(args, place) for place in ("data_dir", "manual_dir", "manifest")}

@@ -1,4 +1,4 @@
-"""Files that are written in full or not at all, and JSON that is read within bounds."""
+"""Files that are written in full or not at all, JSON that is read within bounds, and the cache."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from typing import Any
 
 #: Values of a JSON file that is read: each takes some hundred bytes of memory at most.
 MOST_VALUES = 10_000_000
+
+
+def cache_folder() -> Path:
+    """Where all commands keep what they could make or fetch again: `$XDG_CACHE_HOME/qad_jax`."""
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser().absolute() / "qad_jax"
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from absl import logging
 
 from data_builders import build
+from data_builders.buckets import check_local
 from data_builders.command_line import Parser, command, run
 from data_builders.errors import UserError, nearest
 from data_builders.files import write_json, write_whole
@@ -169,6 +170,7 @@ def _job(argv: Sequence[str], prog: str) -> str:
     parser.add_argument("--manual_dir", default="", help="as for build, where a list needs it")
     parser.add_argument("--manifest", default="", help="the list, where it was built from one")
     args = parser.parse_args(argv)
+    check_local(args.out, "--out")
     logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
     places = {place: getattr(args, place) for place in ("data_dir", "manual_dir", "manifest")}
     dataset = build.builder(args.name, **places)

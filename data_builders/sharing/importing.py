@@ -16,6 +16,7 @@ from typing import Any
 
 from absl import logging
 
+from data_builders.buckets import check_local
 from data_builders.built import qualities_of
 from data_builders.command_line import Parser, command, run
 from data_builders.errors import UserError, describe
@@ -54,6 +55,9 @@ def restore(folder: Path, data_dir: Path) -> Path:
         raise UserError(f"{target}: is there already; remove it, or name another --data_dir")
     information = folder / INFORMATION / "dataset_info.json"
     _check_information(information, listing)
+    import tensorflow_datasets as tfds
+
+    from data_builders.digest import changed
     from data_builders.paired import features
 
     metadata = listings.read_object(folder / INFORMATION / "metadata.json")
@@ -77,7 +81,13 @@ def restore(folder: Path, data_dir: Path) -> Path:
         write_whole(part / source.name, source.read_bytes())
     if set(qualities_of(part / "metadata.json")) != set(listing.qualities):
         raise UserError(f"{folder}: the recipe and {listings.NAME} name other qualities")
-    _check_digests(part, listing, metadata.get("digest"))
+    split = changed(tfds.builder_from_directory(part), metadata.get("digest"))
+    if split:
+        shutil.rmtree(part, ignore_errors=True)
+        raise UserError(
+            f"{split}: the digest of the records is not the one in {INFORMATION}/metadata.json; "
+            "export the dataset again"
+        )
     os.replace(part, target)
     return target
 
@@ -171,22 +181,6 @@ def _write(path: Path, records: Iterator[bytes]) -> None:
     os.replace(unfinished, path)
 
 
-def _check_digests(part: Path, listing: Listing, digests: Any) -> None:
-    import tensorflow_datasets as tfds
-
-    from data_builders.digest import digest
-
-    made = tfds.builder_from_directory(part)
-    for split in listing.splits:
-        stored = digests.get(split) if isinstance(digests, dict) else None
-        if stored is not None and digest(made, split) != stored:
-            shutil.rmtree(part, ignore_errors=True)
-            raise UserError(
-                f"{split}: the digest of the records is not the one in {INFORMATION}/metadata.json"
-                "; export the dataset again"
-            )
-
-
 def _job(argv: Sequence[str], prog: str) -> str:
     parser = Parser(
         prog=prog, description="Makes the TFDS dataset again that export-dataset has written."
@@ -196,6 +190,7 @@ def _job(argv: Sequence[str], prog: str) -> str:
         "--data_dir", default="", help="where to put it (default: the folder of TFDS)"
     )
     args = parser.parse_args(argv)
+    check_local(args.data_dir, "--data_dir")
     logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
     folder = Path(args.folder).expanduser().absolute()
     listing = listings.read(folder)
