@@ -14,6 +14,7 @@ import contextlib
 import functools
 import importlib
 import io
+import os
 import shutil
 import sys
 import tempfile
@@ -91,17 +92,18 @@ def builder(
         videos = "qualities" in dataset_class.OPTIONS
         reason = "has no such option" if videos else "is not made from videos"
         raise UserError(f"--{flag}: dataset {base!r} {reason}")
+    data_dir = str(data_dir) or os.environ.get("TFDS_DATA_DIR", "")
     if not buckets.is_bucket(data_dir):
-        place = str(Path(data_dir).expanduser().absolute()) if str(data_dir) else None
+        place = str(Path(data_dir).expanduser().absolute()) if data_dir else None
         return open_built(dataset_class, config, place, needed, recipe)
 
     def opened(root: Path) -> PairedDatasetBuilder:
         return open_built(dataset_class, config, str(root), needed, recipe)
 
-    copies = buckets.copies(str(data_dir))
+    copies = buckets.copies(data_dir)
     named = f"{base}/{config}/{dataset_class.VERSION}"
     place = named if config else str(Path(opened(copies).data_dir).relative_to(copies))
-    buckets.fetch(str(data_dir), place, lambda root: check_records(opened(root)))
+    buckets.fetch(data_dir, place, lambda root: check_records(opened(root)))
     return opened(copies)
 
 
@@ -255,7 +257,7 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
 
 def _job(argv: Sequence[str], prog: str) -> int:
     args = _parse(argv, prog)
-    buckets.check_local(args.data_dir, "--data_dir")
+    buckets.check_local(args.data_dir or os.environ.get("TFDS_DATA_DIR", ""), "--data_dir")
     compilation_cache.keep()  # the processes that look for faces compile the same programs
     logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
     places = {place: getattr(args, place) for place in ("data_dir", "manual_dir", "manifest")}

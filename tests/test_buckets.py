@@ -18,14 +18,14 @@ from tests.commands import call
 
 # Before gcsfs is imported: it would ask over gRPC, too, of which kind the bucket is.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
-pytest.importorskip("s3fs")
-pytest.importorskip("gcsfs")
 SCHEMES = ("s3", "gs")
 
 
 @pytest.fixture
 def bucket(dataset, tmp_path, monkeypatch):
     """The bucket `shared`, in whose folder `data` the dataset is, reached under both protocols."""
+    for library in buckets.LIBRARIES.values():
+        pytest.importorskip(library)
     import fsspec
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -65,6 +65,11 @@ def test_a_dataset_is_copied_once(dataset, bucket, name, scheme):
     assert asked == len(copied)
     build.builder(name, data_dir=f"{url}/")
     assert len(bucket.asked) == asked
+
+
+def test_the_folder_of_tfds_may_be_in_a_bucket(dataset, bucket, name, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", "gs://shared/data")
+    assert digest(build.builder(name), "test") == digest(dataset, "test")
 
 
 def test_training_reads_it(dataset, bucket, manifest):

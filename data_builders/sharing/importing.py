@@ -190,7 +190,7 @@ def _job(argv: Sequence[str], prog: str) -> str:
         "--data_dir", default="", help="where to put it (default: the folder of TFDS)"
     )
     args = parser.parse_args(argv)
-    check_local(args.data_dir, "--data_dir")
+    check_local(args.data_dir or os.environ.get("TFDS_DATA_DIR", ""), "--data_dir")
     logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
     folder = Path(args.folder).expanduser().absolute()
     listing = listings.read(folder)
