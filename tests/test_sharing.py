@@ -1,0 +1,553 @@
+"""Datasets exported and imported: read by other means, equal in every bit, hostile files."""
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+
+from data_builders import build
+from data_builders.digest import digest
+from data_builders.errors import UserError
+from data_builders.sharing import exporting, importing, parquet, webdataset
+from tests.commands import call
+
+FORMATS = ("webdataset", "parquet")
+QUALITIES = ("raw", "c23", "c40")
+TEXTS = ("method", "video", "identity")
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def files_of(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def records_of(built, split):
+    """What TFDS itself gives of a split, images as they are stored."""
+    skip = dict.fromkeys(QUALITIES, tfds.decode.SkipDecoding())
+    source = built.as_data_source(split, decoders={"image": skip})
+    return [source[i] for i in range(len(source))]
+
+
+@pytest.fixture(scope="module")
+def opened(dataset, tmp_path_factory):
+    """The dataset in a folder of its own, its train split in two files, opened without its list."""
+    data_dir = tmp_path_factory.mktemp("own")
+    place = data_dir / "/".join(dataset.info.full_name.split("/"))
+    shutil.copytree(dataset.data_dir, place)
+    whole = place / "manifest-train.array_record-00000-of-00001"
+    reader = array_record_module.ArrayRecordReader(str(whole))
+    rows = reader.read_all()
+    reader.close()
+    whole.unlink()
+    for index, part in enumerate((rows[:25], rows[25:])):
+        path = place / f"manifest-train.array_record-{index:05d}-of-00002"
+        writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
+        for row in part:
+            writer.write(row)
+        writer.close()
+    path = place / "dataset_info.json"
+    information = json.loads(path.read_text())
+    information["splits"][0]["shardLengths"] = ["25", "15"]
+    path.write_text(json.dumps(information, indent=2))
+    return build.builder(dataset.info.full_name.rpartition("/")[0], data_dir=data_dir)
+
+
+@pytest.fixture(scope="module")
+def exported(opened, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exported")
+    for name in FORMATS:
+        exporting.export(opened, name, out / name)
+    return out
+
+
+def test_a_dataset_opens_by_its_name_without_its_list(opened, dataset):
+    assert opened.qualities[0] == "raw"
+    assert set(opened.qualities) == set(dataset.qualities)
+    for split in ("train", "validation", "test"):
+        assert digest(opened, split) == digest(dataset, split)
+
+
+def test_shards_are_plain_tar_files_of_samples(opened, exported):
+    expected = records_of(opened, "train")
+    samples = {}
+    for index, count in enumerate((25, 15)):
+        name = f"train-{index:05d}-of-00002"
+        with tarfile.open(exported / "webdataset" / f"{name}.tar", "r:") as archive:
+            members = archive.getmembers()
+            assert len(members) == 4 * count
+            for member in members:
+                assert member.isreg()
+                assert (member.mtime, member.uid, member.gid, member.uname) == (0, 0, 0, "")
+                key, _, ending = member.name.partition(".")
+                samples.setdefault(key, {})[ending] = archive.extractfile(member).read()
+    assert list(samples)[24:26] == ["train-00000-of-00002/000024", "train-00001-of-00002/000000"]
+    for record, sample in zip(expected, samples.values(), strict=True):
+        assert {q: sample.pop(f"{q}.png") for q in QUALITIES} == record["image"]
+        facts = json.loads(sample.pop("json"))
+        assert not sample
+        assert facts.pop("box") == record["box"].tolist()
+        assert {n: facts.pop(n).encode() for n in TEXTS} == {n: record[n] for n in TEXTS}
+        assert facts == {"label": int(record["label"]), "frame": int(record["frame"])}
+
+
+def test_parquet_files_have_a_row_for_each_record(opened, exported):
+    expected = records_of(opened, "train")
+    names = [f"train-{i:05d}-of-00002.parquet" for i in range(2)]
+    tables = [pq.read_table(exported / "parquet" / name) for name in names]
+    assert [table.num_rows for table in tables] == [25, 15]
+    for record, row in zip(expected, pa.concat_tables(tables).to_pylist(), strict=True):
+        assert {q: row[f"image_{q}"]["bytes"] for q in QUALITIES} == record["image"]
+        assert row["box"] == record["box"].tolist()
+        assert [row[n] for n in ("label", "frame")] == [record["label"], record["frame"]]
+        assert {n: row[n].encode() for n in TEXTS} == {n: record[n] for n in TEXTS}
+    features = json.loads(tables[0].schema.metadata[b"huggingface"])["info"]["features"]
+    assert list(features) == tables[0].column_names
+    assert features["image_c40"] == {"_type": "Image"}
+    assert features["label"]["names"] == ["real", "fake"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_import_gives_the_files_of_the_dataset(opened, exported, tmp_path, name):
+    made = importing.restore(exported / name, tmp_path)
+    assert files_of(made) == files_of(opened.data_path)
+    assert made.relative_to(tmp_path).as_posix() == opened.info.full_name
+    assert [path.name for path in made.parent.iterdir()] == ["1.0.0"]
+    again = tfds.builder_from_directory(made)
+    assert digest(again, "test") == opened.info.metadata["digest"]["test"]
+    with pytest.raises(UserError, match="is there already; remove it"):
+        importing.restore(exported / name, tmp_path)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_export_again_gives_the_same_bytes(opened, exported, tmp_path, name):
+    exporting.export(opened, name, tmp_path / "again")
+    assert files_of(tmp_path / "again") == files_of(exported / name)
+
+
+def test_the_commands(opened, tmp_path):
+    data_dir = opened.data_path.parents[2]
+    name = opened.info.full_name.rpartition("/")[0]
+    out, back = tmp_path / "out", tmp_path / "back"
+    words = [name, "--data_dir", data_dir, "--to", "webdataset", "--split", "test,validation"]
+    result = call(*words, "--out", out, main=exporting.main)
+    assert (result.status, result.out.splitlines()[1]) == (0, str(out))
+    assert result.out.startswith("validation 12, test 14 tuples at raw")
+    card = (out / "README.md").read_text()
+    assert '  - split: test\n    path: "test-*.tar"' in card
+    assert opened.info.metadata["digest"]["validation"] in card
+    result = call(out, "--data_dir", back, main=importing.main)
+    assert result.status == 0
+    assert f"--config.dataset.name={name} --config.dataset.data_dir={back}" in result.out
+    made = build.builder(name, data_dir=back)
+    assert list(made.info.splits) == ["validation", "test"]
+    assert digest(made, "test") == digest(opened, "test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "manifest/missing-0"}, "no configuration 'missing-0'"),
+        ({"split": "tset"}, "--split: 'tset': did you mean 'test'?"),
+        ({"out": "{data_dir}"}, "is there already; name a folder that is not"),
+        ({"name": "synthetic_faces"}, "is not built in"),
+    ],
+)
+def test_exports_that_cannot_be(opened, tmp_path, changes, message):
+    data_dir = opened.data_path.parents[2]
+    given = {"name": opened.info.full_name.rpartition("/")[0], "out": str(tmp_path / "out")}
+    given |= {"split": "", **changes}
+    words = [given["name"], "--to", "parquet", "--out", given["out"].format(data_dir=data_dir)]
+    words += ["--split", given["split"], "--data_dir", data_dir]
+    result = call(*words, main=exporting.main)
+    assert (result.status, result.out) == (1, "")
+    assert result.err.count("\n") == 1
+    assert message in result.err
+
+
+def test_a_name_of_a_quality_that_no_file_should_have():
+    with pytest.raises(UserError, match="parquet takes any"):
+        webdataset.check(("raw", "../c23"))
+    parquet.check(("raw", "../c23"))
+
+
+def test_an_export_that_was_stopped_goes_on(opened, exported, tmp_path, monkeypatch):
+    write = webdataset.write
+
+    def stops(path, records, qualities, name):
+        if name == "validation-00000-of-00001":
+            next(iter(records))
+            path.write_bytes(b"half")
+            raise KeyboardInterrupt
+        write(path, records, qualities, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(webdataset, "write", stops)
+        with pytest.raises(KeyboardInterrupt):
+            exporting.export(opened, "webdataset", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    part = tmp_path / ".out.part"
+    done = {path: path.stat().st_mtime_ns for path in part.glob("train-*.tar")}
+    assert len(done) == 2
+    exporting.export(opened, "webdataset", tmp_path / "out")
+    assert files_of(tmp_path / "out") == files_of(exported / "webdataset")
+    assert {part / p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("train-*")} == done
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_files_of_another_export_are_not_taken(opened, exported, tmp_path):
+    part = tmp_path / ".out.part"
+    part.mkdir()
+    (part / "origin.json").write_text('{"dataset": "another"}')
+    (part / "train-00000-of-00002.tar").write_bytes(b"of another")
+    exporting.export(opened, "webdataset", tmp_path / "out")
+    assert files_of(tmp_path / "out") == files_of(exported / "webdataset")
+
+
+def test_an_import_that_was_stopped_goes_on(opened, exported, tmp_path, monkeypatch):
+    read = parquet.read
+
+    def stops(path, qualities, name):
+        rows = read(path, qualities, name)
+        if name.startswith("test"):
+            yield next(rows)
+            raise KeyboardInterrupt
+        yield from rows
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet, "read", stops)
+        with pytest.raises(KeyboardInterrupt):
+            importing.restore(exported / "parquet", tmp_path)
+    place = tmp_path / opened.info.full_name
+    assert not place.exists()
+    (part,) = place.parent.iterdir()
+    done = {path.name: path.stat().st_mtime_ns for path in part.glob("manifest-*")}
+    assert len(done) == 3
+    made = importing.restore(exported / "parquet", tmp_path)
+    assert files_of(made) == files_of(opened.data_path)
+    assert done.items() <= {p.name: p.stat().st_mtime_ns for p in made.iterdir()}.items()
+
+
+@pytest.fixture
+def copy(exported, tmp_path):
+    """Copies an exported folder, with one file replaced, and its listing such that it fits."""
+
+    def make(name, file, change, *, fits=True):
+        folder = tmp_path / "copy"
+        shutil.copytree(exported / name, folder)
+        data = change((folder / file).read_bytes())
+        (folder / file).write_bytes(data)
+        if file == "dataset.json":
+            return folder
+        path = folder / "dataset.json"
+        listing = json.loads(path.read_text())
+        for shard in (shard for shards in listing["splits"].values() for shard in shards):
+            if fits and shard["file"] == file:
+                shard |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        path.write_text(json.dumps(listing))
+        return folder
+
+    return make
+
+
+def refused(folder, message):
+    data_dir = folder.parent / "data"
+    result = call(folder, "--data_dir", data_dir, main=importing.main)
+    assert (result.status, result.out) == (1, "")
+    errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert not list(data_dir.glob("*/*/1.0.0"))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data[:-1], "bytes and not"),
+        (lambda data: data[:5000] + bytes([data[5000] ^ 1]) + data[5001:], "its sha256 is not"),
+    ],
+    ids=["shorter", "a bit"],
+)
+def test_a_file_that_was_damaged_on_its_way(copy, name, change, message):
+    suffix = {"webdataset": "tar", "parquet": "parquet"}[name]
+    file = f"test-00000-of-00001.{suffix}"
+    refused(copy(name, file, change, fits=False), message)
+
+
+def test_a_file_that_is_missing(copy):
+    file = "test-00000-of-00001.tar"
+    folder = copy("webdataset", file, bytes)
+    (folder / file).unlink()
+    refused(folder, "No such file or directory; fetch it again")
+
+
+def members(data):
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return [(member, archive.extractfile(member).read()) for member in archive]
+
+
+def archive(entries, **options):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", **{"format": tarfile.USTAR_FORMAT, **options}) as tar:
+        for member, data in entries:
+            tar.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
+def with_first(**changes):
+    """Changes the header of the first file of an archive."""
+
+    def change(data):
+        entries = members(data)
+        for field, value in changes.items():
+            setattr(entries[0][0], field, value)
+        if "type" in changes:
+            entries[0] = (entries[0][0], b"")
+            entries[0][0].size = 0
+        return archive(entries)
+
+    return change
+
+
+def with_facts(**changes):
+    """Changes the facts of the first sample."""
+
+    def change(data):
+        entries = members(data)
+        facts = {**json.loads(entries[3][1]), **changes}
+        text = json.dumps({name: v for name, v in facts.items() if v is not None}).encode()
+        entries[3][0].size = len(text)
+        entries[3] = (entries[3][0], text)
+        return archive(entries)
+
+    return change
+
+
+def with_image(image):
+    def change(data):
+        entries = members(data)
+        entries[0][0].size = len(image)
+        return archive([(entries[0][0], image), *entries[1:]])
+
+    return change
+
+
+def claims_size(data):
+    head = tarfile.TarInfo.frombuf(data[:512], "utf-8", "strict")
+    head.size = 2**40
+    return head.tobuf(tarfile.GNU_FORMAT) + data[512:]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_first(name="../../outside.raw.png"), "there is '../../outside.raw.png'"),
+        (with_first(name="/outside.raw.png"), "there is '/outside.raw.png'"),
+        (with_first(type=tarfile.SYMTYPE, linkname="/etc/passwd"), "or no plain file"),
+        (with_first(type=tarfile.LNKTYPE, linkname="other"), "or no plain file"),
+        (with_first(type=tarfile.DIRTYPE), "or no plain file"),
+        (with_first(type=tarfile.FIFOTYPE), "or no plain file"),
+        (claims_size, "has 1,099,511,627,776 bytes"),
+        (lambda data: archive(members(data)[4:]), "there is 'test-00000-of-00001/000001.raw.png'"),
+        (lambda data: archive(members(data)[:-4]), "it has 13 records and not 14"),
+        (lambda data: archive(members(data)[:-1]), "sample 13 is cut short"),
+        (lambda data: data[:2000], "is cut short"),
+        (lambda data: bytes(1024), "it has 0 records"),
+        (lambda data: b"\x1f\x8b" + data[2:], "there is no header of a tar file"),
+        (
+            lambda data: archive(members(data), format=tarfile.PAX_FORMAT, pax_headers={"a": "b"}),
+            "or no plain file",
+        ),
+        (with_facts(label=2), "its label is not 0 or 1"),
+        (with_facts(label=True), "its label is not 0 or 1"),
+        (with_facts(frame=2**31), "its frame is not an integer of 32 bits"),
+        (with_facts(video="x" * 65537), "its video is not a text of at most 65,536 bytes"),
+        (with_facts(box=[0.0, 0.0, float("nan"), 1.0]), "its box is not four finite numbers"),
+        (with_facts(box=[0.0, 0.0, 0.1, 1.0]), "its box is not four finite numbers of 32 bits"),
+        (with_facts(box=[0.0, 0.0, 10**400, 1.0]), "its box is not four finite numbers"),
+        (with_facts(more=1), "its facts are not label, method, video, identity, frame, box"),
+        (with_facts(method=None), "its facts are not label"),
+        (with_image(b"GIF89a"), "the image of quality 'raw' is not a PNG file"),
+        (with_image(PNG + b"another"), "test: the digest of the records is not the one"),
+    ],
+)
+def test_hostile_shards(copy, change, message):
+    refused(copy("webdataset", "test-00000-of-00001.tar", change), message)
+
+
+def as_parquet(change, **options):
+    """Writes a file anew, with changed columns or another layout."""
+
+    def rewrite(data):
+        table = change(pq.read_table(io.BytesIO(data)))
+        file = io.BytesIO()
+        pq.write_table(table, file, **{"compression": "NONE", **options})
+        return file.getvalue()
+
+    return rewrite
+
+
+def column(name, values):
+    def change(table):
+        index = table.schema.get_field_index(name)
+        field = table.schema.field(index)
+        return table.set_column(index, field, pa.array(values, field.type))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (as_parquet(lambda t: t.append_column("more", t["label"])), "its columns are others"),
+        (as_parquet(lambda t: t.drop_columns("frame")), "its columns are others"),
+        (as_parquet(lambda t: t, compression="zstd"), "is compressed"),
+        (as_parquet(lambda t: pa.concat_tables([t] * 5)), "group 0 has 70 rows"),
+        (as_parquet(lambda t: t[:13]), "it has 13 records and not 14"),
+        (as_parquet(column("label", [None] * 14)), "its label is not 0 or 1"),
+        (as_parquet(column("image_c23", [None] * 14)), "the image of quality 'c23' is not a PNG"),
+        (as_parquet(column("box", [None] * 14)), "it is not a whole Parquet file"),
+        (as_parquet(column("video", [None] * 14)), "its video is not a text"),
+        (lambda data: data[: len(data) // 2], "it is not a whole Parquet file"),
+        (lambda data: b"PAR1" + bytes(100), "it is not a whole Parquet file"),
+        (as_parquet(lambda t: t.take(list(range(13, -1, -1)))), ""),
+    ],
+)
+def test_hostile_parquet_files(copy, change, message):
+    folder = copy("parquet", "test-00000-of-00001.parquet", change)
+    if message:
+        refused(folder, message)
+    else:  # of another order: equal records and digest
+        assert importing.restore(folder, folder.parent / "data").exists()
+
+
+def test_rows_that_share_an_image_are_not_in_memory_at_once(tmp_path):
+    """A value that is stored once, for many rows, is there for one row at a time."""
+    image = PNG + bytes(2**19)
+    rows = [{"bytes": image, "path": ""}] * 64
+    plain = {"label": 0, **dict.fromkeys(TEXTS, ""), "frame": 0, "box": [0.0] * 4}
+    table = pa.Table.from_pylist(
+        [{"image_raw": row, **plain} for row in rows], parquet.schema(["raw"])
+    )
+    path = tmp_path / "file.parquet"
+    pq.write_table(table, path, compression="NONE", use_dictionary=True)
+    assert path.stat().st_size < 2 * len(image)
+    del table
+    before = pa.default_memory_pool().bytes_allocated()
+    most = 0
+    for record in parquet.read(path, ("raw",), "file"):
+        assert len(record.images["raw"]) == len(image)
+        most = max(most, pa.default_memory_pool().bytes_allocated() - before)
+    assert 0 < most < 8 * len(image)
+
+
+def listing_with(**changes):
+    def change(data):
+        return json.dumps({**json.loads(data), **changes}).encode()
+
+    return change
+
+
+def with_shard(**changes):
+    def change(data):
+        content = json.loads(data)
+        content["splits"]["test"][0] |= changes
+        return json.dumps(content).encode()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: b"{", "cannot be read"),
+        (lambda data: b"[]", "it is no object"),
+        (lambda data: b"[" * 100_000, "lie too deep"),
+        (lambda data: b"{}", "'layout' is missing"),
+        (listing_with(layout=2), "its layout is 2, not 1"),
+        (listing_with(format="pickle"), "its format is 'pickle'"),
+        (listing_with(name="os"), "no dataset is called 'os'"),
+        (listing_with(config="../../outside"), "is no name of a configuration"),
+        (listing_with(config=".."), "is no name of a configuration"),
+        (listing_with(version="1.0.0/.."), "is no version"),
+        (listing_with(qualities=["raw", "raw"]), "no list of different names"),
+        (listing_with(qualities=["raw"]), "there is 'train-00000-of-00002/000000.c23.png'"),
+        (listing_with(splits={}), "its splits are not some of"),
+        (listing_with(splits={"../test": []}), "its splits are not some of"),
+        (with_shard(file="../../outside.tar"), "its files have other names"),
+        (with_shard(records=0), "is not above 0"),
+        (with_shard(sha256="x"), "is not 64 hexadecimal digits"),
+        (with_shard(records=13), "splits: not as dataset.json says"),
+    ],
+)
+def test_hostile_listings(copy, change, message):
+    refused(copy("webdataset", "dataset.json", change), message)
+
+
+def information_with(split=None, **changes):
+    def change(data):
+        content = {**json.loads(data), **changes}
+        content["splits"][0] |= split or {}
+        return json.dumps(content).encode()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (information_with({"filepathTemplate": "../../{SPLIT}"}), "splits: not as"),
+        (information_with({"shardLengths": ["40"]}), "splits: not as"),
+        (information_with({"numBytes": "1e9"}), "splits: not as"),
+        (information_with(name="celeb_df_v2"), "name: not as"),
+        (information_with(fileFormat="tfrecord"), "fileFormat: not as"),
+        (information_with(moduleName="os; import"), "moduleName: not as"),
+        (information_with(alternativeFileFormats=["parquet"]), "alternativeFileFormats: not as"),
+        (information_with(description=[1]), "description: not as"),
+        (lambda data: b"\xff", "cannot be read"),
+    ],
+)
+def test_hostile_information(copy, change, message):
+    refused(copy("webdataset", "tfds/dataset_info.json", change), message)
+
+
+def test_another_recipe_is_named(copy):
+    def change(data):
+        return json.dumps({**json.loads(data), "recipe": {"qualities": ["raw"]}}).encode()
+
+    folder = copy("webdataset", "tfds/metadata.json", change)
+    refused(folder, "the recipe and dataset.json name other qualities")
+
+
+def test_a_folder_that_is_no_export(tmp_path):
+    refused(tmp_path, "has no dataset.json")
+
+
+def test_a_record_that_would_not_come_back_is_not_exported(opened, tmp_path):
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    from data_builders.sharing import record
+
+    source = opened.as_data_source(
+        "test", deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
+    stored = source[0]
+    assert record.serialised(record.parse(stored, QUALITIES)) == stored
+    example = tf_example_pb2.Example.FromString(stored)
+    example.features.feature["more"].int64_list.value.append(1)
+    with pytest.raises(ValueError, match="fields that this project does not store"):
+        record.parse(example.SerializeToString(), QUALITIES)
+    with pytest.raises(ValueError, match="damaged"):
+        record.parse(stored[:100], QUALITIES)
