@@ -1,12 +1,13 @@
 """Fingerprints of crops, by which the same moment of a video is known again in other files.
 
-A fingerprint is found in two steps. A perceptual hash of 64 bits names what might be the same, among
-any number of crops. It cannot decide: all faces in the middle of a crop are alike, and of a thousand
-strangers one is always near. So what it names is laid over the other crop, moved and scaled until both
-agree best, and only the correlation of the details then decides.
+The same moment is found in two steps. A perceptual hash of 64 bits names what might be the same,
+among any number of crops. It cannot decide: all faces in the middle of a crop are alike, and of a
+thousand strangers one is always near. So what it names is laid over the other crop, moved and
+scaled until both agree best, and only the correlation of the details then decides.
 
 The hash is the one that is known as pHash (Zauner, "Implementation and benchmarking of perceptual
-image hash functions", 2010): the signs of the lowest frequencies of the grey image about their median.
+image hash functions", 2010): which of the lowest frequencies of the grey image are above their
+median.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ def phash(images: Grey) -> Hashes:
       images: `(n, SIDE, SIDE)`.
 
     Returns:
-      `(n,)`. The bits, from the highest on, are the 8 x 8 lowest frequencies row by row: whether each
-      is more than the median of the 63 that are not the mean.
+      `(n,)`. The bits, from the highest on, are the 8 x 8 lowest frequencies row by row: whether
+      each is more than the median of the 63 that are not the mean.
     """
     low = (_DCT @ images.astype(np.float64) @ _DCT.T).reshape(len(images), -1)
     bits = low > np.median(low[:, 1:], axis=1, keepdims=True)
@@ -90,8 +91,8 @@ def moved(image: Grey, place: tuple[float, float, float]) -> Grey:
 
     Args:
       image: `(SIDE, SIDE)`.
-      place: Side of the other crop, and how far it lies to the right and below, relative to the side
-        of this one.
+      place: Side of the other crop, and how far its middle lies to the right and below, relative to
+        the side of this one.
     """
     scale, x, y = place
     middle = (SIDE - 1) / 2
@@ -120,8 +121,8 @@ def correlation(image: Grey, other: Grey, place: int) -> float:
       place: Which of `hashes_of_places` was nearest, from where the search starts.
 
     Returns:
-      Pearson's correlation of what remains when the coarse shades are taken away; a lower bound of it
-      where it is below `SAME`.
+      Pearson's correlation of what remains when the coarse shades are taken away. The search ends
+      early where nothing comes of it, so a value below `SAME` may be too low.
     """
     moving, fixed = _details(image), _details(other)[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     fixed = fixed - fixed.mean()
@@ -188,21 +189,23 @@ class Fingerprints:
 
     def _hashed(self) -> Hashes:
         hashes: list[Hashes] = [np.empty(0, np.uint64)]
-        parts = (self._index[i : i + _BATCH] for i in range(0, len(self._index), _BATCH))
+        records = self._index.tolist()
+        parts = (records[i : i + _BATCH] for i in range(0, len(records), _BATCH))
         with Progress(len(self._index), f"hashes of {self.title}", unit="frame") as progress:
             shape = self._source.shape
-            for images, records in filled(self._source.fill, parts, _BATCH, shape):
-                hashes.append(phash(np.stack([grey(row[0]) for row in images[: len(records)]])))
-                progress.advance(len(records))
+            for images, read in filled(self._source.fill, parts, _BATCH, shape):
+                hashes.append(phash(np.stack([grey(row[0]) for row in images[: len(read)]])))
+                progress.advance(len(read))
         return np.concatenate(hashes)
 
     def _thumb(self, frame: int) -> Grey:
         """The image of a frame, `(SIDE, SIDE)`."""
         return grey(self._source[int(self._index[frame])]["image"][0])
 
-    def frames_of(self, video: int) -> npt.NDArray[np.intp]:
-        """The frames of a video."""
-        return np.flatnonzero(self.video == video)
+    def frames_of(self, video: int) -> range:
+        """The frames of a video, which lie side by side."""
+        first, end = np.searchsorted(self.video, (video, video + 1))
+        return range(int(first), int(end))
 
     def of_methods_but(self, excluded: Sequence[str]) -> npt.NDArray[np.bool_]:
         """`(v,)` which of the videos are not of some methods."""

@@ -1,14 +1,15 @@
 """Videos of a test split that a model may have seen in training, found by what they show.
 
-Two datasets can hold the same source video under other names, cut and compressed in other ways, and a
-fake shows the video that it was made from. A detector that has seen either knows the other.
+Two datasets can hold the same source video under other names, cut and compressed in other ways. A
+fake shows the video that it was made from, and counts as the same source: a detector that has seen
+either knows the other.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ FRAMES = 2
 _AT_ONCE = 1 << 16  # hashes of training that one frame is compared with
 _NEAREST = 48  # of them that are looked at
 _MOST_VIDEOS = 16  # of training that are laid over one of test
+_MOMENTS = 3  # of each of these videos that are laid over one frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +87,8 @@ def search(test: Fingerprints, training: Fingerprints) -> list[Match]:
             frames = test.frames_of(video)
             found = [
                 match
-                for of, pairs in _candidates(test, training, frames)
-                if (match := _confirmed(test, training, video, of, pairs, len(frames)))
+                for of, near in _candidates(test, training, frames)
+                if (match := _confirmed(test, training, video, of, near, len(frames)))
             ]
             matches += sorted(found, key=lambda match: -match.correlation)
             progress.advance()
@@ -94,19 +96,20 @@ def search(test: Fingerprints, training: Fingerprints) -> list[Match]:
 
 
 def _candidates(
-    test: Fingerprints, training: Fingerprints, frames: Sequence[Any]
-) -> Iterator[tuple[int, list[_Near]]]:
-    """Training videos of which a frame is near, the likeliest first, with their nearest frames."""
-    videos: dict[int, dict[int, _Near]] = collections.defaultdict(dict)
+    test: Fingerprints, training: Fingerprints, frames: Sequence[int]
+) -> Iterator[tuple[int, list[list[_Near]]]]:
+    """Training videos that are near, the likeliest first, with what is near to each test frame."""
+    videos: dict[int, dict[int, list[_Near]]] = collections.defaultdict(dict)
     for frame in frames:
-        for near in _nearest(test, training, int(frame)):
-            of = videos[int(training.video[near.training])]
-            of.setdefault(near.test, near)  # they come by distance
-    likely = sorted(
-        videos.items(), key=lambda item: (-len(item[1]), min(n.bits for n in item[1].values()))
-    )
-    for video, pairs in likely[:_MOST_VIDEOS]:
-        yield video, sorted(pairs.values(), key=lambda near: near.bits)
+        for near in _nearest(test, training, frame):  # they come by distance
+            videos[int(training.video[near.training])].setdefault(frame, []).append(near)
+    likely = sorted(videos.items(), key=lambda item: (-len(item[1]), _fewest_bits(item[1])))
+    for video, of in likely[:_MOST_VIDEOS]:
+        yield video, sorted(of.values(), key=lambda pairs: pairs[0].bits)
+
+
+def _fewest_bits(of: Mapping[int, Sequence[_Near]]) -> int:
+    return min(pairs[0].bits for pairs in of.values())
 
 
 def _nearest(test: Fingerprints, training: Fingerprints, frame: int) -> list[_Near]:
@@ -130,17 +133,18 @@ def _confirmed(
     training: Fingerprints,
     video: int,
     of: int,
-    pairs: Sequence[_Near],
+    near: Sequence[Sequence[_Near]],
     frames: int,
 ) -> Match | None:
     """Lays the frames over each other; None where too few show the same."""
     needed = min(FRAMES, frames, len(training.frames_of(of)))
-    if len(pairs) < needed:
+    if len(near) < needed:
         return None
     agreeing: list[float] = []
-    for tried, near in enumerate(pairs):
-        value = fingerprints.correlation(
-            test.thumb(near.test), training.thumb(near.training), near.place
+    for tried, pairs in enumerate(near):
+        value = max(
+            fingerprints.correlation(test.thumb(p.test), training.thumb(p.training), p.place)
+            for p in pairs[:_MOMENTS]
         )
         if value >= SAME:
             agreeing.append(value)
@@ -180,8 +184,8 @@ class Leakage:
         seen = len({match.test for match in own})
         count = len(test.videos)
         self._lines.append(
-            f"{run}: {seen or 'none'} of the {count} videos of {test.title} "
-            f"{'shows' if seen in (0, 1) else 'show'} the same source as a video of {training.title}"
+            f"{run}: {seen} of {count} videos in {test.title} with the source of a video in "
+            f"{training.title}"
         )
         for match in own:
             key = (
