@@ -16,7 +16,11 @@ from tests.faces import write_methods
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("cross")
+    """A folder; the pages of the evaluations, which take seconds each, are left out."""
+    with pytest.MonkeyPatch.context() as patch:
+        page = "qad_jax.evaluation.evaluate_run.write_report"
+        patch.setattr(page, lambda folder, *_, **__: folder / "report.html")
+        yield tmp_path_factory.mktemp("cross")
 
 
 @pytest.fixture(scope="module")
