@@ -74,7 +74,7 @@ def _job(words: Sequence[str]) -> int:
     if name not in COMMANDS:
         raise command_line.UsageError(f"no command is called {name!r}: {nearest(name, COMMANDS)}")
     command = COMMANDS[name]
-    if command.module == "qad_jax.main":
+    if command.module in ("qad_jax.main", "qad_jax.matrix"):
         cpu.tune()  # before JAX is imported; the other jobs give the bits of their `python -m` form
     status: int = importlib.import_module(command.module).main(
         rest, prog=f"qad-jax {name}", **command.settings

@@ -24,7 +24,7 @@ from data_builders.records import FinishedClip
 from qad_jax import configs
 from qad_jax.detection import quality
 from qad_jax.detection.codec_numbers import codec_numbers
-from qad_jax.evaluation import calibration, formats, matrix, scores
+from qad_jax.evaluation import calibration, formats, matrix_rows, scores
 from qad_jax.evaluation.robustness_curves import read as read_robustness
 from qad_jax.weights import array_pickle, pretrained, state_dicts, torch_file
 from tests import torch_files
@@ -269,7 +269,7 @@ def _read_crops(data, folder, read):
 def _read_results(data, folder):
     path = _file(folder, "metrics.json", data)
     _file(folder, "robustness.json", data)
-    matrix._rows(path, "run", None, ())
+    matrix_rows._rows(path, "run", None, (), {})
     calibration.read(path, step=1)
     read_robustness(folder, step=1)
 
