@@ -96,12 +96,13 @@ def builder(
         return dataset_class(data_dir=place, config=config or None, **needed, **recipe)
     built = {} if recipe else _other_recipes(dataset_class(data_dir=place, **needed))
     if config in built:
-        if built[config] is None:
+        chosen, version = built[config]
+        if chosen is None:
             raise UserError(
                 f"{base}/{config}: its metadata.json is damaged; remove its folder in "
                 f"{place or 'the folder of TFDS'} and build it again"
             )
-        return dataset_class(data_dir=place, config=built[config], **needed)
+        return dataset_class(data_dir=place, config=chosen, version=version, **needed)
     known = [*configs, *built]
     raise UserError(
         f"dataset {base!r} has no configuration {config!r}: "
@@ -118,27 +119,33 @@ def _class_of(name: str) -> type[PairedDatasetBuilder]:
     return found
 
 
-def _other_recipes(dataset: PairedDatasetBuilder) -> dict[str, PairedConfig | None]:
+def _other_recipes(
+    dataset: PairedDatasetBuilder,
+) -> dict[str, tuple[PairedConfig | None, str]]:
     """The configurations that other recipes have built beside a dataset's own.
 
-    None stands for one whose file is damaged: it cannot be opened, and the others can.
+    Each comes with its version: the present one where it is there, else one that is supported yet.
+    None stands for a configuration whose file is damaged: it cannot be opened, and the others can.
     """
     from data_builders.paired import PairedConfig
     from data_builders.qualities import check_qualities
 
     if "qualities" not in dataset.OPTIONS:
         return {}
-    configs: dict[str, PairedConfig | None] = {}
+    configs: dict[str, tuple[PairedConfig | None, str]] = {}
     folder = next(
         parent for parent in Path(dataset.data_dir).parents if parent.name == dataset.name
     )
-    for path in folder.glob(f"*/{dataset.VERSION}/metadata.json"):
+    versions = [str(version) for version in (dataset.VERSION, *dataset.SUPPORTED_VERSIONS)]
+    for version, path in ((v, at) for v in versions for at in folder.glob(f"*/{v}/metadata.json")):
         name = path.parts[-3]
+        if name in configs:
+            continue
         try:
             qualities = check_qualities(read_json(path)["recipe"]["qualities"])
-            configs[name] = PairedConfig(name=name, qualities=qualities)
+            configs[name] = PairedConfig(name=name, qualities=qualities), version
         except (OSError, ValueError, LookupError, TypeError, UserError):
-            configs[name] = None
+            configs[name] = None, version
     return configs
 
 

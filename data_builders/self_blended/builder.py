@@ -39,6 +39,8 @@ class SelfBlended(VideoDatasetBuilder):
     """
 
     VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("2.0.0")
+    #: What an earlier version has built is still opened, by the name of its recipe.
+    SUPPORTED_VERSIONS: ClassVar[list[tfds.core.Version]] = [tfds.core.Version("1.0.0")]
     UNIT: ClassVar[str] = "pairs"
     # Boxes come with the landmarks that place the masks, so there is no other source of faces.
     OPTIONS: ClassVar[frozenset[str]] = frozenset(
