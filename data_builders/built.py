@@ -38,12 +38,13 @@ def open_built(
         return dataset_class(data_dir=place, config=config or None, **needed, **recipe)
     built = {} if recipe else configurations(dataset_class, place)
     if config in built:
-        if built[config] is None:
+        chosen, version = built[config]
+        if chosen is None:
             raise UserError(
                 f"{base}/{config}: its metadata.json is damaged; remove its folder in "
                 f"{place or 'the folder of TFDS'} and build it again"
             )
-        return dataset_class(data_dir=place, config=built[config], **needed)
+        return dataset_class(data_dir=place, config=chosen, version=version, **needed)
     known = [*configs, *built]
     raise UserError(
         f"dataset {base!r} has no configuration {config!r}: "
@@ -64,7 +65,7 @@ def check_records(dataset: PairedDatasetBuilder) -> None:
 
 def configurations(
     dataset_class: type[PairedDatasetBuilder], data_dir: str | None
-) -> dict[str, PairedConfig | None]:
+) -> dict[str, tuple[PairedConfig | None, str]]:
     """Finds the configurations that other recipes or lists have built beside a dataset's own.
 
     Args:
@@ -72,23 +73,27 @@ def configurations(
       data_dir: Where datasets are; None: the folder of TFDS.
 
     Returns:
-      The configurations by their names. None stands for one whose file is damaged: it cannot be
-      opened, and the others can.
+      By its name each configuration, with its version: the present one where it is there, else an
+      earlier one that is supported yet. None stands for a configuration whose file is damaged: it
+      cannot be opened, and the others can.
     """
     import tensorflow_datasets as tfds
 
     from data_builders.paired import PairedConfig
 
-    configs: dict[str, PairedConfig | None] = {}
+    configs: dict[str, tuple[PairedConfig | None, str]] = {}
     if "max_skipped" not in dataset_class.OPTIONS:
         return configs
     folder = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / dataset_class.name
-    for path in folder.glob(f"*/{dataset_class.VERSION}/metadata.json"):
+    versions = map(str, (dataset_class.VERSION, *dataset_class.SUPPORTED_VERSIONS))
+    for version, path in ((v, at) for v in versions for at in folder.glob(f"*/{v}/metadata.json")):
         name = path.parts[-3]
+        if name in configs:
+            continue
         try:
-            configs[name] = PairedConfig(name=name, qualities=qualities_of(path))
+            configs[name] = PairedConfig(name=name, qualities=qualities_of(path)), version
         except UserError:
-            configs[name] = None
+            configs[name] = None, version
     return configs
 
 

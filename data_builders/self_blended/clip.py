@@ -118,7 +118,7 @@ def read(source: BlendSource) -> Pair:
     )
     family = source.files.method
     drawn = blend.draw(family, found[0].size, filmed.scale, source.random("blend"))
-    real = _filmed(source, filmed, _aged(images, filmed), found)
+    real = _filmed(source, filmed, _aged(images, found, filmed), found)
     fake = _filmed(source, filmed, _blended(images, found, filmed, drawn, donor), found)
     return Pair(
         dataclasses.replace(real, method=ORIGINAL, label="real"),
@@ -142,13 +142,18 @@ def _donor(files: Sequence[Path]) -> tuple[Image, Face]:
     )
 
 
-def _aged(images: Sequence[Image], filmed: footage.Footage) -> Iterator[Image]:
+def _aged(
+    images: Sequence[Image], found: Sequence[Face], filmed: footage.Footage
+) -> Iterator[Image]:
     """The real image for each frame. A photograph is one for all, and is aged once."""
     frames = len(filmed.path)
     if len(images) == 1:
-        yield from [footage.aged(images[0], filmed.past)] * frames
+        yield from [footage.aged(images[0], filmed.past, found[0])] * frames
     else:
-        yield from (footage.aged(image, filmed.past) for image in images)
+        yield from (
+            footage.aged(image, filmed.past, face)
+            for image, face in zip(images, found, strict=True)
+        )
 
 
 def _blended(
@@ -161,7 +166,7 @@ def _blended(
     """The image with the new face for each frame, one at a time: they are large."""
     alike = len(images) == 1 and not drawn.flicker
     fake: Image | None = None
-    for moment, aged in enumerate(_aged(images, filmed)):
+    for moment, aged in enumerate(_aged(images, found, filmed)):
         index = moment % len(images)
         if fake is None or not alike:
             fake = blend.apply(
