@@ -31,6 +31,7 @@ _LATER = (
     "dataset.exclude_methods",
     "augment.crop",
     "augment.colour",
+    "augment.lens",
     "localise.weight",
     "qualities_at_once",
 )
@@ -62,6 +63,7 @@ _NOT_NEGATIVE = (
     "hsic.weight",
     "localise.weight",
     "augment.colour",
+    "augment.lens",
     "ema_decay",
     "early_stop_patience",
     "checkpoint_every_steps",
@@ -143,6 +145,8 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         raise UserError(f"config.augment.crop: is {config.augment.crop}, must be in (0, 1]")
     if config.augment.colour >= 1:
         raise UserError(f"config.augment.colour: is {config.augment.colour}, must be below 1")
+    if config.augment.lens > 0.5:
+        raise UserError(f"config.augment.lens: is {config.augment.lens}, must be at most 0.5")
     in_memory = [field for field, each in configs.datasets(config).items() if each.in_memory]
     if config.augment.crop < 1 and in_memory:
         raise UserError(

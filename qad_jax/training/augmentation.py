@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from qad_jax.training.threaded_batches import Images
 
@@ -19,11 +21,13 @@ class View(NamedTuple):
       mirrored: Whether its images are mirrored.
       window: Left, top and side of the part that is shown, in parts of the crop's sides.
       tone: `(1, 256, 3)` uint8: the new value of each value of each colour; None changes nothing.
+      lens: By which part the middle is enlarged, and the width; 0, 0 changes nothing.
     """
 
     mirrored: bool = False
     window: tuple[float, float, float] = (0.0, 0.0, 1.0)
     tone: Images | None = None
+    lens: tuple[float, float] = (0.0, 0.0)
 
 
 #: The crop as it is stored.
@@ -37,10 +41,14 @@ class Augmentation:
     Attributes:
       crop: Least side of a square window of the crop, in parts of the crop's side; 1 shows all.
       colour: Largest change of the gain of each colour, and of the logarithm of gamma; 0 for none.
+      lens: Largest part by which the middle of the crop is enlarged or shrunk; the width changes by
+        half of it at most. A face near the camera looks so, and one in a video of a wrong aspect
+        ratio; without these, the proportions of a face are taken for signs of a fake.
     """
 
     crop: float = 1.0
     colour: float = 0.0
+    lens: float = 0.0
 
     def draw(self, rng: np.random.Generator, count: int) -> Sequence[View]:
         """Draws the views of a batch.
@@ -67,7 +75,11 @@ class Augmentation:
                 np.rint(255 * np.clip(values**gamma * gain, 0, 1)).astype(np.uint8)[None]
                 for gain, gamma in zip(gains, gammas, strict=True)
             ]
-        return [View(*drawn) for drawn in zip(mirrored, windows, tones, strict=True)]
+        lenses = [PLAIN.lens] * count
+        if self.lens:
+            drawn = rng.uniform(-1, 1, (count, 2)) * (self.lens, self.lens / 2)
+            lenses = [(float(middle), float(width)) for middle, width in drawn]
+        return [View(*parts) for parts in zip(mirrored, windows, tones, lenses, strict=True)]
 
 
 #: Mirroring alone.
@@ -88,7 +100,7 @@ def cut(image: Images, view: View) -> Images:
 
 
 def finish(row: Images, view: View) -> None:
-    """Gives a tuple the colours and the direction of a view, in place.
+    """Gives a tuple the colours, the direction and the lens of a view, in place.
 
     Args:
       row: `(Q, side, side, 3)` uint8, one block of memory.
@@ -100,3 +112,29 @@ def finish(row: Images, view: View) -> None:
         cv2.flip(images, 1, images)
     if view.tone is not None:
         cv2.LUT(images, view.tone, images)
+    if view.lens != PLAIN.lens:
+        places = _seen_through(row.shape[1], *view.lens)
+        for image in row:
+            image[...] = cv2.remap(
+                image, *places, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+            )
+
+
+def _seen_through(
+    side: int, middle: float, width: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Where each pixel of a square comes from, as `cv2.remap` takes it: x and y."""
+    nearness = _nearness(side)
+    half = (side - 1) / 2
+    across = np.arange(side, dtype=np.float32) - np.float32(half)
+    factor = 1 - np.float32(middle) * nearness
+    x = half + across * factor / (1 + width)
+    y = half + across[:, None] * factor
+    return x.astype(np.float32), y.astype(np.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def _nearness(side: int) -> npt.NDArray[np.float32]:
+    """A bell over a square, 1 in its middle: about as wide as a face in a crop."""
+    across = (np.arange(side, dtype=np.float32) - (side - 1) / 2) / (side / 2)
+    return np.exp(-(across[:, None] ** 2 + across**2) / 0.55**2)
