@@ -46,6 +46,32 @@ def test_a_tone_is_a_gain_and_a_gamma_of_each_colour():
     assert len({tuple(view.tone[0, 100]) for view in views}) > 400
 
 
+def test_a_lens_enlarges_the_middle_and_leaves_the_corners():
+    """In ramps, values are places; by hand, at the middle and 40 px from it."""
+    side, half = 201, 100
+    ramp = np.tile(np.arange(side, dtype=np.uint8), (side, 1))
+    row = np.stack([ramp, ramp.T, ramp], axis=-1)[None].copy()
+    finish(row, View(lens=(0.2, 0.0)))
+    from_x, from_y, _ = row[0].astype(float).transpose(2, 0, 1)
+    near = np.exp(-((40 / (side / 2)) ** 2) / 0.55**2)
+    assert from_x[half, half] == half
+    assert from_x[half, half + 40] == pytest.approx(half + 40 * (1 - 0.2 * near), abs=1)
+    assert from_y[half + 40, half] == pytest.approx(half + 40 * (1 - 0.2 * near), abs=1)
+    np.testing.assert_allclose(from_x[0], np.arange(side), atol=1)
+    wide = np.stack([ramp] * 3, axis=-1)[None].copy()
+    finish(wide, View(lens=(0.0, 0.25)))
+    inner = wide[0, half, 20:180, 0]  # the borders are mirrored where it is shrunk
+    np.testing.assert_allclose(inner, half + (np.arange(20, 180) - half) / 1.25, atol=1)
+
+
+def test_lenses_are_drawn_within_their_bounds():
+    views = Augmentation(lens=0.2).draw(np.random.default_rng(3), 2000)
+    middle, width = np.array([view.lens for view in views]).T
+    for drawn, bound in ((middle, 0.2), (width, 0.1)):
+        assert bound > np.abs(drawn).max() > 0.99 * bound
+        assert abs(drawn.mean()) < 0.05 * bound
+
+
 def test_the_change_is_the_same_at_every_quality(dataset):
     source = TupleSource(dataset, "train", QUALITIES, 40)
     view = Augmentation(crop=0.6, colour=0.3).draw(np.random.default_rng(5), 1)[0]
@@ -102,6 +128,8 @@ def test_finish_changes_the_given_memory():
         ("crop", float("nan"), r"config\.augment\.crop: is nan"),
         ("colour", -0.1, r"config\.augment\.colour: is -0\.1, must not be negative"),
         ("colour", 1.0, r"config\.augment\.colour: is 1\.0, must be below 1"),
+        ("lens", -0.1, r"config\.augment\.lens: is -0\.1, must not be negative"),
+        ("lens", 0.6, r"config\.augment\.lens: is 0\.6, must be at most 0\.5"),
     ],
 )
 def test_wrong_numbers_are_refused(field, value, problem):
