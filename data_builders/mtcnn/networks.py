@@ -6,11 +6,19 @@ The functions import JAX when they are called: processes that detect no face do 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
+from data_builders.mtcnn.weights import Weights
+
 if TYPE_CHECKING:
     from jax import Array
+
+WINDOW = 12  # pixels that P-Net looks at
 
 # Less than any output of a convolution of these networks, and far from overflow.
 _NEVER = -1e6
@@ -38,36 +46,52 @@ def compiled() -> Compiled:
     )
 
 
-def proposal(
-    weights: Sequence[Array], images: Array, height: Array, width: Array
-) -> tuple[Array, Array]:
-    """P-Net: scores each window of 12 px, at every second pixel.
+def prepared(weights: Weights) -> Weights:
+    """Rewrites the first kernel of each network for cells of 2x2 px, see `by_cells`."""
+    return Weights(*([by_cells(first), *others] for first, *others in weights))
 
-    Images may be padded at the bottom and the right, so that many sizes share one compiled
-    function. Windows that do not touch the padding give the same result as without it.
+
+def by_cells(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Rewrites a kernel so that it takes cells of 2x2 px and gives all outputs of a cell.
+
+    Three channels are too few for the product of matrices that a convolution is. With cells it has
+    twelve channels, four times the outputs, and less than twice the factors, of which some are 0.
 
     Args:
-      weights: Weights of P-Net.
-      images: `(n, H, W, 3)` with values 0 to 255.
-      height: Height of the images without padding.
-      width: Width of the images without padding.
+      kernel: `(3, 3, c, o)`.
 
     Returns:
-      `(n, h, w, 4)` offsets of the windows' edges in parts of their size, and `(n, h, w)`
-      probabilities of a face. Only the first `cells(height)` rows and `cells(width)` columns are
-      valid.
+      `(2, 2, 4 c, 4 o)`, both channels ordered by row in the cell, column in it, and channel.
+    """
+    _, _, inputs, outputs = kernel.shape
+    wide = np.zeros((2, 2, 2, 2, inputs, 2, 2, outputs), np.float32)
+    for y, x, i, j in itertools.product((0, 1), (0, 1), range(3), range(3)):
+        (row, y_inside), (column, x_inside) = divmod(y + i, 2), divmod(x + j, 2)
+        wide[row, column, y_inside, x_inside, :, y, x] = kernel[i, j]
+    return wide.reshape(2, 2, 4 * inputs, 4 * outputs)
+
+
+def proposal(weights: Sequence[Array], canvas: Array, pooled: Array) -> tuple[Array, Array]:
+    """P-Net: scores each window of 12 px, at every second pixel.
+
+    Args:
+      weights: Weights of P-Net, prepared.
+      canvas: `(H, W, 3)` with values 0 to 255; H and W are even.
+      pooled: `(H / 2, W / 2, 2, 2)` bool: which outputs of the first convolution are pooled, by
+        cells of 2x2 px.
+
+    Returns:
+      `(H / 2 - 4, W / 2 - 4, 4)` offsets of the windows' edges in parts of their size, and
+      `(H / 2 - 4, W / 2 - 4)` probabilities of a face.
     """
     import jax.numpy as jnp
 
-    x = _normalise(images)
-    x = _convolve(x, *weights[0:3])
-    # The last pooling window of an image of odd size has one row or column less.
-    rows, columns = jnp.arange(x.shape[1]) < height - 2, jnp.arange(x.shape[2]) < width - 2
-    x = jnp.where((rows[:, None] & columns)[..., None], x, _NEVER)
-    x = _pool(x, 2, "SAME")
+    x = _convolve_cells(_normalise(canvas[None]), *weights[0:3])
+    x = jnp.where(pooled[..., None], x, _NEVER).max((3, 4))
     x = _convolve(x, *weights[3:6])
     x = _convolve(x, *weights[6:9])
-    return _heads(x, [weights[9][0, 0], *weights[10:11]], [weights[11][0, 0], weights[12]])
+    offsets, scores = _heads(x, [weights[9][0, 0], weights[10]], [weights[11][0, 0], weights[12]])
+    return offsets[0], scores[0]
 
 
 def cells(pixels: int) -> int:
@@ -85,8 +109,8 @@ def refinement(weights: Sequence[Array], crops: Array) -> tuple[Array, Array]:
     Returns:
       `(k, 4)` offsets of the edges in parts of the size, and `(k,)` probabilities of a face.
     """
-    x = _pool(_convolve(crops, *weights[0:3]), 3, "SAME")
-    x = _pool(_convolve(x, *weights[3:6]), 3, "VALID")
+    x = _pool_cells(_convolve_cells(crops, *weights[0:3]))
+    x = _pool(_convolve(x, *weights[3:6]), 3)
     x = _convolve(x, *weights[6:9])
     x = _dense(_flatten(x), *weights[9:12])
     return _heads(x, weights[12:14], weights[14:16])
@@ -103,9 +127,9 @@ def output(weights: Sequence[Array], crops: Array) -> tuple[Array, Array, Array]
       `(k, 4)` offsets of the edges in parts of the size, `(k,)` probabilities of a face, and
       `(k, 5, 2)` x and y of the landmarks in parts of the size, from the crop's top left corner.
     """
-    x = _pool(_convolve(crops, *weights[0:3]), 3, "SAME")
-    x = _pool(_convolve(x, *weights[3:6]), 3, "VALID")
-    x = _pool(_convolve(x, *weights[6:9]), 2, "SAME")
+    x = _pool_cells(_convolve_cells(crops, *weights[0:3]))
+    x = _pool(_convolve(x, *weights[3:6]), 3)
+    x = _pool(_convolve(x, *weights[6:9]), 2)
     x = _convolve(x, *weights[9:12])
     x = _dense(_flatten(x), *weights[12:15])
     # Five x, then five y.
@@ -161,15 +185,56 @@ def _normalise(images: Array) -> Array:
 def _convolve(x: Array, kernel: Array, bias: Array, slope: Array) -> Array:
     from jax import lax
 
+    # XLA of jaxlib 0.10 hands convolutions to YNNPACK, which takes five times as long for so few
+    # channels, but none with padding. So there is a row of padding, whose result is dropped.
     x = lax.conv_general_dilated(
         x,
         kernel,
         window_strides=(1, 1),
-        padding="VALID",
+        padding=((0, 1), (0, 0)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=lax.Precision.HIGHEST,  # else accelerators round the factors
     )
-    return _prelu(x + bias, slope)
+    return _prelu(x[:, :-1] + bias, slope)
+
+
+def _convolve_cells(x: Array, kernel: Array, bias: Array, slope: Array) -> Array:
+    """Convolves images of 3 channels with a kernel `by_cells`.
+
+    Returns:
+      `(n, H / 2, W / 2, 2, 2, o)`: the outputs of each cell. Those of the last row and of the last
+      column of cells are of no use, because they depend on pixels outside.
+    """
+    import jax.numpy as jnp
+    from jax import lax
+
+    n, height, width, channels = x.shape
+    cells = x.reshape(n, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+    x = lax.conv_general_dilated(
+        cells.reshape(n, height // 2, width // 2, 4 * channels),
+        kernel,
+        window_strides=(1, 1),
+        padding=((0, 1), (0, 1)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=lax.Precision.HIGHEST,
+    )
+    x = _prelu(x + jnp.tile(bias, 4), jnp.tile(slope.ravel(), 4))
+    return x.reshape(n, height // 2, width // 2, 2, 2, -1)
+
+
+def _pool_cells(x: Array) -> Array:
+    """Pools outputs of `_convolve_cells` by 3 at steps of 2, cut off at the last useful cell.
+
+    Returns:
+      `(n, H / 2 - 1, W / 2 - 1, o)`.
+    """
+    import jax.numpy as jnp
+
+    useful = [jnp.arange(cells) < cells - 1 for cells in x.shape[1:3]]
+    mask = (useful[0][:, None] & useful[1])[..., None, None, None]
+    x = jnp.where(mask, x, _NEVER)
+    x = jnp.maximum(x.max(3)[:, :-1], x[:, 1:, :, 0])  # (n, rows, cells, 2, o)
+    return jnp.maximum(x.max(3)[:, :, :-1], x[:, :, 1:, 0])
 
 
 def _dense(x: Array, kernel: Array, bias: Array, slope: Array) -> Array:
@@ -196,11 +261,16 @@ def _prelu(x: Array, slope: Array) -> Array:
     return jnp.maximum(x, 0) + slope * jnp.minimum(x, 0)
 
 
-def _pool(x: Array, window: int, padding: str) -> Array:
-    import jax.numpy as jnp
+def _pool(x: Array, window: int) -> Array:
+    """Pools squares of so many pixels that lie within, at steps of 2."""
     from jax import lax
 
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, window, window, 1), (1, 2, 2, 1), padding)
+    # Slices, because XLA for CPU takes three times as long for its own windows.
+    for axis in (1, 2):
+        last = x.shape[axis] - window
+        parts = [lax.slice_in_dim(x, i, i + last + 1, 2, axis) for i in range(window)]
+        x = functools.reduce(lax.max, parts)
+    return x
 
 
 def _flatten(x: Array) -> Array:
