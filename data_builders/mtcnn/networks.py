@@ -6,7 +6,6 @@ The functions import JAX when they are called: processes that detect no face do 
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,28 +46,43 @@ def compiled() -> Compiled:
 
 
 def prepared(weights: Weights) -> Weights:
-    """Rewrites the first kernel of each network for cells of 2x2 px, see `by_cells`."""
-    return Weights(*([by_cells(first), *others] for first, *others in weights))
+    """Rewrites kernels that are narrow, so that a product of matrices pays for them.
+
+    The first kernel of each network is one for `_convolve_cells` then, and the second one of P-Net
+    one for `_convolve_pairs`.
+    """
+    first, second = ([*network] for network in (weights.proposal, weights.refinement))
+    third = [*weights.output]
+    for network in (first, second, third):
+        inputs, outputs = network[0].shape[2:]
+        by_cells = widened(network[0], 2, 2).reshape(2, 2, 2, 2, inputs, 4 * outputs)
+        network[0] = by_cells.swapaxes(1, 2).reshape(2, 2, 4 * inputs, 4 * outputs)
+    first[3] = widened(first[3], 1, 2)
+    return Weights(first, second, third)
 
 
-def by_cells(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Rewrites a kernel so that it takes cells of 2x2 px and gives all outputs of a cell.
+def widened(kernel: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArray[np.float32]:
+    """Rewrites a kernel so that it gives the outputs of a block of pixels at once.
 
-    Three channels are too few for the product of matrices that a convolution is. With cells it has
-    twelve channels, four times the outputs, and less than twice the factors, of which some are 0.
+    A convolution is a product of matrices, whose sides are the numbers of factors and of outputs.
+    With few channels, both are too small to be worth copying the factors. In a block, neighbours
+    share their factors. Some are 0: those beside the kernel.
 
     Args:
       kernel: `(3, 3, c, o)`.
+      rows: Rows of the block.
+      columns: Columns of the block.
 
     Returns:
-      `(2, 2, 4 c, 4 o)`, both channels ordered by row in the cell, column in it, and channel.
+      `(2 + rows, 2 + columns, c, rows * columns * o)`, the outputs by row, column and channel.
     """
-    _, _, inputs, outputs = kernel.shape
-    wide = np.zeros((2, 2, 2, 2, inputs, 2, 2, outputs), np.float32)
-    for y, x, i, j in itertools.product((0, 1), (0, 1), range(3), range(3)):
-        (row, y_inside), (column, x_inside) = divmod(y + i, 2), divmod(x + j, 2)
-        wide[row, column, y_inside, x_inside, :, y, x] = kernel[i, j]
-    return wide.reshape(2, 2, 4 * inputs, 4 * outputs)
+    height, width, inputs, outputs = kernel.shape
+    wide = np.zeros(
+        (height + rows - 1, width + columns - 1, inputs, rows, columns, outputs), np.float32
+    )
+    for y, x in np.ndindex(rows, columns):
+        wide[y : y + height, x : x + width, :, y, x] = kernel
+    return wide.reshape(*wide.shape[:3], -1)
 
 
 def proposal(weights: Sequence[Array], canvas: Array, pooled: Array) -> tuple[Array, Array]:
@@ -77,18 +91,19 @@ def proposal(weights: Sequence[Array], canvas: Array, pooled: Array) -> tuple[Ar
     Args:
       weights: Weights of P-Net, prepared.
       canvas: `(H, W, 3)` with values 0 to 255; H and W are even.
-      pooled: `(H / 2, W / 2, 2, 2)` bool: which outputs of the first convolution are pooled, by
+      pooled: `(H / 2 - 1, W / 2 - 1, 2, 2)` bool: which outputs of the first convolution are pooled, by
         cells of 2x2 px.
 
     Returns:
-      `(H / 2 - 4, W / 2 - 4, 4)` offsets of the windows' edges in parts of their size, and
-      `(H / 2 - 4, W / 2 - 4)` probabilities of a face.
+      `(H / 2 - 5, w, 4)` offsets of the windows' edges in parts of their size, and
+      `(H / 2 - 5, w)` probabilities of a face; w is even, and at least W / 2 - 5.
     """
     import jax.numpy as jnp
 
     x = _convolve_cells(_normalise(canvas[None]), *weights[0:3])
-    x = jnp.where(pooled[..., None], x, _NEVER).max((3, 4))
-    x = _convolve(x, *weights[3:6])
+    x = jnp.where(pooled[..., None], x, _NEVER)
+    x = jnp.maximum(x[:, :, :, 0], x[:, :, :, 1])
+    x = _convolve_pairs(jnp.maximum(x[..., 0, :], x[..., 1, :]), *weights[3:6])
     x = _convolve(x, *weights[6:9])
     offsets, scores = _heads(x, [weights[9][0, 0], weights[10]], [weights[11][0, 0], weights[12]])
     return offsets[0], scores[0]
@@ -183,6 +198,48 @@ def _normalise(images: Array) -> Array:
 
 
 def _convolve(x: Array, kernel: Array, bias: Array, slope: Array) -> Array:
+    return _prelu(_product(x, kernel) + bias, slope)
+
+
+def _convolve_pairs(x: Array, kernel: Array, bias: Array, slope: Array) -> Array:
+    """Convolves maps with a kernel that is widened to two columns.
+
+    Returns:
+      As of `_convolve`, and one more column of no use where the width is odd.
+    """
+    import jax.numpy as jnp
+
+    x = _product(x, kernel, (1, 2), right=x.shape[2] % 2)
+    x = _prelu(x + jnp.tile(bias, 2), jnp.tile(slope, 2))
+    return x.reshape(*x.shape[:2], -1, len(bias))
+
+
+def _convolve_cells(x: Array, kernel: Array, bias: Array, slope: Array) -> Array:
+    """Convolves images of even sides with a kernel that is widened to cells of 2x2 px.
+
+    Returns:
+      `(n, H / 2 - 1, W / 2 - 1, 2, 2, o)`: the outputs of each cell.
+    """
+    import jax.numpy as jnp
+
+    n, height, width, channels = x.shape
+    cells = x.reshape(n, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+    x = _product(cells.reshape(n, height // 2, width // 2, 4 * channels), kernel)
+    x = _prelu(x + jnp.tile(bias, 4), jnp.tile(slope, 4))
+    return x.reshape(*x.shape[:3], 2, 2, len(bias))
+
+
+def _product(
+    x: Array, kernel: Array, strides: tuple[int, int] = (1, 1), *, right: int = 0
+) -> Array:
+    """The convolution itself, at places where the kernel is within the maps.
+
+    Args:
+      x: `(n, H, W, c)`.
+      kernel: `(height, width, c, o)`.
+      strides: Rows and columns from one place to the next.
+      right: Columns of zeros beside the maps, on the right.
+    """
     from jax import lax
 
     # XLA of jaxlib 0.10 hands convolutions to YNNPACK, which takes five times as long for so few
@@ -190,51 +247,31 @@ def _convolve(x: Array, kernel: Array, bias: Array, slope: Array) -> Array:
     x = lax.conv_general_dilated(
         x,
         kernel,
-        window_strides=(1, 1),
-        padding=((0, 1), (0, 0)),
+        strides,
+        padding=((0, 1), (0, right)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=lax.Precision.HIGHEST,  # else accelerators round the factors
     )
-    return _prelu(x[:, :-1] + bias, slope)
-
-
-def _convolve_cells(x: Array, kernel: Array, bias: Array, slope: Array) -> Array:
-    """Convolves images of 3 channels with a kernel `by_cells`.
-
-    Returns:
-      `(n, H / 2, W / 2, 2, 2, o)`: the outputs of each cell. Those of the last row and of the last
-      column of cells are of no use, because they depend on pixels outside.
-    """
-    import jax.numpy as jnp
-    from jax import lax
-
-    n, height, width, channels = x.shape
-    cells = x.reshape(n, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
-    x = lax.conv_general_dilated(
-        cells.reshape(n, height // 2, width // 2, 4 * channels),
-        kernel,
-        window_strides=(1, 1),
-        padding=((0, 1), (0, 1)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=lax.Precision.HIGHEST,
-    )
-    x = _prelu(x + jnp.tile(bias, 4), jnp.tile(slope.ravel(), 4))
-    return x.reshape(n, height // 2, width // 2, 2, 2, -1)
+    return x[:, :-1]
 
 
 def _pool_cells(x: Array) -> Array:
-    """Pools outputs of `_convolve_cells` by 3 at steps of 2, cut off at the last useful cell.
+    """Pools the outputs of `_convolve_cells`: squares of 3 px at steps of 2, cut off at the end.
 
     Returns:
-      `(n, H / 2 - 1, W / 2 - 1, o)`.
+      `(n, rows of cells, columns of cells, o)`.
     """
     import jax.numpy as jnp
 
-    useful = [jnp.arange(cells) < cells - 1 for cells in x.shape[1:3]]
-    mask = (useful[0][:, None] & useful[1])[..., None, None, None]
-    x = jnp.where(mask, x, _NEVER)
-    x = jnp.maximum(x.max(3)[:, :-1], x[:, 1:, :, 0])  # (n, rows, cells, 2, o)
-    return jnp.maximum(x.max(3)[:, :, :-1], x[:, :, 1:, 0])
+    # A square is a cell, and the nearer half of the next ones below and on the right.
+    below = jnp.pad(x[:, 1:, :, 0], _one_more(1, 5), constant_values=_NEVER)
+    x = jnp.maximum(jnp.maximum(x[:, :, :, 0], x[:, :, :, 1]), below)
+    right = jnp.pad(x[:, :, 1:, 0], _one_more(2, 4), constant_values=_NEVER)
+    return jnp.maximum(jnp.maximum(x[:, :, :, 0], x[:, :, :, 1]), right)
+
+
+def _one_more(axis: int, rank: int) -> list[tuple[int, int]]:
+    return [(0, int(i == axis)) for i in range(rank)]
 
 
 def _dense(x: Array, kernel: Array, bias: Array, slope: Array) -> Array:

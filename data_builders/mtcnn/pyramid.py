@@ -17,7 +17,7 @@ import numpy.typing as npt
 from data_builders.mtcnn import networks
 
 _STEP = 0.709  # scale from one level of the pyramid to the next: half the area
-_CANVAS_MULTIPLE = 32  # px: sizes of frames that are close share one compiled shape
+_MULTIPLES = 16, 32  # height and width of a canvas: frames of nearly one size share a shape
 
 Size = tuple[int, int]
 
@@ -30,9 +30,10 @@ class Pyramid:
       scales: Scale of each level, the largest first.
       sizes: `(height, width)` of each level.
       corners: `(y, x)` of the top left pixel of each level; even numbers.
-      canvas: `(height, width)` of the canvas; multiples of 32.
-      pooled: `(height / 2, width / 2, 2, 2)` bool, which outputs of the first convolution may be
-        pooled: the last window of a level of odd size has one row or column less.
+      canvas: `(height, width)` of the canvas; multiples of 16 and 32.
+      pooled: `(height / 2 - 1, width / 2 - 1, 2, 2)` bool, which outputs of the first convolution
+        may be pooled: the last window of a level of odd size has one row or column less.
+      rows: `(heights of all levels, height of the image)` sparse: the means that shrink the rows.
       level: `(height / 2, width / 2)` int8: of which level a window of P-Net is that begins at this
         cell of 2x2 px; -1 where it is not within one.
     """
@@ -43,6 +44,7 @@ class Pyramid:
     canvas: Size
     pooled: npt.NDArray[np.bool_]
     level: npt.NDArray[np.int8]
+    rows: Any
 
     def drawn(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Draws all levels of an image of the size that the pyramid was made for.
@@ -54,9 +56,14 @@ class Pyramid:
           The canvas, `(height, width, 3)`, values 0 to 255.
         """
         canvas = np.zeros((*self.canvas, 3), np.float32)
-        values = image.astype(np.float32)
-        for (height, width), (y, x) in zip(self.sizes, self.corners, strict=True):
-            canvas[y : y + height, x : x + width] = resized(values, (height, width))
+        height, width = image.shape[:2]
+        # OpenCV shrinks rows fast, and columns slowly: what is left of the columns is fewer.
+        shrunk = (self.rows @ image.reshape(height, -1).astype(np.float32)).reshape(-1, width, 3)
+        top = 0
+        for (high, wide), (y, x) in zip(self.sizes, self.corners, strict=True):
+            level = resized(shrunk[top : top + high], (high, wide))
+            canvas[y : y + high, x : x + wide] = level
+            top += high
         return canvas
 
 
@@ -71,6 +78,8 @@ def pyramid(size: Size, min_face: float) -> Pyramid | None:
     Returns:
       The plan. None where the image is smaller than the smallest face.
     """
+    from scipy.sparse import vstack
+
     scales, sizes = [], []
     scale = networks.WINDOW / min_face
     while min(size) * scale >= networks.WINDOW:
@@ -79,19 +88,38 @@ def pyramid(size: Size, min_face: float) -> Pyramid | None:
         scale *= _STEP
     if not scales:
         return None
-    width = _multiple(sizes[0][1])
+    width = _multiple(sizes[0][1], _MULTIPLES[1])
     corners = _packed(sizes, width)
     bottom = max(y + height for (y, _), (height, _) in zip(corners, sizes, strict=True))
-    canvas = _multiple(bottom), width
+    canvas = _multiple(bottom, _MULTIPLES[0]), width
+    rows = [_means(size[0], height) for height, _ in sizes]
     pooled = np.ones(canvas, np.bool_)
     level = np.full((canvas[0] // 2, canvas[1] // 2), -1, np.int8)
     for i, ((y, x), (high, wide)) in enumerate(zip(corners, sizes, strict=True)):
         pooled[y + high - 2 : y + high, x : x + wide] = False
         pooled[y : y + high, x + wide - 2 : x + wide] = False
-        rows, columns = networks.cells(high), networks.cells(wide)
-        level[y // 2 : y // 2 + rows, x // 2 : x // 2 + columns] = i
-    by_cells = pooled.reshape(canvas[0] // 2, 2, canvas[1] // 2, 2).swapaxes(1, 2)
-    return Pyramid(np.array(scales), tuple(sizes), np.array(corners), canvas, by_cells, level)
+        down, right = networks.cells(high), networks.cells(wide)
+        level[y // 2 : y // 2 + down, x // 2 : x // 2 + right] = i
+    by_cells = pooled.reshape(canvas[0] // 2, 2, canvas[1] // 2, 2).swapaxes(1, 2)[:-1, :-1]
+    return Pyramid(
+        np.array(scales), tuple(sizes), np.array(corners), canvas, by_cells, level, vstack(rows)
+    )
+
+
+def _means(pixels: int, fewer: int) -> Any:
+    """The sparse matrix that shrinks a column of pixels: each row is a mean, with parts of pixels.
+
+    Returns:
+      `(fewer, pixels)` float32.
+    """
+    from scipy.sparse import csr_array
+
+    step = pixels / fewer
+    # A mean begins within a pixel, and ends within another.
+    begin, first = np.arange(fewer) * step, np.arange(pixels)
+    begin = begin[:, None]
+    shared = np.minimum(first + 1, begin + step) - np.maximum(first, begin)
+    return csr_array((np.maximum(shared, 0) / step).astype(np.float32))
 
 
 def _packed(sizes: list[Size], width: int) -> list[Size]:
@@ -118,8 +146,8 @@ def _packed(sizes: list[Size], width: int) -> list[Size]:
     return [(top, left) for top, left, _, _ in placed]
 
 
-def _multiple(pixels: int) -> int:
-    return -(-pixels // _CANVAS_MULTIPLE) * _CANVAS_MULTIPLE
+def _multiple(pixels: int, of: int) -> int:
+    return -(-pixels // of) * of
 
 
 def resized(image: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
