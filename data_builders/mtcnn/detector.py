@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -149,24 +150,29 @@ class Detector:
         results = [
             proposal(self._weights.proposal, plan.drawn(image), plan.pooled) for image in images
         ]
-        offsets, scores = (np.stack([np.asarray(one) for one in of]) for of in zip(*results))
-        level_of = plan.level[: scores.shape[1], : scores.shape[2]]
-        proposed = np.nonzero((scores > np.float64(_PROPOSED)) & (level_of >= 0))
+        outputs = np.stack([np.asarray(result) for result in results])
+        logits = outputs[..., 4]
+        level_of = plan.level[: logits.shape[1], : logits.shape[2]]
+        proposed = np.nonzero((logits > _logit(_PROPOSED)) & (level_of >= 0))
         frame_index, cells = proposed[0], np.stack(proposed[1:], axis=1)
         level = level_of[proposed[1:]]
         corner = (2 * cells - plan.corners[level])[:, ::-1]
         windows = np.concatenate([corner + 1, corner + networks.WINDOW], axis=1)
-        offset = offsets[proposed].astype(np.float64)
+        offset = outputs[proposed][:, :4].astype(np.float64)
         boxes = (windows + (networks.WINDOW - 1) * offset) / plan.scales[level][:, None]
         every = _Candidates(
             frame_index,
             boxes,
-            scores[proposed].astype(np.float64),
+            1 / (1 + np.exp(-logits[proposed].astype(np.float64))),
             np.zeros((len(boxes), 0, 2)),
         )
         group = len(plan.scales) * frame_index + level
         every = every.take(strongest(group, every.boxes, every.scores, limit=0.5)).strongest(0.7)
         return every._replace(boxes=squared(every.boxes))
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
 
 
 def _look(

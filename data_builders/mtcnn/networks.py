@@ -26,7 +26,7 @@ _NEVER = -1e6
 class Compiled(NamedTuple):
     """The functions of this module under `jax.jit`: one cache for all detectors of the process."""
 
-    proposal: Callable[..., tuple[Array, Array]]
+    proposal: Callable[..., Array]
     refinement: Callable[..., tuple[Array, Array]]
     output: Callable[..., tuple[Array, Array, Array]]
     cut: Callable[..., Array]
@@ -49,7 +49,7 @@ def prepared(weights: Weights) -> Weights:
     """Rewrites kernels that are narrow, so that a product of matrices pays for them.
 
     The first kernel of each network is one for `_convolve_cells` then, and the second one of P-Net
-    one for `_convolve_pairs`.
+    one for `_convolve_pairs`. The heads of P-Net become one.
     """
     first, second = ([*network] for network in (weights.proposal, weights.refinement))
     third = [*weights.output]
@@ -58,6 +58,12 @@ def prepared(weights: Weights) -> Weights:
         by_cells = widened(network[0], 2, 2).reshape(2, 2, 2, 2, inputs, 4 * outputs)
         network[0] = by_cells.swapaxes(1, 2).reshape(2, 2, 4 * inputs, 4 * outputs)
     first[3] = widened(first[3], 1, 2)
+    # Of the two outputs of a softmax, only the difference counts.
+    kernel, bias = first[11][0, 0], first[12]
+    first[9:] = [
+        np.concatenate([first[9][0, 0], kernel[:, 1:] - kernel[:, :1]], axis=1),
+        np.concatenate([first[10], bias[1:] - bias[:1]]),
+    ]
     return Weights(first, second, third)
 
 
@@ -85,7 +91,7 @@ def widened(kernel: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDA
     return wide.reshape(*wide.shape[:3], -1)
 
 
-def proposal(weights: Sequence[Array], canvas: Array, pooled: Array) -> tuple[Array, Array]:
+def proposal(weights: Sequence[Array], canvas: Array, pooled: Array) -> Array:
     """P-Net: scores each window of 12 px, at every second pixel.
 
     Args:
@@ -95,8 +101,8 @@ def proposal(weights: Sequence[Array], canvas: Array, pooled: Array) -> tuple[Ar
         cells of 2x2 px.
 
     Returns:
-      `(H / 2 - 5, w, 4)` offsets of the windows' edges in parts of their size, and
-      `(H / 2 - 5, w)` probabilities of a face; w is even, and at least W / 2 - 5.
+      `(H / 2 - 5, w, 5)`: four offsets of the windows' edges in parts of their size, and the logit
+      of a face; w is even, and at least W / 2 - 5.
     """
     import jax.numpy as jnp
 
@@ -105,8 +111,7 @@ def proposal(weights: Sequence[Array], canvas: Array, pooled: Array) -> tuple[Ar
     x = jnp.maximum(x[:, :, :, 0], x[:, :, :, 1])
     x = _convolve_pairs(jnp.maximum(x[..., 0, :], x[..., 1, :]), *weights[3:6])
     x = _convolve(x, *weights[6:9])
-    offsets, scores = _heads(x, [weights[9][0, 0], weights[10]], [weights[11][0, 0], weights[12]])
-    return offsets[0], scores[0]
+    return (_matmul(x, weights[9]) + weights[10])[0]
 
 
 def cells(pixels: int) -> int:
@@ -264,14 +269,9 @@ def _pool_cells(x: Array) -> Array:
     import jax.numpy as jnp
 
     # A square is a cell, and the nearer half of the next ones below and on the right.
-    below = jnp.pad(x[:, 1:, :, 0], _one_more(1, 5), constant_values=_NEVER)
-    x = jnp.maximum(jnp.maximum(x[:, :, :, 0], x[:, :, :, 1]), below)
-    right = jnp.pad(x[:, :, 1:, 0], _one_more(2, 4), constant_values=_NEVER)
-    return jnp.maximum(jnp.maximum(x[:, :, :, 0], x[:, :, :, 1]), right)
-
-
-def _one_more(axis: int, rank: int) -> list[tuple[int, int]]:
-    return [(0, int(i == axis)) for i in range(rank)]
+    x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), *3 * [(0, 0)]), constant_values=_NEVER)
+    x = jnp.maximum(jnp.maximum(x[:, :-1, :, 0], x[:, :-1, :, 1]), x[:, 1:, :, 0])
+    return jnp.maximum(jnp.maximum(x[:, :, :-1, 0], x[:, :, :-1, 1]), x[:, :, 1:, 0])
 
 
 def _dense(x: Array, kernel: Array, bias: Array, slope: Array) -> Array:
