@@ -1,4 +1,4 @@
-"""The levels of an image pyramid side by side on one canvas, so that P-Net looks once at each frame.
+"""The levels of an image pyramid side by side on one canvas: P-Net looks once at each frame.
 
 A level for itself needs a call and, for most sizes of frames, a compiled shape of its own. Small
 ones would be padding for the most part.
