@@ -97,8 +97,8 @@ def proposal(weights: Sequence[Array], canvas: Array, pooled: Array) -> Array:
     Args:
       weights: Weights of P-Net, prepared.
       canvas: `(H, W, 3)` with values 0 to 255; H and W are even.
-      pooled: `(H / 2 - 1, W / 2 - 1, 2, 2)` bool: which outputs of the first convolution are pooled,
-        by cells of 2x2 px.
+      pooled: `(H / 2 - 1, W / 2 - 1, 2, 2)` bool: which outputs of the first convolution are
+        pooled, by cells of 2x2 px.
 
     Returns:
       `(H / 2 - 5, w, 5)`: four offsets of the windows' edges in parts of their size, and the logit

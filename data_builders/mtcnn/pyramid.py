@@ -67,7 +67,7 @@ class Pyramid:
         return canvas
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def pyramid(size: Size, min_face: float) -> Pyramid | None:
     """Plans the canvas of images of one size.
 
