@@ -472,8 +472,8 @@ def with_shard(**changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: b"{", "cannot be read"),
-        (lambda data: b"[]", "it is no object"),
+        (lambda data: b"{", "not valid JSON"),
+        (lambda data: b"[]", "must be an object"),
         (lambda data: b"[" * 100_000, "lie too deep"),
         (lambda data: b"{}", "'layout' is missing"),
         (listing_with(layout=2), "its layout is 2, not 1"),
@@ -488,6 +488,7 @@ def with_shard(**changes):
         (listing_with(splits={"../test": []}), "its splits are not some of"),
         (with_shard(file="../../outside.tar"), "its files have other names"),
         (with_shard(records=0), "is not above 0"),
+        (with_shard(bytes=10**4299), "has more than 63 bits"),
         (with_shard(sha256="x"), "is not 64 hexadecimal digits"),
         (with_shard(records=13), "splits: not as dataset.json says"),
     ],
@@ -516,7 +517,10 @@ def information_with(split=None, **changes):
         (information_with(moduleName="os; import"), "moduleName: not as"),
         (information_with(alternativeFileFormats=["parquet"]), "alternativeFileFormats: not as"),
         (information_with(description=[1]), "description: not as"),
-        (lambda data: b"\xff", "cannot be read"),
+        (information_with(description="\ud800"), "TFDS cannot read it"),
+        (lambda data: data.decode().encode("utf-16"), "TFDS cannot read it"),
+        (lambda data: data.replace(b"{", b'{"name": "os", ', 1), "the key 'name' is there twice"),
+        (lambda data: b"\xff", "not valid JSON"),
     ],
 )
 def test_hostile_information(copy, change, message):
