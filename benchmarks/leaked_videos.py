@@ -4,7 +4,7 @@ python benchmarks/leaked_videos.py
 
 Films rendered people and cuts two datasets out of the films: a training split, and test splits with
 the same videos in other forms, or with other people. Prints the table of docs/evaluation.md, and
-how many pairs of two people were wrongly named. Takes two minutes on two cores.
+how many pairs of two people were wrongly named. Takes minutes.
 """
 
 from __future__ import annotations
