@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def copies(data_dir: str) -> Path:
     return cache_folder() / "buckets" / f"{readable}-{digest}"
 
 
-def fetch(data_dir: str, place: str, verify: Callable[[Path], None]) -> None:
+def fetch(data_dir: str, places: Sequence[str], verify: Callable[[Path], None]) -> None:
     """Copies a dataset from a bucket, unless the copy is there and the bucket has not changed.
 
     The copy appears when all of it is there and verified. A copy that was interrupted goes on in
@@ -80,7 +80,7 @@ def fetch(data_dir: str, place: str, verify: Callable[[Path], None]) -> None:
 
     Args:
       data_dir: The place of all datasets in the bucket.
-      place: The dataset: its name, configuration and version.
+      places: The dataset: its name, configuration and version. Of several the first that is there.
       verify: Is given a folder of datasets that holds the new copy, and raises a UserError where
         that is not what it should be.
 
@@ -88,13 +88,17 @@ def fetch(data_dir: str, place: str, verify: Callable[[Path], None]) -> None:
       UserError: The bucket cannot be read, has no such dataset, or there is no room for it.
     """
     root = copies(data_dir)
-    url = f"{data_dir.rstrip('/')}/{place}"
     files = _system(data_dir)
-    with _told(url):
-        objects = _listed(files, url)
-    if "dataset_info.json" not in objects:
+    for place in places:
+        url = f"{data_dir.rstrip('/')}/{place}"
+        with _told(url):
+            objects = _listed(files, url)
+        if "dataset_info.json" in objects:
+            break
+    else:
         raise UserError(
-            f"{url}: there is no dataset; build it into a folder of this machine, and copy it there"
+            f"{data_dir.rstrip('/')}/{places[0]}: there is no dataset; build it into a folder of "
+            "this machine, and copy it there"
         )
     state = {name: [found.size, found.tag] for name, found in sorted(objects.items())}
     copy = root / place
@@ -156,8 +160,8 @@ def _copy(files: Any, url: str, objects: Mapping[str, _Object], part: Path) -> N
         for name, found in sorted(objects.items()):
             path, unfinished = part / name, part / f".{name}.part"
             if not path.exists():
-                with _told(f"{url}/{name}"), unfinished.open("ab") as target:
-                    for size in _append(files, found, target):
+                with unfinished.open("ab") as target:
+                    for size in _append(files, f"{url}/{name}", found, target):
                         progress.advance((done + size) // _MB - progress.done)
                 size = unfinished.stat().st_size
                 if size != found.size:
@@ -170,11 +174,12 @@ def _copy(files: Any, url: str, objects: Mapping[str, _Object], part: Path) -> N
             progress.advance(-(-done // _MB) - progress.done)
 
 
-def _append(files: Any, found: _Object, target: Any) -> Iterator[int]:
+def _append(files: Any, url: str, found: _Object, target: Any) -> Iterator[int]:
     """Appends to a file what it lacks of an object, and yields its size again and again."""
     size = target.tell()
     while size < found.size:
-        data = files.cat_file(found.path, start=size, end=min(size + _PART, found.size))
+        with _told(url):
+            data = files.cat_file(found.path, start=size, end=min(size + _PART, found.size))
         if not data:
             return
         target.write(data)

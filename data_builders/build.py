@@ -26,7 +26,7 @@ from absl import logging
 
 from data_builders import buckets, compilation_cache
 from data_builders.access import shown_on_error
-from data_builders.built import check_records, open_built
+from data_builders.built import check_records, open_built, versions_of
 from data_builders.command_line import (
     DONE,
     FAILED,
@@ -101,9 +101,11 @@ def builder(
         return open_built(dataset_class, config, str(root), needed, recipe)
 
     copies = buckets.copies(data_dir)
-    named = f"{base}/{config}/{dataset_class.VERSION}"
-    place = named if config else str(Path(opened(copies).data_dir).relative_to(copies))
-    buckets.fetch(data_dir, place, lambda root: check_records(opened(root)))
+    if config:
+        places = [f"{base}/{config}/{version}" for version in versions_of(dataset_class, config)]
+    else:
+        places = [str(Path(opened(copies).data_dir).relative_to(copies))]
+    buckets.fetch(data_dir, places, lambda root: check_records(opened(root)))
     return opened(copies)
 
 

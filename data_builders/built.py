@@ -52,6 +52,13 @@ def open_built(
     )
 
 
+def versions_of(dataset_class: type[PairedDatasetBuilder], config: str) -> tuple[str, ...]:
+    """The versions of which `open_built` opens a configuration, the present one first."""
+    own = {known.name for known in dataset_class.BUILDER_CONFIGS}
+    earlier = () if config in own else dataset_class.SUPPORTED_VERSIONS
+    return tuple(map(str, (dataset_class.VERSION, *earlier)))
+
+
 def check_records(dataset: PairedDatasetBuilder) -> None:
     """Raises a UserError where a copied dataset does not have the records of its digests."""
     from data_builders.digest import changed
@@ -85,7 +92,7 @@ def configurations(
     if "max_skipped" not in dataset_class.OPTIONS:
         return configs
     folder = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / dataset_class.name
-    versions = map(str, (dataset_class.VERSION, *dataset_class.SUPPORTED_VERSIONS))
+    versions = versions_of(dataset_class, "")
     for version, path in ((v, at) for v in versions for at in folder.glob(f"*/{v}/metadata.json")):
         name = path.parts[-3]
         if name in configs:

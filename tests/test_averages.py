@@ -1,10 +1,12 @@
 """Macro averages of the matrix, by hand and by another bootstrap."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+from data_builders.errors import UserError
 from qad_jax.evaluation import averages, bootstrap, matrix
 from qad_jax.evaluation.matrix_rows import MatrixRow
 from qad_jax.evaluation.results import Estimate
@@ -110,3 +112,14 @@ def test_what_is_not_known_has_no_interval_and_what_is_not_defined_no_part():
     assert mean.names == ("a", "b")
     assert mean.frame == Estimate(pytest.approx(0.75), None, None)
     assert averages.of_rows(rows[1:]) == []
+
+
+def test_scores_are_read_where_there_is_a_mean_and_nowhere_else(tmp_path):
+    """A table of one dataset without methods was as quick before there were means."""
+    both = {"frame": Estimate(0.6), "video": Estimate(0.6)}
+    (tmp_path / "scores.csv").write_text("no scores")
+    row = MatrixRow("r", 1, "a", "test", False, "raw", frames=1, videos=1, **both)
+    rows = [dataclasses.replace(row, scores=tmp_path / "scores.csv", dataset=name) for name in "ab"]
+    assert averages.of_rows(rows[:1]) == []
+    with pytest.raises(UserError, match=r"scores\.csv: has no column"):
+        averages.of_rows(rows)

@@ -5,10 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+import tensorflow_datasets as tfds
 
 from data_builders import buckets, build
 from data_builders.digest import digest
 from data_builders.errors import UserError
+from data_builders.manifest.builder import Manifest
 from data_builders.sharing import exporting, importing
 from qad_jax import configs
 from qad_jax.training import datasets
@@ -138,6 +140,26 @@ def test_odd_names_are_left_out(dataset, bucket, name):
     opened = build.builder(name, data_dir="s3://shared/data")
     names = {path.name for path in Path(opened.data_dir).iterdir()}
     assert names - {path.name for path in Path(dataset.data_dir).iterdir()} == {".bucket.json"}
+
+
+def test_an_earlier_version_is_found(dataset, bucket, name, monkeypatch):
+    """The bucket has version 1.0.0 alone, and the builder is at the next one by now."""
+    present, later = dataset.version, tfds.core.Version("2.0.0")
+    monkeypatch.setattr(Manifest, "VERSION", later)
+    monkeypatch.setattr(Manifest, "SUPPORTED_VERSIONS", [present])
+    opened = build.builder(name, data_dir="s3://shared/data")
+    assert (opened.version, opened.is_prepared()) == (present, True)
+
+
+def test_an_error_of_this_machine_is_not_laid_on_the_bucket(dataset, bucket, name, monkeypatch):
+    """Who is told of credentials would look for them, while it is the disk."""
+
+    def put_in_the_way(url, part, objects):
+        (part / ".metadata.json.part").mkdir()
+
+    monkeypatch.setattr(buckets, "_check_room", put_in_the_way)
+    with pytest.raises(IsADirectoryError):
+        build.builder(name, data_dir="s3://shared/data")
 
 
 def test_there_is_no_room(dataset, bucket, name, monkeypatch):

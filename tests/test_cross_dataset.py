@@ -2,12 +2,13 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from data_builders import build
 from qad_jax import configs
-from qad_jax.evaluation import evaluate_run, matrix
+from qad_jax.evaluation import cross_dataset, evaluate_run, matrix
 from qad_jax.runs import configuration
 from tests import tiny_detector
 from tests.commands import call, tiny
@@ -132,6 +133,37 @@ def test_what_is_of_another_checkpoint_or_of_other_records_is_evaluated_again(
     again = call(*command, main=matrix.main)
     assert (again.status, again.out) == (0, first.out)
     assert done == [(run, [json.loads(whole)["dataset"]], "test")]
+
+
+def test_qualities_that_are_there_are_kept_where_another_is_evaluated(
+    first, command, run, monkeypatch
+):
+    path = run / "evaluation/test/metrics.json"
+    whole = path.read_text()
+    content = json.loads(whole)
+    del content["qualities"]["raw"]
+    path.write_text(json.dumps(content))
+    done = []
+
+    def noted(model, config, folder, datasets, *, split):
+        done.append(tuple(config.qualities))
+        path.write_text(whole)
+
+    monkeypatch.setattr("qad_jax.evaluation.cross_dataset.evaluate_model", noted)
+    assert call(*command, "--qualities=raw", "--no_leakage", main=matrix.main).status == 0
+    assert [set(names) for names in done] == [{"raw", "c23", "c40"}]
+
+
+def test_training_data_that_are_not_here_are_told():
+    """A dataset may have been imported without the split that a run was trained on."""
+    info = SimpleNamespace(full_name="celeb_df_v2/1.0.0", splits={"test": None})
+    imported = SimpleNamespace(info=info, is_prepared=lambda: True)
+    tested = [cross_dataset.Tested({}, imported, ("raw",))]
+    entry = SimpleNamespace(name="a", trained_on=(info.full_name,), fields_of=lambda name: None)
+    assert cross_dataset.look_for_leakage([entry], tested, "test").text() == (
+        "leakage: a: not compared with its training data: the train split of celeb_df_v2/1.0.0 is "
+        "not here; name a folder that holds it with --datasets celeb_df_v2@DATA_DIR"
+    )
 
 
 def test_weights_from_elsewhere_are_evaluated_as_they_are(dataset, other):

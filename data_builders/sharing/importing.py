@@ -81,7 +81,13 @@ def restore(folder: Path, data_dir: Path) -> Path:
         write_whole(part / source.name, source.read_bytes())
     if set(qualities_of(part / "metadata.json")) != set(listing.qualities):
         raise UserError(f"{folder}: the recipe and {listings.NAME} name other qualities")
-    split = changed(tfds.builder_from_directory(part), metadata.get("digest"))
+    try:
+        made = tfds.builder_from_directory(part)
+    except Exception as error:  # TFDS parses the information again, and raises of many kinds
+        raise UserError(
+            f"{information}: TFDS cannot read it: {describe(error)}; fetch the folder again"
+        ) from error
+    split = changed(made, metadata.get("digest"))
     if split:
         shutil.rmtree(part, ignore_errors=True)
         raise UserError(

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from data_builders import build
+from data_builders import build, lists
 from data_builders.errors import UserError
-from data_builders.files import MOST_VALUES, parse_json, write_json
+from data_builders.files import write_json
 from data_builders.records import SPLITS
 
 #: The file itself, and the folder of what TFDS knows of the dataset.
@@ -27,8 +27,8 @@ FORMATS = {
     "parquet": "data_builders.sharing.parquet",
 }
 _VERSION = 1
-_MAX_BYTES = 256 * 2**20
 _MAX_SHARDS = 100_000
+_MOST = 2**63 - 1  # records or bytes of a file
 _CONFIG = re.compile(r"(?!\.)[A-Za-z0-9_.+-]{1,200}")
 _DIGITS = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}")
 
@@ -130,16 +130,12 @@ def read_object(path: Path) -> dict[str, Any]:
     """Reads a JSON file of an exported folder within bounds.
 
     Raises:
-      UserError: It cannot be read, is too large, or is no object.
+      UserError: It cannot be read, is too large, names a key twice, or is no object.
     """
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"it has more than {_MAX_BYTES:,} bytes")
-        content = parse_json(path.read_bytes(), most=MOST_VALUES)
-        if not isinstance(content, dict):
-            raise ValueError("it is no object")
-    except ValueError as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
+    # Of a key that is there twice, TFDS could take the other value than the one that is checked.
+    content = lists.read_json(path, "file of the exported folder")
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must be an object; fetch the folder again")
     return content
 
 
@@ -191,8 +187,8 @@ def _checked(content: dict[str, Any]) -> Listing:
 
 def _shard(content: Any) -> Shard:
     shard = Shard(content["records"], content["bytes"], content["sha256"])
-    if not all(type(n) is int and n > 0 for n in (shard.records, shard.bytes)):
-        raise ValueError("a number of records or bytes is not above 0")
+    if not all(type(n) is int and 0 < n <= _MOST for n in (shard.records, shard.bytes)):
+        raise ValueError("a number of records or bytes is not above 0, or has more than 63 bits")
     if not re.fullmatch(r"[0-9a-f]{64}", shard.sha256):
         raise ValueError("a sha256 is not 64 hexadecimal digits")
     return shard

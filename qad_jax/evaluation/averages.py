@@ -6,7 +6,8 @@ In a macro average each dataset, or each method, counts the same, whatever its s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +99,14 @@ def of_rows(rows: Sequence[MatrixRow]) -> list[Average]:
     result: list[Average] = []
     for run in _unique(row.run for row in rows):
         of_run = [row for row in rows if row.run == run]
-        drawn: dict[str, Mapping[_Key, Array]] = {}
-        for i, dataset in enumerate(_unique(row.dataset for row in of_run)):
+        datasets = _unique(row.dataset for row in of_run)
+        files = {row.dataset: row.scores for row in reversed(of_run)}
+        # Made when a mean asks for them: many a matrix has none.
+        drawn = functools.cache(
+            lambda name, of=files, at=datasets: _draws(of[name], seed=at.index(name))
+        )
+        for dataset in datasets:
             of_dataset = [row for row in of_run if row.dataset == dataset]
-            drawn[dataset] = _draws(of_dataset[0].scores, seed=i)
             for quality in _unique(row.quality for row in of_dataset):
                 methods = [row for row in of_dataset if row.method and row.quality == quality]
                 result += _mean("methods", dataset, methods, drawn)
@@ -121,7 +126,7 @@ def _mean(
     over: str,
     dataset: str,
     rows: Sequence[MatrixRow],
-    drawn: Mapping[str, Mapping[_Key, Array]],
+    drawn: Callable[[str], Mapping[_Key, Array]],
 ) -> list[Average]:
     """The mean of the rows in a list, which is empty where there are fewer than two."""
     defined = [row for row in rows if all(row.auc(level).value is not None for level in LEVELS)]
@@ -130,7 +135,7 @@ def _mean(
     estimates = {}
     for level in LEVELS:
         values = [row.auc(level).value for row in defined]
-        each = [drawn[row.dataset].get((level, row.method, row.quality)) for row in defined]
+        each = [drawn(row.dataset).get((level, row.method, row.quality)) for row in defined]
         known = [draw for draw in each if draw is not None]
         ends: tuple[float | None, float | None] = (None, None)
         if len(known) == len(each):

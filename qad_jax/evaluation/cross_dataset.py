@@ -28,6 +28,8 @@ from qad_jax.evaluation.results import Report
 from qad_jax.training import datasets as training_datasets
 from qad_jax.training.input_pipeline import check_qualities
 
+_TRAIN = "train"
+
 
 @dataclasses.dataclass(frozen=True)
 class Tested:
@@ -97,8 +99,11 @@ def evaluate_missing(entry: Entry, tested: Sequence[Tested], split: str) -> None
     missing: dict[tuple[str, ...], list[Tested]] = {}
     # Its own data come first: what validation chooses there is used for the others.
     for one in sorted(tested, key=lambda one: one.name not in entry.trained_on):
-        if not _is_evaluated(entry, one, split):
-            missing.setdefault(one.qualities, []).append(one)
+        held = _held(entry, one, split)
+        if not set(one.qualities) <= held:
+            # Those that are there are scored again: the results of all are one file.
+            known = [q for q in one.dataset.qualities if q in held and q not in one.qualities]
+            missing.setdefault((*one.qualities, *known), []).append(one)
     if not missing:
         return
     model = entry.load()
@@ -110,23 +115,24 @@ def evaluate_missing(entry: Entry, tested: Sequence[Tested], split: str) -> None
         evaluate_model(model, config, entry.folder, [one.dataset for one in each], split=split)
 
 
-def _is_evaluated(entry: Entry, one: Tested, split: str) -> bool:
-    """Whether there are results of this checkpoint on these records at all the qualities."""
+def _held(entry: Entry, one: Tested, split: str) -> set[str]:
+    """The qualities at which there are results of this checkpoint on these records."""
     folder = entry.folder / "evaluation" / folder_of(one.name, entry.trained_on) / split
     try:
         report: Report = protocol.read(folder)
-        held = {quality: of.frames for quality, of in report.summary.qualities.items()}
+        frames = {quality: of.frames for quality, of in report.summary.qualities.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return False
+        return set()
     digest = (one.dataset.info.metadata or {}).get("digest", {}).get(split)
     known = one.dataset.info.splits
-    return (
-        (report.dataset, report.split, report.step) == (one.name, split, entry.step)
-        and (report.digest is None or digest is None or report.digest == digest)
-        and split in known
-        and all(held.get(quality) == known[split].num_examples for quality in one.qualities)
-        and (folder / "scores.csv").is_file()
-    )
+    if (
+        (report.dataset, report.split, report.step) != (one.name, split, entry.step)
+        or (None not in (report.digest, digest) and report.digest != digest)
+        or split not in known
+        or not (folder / "scores.csv").is_file()
+    ):
+        return set()
+    return {name for name, count in frames.items() if count == known[split].num_examples}
 
 
 def look_for_leakage(entries: Sequence[Entry], tested: Sequence[Tested], split: str) -> Leakage:
@@ -134,32 +140,40 @@ def look_for_leakage(entries: Sequence[Entry], tested: Sequence[Tested], split: 
 
     Args:
       entries: The models.
-      tested: The datasets.
+      tested: The datasets, which have the split.
       split: Name of the split that is tested.
     """
     found = Leakage()
-    builders = {one.name: one.dataset for one in tested}
-    hashes = functools.cache(lambda name, of: Fingerprints(builders[name], of))
+    builders = {(one.name, split): one.dataset for one in tested}
+    builders |= {(one.name, _TRAIN): one.dataset for one in tested if _shows_training(one.dataset)}
+    hashes = functools.cache(lambda name, of: Fingerprints(builders[name, of], of))
     search = functools.cache(
-        lambda test, training: leakage.search(hashes(test, split), hashes(training, "train"))
+        lambda test, training: leakage.search(hashes(test, split), hashes(training, _TRAIN))
     )
     for entry in entries:
         if not entry.trained_on:
             found.unknown(entry.name, "it is not known what it was trained on")
         for name in entry.trained_on:
-            dataset = builders.get(name) or _training_data(entry, name)
+            dataset = builders.get((name, _TRAIN)) or _training_data(entry, name)
             if dataset is None:
+                called = name.rpartition("/")[0]  # without its version
                 found.unknown(
-                    entry.name, f"{name} is not built here; name it with --datasets {name}@DATA_DIR"
+                    entry.name,
+                    f"the train split of {name} is not here; name a folder that holds it with "
+                    f"--datasets {called}@DATA_DIR",
                 )
                 continue
-            builders[name] = dataset
+            builders[name, _TRAIN] = dataset
             for one in tested:
-                if split in one.dataset.info.splits:
-                    matches = search(one.name, name)
-                    pair = hashes(one.name, split), hashes(name, "train")
-                    found.add(entry.name, *pair, matches, entry.excluded(name))
+                matches = search(one.name, name)
+                pair = hashes(one.name, split), hashes(name, _TRAIN)
+                found.add(entry.name, *pair, matches, entry.excluded(name))
     return found
+
+
+def _shows_training(dataset: PairedDatasetBuilder) -> bool:
+    # One that was imported may have the test split alone.
+    return dataset.is_prepared() and _TRAIN in dataset.info.splits
 
 
 def _training_data(entry: Entry, name: str) -> PairedDatasetBuilder | None:
@@ -176,7 +190,7 @@ def _training_data(entry: Entry, name: str) -> PairedDatasetBuilder | None:
         )
     except UserError:
         return None
-    return dataset if dataset.is_prepared() and dataset.info.full_name == name else None
+    return dataset if dataset.info.full_name == name and _shows_training(dataset) else None
 
 
 @dataclasses.dataclass(frozen=True)

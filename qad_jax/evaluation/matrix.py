@@ -72,7 +72,7 @@ def table(rows: Sequence[MatrixRow], means: Sequence[Average] = ()) -> str:
     if any(line[1].endswith(" +") for line in lines):
         text.append("+ a method that the run was trained without")
     if any(mean.over == "datasets" for mean in means):
-        text.append("mean of other datasets: each counts the same, and that of the run not at all")
+        text.append("mean of other datasets: without that of the run; each counts the same")
     return "\n".join(text)
 
 
@@ -83,11 +83,8 @@ def _mean_lines(
     of = {mean.quality: mean for mean in means if (mean.run, mean.dataset) == (run, dataset)}
     lines = []
     for names in _unique(mean.names for mean in of.values()):
-        title = (
-            f"  mean of {len(names)} methods"
-            if dataset
-            else (f"mean of {len(names)} other datasets")
-        )
+        kind = "methods" if dataset else "other datasets"
+        title = f"{'  ' if dataset else ''}mean of {len(names)} {kind}"
         for level in LEVELS:
             start = [first, title] if level == LEVELS[0] else ["", ""]
             each = (of[q] if q in of and of[q].names == names else None for q in qualities)
