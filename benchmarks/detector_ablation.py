@@ -307,7 +307,8 @@ def draw(found: Mapping[tuple[str, str], Any], path: Path) -> None:
                     100 * (of[row][0] - of[BASE][0]), place, "o", color="black", markersize=4
                 )
             panel.axvline(0, color="black", linewidth=0.6)
-            panel.set_title(f"{part}: {quality}" + ("" if quality in SEEN else " (unseen)"), size=9)
+            unseen = "" if quality in SEEN else " (unseen)"
+            panel.set_title(f"{part}:\n{quality}{unseen}", size=9)
             panel.grid(axis="x", alpha=0.3)
     panels[0][0].set_yticks(range(len(rows)), rows)
     panels[0][0].invert_yaxis()

@@ -159,9 +159,9 @@ def _filmed(path: Path, rng: np.random.Generator) -> tuple[list[Image], list[Any
         raise ValueError(f"{path}: no face was found")
     largest = int(np.argmax(found.boxes[:, 2] - found.boxes[:, 0]))
     face = Face(found.boxes[largest], found.landmarks[largest])
-    camera = footage.draw(image.shape[:2], face, FRAMES, rng, moves=True)
+    camera = footage.draw(image.shape[:2], face, FRAMES, rng, moves=True, degraded=0.5)
     camera = dataclasses.replace(camera, crf=0, shrink=1.0, jpeg=0)  # all encodings are known
-    image = footage.aged(image, camera.past)
+    image = footage.aged(image, camera.past, face)
     frames, placed = footage.film(camera, [image] * FRAMES, [face] * FRAMES)
     return frames, [faces.square_box(placed[i].box, camera.size) for i in KEPT]
 

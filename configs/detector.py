@@ -23,6 +23,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.localise.weight = 1.0
     config.augment.crop = 0.8
     config.augment.colour = 0.2
+    config.augment.lens = 0.2
+    config.augment.turn = 15.0
+    config.augment.warp = 0.015
     config.num_epochs = 3
     config.head_only_epochs = 0
     config.learning_rate = 5e-4

@@ -14,6 +14,7 @@ import contextlib
 import functools
 import importlib
 import io
+import os
 import shutil
 import sys
 import tempfile
@@ -23,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
-from data_builders import compilation_cache
+from data_builders import buckets, compilation_cache
 from data_builders.access import shown_on_error
+from data_builders.built import check_records, open_built, versions_of
 from data_builders.command_line import (
     DONE,
     FAILED,
@@ -36,10 +38,10 @@ from data_builders.command_line import (
     run,
 )
 from data_builders.errors import UnavailableQualitiesError, UserError, nearest
-from data_builders.files import is_pattern, read_json
+from data_builders.files import is_pattern
 
 if TYPE_CHECKING:
-    from data_builders.paired import PairedConfig, PairedDatasetBuilder
+    from data_builders.paired import PairedDatasetBuilder
 
 _HERE = Path(__file__).parent
 # Of the recipe: name, type, help.
@@ -67,10 +69,10 @@ def builder(
     """Makes the builder of a dataset, which reads nothing yet but the manifest.
 
     Args:
-      name: A dataset, 'dataset/config', or 'dataset/config-digest' for one that another recipe has
-        built already.
+      name: A dataset, 'dataset/config', or 'dataset/config-digest' for one that another recipe or
+        list has built already.
       data_dir: Where built datasets are. Empty: the folder of TFDS (`$TFDS_DATA_DIR`, or
-        `~/tensorflow_datasets`).
+        `~/tensorflow_datasets`). In a bucket: one that is built there is copied, see `buckets`.
       manual_dir: Folder downloaded by hand, for datasets that are made from one.
       manifest: Path of the JSON file, for the dataset 'manifest'.
       **recipe: For datasets made from videos, see `video_builder.VideoDatasetBuilder`.
@@ -90,23 +92,21 @@ def builder(
         videos = "qualities" in dataset_class.OPTIONS
         reason = "has no such option" if videos else "is not made from videos"
         raise UserError(f"--{flag}: dataset {base!r} {reason}")
-    configs = {known.name for known in dataset_class.BUILDER_CONFIGS}
-    place = str(Path(data_dir).expanduser().absolute()) if str(data_dir) else None
-    if not config or config in configs:
-        return dataset_class(data_dir=place, config=config or None, **needed, **recipe)
-    built = {} if recipe else _other_recipes(dataset_class(data_dir=place, **needed))
-    if config in built:
-        if built[config] is None:
-            raise UserError(
-                f"{base}/{config}: its metadata.json is damaged; remove its folder in "
-                f"{place or 'the folder of TFDS'} and build it again"
-            )
-        return dataset_class(data_dir=place, config=built[config], **needed)
-    known = [*configs, *built]
-    raise UserError(
-        f"dataset {base!r} has no configuration {config!r}: "
-        + (nearest(config, known) if known else "it has none, and no other recipe is built")
-    )
+    data_dir = str(data_dir) or os.environ.get("TFDS_DATA_DIR", "")
+    if not buckets.is_bucket(data_dir):
+        place = str(Path(data_dir).expanduser().absolute()) if data_dir else None
+        return open_built(dataset_class, config, place, needed, recipe)
+
+    def opened(root: Path) -> PairedDatasetBuilder:
+        return open_built(dataset_class, config, str(root), needed, recipe)
+
+    copies = buckets.copies(data_dir)
+    if config:
+        places = [f"{base}/{config}/{version}" for version in versions_of(dataset_class, config)]
+    else:
+        places = [str(Path(opened(copies).data_dir).relative_to(copies))]
+    buckets.fetch(data_dir, places, lambda root: check_records(opened(root)))
+    return opened(copies)
 
 
 def _class_of(name: str) -> type[PairedDatasetBuilder]:
@@ -116,30 +116,6 @@ def _class_of(name: str) -> type[PairedDatasetBuilder]:
         raise UserError(f"there is no builder for dataset {name!r}: {nearest(base, names())}")
     found: type[PairedDatasetBuilder] = importlib.import_module(f"data_builders.{base}").Builder
     return found
-
-
-def _other_recipes(dataset: PairedDatasetBuilder) -> dict[str, PairedConfig | None]:
-    """The configurations that other recipes have built beside a dataset's own.
-
-    None stands for one whose file is damaged: it cannot be opened, and the others can.
-    """
-    from data_builders.paired import PairedConfig
-    from data_builders.qualities import check_qualities
-
-    if "qualities" not in dataset.OPTIONS:
-        return {}
-    configs: dict[str, PairedConfig | None] = {}
-    folder = next(
-        parent for parent in Path(dataset.data_dir).parents if parent.name == dataset.name
-    )
-    for path in folder.glob(f"*/{dataset.VERSION}/metadata.json"):
-        name = path.parts[-3]
-        try:
-            qualities = check_qualities(read_json(path)["recipe"]["qualities"])
-            configs[name] = PairedConfig(name=name, qualities=qualities)
-        except (OSError, ValueError, LookupError, TypeError, UserError):
-            configs[name] = None
-    return configs
 
 
 def prepare(dataset: PairedDatasetBuilder, *, beam: Sequence[str] | None = None) -> None:
@@ -283,6 +259,7 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
 
 def _job(argv: Sequence[str], prog: str) -> int:
     args = _parse(argv, prog)
+    buckets.check_local(args.data_dir or os.environ.get("TFDS_DATA_DIR", ""), "--data_dir")
     compilation_cache.keep()  # the processes that look for faces compile the same programs
     logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
     places = {place: getattr(args, place) for place in ("data_dir", "manual_dir", "manifest")}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+
+from data_builders.files import cache_folder
 
 _LEAST_SECONDS = 0.1
 
@@ -18,9 +19,8 @@ def keep() -> None:
     JAX itself keeps what took a second. The programs of the face detector are small and many: each
     takes a few tenths, and all of them some seconds in each command.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "qad_jax"
     settings = {
-        "jax_compilation_cache_dir": str(cache),
+        "jax_compilation_cache_dir": str(cache_folder()),
         "jax_persistent_cache_min_compile_time_secs": _LEAST_SECONDS,
     }
     for name, value in settings.items():

@@ -29,6 +29,22 @@ def digest(dataset: PairedDatasetBuilder, split: str) -> str:
     return total.hexdigest()[:32]
 
 
+def changed(dataset: PairedDatasetBuilder, digests: Any) -> str:
+    """Finds a split whose records are not those that were digested.
+
+    Args:
+      dataset: A builder whose dataset is built.
+      digests: The digest of each split, as the metadata of a dataset have it; a split that has none
+        is not looked at.
+
+    Returns:
+      The first split that differs, '' where none does.
+    """
+    known = digests if isinstance(digests, dict) else {}
+    splits = (split for split in dataset.info.splits if split in known)
+    return next((split for split in splits if digest(dataset, split) != known[split]), "")
+
+
 def _of_record(record: dict[str, Any]) -> bytes:
     plain = {name: value for name, value in record.items() if name != "image"}
     plain["box"] = plain["box"].tolist()

@@ -1,4 +1,4 @@
-"""Files that are written in full or not at all, and JSON that is read within bounds."""
+"""Files that are written in full or not at all, JSON that is read within bounds, and the cache."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ MOST_VALUES = 10_000_000
 _FORMULA = r"(^|[;\t\r\n])%s(?='*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20])"
 _BARE, _MARKED = re.compile(_FORMULA % ""), re.compile(_FORMULA % "'")
 _NUMBER = re.compile(r"[-+]?[0-9]+([.,][0-9]+)?([eE][-+]?[0-9]+)?")
+
+
+def cache_folder() -> Path:
+    """Where all commands keep what they could make or fetch again: `$XDG_CACHE_HOME/qad_jax`."""
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser().absolute() / "qad_jax"
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -39,6 +39,22 @@ class PairedConfig(tfds.core.BuilderConfig):
     qualities: tuple[str, ...] = DEFAULT_QUALITIES
 
 
+def features(qualities: Sequence[str]) -> tfds.features.FeaturesDict:
+    """The features of a record with the given qualities."""
+    image = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
+    return tfds.features.FeaturesDict(
+        {
+            "image": dict.fromkeys(qualities, image),
+            "label": tfds.features.ClassLabel(names=LABELS),
+            "method": tfds.features.Text(),
+            "video": tfds.features.Text(),
+            "identity": tfds.features.Text(),
+            "frame": np.int32,
+            "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
+        }
+    )
+
+
 class PairedDatasetBuilder(
     tfds.core.GeneratorBasedBuilder,
     skip_registration=True,  # type: ignore[call-arg]
@@ -141,20 +157,8 @@ class PairedDatasetBuilder(
         return self._paired_info()
 
     def _paired_info(self, **metadata: Any) -> tfds.core.DatasetInfo:
-        image = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
-        features = tfds.features.FeaturesDict(
-            {
-                "image": dict.fromkeys(self.qualities, image),
-                "label": tfds.features.ClassLabel(names=LABELS),
-                "method": tfds.features.Text(),
-                "video": tfds.features.Text(),
-                "identity": tfds.features.Text(),
-                "frame": np.int32,
-                "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
-            }
-        )
         return self.dataset_info_from_configs(
-            features=features, metadata=tfds.core.MetadataDict(metadata)
+            features=features(self.qualities), metadata=tfds.core.MetadataDict(metadata)
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:

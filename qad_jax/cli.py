@@ -34,6 +34,10 @@ COMMANDS: dict[str, Command] = {
         "build a dataset of faces at several qualities, or look at its folder",
         "data_builders.build",
     ),
+    "export-dataset": Command(
+        "a built dataset to WebDataset shards or Parquet files", "data_builders.sharing.exporting"
+    ),
+    "import-dataset": Command("and back, bit for bit", "data_builders.sharing.importing"),
     "compare": Command("compare two detectors on what both have scored", "qad_jax.compare"),
     "score": Command("evaluate a file of scores of any detector", "qad_jax.score"),
     "matrix": Command("many runs on many datasets in one table", "qad_jax.matrix"),
@@ -70,7 +74,7 @@ def _job(words: Sequence[str]) -> int:
     if name not in COMMANDS:
         raise command_line.UsageError(f"no command is called {name!r}: {nearest(name, COMMANDS)}")
     command = COMMANDS[name]
-    if command.module == "qad_jax.main":
+    if command.module in ("qad_jax.main", "qad_jax.matrix"):
         cpu.tune()  # before JAX is imported; the other jobs give the bits of their `python -m` form
     status: int = importlib.import_module(command.module).main(
         rest, prog=f"qad-jax {name}", **command.settings

@@ -2,7 +2,9 @@
 
 import sys
 
+from qad_jax import cpu
 from qad_jax.evaluation.matrix import main
 
 if __name__ == "__main__":
+    cpu.tune()
     sys.exit(main())

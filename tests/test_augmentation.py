@@ -9,7 +9,7 @@ import pytest
 from data_builders.errors import UserError
 from qad_jax import configs
 from qad_jax.runs import configuration
-from qad_jax.training.augmentation import Augmentation, View, cut, finish
+from qad_jax.training.augmentation import Augmentation, Shape, View, cut, finish
 from qad_jax.training.input_pipeline import TrainBatches, TupleSource
 
 QUALITIES = ("raw", "c23", "c40")
@@ -44,6 +44,61 @@ def test_a_tone_is_a_gain_and_a_gamma_of_each_colour():
         assert ((np.exp(-0.2) - 0.02 < gamma) & (gamma < np.exp(0.2) + 0.02)).all()
         assert (np.diff(view.tone[0].astype(int), axis=0) >= 0).all()
     assert len({tuple(view.tone[0, 100]) for view in views}) > 400
+
+
+def test_a_lens_enlarges_the_middle_and_leaves_the_corners():
+    """In ramps, values are places; by hand, at the middle and 40 px from it."""
+    side, half = 201, 100
+    ramp = np.tile(np.arange(side, dtype=np.uint8), (side, 1))
+    row = np.stack([ramp, ramp.T, ramp], axis=-1)[None].copy()
+    still = np.zeros((5, 5, 2), np.float32)
+    finish(row, View(shape=Shape(0.2, 0.0, 0.0, still)))
+    from_x, from_y, _ = row[0].astype(float).transpose(2, 0, 1)
+    near = np.exp(-((40 / (side / 2)) ** 2) / 0.55**2)
+    assert from_x[half, half] == half
+    assert from_x[half, half + 40] == pytest.approx(half + 40 * (1 - 0.2 * near), abs=1)
+    assert from_y[half + 40, half] == pytest.approx(half + 40 * (1 - 0.2 * near), abs=1)
+    np.testing.assert_allclose(from_x[0], np.arange(side), atol=1)
+    wide = np.stack([ramp] * 3, axis=-1)[None].copy()
+    finish(wide, View(shape=Shape(0.0, 0.25, 0.0, still)))
+    inner = wide[0, half, 20:180, 0]  # the borders are mirrored where it is shrunk
+    np.testing.assert_allclose(inner, half + (np.arange(20, 180) - half) / 1.25, atol=1)
+
+
+def test_a_turn_and_a_movement():
+    """A dot right of the middle goes where a rotation by hand puts it; even steps move it."""
+    row = np.zeros((2, 101, 101, 3), np.uint8)
+    row[:, 48:53, 78:83] = 255  # 30 px to the right of the middle
+
+    def centre_of(image):
+        weight = image[..., 0].astype(float)
+        rows, columns = np.mgrid[:101, :101]
+        return np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum() - 50
+
+    still = np.zeros((5, 5, 2), np.float32)
+    turned = row.copy()
+    finish(turned, View(shape=Shape(0.0, 0.0, 20.0, still)))
+    angle = np.deg2rad(20)
+    for image in turned:
+        expected = 30 * np.array([np.cos(angle), np.sin(angle)])
+        np.testing.assert_allclose(centre_of(image), expected, atol=0.3)
+    moved = row.copy()
+    finish(moved, View(shape=Shape(0.0, 0.0, 0.0, still + np.float32([0.05, -0.1]))))
+    np.testing.assert_allclose(centre_of(moved[0]), [30 - 5.05, 10.1], atol=0.3)
+
+
+def test_shapes_are_drawn_within_their_bounds():
+    views = Augmentation(lens=0.2, turn=15, warp=0.02).draw(np.random.default_rng(3), 2000)
+    shapes = [view.shape for view in views]
+    for name, bound in (("middle", 0.2), ("width", 0.1), ("turn", 15)):
+        drawn = np.array([getattr(shape, name) for shape in shapes])
+        assert bound > np.abs(drawn).max() > 0.99 * bound
+        assert abs(drawn.mean()) < 0.05 * bound
+    steps = np.stack([shape.steps for shape in shapes])
+    assert steps.std() == pytest.approx(0.02, rel=0.02)
+    assert all(
+        view.shape is None for view in Augmentation(colour=0.1).draw(np.random.default_rng(), 9)
+    )
 
 
 def test_the_change_is_the_same_at_every_quality(dataset):
@@ -102,6 +157,10 @@ def test_finish_changes_the_given_memory():
         ("crop", float("nan"), r"config\.augment\.crop: is nan"),
         ("colour", -0.1, r"config\.augment\.colour: is -0\.1, must not be negative"),
         ("colour", 1.0, r"config\.augment\.colour: is 1\.0, must be below 1"),
+        ("lens", -0.1, r"config\.augment\.lens: is -0\.1, must not be negative"),
+        ("turn", 181.0, r"config\.augment\.turn: is 181\.0, must be at most 180"),
+        ("warp", -0.1, r"config\.augment\.warp: is -0\.1, must not be negative"),
+        ("lens", 0.6, r"config\.augment\.lens: is 0\.6, must be at most 0\.5"),
     ],
 )
 def test_wrong_numbers_are_refused(field, value, problem):

@@ -17,7 +17,7 @@ def test_only_a_job_that_computes_prepares_the_process(name, monkeypatch):
     result = call(name, "--help", main=cli.main)
     assert result.status == 0
     assert f"qad-jax {name}" in result.out
-    assert tuned == ([name] if name in ("train", "evaluate") else [])
+    assert tuned == ([name] if name in ("train", "evaluate", "matrix") else [])
     assert os.environ.get("XLA_FLAGS") == flags
 
 

@@ -14,7 +14,7 @@ import pytest
 from data_builders import faces, files, h264, mp4_claims, staging
 from data_builders.errors import UserError, one_line
 from qad_jax.evaluation import scores
-from tests import fuzz_targets
+from tests import fuzz_inputs, fuzz_targets
 
 BOX = struct.Struct(">L4s")
 
@@ -40,7 +40,7 @@ def refused(read, path, reason, *, memory=50e6):
 
 @pytest.fixture(scope="module")
 def whole():
-    return h264.encode(fuzz_targets._frames(), crf=30)
+    return h264.encode(fuzz_inputs.frames(), crf=30)
 
 
 def with_numbers(data, box, *numbers, at):
@@ -217,7 +217,7 @@ def test_no_name_in_a_file_moves_the_cursor(tmp_path):
 def test_a_staged_clip_that_claims_too_much_is_made_again(tmp_path):
     def make():
         made.append(1)
-        return fuzz_targets._staged_clip()
+        return fuzz_inputs.staged_clip()
 
     made = []
     expected = staging.staged(tmp_path, "a", make)

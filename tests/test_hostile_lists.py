@@ -10,7 +10,7 @@ from PIL import Image
 from data_builders import images
 from data_builders.deepfakebench import reader as deepfakebench
 from data_builders.manifest import reader
-from tests.fuzz_targets import _BENCH, _MANIFEST
+from tests.fuzz_inputs import BENCH, MANIFEST
 from tests.test_hostile_files import refused, written
 
 _TWO = {"raw": ["0.png", "1.png"], "labels": [0, 1]}
@@ -18,7 +18,7 @@ DEEP = json.loads("[" * 900 + "]" * 900)
 
 
 def changed(name, value):
-    return {"train": {**_MANIFEST["train"], name: value}}
+    return {"train": {**MANIFEST["train"], name: value}}
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,10 @@ def test_a_manifest(tmp_path, content, reason):
     ("text", "reason"),
     [
         ("[" * 100_000, "not valid JSON: its values lie too deep"),
-        (json.dumps(_BENCH).replace('["0.png"]', "null"), "frames must be a list"),
-        (json.dumps(_BENCH).replace("000", "\\ud800"), "not a JSON file of DeepfakeBench"),
-        (json.dumps(_BENCH).replace("0.png", "9" * 5000), "no crop that it lists"),
-        (json.dumps(_BENCH).replace("c23", "c" + "9" * 5000), "no crop that it lists"),
+        (json.dumps(BENCH).replace('["0.png"]', "null"), "frames must be a list"),
+        (json.dumps(BENCH).replace("000", "\\ud800"), "not a JSON file of DeepfakeBench"),
+        (json.dumps(BENCH).replace("0.png", "9" * 5000), "no crop that it lists"),
+        (json.dumps(BENCH).replace("c23", "c" + "9" * 5000), "no crop that it lists"),
     ],
 )
 def test_a_listing_of_deepfakebench(tmp_path, text, reason):

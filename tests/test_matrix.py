@@ -45,13 +45,17 @@ def test_every_run_dataset_and_quality_has_its_numbers(tmp_path, runs, capsys):
     assert matrix.main([*folders, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     rows = json.loads((out / "matrix.json").read_text())["rows"]
-    assert [(r["run"], r["dataset"], r["own"], r["quality"]) for r in rows] == [
-        (*key, quality) for key, report in runs.items() for quality in report.summary.qualities
+    assert [(r["run"], r["dataset"], r["own"], r["method"], r["quality"]) for r in rows] == [
+        (*key, method, quality)
+        for key, report in runs.items()
+        for method in ("", "Deepfakes", "FaceSwap")
+        for quality in report.summary.qualities
     ]
     for row in rows:
         assert list(row) == list(matrix.FIELDS)
-        report = runs[row["run"], row["dataset"], row["own"]]
-        for level, items, numbers in report.summary.qualities[row["quality"]].levels():
+        summary = runs[row["run"], row["dataset"], row["own"]].summary
+        results = summary.methods[row["method"]] if row["method"] else summary.qualities
+        for level, items, numbers in results[row["quality"]].levels():
             assert row[f"{level}s"] == items
             ends = [row[f"{level}_auc{end}"] for end in ("", "_low", "_high")]
             assert ends == [numbers.auc.value, numbers.auc.low, numbers.auc.high]
@@ -106,6 +110,24 @@ def test_weights_from_elsewhere_are_not_said_to_be_trained_here(tmp_path):
     assert {row.own for row in matrix.collect([tmp_path / "a"], "test")} == {None}
 
 
+def test_a_method_that_was_left_out_is_told(tmp_path):
+    store(tmp_path / "a/evaluation/test", "first/1.0.0", make_scores())
+    (tmp_path / "a/run.json").write_text('{"dataset": "first/1.0.0"}')
+    stored = {"dataset": {"name": "first", "exclude_methods": ["FaceSwap"]}}
+    (tmp_path / "a/config.json").write_text(json.dumps(stored))
+    rows = matrix.collect([tmp_path / "a"], "test")
+    assert {(row.method, row.own) for row in rows} == {
+        ("", True),
+        ("Deepfakes", True),
+        ("FaceSwap", False),
+    }
+    printed = matrix.table(rows).splitlines()
+    assert [line.split()[:2] for line in printed if "FaceSwap" in line] == [["FaceSwap", "+"]]
+    assert printed[-1] == "+ a method that the run was trained without"
+    (tmp_path / "a/config.json").write_text('{"dataset": 3}')  # then nothing is known
+    assert all(row.own for row in matrix.collect([tmp_path / "a"], "test"))
+
+
 def test_folders_of_one_name_are_told_apart(tmp_path):
     folders = [tmp_path / "x" / "run", tmp_path / "y" / "run"]
     for folder in folders:
@@ -124,9 +146,11 @@ def test_mistakes_are_one_line(tmp_path, capsys, content):
         ([bad], "bad/metrics.json: is not the result of an evaluation"),
         ([str(tmp_path / "none")], "none: holds no results of the split 'test'"),
         ([good, good], "is named twice"),
-        ([], "required: DIR"),
+        ([good, "--no_leakage"], "--no_leakage: only with --datasets"),
+        ([], "required: MODEL"),
     ]:
-        status = command_line.USAGE if "required" in message else command_line.FAILED
+        usage = "required" in message or "only with" in message
+        status = command_line.USAGE if usage else command_line.FAILED
         assert matrix.main([*arguments, "--out", str(tmp_path / "out")]) == status
         error = capsys.readouterr().err
         assert error.count("\n") == 1

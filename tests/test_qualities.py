@@ -229,3 +229,20 @@ def test_a_damaged_file_of_another_recipe_ends_no_command(tmp_path, content, cap
     assert "celeb_df_v2/0000aaaa: its metadata.json is damaged; " in capsys.readouterr().err
     assert build.main(["celeb_df_v2/0000cccc", "--data_dir", str(tmp_path)]) == FAILED
     assert "has no configuration '0000cccc'" in capsys.readouterr().err
+
+
+def test_what_an_earlier_version_has_built_is_opened(tmp_path):
+    """By the name of its recipe; where both versions have built it, the present one is taken."""
+
+    def built(recipe, version):
+        path = tmp_path / "self_blended" / recipe / version / "metadata.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"recipe": {"qualities": ["c23", "c40"]}}))
+
+    for recipe, version in (("0000aaaa", "1.0.0"), ("0000bbbb", "1.0.0"), ("0000bbbb", "2.0.0")):
+        built(recipe, version)
+    opened = [build.builder(f"self_blended/0000{x * 4}", data_dir=tmp_path) for x in "ab"]
+    assert [str(one.version) for one in opened] == ["1.0.0", "2.0.0"]
+    assert opened[0].qualities == ("c23", "c40")
+    built("0000cccc", "0.9.0")  # nobody knows it any more
+    assert build.main(["self_blended/0000cccc", "--data_dir", str(tmp_path)]) == FAILED

@@ -20,7 +20,7 @@ from qad_jax.detection import command as detect
 from qad_jax.detection.server import app, command
 from qad_jax.detection.server.app import create
 from qad_jax.detection.server.settings import Settings
-from tests import fuzz_targets, tiny_detector, trees
+from tests import fuzz_inputs, tiny_detector, trees
 from tests.commands import call
 from tests.conftest import ROOT
 from tests.serving import until
@@ -38,7 +38,7 @@ def made(tmp_path_factory):
     cv2.imwrite(str(folder / "face.png"), filmed(1)[0][..., ::-1])
     film(folder / "cut.mp4", filmed(6))
     trees.truncate(folder / "cut.mp4")
-    whole = fuzz_targets.h264.encode(fuzz_targets._frames(), crf=30)
+    whole = fuzz_inputs.h264.encode(fuzz_inputs.frames(), crf=30)
     # Its table counts a thousand million frames, for each of which FFmpeg would take 60 bytes.
     (folder / "bomb.mp4").write_bytes(with_numbers(whole, b"stsz", 1, 10**9, at=4))
     (folder / "private").mkdir()

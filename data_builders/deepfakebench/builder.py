@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from data_builders.deepfakebench import reader
 from data_builders.manifest.builder import Manifest
 from data_builders.manifest.listing import Listing
+from data_builders.paired import PairedConfig
 
 
 class Deepfakebench(Manifest):
@@ -20,7 +21,7 @@ class Deepfakebench(Manifest):
         *,
         manifest: str | Path,
         manual_dir: str | Path,
-        config: str | None = None,
+        config: str | PairedConfig | None = None,
         **kwargs: Any,
     ) -> None:
         """Reads the listing.
@@ -28,7 +29,7 @@ class Deepfakebench(Manifest):
         Args:
           manifest: The JSON file of DeepfakeBench.
           manual_dir: The folder to which the paths in it are relative.
-          config: Unused: the content is the configuration.
+          config: See `Manifest`.
           **kwargs: See `Manifest`.
 
         Raises:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
+from data_builders.errors import UserError
 from data_builders.images import read_image
 from data_builders.manifest import reader
 from data_builders.manifest.listing import Listing, Tuple
@@ -29,7 +30,7 @@ class Manifest(PairedDatasetBuilder):
         self,
         *,
         manifest: str | Path,
-        config: str | None = None,
+        config: str | PairedConfig | None = None,
         max_skipped: float = 0.1,
         **kwargs: Any,
     ) -> None:
@@ -37,14 +38,18 @@ class Manifest(PairedDatasetBuilder):
 
         Args:
           manifest: The JSON file.
-          config: Unused: the content is the configuration.
+          config: That of a dataset that is built, to open it without the JSON file. Otherwise the
+            content is the configuration.
           max_skipped: Share of the tuples that may be unusable. If more are, the build fails.
           **kwargs: See `tfds.core.DatasetBuilder`.
 
         Raises:
           UserError: The manifest has a mistake.
         """
-        del config
+        self._listing: Listing | None = None
+        if isinstance(config, PairedConfig):
+            super().__init__(config=config, max_skipped=max_skipped, **kwargs)
+            return
         self._listing = self._read(Path(manifest))
         # A part of the name of a folder, of which no library expects brackets or spaces.
         stem = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(manifest).stem)[:100]
@@ -60,6 +65,8 @@ class Manifest(PairedDatasetBuilder):
 
     def clip_sources(self) -> Mapping[str, Sequence[Tuple]]:
         """Names one clip, of one frame, for each listed tuple."""
+        if self._listing is None:
+            raise UserError(f"--manifest: name the list of which {self.info.full_name} is made")
         self.info.metadata["notes"] = list(self._listing.notes)
         return self._listing.splits
 

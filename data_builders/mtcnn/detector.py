@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from data_builders.mtcnn import networks, weights
 from data_builders.mtcnn.boxes import Boxes, area, moved, squared, strongest
+from data_builders.mtcnn.pyramid import pyramid, resized
 
 Frame = npt.NDArray[np.uint8]
-
-_WINDOW = 12  # pixels that P-Net looks at
-_STEP = 0.709  # scale from one level of the pyramid to the next: half the area
 
 # The thresholds of P-Net, R-Net and O-Net.
 _PROPOSED, _REFINED, _FACE = 0.6, 0.7, 0.8
 
-# Compiled shapes: levels and frames are padded to multiples, counts to powers of two.
-_LEVEL_MULTIPLE, _FRAME_MULTIPLE = 32, 128
+# Compiled shapes: frames are padded to multiples, counts to powers of two.
+_FRAME_MULTIPLE = 128
 _FRAMES_AT_ONCE = 8
-_CROPS_AT_ONCE = 16, 512
+_CROPS_AT_ONCE = 16, 64  # the maps of 64 crops stay in the cache of a processor's core
 
 # The smallest face, as a part of the shorter side. No video is about smaller faces, and a pyramid
 # that starts at half the size costs four times as much.
@@ -80,15 +78,15 @@ class Detector:
     """
 
     def __init__(self, *, min_face: float | None = None, max_side: int | None = 640) -> None:
-        if min_face is not None and not min_face >= _WINDOW:
-            raise ValueError(f"min_face must be at least {_WINDOW} pixels, got {min_face}")
-        if max_side is not None and max_side < _WINDOW:
-            raise ValueError(f"max_side must be at least {_WINDOW} pixels, got {max_side}")
+        if min_face is not None and not min_face >= networks.WINDOW:
+            raise ValueError(f"min_face must be at least {networks.WINDOW} pixels, got {min_face}")
+        if max_side is not None and max_side < networks.WINDOW:
+            raise ValueError(f"max_side must be at least {networks.WINDOW} pixels, got {max_side}")
         self.min_face = min_face
         self.max_side = max_side
         import jax
 
-        self._weights = jax.device_put(weights.load())
+        self._weights = jax.device_put(networks.prepared(weights.load()))
 
     def detect(self, frames: Sequence[Frame] | Frame) -> list[Detections]:
         """Detects the faces in frames of one size.
@@ -116,11 +114,11 @@ class Detector:
         height, width = frames[0].shape[:2]
         shrink = min(1, (self.max_side or np.inf) / max(height, width))
         size = max(1, round(height * shrink)), max(1, round(width * shrink))
-        images = [_resized(frame, size) for frame in frames]
+        images = [resized(frame, size) for frame in frames]
         min_face = (
             max(_SMALLEST_PIXELS, _SMALLEST_PART * min(size))
             if self.min_face is None
-            else max(_WINDOW, self.min_face * shrink)
+            else max(networks.WINDOW, self.min_face * shrink)
         )
         candidates = self._propose(images, min_face)
         if len(candidates.frame_index):
@@ -142,43 +140,39 @@ class Detector:
 
     def _propose(self, images: Sequence[Frame], min_face: float) -> _Candidates:
         """Finds what P-Net takes for faces, at all levels of the pyramid."""
+        plan = pyramid(images[0].shape[:2], min_face)
+        if plan is None:
+            none = np.zeros(0)
+            return _Candidates(none.astype(np.intp), np.zeros((0, 4)), none, np.zeros((0, 0, 2)))
+        # Frames go one by one, because the maps of one stay in the processor's cache. A result is
+        # not waited for: the next canvas is drawn meanwhile.
         proposal = networks.compiled().proposal
-        floats = [image.astype(np.float32) for image in images]
-        results = []
-        for scale, size in _levels(images[0].shape[:2], min_face):
-            level = _padded([_resized(image, size) for image in floats], _LEVEL_MULTIPLE)
-            # The result is not waited for: the next level is resized meanwhile.
-            results.append((scale, size, proposal(self._weights.proposal, level, *size)))
-        by_level = []
-        for scale, (height, width), (offsets, scores) in results:
-            valid = np.s_[: len(images), : networks.cells(height), : networks.cells(width)]
-            level_scores = np.asarray(scores)[valid].astype(np.float64)
-            frame_index, rows, columns = np.nonzero(level_scores > _PROPOSED)
-            corner = 2 * np.stack([columns, rows], axis=1)
-            windows = np.concatenate([corner + 1, corner + _WINDOW], axis=1)
-            offset = np.asarray(offsets)[valid][frame_index, rows, columns].astype(np.float64)
-            boxes = (windows + (_WINDOW - 1) * offset) / scale
-            level_candidates = _Candidates(
-                frame_index,
-                boxes,
-                level_scores[frame_index, rows, columns],
-                np.zeros((len(boxes), 0, 2)),
-            )
-            by_level.append(level_candidates.strongest(0.5))
-        if not by_level:
-            return _Candidates(
-                np.zeros(0, np.intp), np.zeros((0, 4)), np.zeros(0), np.zeros((0, 0, 2))
-            )
-        every = _Candidates(*map(np.concatenate, zip(*by_level, strict=True))).strongest(0.7)
+        results = [
+            proposal(self._weights.proposal, plan.drawn(image), plan.pooled) for image in images
+        ]
+        outputs = np.stack([np.asarray(result) for result in results])
+        logits = outputs[..., 4]
+        level_of = plan.level[: logits.shape[1], : logits.shape[2]]
+        proposed = np.nonzero((logits > _logit(_PROPOSED)) & (level_of >= 0))
+        frame_index, cells = proposed[0], np.stack(proposed[1:], axis=1)
+        level = level_of[proposed[1:]]
+        corner = (2 * cells - plan.corners[level])[:, ::-1]
+        windows = np.concatenate([corner + 1, corner + networks.WINDOW], axis=1)
+        offset = outputs[proposed][:, :4].astype(np.float64)
+        boxes = (windows + (networks.WINDOW - 1) * offset) / plan.scales[level][:, None]
+        every = _Candidates(
+            frame_index,
+            boxes,
+            1 / (1 + np.exp(-logits[proposed].astype(np.float64))),
+            np.zeros((len(boxes), 0, 2)),
+        )
+        group = len(plan.scales) * frame_index + level
+        every = every.take(strongest(group, every.boxes, every.scores, limit=0.5)).strongest(0.7)
         return every._replace(boxes=squared(every.boxes))
 
 
-def _levels(size: tuple[int, int], min_face: float) -> Iterator[tuple[float, tuple[int, int]]]:
-    """Yields scale and (height, width) of each level of the pyramid, the largest first."""
-    scale = _WINDOW / min_face
-    while min(size) * scale >= _WINDOW:
-        yield scale, (int(size[0] * scale), int(size[1] * scale))
-        scale *= _STEP
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
 
 
 def _look(
@@ -211,12 +205,6 @@ def _placed(boxes: Boxes, parts: npt.NDArray[np.floating]) -> npt.NDArray[np.flo
     """From parts of a box to pixels."""
     corner, size = boxes[:, None, :2], boxes[:, None, 2:] - boxes[:, None, :2]
     return corner + parts * size
-
-
-def _resized(image: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
-    if image.shape[:2] == size:
-        return image
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def _padded(images: Sequence[npt.NDArray[Any]], multiple: int) -> npt.NDArray[Any]:

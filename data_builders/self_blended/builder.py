@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import tensorflow_datasets as tfds
+
 from data_builders.clips import ClipSource, Layout, VideoFiles
 from data_builders.draws import drawn
 from data_builders.errors import UserError, nearest
@@ -36,6 +38,9 @@ class SelfBlended(VideoDatasetBuilder):
     apart.
     """
 
+    VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("2.0.0")
+    #: What an earlier version has built is still opened, by the name of its recipe.
+    SUPPORTED_VERSIONS: ClassVar[list[tfds.core.Version]] = [tfds.core.Version("1.0.0")]
     UNIT: ClassVar[str] = "pairs"
     # Boxes come with the landmarks that place the masks, so there is no other source of faces.
     OPTIONS: ClassVar[frozenset[str]] = frozenset(

@@ -120,7 +120,7 @@ def read(source: BlendSource) -> Pair:
     )
     family = source.files.method
     drawn = blend.draw(family, found[0].size, filmed.scale, source.random("blend"))
-    aged = _aged(images, filmed)
+    aged = _aged(images, found, filmed)
     real = _filmed(source, filmed, aged(), found)
     fake = _filmed(source, filmed, _blended(images, aged(), found, drawn, donor), found)
     return Pair(
@@ -145,13 +145,14 @@ def _donor(files: Sequence[Path]) -> tuple[Image, Face]:
     )
 
 
-def _aged(images: Sequence[Image], filmed: footage.Footage) -> Callable[[], Iterator[Image]]:
+def _aged(
+    images: Sequence[Image], found: Sequence[Face], filmed: footage.Footage
+) -> Callable[[], Iterator[Image]]:
     """Gives the real image for each frame. A photograph is one for all, and is aged once."""
     if len(images) > 1:  # one at a time: they are large
-        return lambda: (footage.aged(image, filmed.past) for image in images)
-    return functools.partial(
-        itertools.repeat, footage.aged(images[0], filmed.past), len(filmed.path)
-    )
+        return lambda: map(footage.aged, images, itertools.repeat(filmed.past), found)
+    once = footage.aged(images[0], filmed.past, found[0])
+    return functools.partial(itertools.repeat, once, len(filmed.path))
 
 
 def _blended(

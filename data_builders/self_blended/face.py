@@ -87,6 +87,13 @@ def around(found: Sequence[Face]) -> Face:
     return Face(box, found[0].landmarks)
 
 
+def _places(face: Face, shape: tuple[int, int]) -> tuple[Map, Map]:
+    """The coordinates of the face, see `Face.coordinates`, at each pixel of an image."""
+    columns, rows = np.meshgrid(np.arange(shape[1]), np.arange(shape[0]), sparse=True)
+    u, v = (np.asarray(a * columns + b * rows + c, np.float32) for a, b, c in face.coordinates())
+    return u, v
+
+
 def mask(
     face: Face,
     part: str,
@@ -108,9 +115,7 @@ def mask(
       `shape` float32 from 0 to 1.
     """
     height, width = shape
-    matrix = face.coordinates()
-    columns, rows = np.meshgrid(np.arange(width), np.arange(height), sparse=True)
-    u, v = ((row[0] * columns + row[1] * rows + row[2]).astype(np.float32) for row in matrix)
+    u, v = _places(face, shape)
     grow = rng.uniform(0.88, 1.12)
     # Smooth noise over the face, of the size of its features.
     small = rng.standard_normal((8, 8)).astype(np.float32)
@@ -122,6 +127,39 @@ def mask(
         depth = np.maximum(depth, 1 - radius)
     inside = np.clip((depth + uneven) / max(softness, 1e-3), 0, 1)
     return np.asarray(inside * inside * (3 - 2 * inside), np.float32)
+
+
+def around_face(face: Face, shape: tuple[int, int]) -> Map:
+    """A face with its neck and a broad, soft edge, which reaches past what fakes replace.
+
+    Args:
+      face: The face.
+      shape: `(height, width)` of the image.
+
+    Returns:
+      `shape` float32 from 0 to 1.
+    """
+    u, v = _places(face, shape)
+    depth = 1 - np.hypot(u / 1.5, (v - 0.6) / 2.1)
+    return np.asarray(np.clip(depth / 0.35, 0, 1), np.float32)
+
+
+def person(face: Face, shape: tuple[int, int]) -> Map:
+    """About where a person is: an ellipse for the head with its hair, and shoulders below.
+
+    Args:
+      face: The face.
+      shape: `(height, width)` of the image.
+
+    Returns:
+      `shape` float32, 1 on the person and 0 behind, with an edge that is a fifth of the distance
+      of the eyes wide.
+    """
+    u, v = _places(face, shape)
+    head = 1 - np.hypot(u / 1.5, (v - 0.3) / 2.1)
+    shoulders = np.minimum(v - 1.6, 1.1 + 1.2 * (v - 1.6) - np.abs(u))
+    edge = 0.2
+    return np.asarray(np.clip(0.5 + np.maximum(1.5 * head, shoulders) / edge, 0, 1), np.float32)
 
 
 def onto(source: Face, target: Face) -> npt.NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders import h264
-from data_builders.self_blended.face import Face
+from data_builders.self_blended.face import Face, around_face, person
 
 Image = npt.NDArray[np.uint8]
 
@@ -30,19 +31,24 @@ class Past:
     Attributes:
       smooth: Strength in grey values and radius in pixels of a filter that takes noise and pores
         and leaves edges, as cameras and filters for faces do; strength 0 for none.
+      skin: Whether that filter smooths the face alone, with its neck, as beauty filters do.
       resolution: Share of its pixels, in each direction, through which it went; 1 for none.
       noise: Standard deviation of the noise, of 255.
       blur: Sigma of a Gaussian, in pixels.
-      sharpen: Amount of an unsharp mask.
+      background: Sigma of a Gaussian over all but the person, in pixels, as portrait modes blur
+        what lies behind; 0 for none.
+      sharpen: Amount of an unsharp mask, and its sigma in pixels.
       jpeg: Quality of a JPEG; 0 for none.
       seed: Of the noise.
     """
 
     smooth: tuple[float, int]
+    skin: bool
     resolution: float
     noise: float
     blur: float
-    sharpen: float
+    background: float
+    sharpen: tuple[float, float]
     jpeg: int
     seed: int
 
@@ -61,8 +67,11 @@ class Footage:
       gain: Factor of each colour.
       gamma: Exponent of brightness.
       saturation: Factor of the colours' distance from grey.
+      light: Standard deviation of the logarithm of a factor that changes over the frame, of all
+        colours and of each, as light from several lamps does; 0 for none.
       blur: Sigma of the lens, in pixels.
       motion: Length in pixels and direction in degrees of a blur by movement; length 0 for none.
+      sharpen: Amount of an unsharp mask, as cameras and programs add it; 0 for none.
       noise: Standard deviation of the sensor's noise, of 255.
       jpeg: Quality of a JPEG before the video; 0 for none.
       crf: CRF of an encoding before the qualities; 0 for none.
@@ -79,8 +88,10 @@ class Footage:
     gain: tuple[float, float, float]
     gamma: float
     saturation: float
+    light: tuple[float, float]
     blur: float
     motion: tuple[float, float]
+    sharpen: float
     noise: float
     jpeg: int
     crf: int
@@ -139,10 +150,12 @@ def draw(
         # These also without degradation: a smooth skin or a soft image is no sign of a fake, and a
         # face that is sharper than its image is one.
         smooth=(float(rng.uniform(12, 60)) if always(0.3) else 0.0, min(7, round(2 * grain))),
+        skin=always(0.5),
         resolution=float(rng.uniform(0.3, 0.8)) / grain if always(0.25) else 1.0,
         noise=grain * float(rng.uniform(1, 7)) if sometimes(0.35) else 0.0,
         blur=grain * float(rng.uniform(0.4, 1.2)) if sometimes(0.15) else 0.0,
-        sharpen=float(rng.uniform(0.3, 1.2)) if sometimes(0.2) else 0.0,
+        background=face.size * float(rng.uniform(0.01, 0.05)) if always(0.15) else 0.0,
+        sharpen=(float(rng.uniform(0.3, 1.5)) if always(0.2) else 0.0, grain * 1.2),
         jpeg=int(rng.integers(40, 90)) if sometimes(0.35) else 0,
         seed=int(rng.integers(2**31)),
     )
@@ -159,8 +172,12 @@ def draw(
         gain=tuple(map(float, brightness * (1 + cast))),  # type: ignore[arg-type]
         gamma=float(rng.uniform(0.8, 1.4)),
         saturation=float(rng.uniform(0.5, 1.3)) if always(0.4) else 1.0,
+        light=(float(rng.uniform(0.03, 0.18)), float(rng.uniform(0.01, 0.05)))
+        if always(0.4)
+        else (0.0, 0.0),
         blur=float(rng.uniform(0.4, 1.5)) if sometimes(0.4) else 0.0,
         motion=(moves_by, float(rng.uniform(0, 180))),
+        sharpen=float(rng.uniform(0.3, 1.2)) if always(0.2) else 0.0,
         noise=float(rng.uniform(0.5, 6 if is_degraded else 2)) if always(0.6) else 0.0,
         jpeg=int(rng.integers(35, 96)) if sometimes(0.3) else 0,
         crf=int(rng.integers(16, 35)) if sometimes(0.5) else 0,
@@ -169,12 +186,19 @@ def draw(
     )
 
 
-def aged(image: Image, past: Past) -> Image:
-    """The image after what its past says."""
+def aged(image: Image, past: Past, face: Face) -> Image:
+    """The image after what its past says.
+
+    Args:
+      image: `(height, width, 3)` uint8 RGB.
+      past: What it has been through.
+      face: The face in it.
+    """
     strength, radius = past.smooth
     if strength:
         filtered = cv2.bilateralFilter(image, 2 * radius + 1, strength, radius)
-        image = np.asarray(filtered, np.uint8)
+        where = around_face(face, image.shape[:2])[..., None] if past.skin else 1.0
+        image = np.asarray(np.rint(image + where * (filtered - image.astype(np.float32))), np.uint8)
     seen = image.astype(np.float32)
     if past.resolution < 1:
         height, width = image.shape[:2]
@@ -182,8 +206,12 @@ def aged(image: Image, past: Past) -> Image:
         seen = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
     if past.blur:
         seen = cv2.GaussianBlur(seen, (0, 0), past.blur)
-    if past.sharpen:
-        seen += past.sharpen * (seen - cv2.GaussianBlur(seen, (0, 0), 1.5))
+    if past.background:
+        behind = cv2.GaussianBlur(seen, (0, 0), past.background)
+        seen = behind + person(face, image.shape[:2])[..., None] * (seen - behind)
+    amount, sigma = past.sharpen
+    if amount:
+        seen += amount * (seen - cv2.GaussianBlur(seen, (0, 0), sigma))
     if past.noise:
         noise = np.random.default_rng(past.seed)
         seen += past.noise * noise.standard_normal(seen.shape, np.float32)
@@ -238,9 +266,11 @@ def _scaled(image: Image, scale: float) -> Image:
 
 
 def _recorded(frame: Image, footage: Footage, noise: np.random.Generator) -> Image:
-    """Lens, exposure and sensor."""
+    """Exposure, light, lens and sensor."""
     tone = (np.arange(256, dtype=np.float32)[:, None] / 255) ** footage.gamma
     light = cv2.LUT(frame, 255 * tone[None] * np.array(footage.gain, np.float32))
+    if footage.light != (0, 0):
+        light = light * lamps(footage)
     if footage.saturation != 1:
         grey = light.mean(axis=2, keepdims=True)
         light = grey + footage.saturation * (light - grey)
@@ -248,9 +278,28 @@ def _recorded(frame: Image, footage: Footage, noise: np.random.Generator) -> Ima
         light = cv2.GaussianBlur(light, (0, 0), footage.blur)
     if footage.motion[0]:
         light = cv2.filter2D(light, -1, _streak(*footage.motion))
+    if footage.sharpen:
+        light = light + footage.sharpen * (light - cv2.GaussianBlur(light, (0, 0), 1.2))
     if footage.noise:
         light = light + footage.noise * noise.standard_normal(light.shape, np.float32)
     return np.asarray(np.rint(np.clip(light, 0, 255)), np.uint8)
+
+
+@functools.lru_cache(maxsize=1)  # for the frames of one clip
+def lamps(footage: Footage) -> npt.NDArray[np.float32]:
+    """How the light changes over the frame.
+
+    Returns:
+      `(height, width, 3)` float32 factors, smooth: a grid of four by four over the frame. The
+      logarithms have a mean of 0.
+    """
+    rng = np.random.default_rng([footage.seed, 1])
+    alike, apart = footage.light
+    grid = alike * rng.standard_normal((4, 4, 1)) + apart * rng.standard_normal((4, 4, 3))
+    grid -= grid.mean(axis=(0, 1))
+    height, width = footage.size
+    field = cv2.resize(np.float32(grid), (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(np.exp(field), np.float32)
 
 
 def _streak(length: float, angle: float) -> npt.NDArray[np.float32]:

@@ -69,6 +69,33 @@ def evaluate_run(
         )
     # Before anything is scored, so that a folder that cannot be used is reported at once.
     other = None if against is None else (against, Model.restore(against, names))
+    return evaluate_model(
+        model, config, workdir, datasets, split=split, with_robustness=with_robustness, other=other
+    )
+
+
+def evaluate_model(
+    model: Model,
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    datasets: Sequence[PairedDatasetBuilder],
+    *,
+    split: str,
+    with_robustness: bool = False,
+    other: tuple[Path, Model] | None = None,
+) -> str:
+    """Evaluates a model that is in memory; see `evaluate_run`.
+
+    Args:
+      model: The model.
+      config: Decides the data, the qualities and the batch size.
+      workdir: Where the results go.
+      datasets: As `config` names them.
+      split: Name of the split.
+      with_robustness: Whether to evaluate the best quality under corruptions, too.
+      other: Folder and model of a second run whose robustness is measured as well.
+    """
+    names = [dataset.info.full_name for dataset in datasets]
     without = [dataset for dataset in datasets if split not in dataset.info.splits]
     if len(without) == len(datasets):  # opening one then says which splits there are
         without = []
@@ -121,7 +148,7 @@ def _evaluate(
     source = TupleSource(dataset, split, config.qualities, model.config.image_size)
     label = split if len(model.datasets) == 1 else f"{split} of {name}"
     scores = model.score(source, batch_size=config.batch_size, label=label)
-    place = workdir / "evaluation" / _folder_of(name, model.datasets)
+    place = workdir / "evaluation" / folder_of(name, model.datasets)
     # One detector on one dataset has its thresholds beside its checkpoints.
     path = (workdir if len(model.datasets) == 1 else place) / "calibration.json"
     chosen, rule = _calibrate(model, config, path, dataset, scores if split == _VAL else None)
@@ -131,6 +158,7 @@ def _evaluate(
         step=model.step,
         summary=protocol.summarise(scores, chosen=chosen),
         threshold_rule=rule,
+        digest=(dataset.info.metadata or {}).get("digest", {}).get(split),
     )
     folder = place / split
     if with_robustness:
@@ -149,11 +177,12 @@ def _evaluate(
         return str(page), card.Part(dataset)
     protocol.write(folder, scores, report)
     measured = robustness_curves.read(folder, step=model.step)
+    known = ", ".join(model.datasets) or "data that are not known"
     facts = origin.describe(
         model=f"{model.config.model.name}, {model.config.model.dtype}",
-        checkpoint=f"step {model.step} of {workdir.name}, trained on {', '.join(model.datasets)}",
+        checkpoint=f"step {model.step} of {workdir.name}, trained on {known}",
         dataset=name,
-        digest=(dataset.info.metadata or {}).get("digest", {}).get(split),
+        digest=report.digest,
         threshold=rule,
         devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         configuration=configs.to_dict(model.config),
@@ -172,7 +201,7 @@ def _evaluate(
     return text, card.Part(dataset, report, methods, measured)
 
 
-def _folder_of(dataset: str, trained_on: Sequence[str]) -> str:
+def folder_of(dataset: str, trained_on: Sequence[str]) -> str:
     """The folder of results, but those on the only dataset that the run was trained on."""
     return "" if tuple(trained_on) == (dataset,) else re.sub(r"[^\w.-]+", "-", dataset)
 
@@ -192,6 +221,8 @@ def _calibrate(
     """
     name = dataset.info.full_name
     own = name in model.datasets
+    if not model.datasets:
+        return None, "0.5: what the model was trained on is not known"
     if not own and len(model.datasets) > 1:
         return None, f"0.5: the model was trained on several datasets, and {name} is none of them"
     # The first process is about to write the file: all processes go by what it reads before.

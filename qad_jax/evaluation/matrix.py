@@ -1,198 +1,65 @@
-"""Many runs on many datasets: the AUCs of all evaluations in one table and one figure.
+"""Many models on many datasets: the AUCs of all evaluations in one table and one figure.
 
-python -m qad_jax.matrix runs/nt runs/celeb runs/ffiw --out matrix
+python -m qad_jax.matrix runs/nt runs/celeb results --out matrix
+python -m qad_jax.matrix runs/nt detector --datasets celeb_df_v2@OUT ffiw10k@OUT --out matrix
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import io
-from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from data_builders import command_line
-from data_builders.errors import UserError
-from data_builders.files import read_json, write_csv, write_json, write_whole
+from data_builders.command_line import UsageError
+from data_builders.files import write_csv, write_json, write_whole
+from qad_jax.evaluation import averages
+from qad_jax.evaluation.averages import Average
+from qad_jax.evaluation.matrix_rows import FIELDS, MatrixRow, collect, names_of
 from qad_jax.evaluation.protocol import percent, span
 from qad_jax.evaluation.results import LEVELS, Estimate
 
-#: Fields of a row as it is stored.
-FIELDS = (
-    "run",
-    "step",
-    "dataset",
-    "split",
-    "own",
-    "quality",
-    "frames",
-    "frame_auc",
-    "frame_auc_low",
-    "frame_auc_high",
-    "videos",
-    "video_auc",
-    "video_auc_low",
-    "video_auc_high",
-)
 _PIXELS_PER_INCH = 160
 _T = TypeVar("_T", bound=Hashable)
-
-
-@dataclasses.dataclass(frozen=True)
-class MatrixRow:
-    """The AUCs of one run on one dataset at one quality.
-
-    Attributes:
-      run: Name of the run.
-      step: Step of its checkpoint; None for the scores of another tool.
-      dataset: Full name of the dataset.
-      split: Name of the split.
-      own: Whether the run was trained on this dataset; None where nobody knows.
-      quality: Name of the quality.
-      frames: Number of frames.
-      frame: AUC over frames.
-      videos: Number of videos.
-      video: AUC over videos.
-    """
-
-    run: str
-    step: int | None
-    dataset: str
-    split: str
-    own: bool | None
-    quality: str
-    frames: int
-    frame: Estimate
-    videos: int
-    video: Estimate
-
-    def auc(self, level: str) -> Estimate:
-        """The AUC at one of `LEVELS`."""
-        return {"frame": self.frame, "video": self.video}[level]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The stored form, which is flat: `FIELDS`."""
-        return {
-            "run": self.run,
-            "step": self.step,
-            "dataset": self.dataset,
-            "split": self.split,
-            "own": self.own,
-            "quality": self.quality,
-            "frames": self.frames,
-            **self.frame.as_dict("frame_auc"),
-            "videos": self.videos,
-            **self.video.as_dict("video_auc"),
-        }
-
-
-def collect(folders: Sequence[Path], split: str) -> list[MatrixRow]:
-    """Reads the results that evaluations have left in folders.
-
-    Args:
-      folders: Folders of runs, or of results. The results of a run lie in `evaluation/<split>`
-        and, on datasets that it was not trained on, in `evaluation/<dataset>/<split>`. Those of a
-        run on several datasets are all in the latter; `run.json` names its datasets.
-      split: Name of the split.
-
-    Returns:
-      A row for each run, dataset and quality.
-
-    Raises:
-      UserError: If a folder holds no results of the split, or they cannot be read.
-    """
-    return [
-        row
-        for folder, name in zip(folders, _names(folders), strict=True)
-        for path, own in _results(folder, split)
-        for row in _rows(path, name, own, _mixture(folder))
-    ]
-
-
-def _names(folders: Sequence[Path]) -> list[str]:
-    """The last part of each path, or the whole path where two end in the same name."""
-    short = [folder.resolve().name for folder in folders]
-    count = Counter(short)
-    names = [
-        str(folder) if count[name] > 1 else name
-        for folder, name in zip(folders, short, strict=True)
-    ]
-    if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise UserError(f"{twice[0]}: is named twice; name each folder once")
-    return names
-
-
-def _results(folder: Path, split: str) -> list[tuple[Path, bool | None]]:
-    """The files of results, each with whether the run was trained on the dataset."""
-    direct = folder / "metrics.json"
-    if direct.is_file():
-        return [(direct, None)]
-    place = folder / "evaluation"
-    own = place / split / "metrics.json"
-    files: list[tuple[Path, bool | None]] = [(own, True)] if own.is_file() else []
-    files += [(path, False) for path in sorted(place.glob(f"*/{split}/metrics.json"))]
-    if not files:
-        raise UserError(
-            f"{folder}: holds no results of the split {split!r} (evaluation/{split}/metrics.json); "
-            "evaluate it first, or name another split with --split"
-        )
-    return files
-
-
-def _mixture(folder: Path) -> list[str]:
-    """Full names of the datasets of a run that was trained on several."""
-    try:
-        names = read_json(folder / "run.json")["dataset"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return names if isinstance(names, list) else []
-
-
-def _rows(path: Path, run: str, own: bool | None, mixture: Sequence[str]) -> list[MatrixRow]:
-    try:
-        stored = read_json(path)
-        if own is False:
-            own = stored["dataset"] in mixture
-        if stored["step"] in (None, 0):  # the training data of imported weights are not known
-            own = None
-        return [
-            MatrixRow(
-                run=run,
-                step=stored["step"],
-                dataset=str(stored["dataset"]),
-                split=str(stored["split"]),
-                own=own,
-                quality=quality,
-                frames=int(result["frames"]),
-                frame=Estimate.from_dict(result["frame"], "auc"),
-                videos=int(result["videos"]),
-                video=Estimate.from_dict(result["video"], "auc"),
-            )
-            for quality, result in stored["qualities"].items()
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise UserError(
-            f"{path}: is not the result of an evaluation ({type(error).__name__}: {error})"
-        ) from error
 
 
 def _unique(values: Iterable[_T]) -> list[_T]:
     return list(dict.fromkeys(values))
 
 
-def table(rows: Sequence[MatrixRow]) -> str:
-    """Renders the matrix for a terminal, AUCs in percent with their intervals."""
+def table(rows: Sequence[MatrixRow], means: Sequence[Average] = ()) -> str:
+    """Renders the matrix for a terminal, AUCs in percent with their intervals.
+
+    Args:
+      rows: Of the matrix. Methods are shown at frame level; the files have both levels.
+      means: Of the same rows, see `averages.of_rows`.
+    """
     qualities = _unique(row.quality for row in rows)
     lines: list[list[str]] = [["run", "dataset", "level", *qualities]]
-    for (run, dataset), entries in _grouped(rows).items():
-        own = any(row.own for row in entries.values())
-        for level in LEVELS:
-            first = [run, dataset + (" *" if own else "")] if level == LEVELS[0] else ["", ""]
-            lines.append([*first, level, *(_cell(entries.get(q), level) for q in qualities)])
+    for run in _unique(row.run for row in rows):
+        of_run = [row for row in rows if row.run == run]
+        for dataset in _unique(row.dataset for row in of_run):
+            methods = _unique(row.method for row in of_run if row.dataset == dataset)
+            seen = any(row.own for row in of_run if row.dataset == dataset)
+            for method in methods:
+                entries = {
+                    row.quality: row
+                    for row in of_run
+                    if (row.dataset, row.method) == (dataset, method)
+                }
+                own = any(row.own for row in entries.values())
+                name = f"  {method}" if method else dataset + (" *" if own else "")
+                name += " +" if method and seen and not own else ""
+                for level in LEVELS[:1] if method else LEVELS:
+                    first = [run if not method else "", name] if level == LEVELS[0] else ["", ""]
+                    cells = (_cell(entries.get(q), level) for q in qualities)
+                    lines.append([*first, level, *cells])
+            lines += _mean_lines("", means, run, dataset, qualities)
+        lines += _mean_lines(run, means, run, "", qualities)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -202,20 +69,33 @@ def table(rows: Sequence[MatrixRow]) -> str:
     text.append(f"AUC in percent and its 95 % interval; split: {splits}")
     if any(row.own for row in rows):
         text.append("* the dataset that the run was trained on")
+    if any(line[1].endswith(" +") for line in lines):
+        text.append("+ a method that the run was trained without")
+    if any(mean.over == "datasets" for mean in means):
+        text.append("mean of other datasets: without that of the run; each counts the same")
     return "\n".join(text)
 
 
-def _grouped(rows: Sequence[MatrixRow]) -> dict[tuple[str, str], dict[str, MatrixRow]]:
-    groups: dict[tuple[str, str], dict[str, MatrixRow]] = {}
-    for row in rows:
-        groups.setdefault((row.run, row.dataset), {})[row.quality] = row
-    return groups
+def _mean_lines(
+    first: str, means: Sequence[Average], run: str, dataset: str, qualities: Sequence[str]
+) -> list[list[str]]:
+    """The lines of the means over the methods of a dataset, or over datasets where it is empty."""
+    of = {mean.quality: mean for mean in means if (mean.run, mean.dataset) == (run, dataset)}
+    lines = []
+    for names in _unique(mean.names for mean in of.values()):
+        kind = "methods" if dataset else "other datasets"
+        title = f"{'  ' if dataset else ''}mean of {len(names)} {kind}"
+        for level in LEVELS:
+            start = [first, title] if level == LEVELS[0] else ["", ""]
+            each = (of[q] if q in of and of[q].names == names else None for q in qualities)
+            lines.append([*start, level, *(_cell(mean, level) for mean in each)])
+    return lines
 
 
-def _cell(row: MatrixRow | None, level: str) -> str:
+def _cell(row: MatrixRow | Average | None, level: str) -> str:
     if row is None:
         return "-"
-    auc = row.auc(level)
+    auc: Estimate = row.auc(level)
     if auc.value is None:
         return "n/a"
     ends = "" if auc.low is None else f" ({span(auc.low, auc.high).replace(' to ', '-')})"
@@ -225,11 +105,12 @@ def _cell(row: MatrixRow | None, level: str) -> str:
 def grid(
     rows: Sequence[MatrixRow], level: str
 ) -> tuple[list[str], list[tuple[str, str]], np.ndarray]:
-    """The AUCs as a matrix.
+    """The AUCs of all methods together as a matrix.
 
     Returns:
       The r runs, the c pairs of dataset and quality, and `(r, c)` AUCs, NaN where there is none.
     """
+    rows = [row for row in rows if not row.method]
     runs = _unique(row.run for row in rows)
     datasets = _unique(row.dataset for row in rows)
     columns = sorted(
@@ -249,7 +130,7 @@ def heat_map(rows: Sequence[MatrixRow]) -> bytes:
     import matplotlib as mpl  # late: its import takes a second
     from matplotlib.figure import Figure
 
-    own = {(row.run, row.dataset, row.quality) for row in rows if row.own}
+    own = {(row.run, row.dataset, row.quality) for row in rows if row.own and not row.method}
     runs, columns, _ = grid(rows, "frame")
     width = 2.2 + 0.62 * len(columns) + 0.075 * max(map(len, runs))
     size = (width, 2 * (1.9 + 0.42 * len(runs)))
@@ -284,29 +165,86 @@ def heat_map(rows: Sequence[MatrixRow]) -> bytes:
     return content.getvalue()
 
 
-def write(folder: Path, rows: Sequence[MatrixRow]) -> None:
-    """Writes `matrix.csv`, `matrix.json` and `matrix.png`, each whole or not at all."""
+def write(folder: Path, rows: Sequence[MatrixRow], means: Sequence[Average] = ()) -> None:
+    """Writes `matrix.csv`, `averages.csv`, `matrix.json` and `matrix.png`, each whole or not."""
     stored = [row.as_dict() for row in rows]
+    averaged = [mean.as_dict() for mean in means]
     write_csv(folder / "matrix.csv", FIELDS, ([row[field] for field in FIELDS] for row in stored))
-    write_json(folder / "matrix.json", {"rows": stored}, allow_nan=False)
+    write_csv(folder / "averages.csv", averages.FIELDS, (mean.values() for mean in averaged))
+    write_json(folder / "matrix.json", {"rows": stored, "averages": averaged}, allow_nan=False)
     write_whole(folder / "matrix.png", heat_map(rows))
 
 
 def _job(argv: Sequence[str], prog: str) -> str:
     parser = command_line.Parser(
         prog=prog,
-        description="Collects the AUCs of many runs on many datasets and qualities.",
+        description="Shows the AUCs of many models on many datasets, qualities and methods. "
+        "With --datasets, what is not evaluated yet is evaluated first; nothing is trained.",
     )
-    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="of runs or results")
+    parser.add_argument(
+        "paths",
+        type=Path,
+        nargs="+",
+        metavar="MODEL",
+        help="the folder of a run or of results; with --datasets also a model file, or 'detector'",
+    )
+    parser.add_argument(
+        "--datasets",
+        nargs="+",
+        metavar="NAME[:LIST][@DATA_DIR]",
+        help="built datasets to evaluate on; LIST is the file of a manifest",
+    )
+    parser.add_argument("--qualities", help="separated by commas (default: all of each dataset)")
+    parser.add_argument(
+        "--no_leakage",
+        action="store_true",
+        help="do not look for test videos in the training data",
+    )
     parser.add_argument("--split", default="test", help="of run folders (default: test)")
-    parser.add_argument("--out", type=Path, help="folder for matrix.csv, matrix.json, matrix.png")
+    parser.add_argument("--out", type=Path, help="folder for the files; see docs/evaluation.md")
     args = parser.parse_args(argv)
-    rows = collect(args.folders, args.split)
+    names = names_of(args.paths)
+    if args.datasets is None:
+        for flag, given in (("qualities", args.qualities), ("no_leakage", args.no_leakage)):
+            if given:
+                raise UsageError(f"--{flag}: only with --datasets")
+        return _shown(collect(args.paths, args.split, names), args.out)
+    from qad_jax.evaluation import cross_dataset  # late: a table alone needs neither JAX nor TFDS
+
+    done = cross_dataset.evaluate(
+        args.paths,
+        names,
+        args.datasets,
+        split=args.split,
+        qualities=args.qualities and [word.strip() for word in args.qualities.split(",")],
+        out=args.out,
+        with_leakage=not args.no_leakage,
+    )
+    rows = [
+        row
+        for folder, name, wanted in zip(done.folders, names, done.shown, strict=True)
+        for row in collect([folder], args.split, [name])
+        if wanted is None or row.quality in wanted.get(row.dataset, ())
+    ]
+    text = _shown(rows, args.out)
+    if done.leakage is None:
+        return text
     if args.out:
-        write(args.out, rows)
-    return table(rows)
+        done.leakage.write(args.out)
+    return f"{text}\n{done.leakage.text()}"
+
+
+def _shown(rows: Sequence[MatrixRow], out: Path | None) -> str:
+    means = averages.of_rows(rows)
+    if out:
+        write(out, rows, means)
+    return table(rows, means)
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m qad_jax.matrix") -> int:
     """Entry point of the command; returns its exit status."""
-    return command_line.run(functools.partial(_job, prog=prog), argv)
+    return command_line.run(
+        functools.partial(_job, prog=prog),
+        argv,
+        interrupted="interrupted; the same command goes on from the evaluations that are done",
+    )

@@ -269,6 +269,7 @@ class Report:
       step: Step of the checkpoint; None for the scores of another tool.
       summary: The numbers.
       threshold_rule: How the thresholds were chosen, in words.
+      digest: Of the records of the split, where the dataset knows it.
     """
 
     dataset: str
@@ -276,6 +277,7 @@ class Report:
     step: int | None
     summary: Summary
     threshold_rule: str
+    digest: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The stored form, in which the numbers lie side by side with what they are of."""
@@ -285,6 +287,7 @@ class Report:
             "step": self.step,
             **self.summary.as_dict(),
             "threshold_rule": self.threshold_rule,
+            "digest": self.digest,
         }
 
     @classmethod
@@ -296,4 +299,5 @@ class Report:
             step=stored["step"],
             summary=Summary.from_dict(stored),
             threshold_rule=stored["threshold_rule"],
+            digest=stored.get("digest"),
         )

@@ -283,15 +283,12 @@ def restore_step(
     steps = _steps(folder)
     if not steps:
         raise UserError(f"{folder}: holds no whole checkpoint; train first, or name another folder")
-    with explained(folder):
-        manager = _manager(folder, read_only=True)
-        best = manager.best_step()
-    if step is None:
-        step = steps[-1] if best is None else best
-    if step not in steps:
+    step = best_step(directory) if step is None else step
+    if step is None or step not in steps:
         held = ", ".join(map(str, steps))
         raise UserError(f"{folder}: there is no checkpoint of step {step}; there are {held}")
     with explained(folder / str(step), jsons=["config"]):
+        manager = _manager(folder, read_only=True)
         saved = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
     try:
         config = configs.from_dict(saved.config)
@@ -312,6 +309,16 @@ def restore_step(
     manager.close()
     variables = {name: restored[item] for name, item in items.items()}
     return localiser.apart(variables["params"], variables["batch_stats"]), config, step
+
+
+def best_step(directory: str | Path) -> int | None:
+    """The step to evaluate: the best on validation, else the last; None where none is whole."""
+    folder = _folder(directory)
+    if not (steps := _steps(folder)):
+        return None
+    with explained(folder), contextlib.closing(_manager(folder, read_only=True)) as manager:
+        best = manager.best_step()
+    return steps[-1] if best is None else best
 
 
 def datasets_of(directory: str | Path, step: int) -> tuple[str, ...]:

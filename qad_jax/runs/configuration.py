@@ -31,6 +31,9 @@ _LATER = (
     "dataset.exclude_methods",
     "augment.crop",
     "augment.colour",
+    "augment.lens",
+    "augment.turn",
+    "augment.warp",
     "localise.weight",
     "qualities_at_once",
 )
@@ -62,6 +65,9 @@ _NOT_NEGATIVE = (
     "hsic.weight",
     "localise.weight",
     "augment.colour",
+    "augment.lens",
+    "augment.turn",
+    "augment.warp",
     "ema_decay",
     "early_stop_patience",
     "checkpoint_every_steps",
@@ -143,6 +149,11 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         raise UserError(f"config.augment.crop: is {config.augment.crop}, must be in (0, 1]")
     if config.augment.colour >= 1:
         raise UserError(f"config.augment.colour: is {config.augment.colour}, must be below 1")
+    for name, most in (("lens", 0.5), ("turn", 180), ("warp", 0.1)):
+        if config.augment[name] > most:
+            raise UserError(
+                f"config.augment.{name}: is {config.augment[name]}, must be at most {most}"
+            )
     in_memory = [field for field, each in configs.datasets(config).items() if each.in_memory]
     if config.augment.crop < 1 and in_memory:
         raise UserError(

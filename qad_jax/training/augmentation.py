@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from qad_jax.training.threaded_batches import Images
+
+
+class Shape(NamedTuple):
+    """How a square image is bent.
+
+    Attributes:
+      middle: By which part its middle is enlarged.
+      width: By which part it is widened.
+      turn: By how many degrees it is turned.
+      steps: `(5, 5, 2)` float32: how far the places of a coarse grid move, x and y, in parts of
+        the side; what lies between moves smoothly.
+    """
+
+    middle: float
+    width: float
+    turn: float
+    steps: npt.NDArray[np.float32]
 
 
 class View(NamedTuple):
@@ -19,11 +38,13 @@ class View(NamedTuple):
       mirrored: Whether its images are mirrored.
       window: Left, top and side of the part that is shown, in parts of the crop's sides.
       tone: `(1, 256, 3)` uint8: the new value of each value of each colour; None changes nothing.
+      shape: How it is bent; None leaves it.
     """
 
     mirrored: bool = False
     window: tuple[float, float, float] = (0.0, 0.0, 1.0)
     tone: Images | None = None
+    shape: Shape | None = None
 
 
 #: The crop as it is stored.
@@ -37,10 +58,18 @@ class Augmentation:
     Attributes:
       crop: Least side of a square window of the crop, in parts of the crop's side; 1 shows all.
       colour: Largest change of the gain of each colour, and of the logarithm of gamma; 0 for none.
+      lens: Largest part by which the middle of the crop is enlarged or shrunk; the width changes by
+        half of it at most. A face near the camera looks so, and one in a video of a wrong aspect
+        ratio.
+      turn: Largest turn, in degrees.
+      warp: Standard deviation of a smooth uneven movement, in parts of the side.
     """
 
     crop: float = 1.0
     colour: float = 0.0
+    lens: float = 0.0
+    turn: float = 0.0
+    warp: float = 0.0
 
     def draw(self, rng: np.random.Generator, count: int) -> Sequence[View]:
         """Draws the views of a batch.
@@ -67,7 +96,16 @@ class Augmentation:
                 np.rint(255 * np.clip(values**gamma * gain, 0, 1)).astype(np.uint8)[None]
                 for gain, gamma in zip(gains, gammas, strict=True)
             ]
-        return [View(*drawn) for drawn in zip(mirrored, windows, tones, strict=True)]
+        shapes: list[Shape | None] = [None] * count
+        if self.lens or self.turn or self.warp:
+            bounds = self.lens, self.lens / 2, self.turn
+            drawn = (rng.uniform(-1, 1, (count, 3)) * bounds).tolist()
+            steps = self.warp * rng.standard_normal((count, 5, 5, 2), np.float32)
+            shapes = [
+                Shape(middle, width, turn, moved)
+                for (middle, width, turn), moved in zip(drawn, steps, strict=True)
+            ]
+        return [View(*parts) for parts in zip(mirrored, windows, tones, shapes, strict=True)]
 
 
 #: Mirroring alone.
@@ -88,7 +126,7 @@ def cut(image: Images, view: View) -> Images:
 
 
 def finish(row: Images, view: View) -> None:
-    """Gives a tuple the colours and the direction of a view, in place.
+    """Gives a tuple the colours, the direction and the shape of a view, in place.
 
     Args:
       row: `(Q, side, side, 3)` uint8, one block of memory.
@@ -100,3 +138,30 @@ def finish(row: Images, view: View) -> None:
         cv2.flip(images, 1, images)
     if view.tone is not None:
         cv2.LUT(images, view.tone, images)
+    if view.shape is not None:
+        places = _sources(row.shape[1], view.shape)
+        for image in row:
+            image[...] = cv2.remap(
+                image, *places, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+            )
+
+
+def _sources(side: int, shape: Shape) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Where each pixel of a bent square comes from, as `cv2.remap` takes it: x and y."""
+    half = (side - 1) / 2
+    across = np.arange(side, dtype=np.float32) - np.float32(half)
+    cos, sin = np.cos(np.deg2rad(shape.turn)), np.sin(np.deg2rad(shape.turn))
+    x = np.float32(cos) * across + np.float32(sin) * across[:, None]
+    y = np.float32(cos) * across[:, None] - np.float32(sin) * across
+    factor = 1 - np.float32(shape.middle) * _nearness(side)
+    moved = side * cv2.resize(shape.steps, (side, side), interpolation=cv2.INTER_CUBIC)
+    x = half + factor * x / np.float32(1 + shape.width) + moved[..., 0]
+    y = half + factor * y + moved[..., 1]
+    return x.astype(np.float32), y.astype(np.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def _nearness(side: int) -> npt.NDArray[np.float32]:
+    """A bell over a square, 1 in its middle: about as wide as a face in a crop."""
+    across = (np.arange(side, dtype=np.float32) - (side - 1) / 2) / (side / 2)
+    return np.exp(-(across[:, None] ** 2 + across**2) / 0.55**2)

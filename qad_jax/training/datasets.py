@@ -41,7 +41,7 @@ def open_datasets(
             )
         check_qualities(dataset, config.qualities)
         if not dataset.is_prepared() and (not may_build or "manual_dir" in dataset.NEEDS):
-            raise UserError(_how_to_build(field, fields, dataset))
+            raise UserError(how_to_build(f"{field}.name", fields, dataset))
         opened[name] = dataset
     for dataset in opened.values():
         if not dataset.is_prepared():
@@ -65,10 +65,17 @@ def _builder(field: str, fields: ml_collections.ConfigDict) -> PairedDatasetBuil
         raise UserError(f"{field}: {error}") from error
 
 
-def _how_to_build(
-    field: str, fields: ml_collections.ConfigDict, dataset: PairedDatasetBuilder
+def how_to_build(
+    where: str, fields: ml_collections.ConfigDict, dataset: PairedDatasetBuilder
 ) -> str:
+    """Says that a dataset is not built, with the command that builds it.
+
+    Args:
+      where: The field or flag that names it.
+      fields: Those of the dataset in a configuration.
+      dataset: Its builder.
+    """
     needed = {"data_dir": fields.data_dir, **{n: fields[n] or n.upper() for n in dataset.NEEDS}}
     options = [word for option, at in needed.items() if at for word in (f"--{option}", at)]
     command = command_line.command("python", "-m", "data_builders.build", fields.name, *options)
-    return f"{field}.name: {fields.name} is not built in {dataset.data_path.parent}; run: {command}"
+    return f"{where}: {fields.name} is not built in {dataset.data_path.parent}; run: {command}"

@@ -1,0 +1,23 @@
+"""The field's second protocol: leave one method of FaceForensics++ out, and test on it.
+
+qad-jax train --config leave_one_out:FaceSwap --workdir runs/without_face_swap
+qad-jax matrix runs/without_* --datasets face_forensics/all@OUT --out matrix
+"""
+
+import ml_collections
+
+from data_builders.errors import UserError
+from qad_jax import configs
+
+
+def get_config(method: str = "") -> ml_collections.ConfigDict:
+    """As `faceforensics_c23`, without the fakes of a method in training and validation.
+
+    Args:
+      method: Name of the method, such as 'FaceSwap'.
+    """
+    if not method:
+        raise UserError("--config: name the method to leave out: leave_one_out:FaceSwap")
+    config = configs.load("faceforensics_c23")
+    config.dataset.exclude_methods = (method,)
+    return config
