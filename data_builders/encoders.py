@@ -54,7 +54,7 @@ class Encoders:
             raise ValueError(
                 f"every frame must be uint8 of shape {self._shape}, got {frame.dtype} {frame.shape}"
             )
-        if all(one.is_complete for one in self._encodings):
+        if all(one.is_complete() for one in self._encodings):
             return
         image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         halved: av.VideoFrame | None = None
@@ -105,7 +105,6 @@ class _Encoding:
             stream.options["preset"] = "ultrafast"
         self._stream = stream
 
-    @property
     def is_complete(self) -> bool:
         """Whether all frames that are wanted are written."""
         return self._missing is not None and self._missing <= 0
@@ -125,7 +124,7 @@ class _Encoding:
 
     def _write(self, image: av.VideoFrame | None) -> None:
         """Writes what the encoder gives for an image, or for the end, up to what is wanted."""
-        if self.is_complete:
+        if self.is_complete():
             return
         for packet in self._stream.codec_context.encode_lazy(image):
             if self._last is not None and self._missing is not None:
@@ -133,7 +132,7 @@ class _Encoding:
                 self._missing -= packet.pts is not None and packet.pts <= self._last
             packet.stream = self._stream
             self._container.mux(packet)
-            if self.is_complete:
+            if self.is_complete():
                 return
 
 
