@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,8 +117,7 @@ class ClipSource:
 
     def crf(self, quality: str) -> int:
         """The CRF with which a quality is made, one that was checked and is not 'messenger'."""
-        known = crf_of(quality)
-        if known is not None:
+        if (known := crf_of(quality)) is not None:
             return known
         return drawn_crf(f"{self.recipe.seed}/{self.drawn_for}", self.files.best_quality)
 
@@ -174,6 +172,7 @@ def find_face(
     frames_in_all: int,
     also: Collection[int] = (),
     thumbnails: dict[int, alignment.Thumbnail] | None = None,
+    encodings: compression.Encodings | None = None,
 ) -> tuple[list[int], list[Image], Track | None]:
     """Reads the chosen frames of the best quality and finds the face in them.
 
@@ -182,6 +181,7 @@ def find_face(
       frames_in_all: Number of frames of the video.
       also: Indices of frames whose thumbnails are wanted.
       thumbnails: Where they are put.
+      encodings: What is made of the frames at the same time.
 
     Returns:
       Indices of the frames, the frames, and the face; None where there is none.
@@ -191,7 +191,9 @@ def find_face(
     """
     files, recipe = source.files, source.recipe
     indices = spread(frames_in_all, recipe.frames_per_video)
-    best = _pick(h264.decode(files.best), indices, files.best, also, thumbnails)
+    looked_at = {*indices, *also}
+    frames = enumerate(encodings.frames()) if encodings else h264.sampled(files.best, looked_at)
+    best = _pick(frames, indices, files.best, also, thumbnails)
     masks = None
     if files.mask is not None and recipe.faces.chooses:
         masks = _masks(files.mask, indices, best[0].shape[:2])
@@ -213,10 +215,19 @@ def _read(source: ClipSource, facts: Mapping[Path, h264.Facts]) -> Clip:
     also = {path: alignment.neighbours(compared, rules) for path, rules in possible.items()}
     thumbnails: dict[int, alignment.Thumbnail] = {}
     of_best = {index for ours, _ in also.values() for index in ours}
-    indices, best, track = find_face(source, frames_in_all, of_best, thumbnails)
+    crfs = {
+        quality: source.crf(quality)
+        for quality in recipe.qualities
+        if quality not in files.files and quality != MESSENGER
+    }
+    last, rate = spread(frames_in_all, recipe.frames_per_video)[-1], facts[files.best].rate
+    made_too = compression.Encodings(files.best, crfs.values(), rate=rate, last=last)
+    encodings = made_too if crfs else None
+    indices, best, track = find_face(source, frames_in_all, of_best, thumbnails, encodings)
     if track is None or not track.kept.any():
         under = f" where {files.mask} is white" if files.mask and recipe.faces.chooses else ""
         raise UnusableClipError(f"{files.best}: no face was found{under}")
+    made = encodings.decoded(indices) if encodings else {}
     crops: dict[str, list[Image]] = {}
     for quality in recipe.qualities:
         path = files.files.get(quality)
@@ -224,17 +235,17 @@ def _read(source: ClipSource, facts: Mapping[Path, h264.Facts]) -> Clip:
             frames: Sequence[Image] = best
         elif path is not None:
             others: dict[int, alignment.Thumbnail] = {}
-            frames = _pick(h264.decode(path), indices, path, also[path][1], others)
+            looked_at = h264.sampled(path, {*indices, *also[path][1]})
+            frames = _pick(looked_at, indices, path, also[path][1], others)
             _check_fit(path, frames[0], files.best, best[0])
             misfit = alignment.misfit(thumbnails, others, compared, possible[path])
             if misfit:
                 raise _unfit(path, misfit.format(files.best))
         elif quality == MESSENGER:
-            frames = _pick(compression.sent_on(files.best, last=indices[-1]), indices, files.best)
+            sent = enumerate(compression.sent_on(files.best, last=indices[-1]))
+            frames = _pick(sent, indices, files.best)
         else:
-            crf = source.crf(quality)
-            made = compression.reencoded(files.best, crf=crf, last=indices[-1])
-            frames = _pick(made, indices, files.best)
+            frames = made[crfs[quality]]
         crops[quality] = _cut(frames, track, best[0].shape[:2], made=path is None)
     return Clip(
         method=files.method,
@@ -289,7 +300,7 @@ class _FewerFramesError(Exception):
 
 
 def _pick(
-    frames: Iterator[Image],
+    frames: Iterator[tuple[int, Image]],
     indices: Sequence[int],
     path: Path,
     also: Collection[int] = (),
@@ -300,19 +311,20 @@ def _pick(
     The thumbnails of the frames `also` are put into `thumbnails`, as far as there are these frames.
     """
     chosen: list[Image] = []
-    decoded, needed = 0, max(indices[-1], *also, 0) + 1  # nothing is decoded after these
+    last = max(indices[-1], *also, 0)  # nothing is decoded after it
     try:
-        for index, frame in enumerate(itertools.islice(frames, needed)):
-            decoded = index + 1
+        for index, frame in frames:
             if thumbnails is not None and index in also:
                 thumbnails[index] = alignment.thumbnail(frame)
             if len(chosen) < len(indices) and index == indices[len(chosen)]:
                 chosen.append(frame)
+            if index == last:
+                break
     except h264.BrokenVideoError:
         if len(chosen) < len(indices):  # else only what is compared is lost
             raise
     if len(chosen) < len(indices):
-        raise _FewerFramesError(path, decoded)
+        raise _FewerFramesError(path, h264.count(path))
     return chosen
 
 

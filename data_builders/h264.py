@@ -14,30 +14,22 @@ The recipe is that of FaceForensics++: libx264 with its default preset at a cons
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
 
 import av
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from data_builders import shown
+from data_builders.encoders import Encoders
 from data_builders.mp4_claims import MOST_SAMPLES
 from data_builders.video_file import BrokenVideoError, VideoFile, cut_short, opened
 
 Frame: TypeAlias = npt.NDArray[np.uint8]
 
-_MAX_CRF = 51  # of 8-bit libx264
-# In libx264, the AVX-512 code that weighs blocks by the frames to come reads memory that nobody has
-# written, where a row is no multiple of 8 blocks of 16 pixels: the bytes of a file then depend on
-# what the process did before. The AVX2 code does not, and takes up to 10 % longer. libx264 believes
-# what it is told, so it is told only where there is AVX-512, which includes AVX2.
-_AVX512 = 256  # OpenCV's number of AVX512-SKX, the part that libx264 uses
-_EXACT: dict[str, str] = {"x264-params": "asm=AVX2"} if cv2.checkHardwareSupport(_AVX512) else {}
 _FPS = Fraction(25)  # where a file does not say, or says what no camera does
 _LEAST_FPS, _MOST_FPS = Fraction(1, 100), 1000
 #: Pixels of all frames of a video together: 67 hours of 640 x 480, or an hour of 4K at 30 a second.
@@ -63,49 +55,10 @@ def encode(frames: Iterable[Frame], *, crf: int, fps: int | Fraction = 25) -> by
     Raises:
       ValueError: There are no frames, or their shape, type or size cannot be encoded.
     """
-    if not 0 <= crf <= _MAX_CRF:
-        raise ValueError(f"crf must lie between 0 and {_MAX_CRF}, got {crf}")
-    file = io.BytesIO()
-    shape: tuple[int, ...] | None = None
-    # Bit-exact: the file has neither the name of the library nor the date.
-    with av.open(file, "w", format="mp4", container_options={"fflags": "+bitexact"}) as container:
-        # Above CRF 0, quantisation loses more than the conversion from RGB. At 0 the conversion
-        # would be the only loss, so the frames stay RGB.
-        stream = container.add_stream("libx264" if crf else "libx264rgb", rate=fps)
-        stream.pix_fmt = "yuv420p" if crf else "rgb24"
-        # The number of slices and the lookahead depend on the number of threads, and the bytes on
-        # them: there is one thread on every machine.
-        stream.options = {"crf": str(crf), "threads": "1", **_EXACT}
-        if crf == 0:  # the preset changes no pixel then: 15 % more bytes in a third of the time
-            stream.options["preset"] = "ultrafast"
-        for frame in frames:
-            if shape is None:
-                shape = frame.shape
-                _check_size(shape, even=crf > 0)
-                stream.height, stream.width = shape[:2]
-            if frame.shape != shape or frame.dtype != np.uint8:
-                raise ValueError(
-                    f"every frame must be uint8 of shape {shape}, got {frame.dtype} {frame.shape}"
-                )
-            image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            if crf:
-                # The encoder's own conversion gives other chroma values now and then.
-                image = image.reformat(format="yuv420p")
-            container.mux(stream.encode(image))
-        if shape is None:
-            raise ValueError("a video needs at least one frame")
-        container.mux(stream.encode(None))
-    return file.getvalue()
-
-
-def _check_size(shape: tuple[int, ...], *, even: bool) -> None:
-    if len(shape) != 3 or shape[2] != 3:
-        raise ValueError(f"frames must be (height, width, 3), got {shape}")
-    if even and (shape[0] % 2 or shape[1] % 2):
-        raise ValueError(
-            f"frames are {shape[1]}x{shape[0]}, but 4:2:0 video has an even width and height: "
-            "crop or pad them by one pixel, or use crf=0"
-        )
+    encoders = Encoders([crf], fps=fps)
+    for frame in frames:
+        encoders.add(frame)
+    return encoders.finish()[0]
 
 
 class Facts(NamedTuple):

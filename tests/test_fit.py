@@ -165,18 +165,22 @@ def test_a_quality_that_grows_better_is_no_shift():
 
 
 def test_damage_behind_the_last_chosen_frame_does_not_matter(film, tmp_path, monkeypatch):
-    decode = h264.decode
+    decoded = h264._decoded
 
-    def broken(source):
-        for number, frame in enumerate(decode(source)):
+    def broken(video):
+        for number, frame in enumerate(decoded(video)):
             if number == COUNT - 1:
                 raise h264.BrokenVideoError("x.mp4: frame 23 is damaged")
             yield frame
 
-    monkeypatch.setattr(h264, "decode", broken)
+    monkeypatch.setattr(h264, "_decoded", broken)
     assert len(read(tmp_path, 4, raw=film, c23=film).frames) == 4
     with pytest.raises(h264.BrokenVideoError):
         read(tmp_path, COUNT, raw=film, c23=film)
+    video = clips.VideoFiles("original", "071", "071", "real", {"raw": tmp_path / "raw.mp4"})
+    made = clips.ClipSource(video, clips.Recipe(("raw", "c40"), 4, faces.Whole()))
+    with pytest.raises(h264.BrokenVideoError):  # the encoder of c40 looks there
+        clips.read(made)
 
 
 # Frames without a face

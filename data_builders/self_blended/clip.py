@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_builders import clips, compression, faces, h264
+from data_builders import clips, compression, faces
 from data_builders.errors import UnusableClipError
 from data_builders.qualities import MESSENGER
 from data_builders.records import Clip, Image, Pair
@@ -118,8 +120,9 @@ def read(source: BlendSource) -> Pair:
     )
     family = source.files.method
     drawn = blend.draw(family, found[0].size, filmed.scale, source.random("blend"))
-    real = _filmed(source, filmed, _aged(images, found, filmed), found)
-    fake = _filmed(source, filmed, _blended(images, found, filmed, drawn, donor), found)
+    aged = _aged(images, found, filmed)
+    real = _filmed(source, filmed, aged(), found)
+    fake = _filmed(source, filmed, _blended(images, aged(), found, drawn, donor), found)
     return Pair(
         dataclasses.replace(real, method=ORIGINAL, label="real"),
         dataclasses.replace(fake, method=family, label="fake"),
@@ -144,33 +147,29 @@ def _donor(files: Sequence[Path]) -> tuple[Image, Face]:
 
 def _aged(
     images: Sequence[Image], found: Sequence[Face], filmed: footage.Footage
-) -> Iterator[Image]:
-    """The real image for each frame. A photograph is one for all, and is aged once."""
-    frames = len(filmed.path)
-    if len(images) == 1:
-        yield from [footage.aged(images[0], filmed.past, found[0])] * frames
-    else:
-        yield from (
-            footage.aged(image, filmed.past, face)
-            for image, face in zip(images, found, strict=True)
-        )
+) -> Callable[[], Iterator[Image]]:
+    """Gives the real image for each frame. A photograph is one for all, and is aged once."""
+    if len(images) > 1:  # one at a time: they are large
+        return lambda: map(footage.aged, images, itertools.repeat(filmed.past), found)
+    once = footage.aged(images[0], filmed.past, found[0])
+    return functools.partial(itertools.repeat, once, len(filmed.path))
 
 
 def _blended(
     images: Sequence[Image],
+    aged: Iterator[Image],
     found: Sequence[Face],
-    filmed: footage.Footage,
     drawn: blend.Recipe,
     donor: tuple[Image, Face] | None,
 ) -> Iterator[Image]:
     """The image with the new face for each frame, one at a time: they are large."""
     alike = len(images) == 1 and not drawn.flicker
     fake: Image | None = None
-    for moment, aged in enumerate(_aged(images, found, filmed)):
+    for moment, real in enumerate(aged):
         index = moment % len(images)
         if fake is None or not alike:
             fake = blend.apply(
-                aged, found[index], drawn, clean=images[index], donor=donor, moment=moment
+                real, found[index], drawn, clean=images[index], donor=donor, moment=moment
             )
         yield fake
 
@@ -183,10 +182,10 @@ def _filmed(
     frames, placed = footage.film(filmed, stills, faces_in)
     indices = [int((i + 0.5) * _FILMED) for i in range(source.recipe.frames_per_video)]
     boxes = [faces.square_box(placed[i].box, filmed.size) for i in indices]
-    crops = {}
-    for quality in source.recipe.qualities:
-        seen = _at(quality, frames, source)
-        crops[quality] = [faces.crop(seen[i], box) for i, box in zip(indices, boxes, strict=True)]
+    crops = {
+        quality: [faces.crop(frame, box) for frame, box in zip(seen, boxes, strict=True)]
+        for quality, seen in _at_qualities(frames, indices, source).items()
+    }
     return Clip(
         method=source.files.method,
         video=source.files.video,
@@ -198,10 +197,20 @@ def _filmed(
     )
 
 
-def _at(quality: str, frames: list[Image], source: BlendSource) -> list[Image]:
-    """The frames of a clip at a quality."""
-    if quality == "raw":
-        return frames
-    if quality == MESSENGER:
-        return list(compression.messenger(frames, frames[0].shape[:2]))
-    return list(h264.decode(h264.encode(frames, crf=source.crf(quality))))
+def _at_qualities(
+    frames: list[Image], indices: Sequence[int], source: BlendSource
+) -> dict[str, list[Image]]:
+    """The chosen frames of a clip at each quality."""
+    encoded = [q for q in source.recipe.qualities if q not in ("raw", MESSENGER)]
+    crfs = {quality: source.crf(quality) for quality in encoded}
+    made = compression.compressed(frames, crfs.values(), indices) if crfs else {}
+    seen: dict[str, list[Image]] = {}
+    for quality in source.recipe.qualities:  # in their order
+        if quality == "raw":
+            seen[quality] = [frames[index] for index in indices]
+        elif quality == MESSENGER:
+            sent = list(compression.messenger(frames, frames[0].shape[:2]))
+            seen[quality] = [sent[index] for index in indices]
+        else:
+            seen[quality] = made[crfs[quality]]
+    return seen
