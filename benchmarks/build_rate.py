@@ -75,8 +75,8 @@ def main() -> None:
         print(f"encode  {2 * FRAMES / encode:7.0f} frames a second, CRF 23 and 40")
         for held, parts in (
             (files, sum(decode) + detect),
-            # The source is decoded for itself and for each quality made of it; they are, too.
-            ({"raw": path}, 2 * decode[0] + sum(decode) + encode + detect),
+            # The source is decoded once for all; what is made of it is decoded, too.
+            ({"raw": path}, sum(decode) + encode + detect),
         ):
             of = clips.VideoFiles("original", "000", "000", "real", held)
             whole = seconds(lambda of=of: clips.read(clips.ClipSource(of, recipe)))
