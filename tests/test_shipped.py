@@ -1,5 +1,8 @@
 """The detector of the package: it is what its card says, and it does what it is for."""
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -85,3 +88,15 @@ def test_blended_faces_score_higher_than_the_real_one(detector):
         fakes.append(faces.crop(blend.apply(image, face, recipe), box))
     real, *scores = detector.scores([faces.crop(image, box), *fakes])
     assert np.mean(np.array(scores) > real) > 0.8
+
+
+def test_the_shape_of_a_real_face_is_no_sign_of_a_fake(detector, monkeypatch):
+    """Version 1.1.0 was nearly sure of a fake where a nearer camera enlarged the middle."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    bent_faces = importlib.import_module("bent_faces")
+    image = skimage.data.astronaut()
+    found = FaceDetector().detect([image])[0]
+    crop = faces.crop(image, faces.square_box(found.boxes[0], image.shape[:2]))
+    shown = [bent_faces.bent([crop], shape, 224)[0] for shape in bent_faces.SHAPES.values()]
+    assert len({image.tobytes() for image in shown}) == len(shown)
+    assert detector.scores(shown).max() < 0.5

@@ -18,7 +18,7 @@ class Shape(NamedTuple):
     """How a square image is bent.
 
     Attributes:
-      middle: By which part its middle is enlarged.
+      middle: What is seen in its middle was so much nearer to it, as a part of the distance.
       width: By which part it is widened.
       turn: By how many degrees it is turned.
       steps: `(5, 5, 2)` float32: how far the places of a coarse grid move, x and y, in parts of
@@ -58,9 +58,8 @@ class Augmentation:
     Attributes:
       crop: Least side of a square window of the crop, in parts of the crop's side; 1 shows all.
       colour: Largest change of the gain of each colour, and of the logarithm of gamma; 0 for none.
-      lens: Largest part by which the middle of the crop is enlarged or shrunk; the width changes by
-        half of it at most. A face near the camera looks so, and one in a video of a wrong aspect
-        ratio.
+      lens: Largest `Shape.middle`, to either side; the width changes by half of it at most. A face
+        near the camera looks so, and one in a video of a wrong aspect ratio.
       turn: Largest turn, in degrees.
       warp: Standard deviation of a smooth uneven movement, in parts of the side.
     """
