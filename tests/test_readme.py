@@ -119,6 +119,7 @@ def test_a_command_is_understood(words, monkeypatch, tmp_path):
     for own, packaged in (
         ("configs/X.py", "configs/common.py"),
         ("both.py", "configs/detector.py"),
+        ("three.py", "configs/detector.py"),
     ):
         given = [word.replace(own, packaged) for word in given]
     if settings.get("mode") == "evaluate" and "--config" not in " ".join(given):
