@@ -6,7 +6,8 @@ qad-jax matrix runs/without_* --datasets face_forensics/all@OUT --out matrix
 
 import ml_collections
 
-from data_builders.errors import UserError
+from data_builders.errors import UserError, nearest
+from data_builders.face_forensics.builder import METHODS
 from qad_jax import configs
 
 
@@ -18,6 +19,9 @@ def get_config(method: str = "") -> ml_collections.ConfigDict:
     """
     if not method:
         raise UserError("--config: name the method to leave out: leave_one_out:FaceSwap")
+    known = METHODS.values()
+    if method not in known:
+        raise UserError(f"--config: leave_one_out:{method}: {nearest(method, known)}")
     config = configs.load("faceforensics_c23")
     config.dataset.exclude_methods = (method,)
     return config

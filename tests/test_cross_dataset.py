@@ -202,7 +202,14 @@ def test_the_protocols_of_the_field(given, excluded):
     assert checked.dataset.exclude_methods == excluded
 
 
-def test_a_protocol_without_the_method_is_one_line(tmp_path):
-    result = call("--config=leave_one_out", f"--workdir={tmp_path}")
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("leave_one_out", "--config: name the method to leave out: leave_one_out:FaceSwap"),
+        ("leave_one_out:Faceswap", "leave_one_out:Faceswap: did you mean 'FaceSwap'?"),
+    ],
+)
+def test_a_protocol_without_a_method_is_one_line(given, message, tmp_path):
+    result = call(f"--config={given}", f"--workdir={tmp_path}")
     assert (result.status, result.err.count("\n")) == (1, 1)
-    assert "--config: name the method to leave out: leave_one_out:FaceSwap" in result.err
+    assert message in result.err
