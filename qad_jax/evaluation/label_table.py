@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +74,13 @@ def read(path: Path) -> Table:
         header = [name.strip().lower() for name in next(lines, (0, []))[1]]
         needed = ("file",) if "typ" in header else ("file", "label")
         place = score_dialect.columns(path, header, COLUMNS, needed)
-        rows = list(_rows(path, lines, len(header), place))
+        rows = [
+            _row(
+                f"{path}: row {number}",
+                {name: row[column].strip() for name, column in place.items()},
+            )
+            for number, row in score_dialect.whole_rows(path, lines, len(header))
+        ]
     except csv.Error as error:
         raise UserError(f"{path}: is no table: {error}; save it as CSV") from error
     return Table(frozenset(place), rows)
@@ -98,17 +103,6 @@ def read_metadata(path: Path) -> Table:
         cells["identity"] = original if isinstance(original, str) else name
         rows.append(_row(f"{path}: {name}", cells))
     return Table(frozenset(("file", "label", "identity")), rows)
-
-
-def _rows(
-    path: Path, lines: Iterator[tuple[int, list[str]]], width: int, place: dict[str, int]
-) -> Iterator[Row]:
-    for number, row in lines:
-        if row:
-            where = f"{path}: row {number}"
-            if len(row) != width:
-                raise UserError(f"{where}: {len(row)} values, the header has {width}")
-            yield _row(where, {name: row[column].strip() for name, column in place.items()})
 
 
 def _row(where: str, cells: dict[str, str]) -> Row:

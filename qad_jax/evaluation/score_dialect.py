@@ -46,6 +46,29 @@ def rows(
     return delimiter, ((left_out + reader.line_num, row) for row in reader)
 
 
+def whole_rows(
+    path: Path, rows: Iterator[tuple[int, list[str]]], width: int
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows below the header, without those that are empty.
+
+    Args:
+      path: The file, for the messages.
+      rows: What `rows` gives after the header.
+      width: Number of values of the header.
+
+    Yields:
+      The number of its last line, and its values.
+
+    Raises:
+      UserError: A row is shorter or longer.
+    """
+    for number, row in rows:
+        if row:
+            if len(row) != width:
+                raise UserError(f"{path}: row {number}: {len(row)} values, the header has {width}")
+            yield number, row
+
+
 def columns(
     path: Path,
     header: Sequence[str],

@@ -190,12 +190,8 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
     optional = [name for name in ("identity", "quality") if name in place]
 
     def parsed() -> Iterator[Row]:
-        for number, row in rows:
-            if not row:
-                continue
+        for number, row in score_dialect.whole_rows(path, rows, len(header)):
             where = f"{path}: row {number}"
-            if len(row) != len(header):
-                raise UserError(f"{where}: {len(row)} values, the header has {len(header)}")
             label = LABELS.get(row[place["label"]].strip().lower().replace(",", "."))
             if label is None:
                 raise UserError(

@@ -82,12 +82,8 @@ def _rows(
     score_at = header.index(_LABEL) if form == "dfdc" else _detector(path, header, column)
     seen: dict[str, str] = {}
     frames: collections.Counter[tuple[str, str]] = collections.Counter()
-    for number, row in rows:
-        if not row:
-            continue
+    for number, row in score_dialect.whole_rows(path, rows, len(header)):
         where = f"{path}: row {number}"
-        if len(row) != len(header):
-            raise UserError(f"{where}: {len(row)} values, the header has {len(header)}")
         name = row[name_at].strip()
         known = truth.of(where, name)
         if known.where in seen:
