@@ -287,5 +287,6 @@ def _sharpened(image: Map, amount: float, grain: float) -> Map:
     """Sharpens by an unsharp mask, or smooths by a Gaussian, of a width in pixels of the clip."""
     if amount == 0:
         return image
-    smooth = cv2.GaussianBlur(image, (0, 0), grain * (1.2 if amount > 0 else -amount))
-    return np.asarray(image + amount * (image - smooth) if amount > 0 else smooth, np.float32)
+    if amount > 0:
+        return footage.sharpened(image, amount, grain * 1.2)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), grain * -amount), np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders import h264
-from data_builders.self_blended.face import Face, around_face, person
+from data_builders.self_blended.face import Face, Map, around_face, person
 
 Image = npt.NDArray[np.uint8]
 
@@ -196,9 +196,14 @@ def aged(image: Image, past: Past, face: Face) -> Image:
     """
     strength, radius = past.smooth
     if strength:
-        filtered = cv2.bilateralFilter(image, 2 * radius + 1, strength, radius)
-        where = around_face(face, image.shape[:2])[..., None] if past.skin else 1.0
-        image = np.asarray(np.rint(image + where * (filtered - image.astype(np.float32))), np.uint8)
+        filtered = np.asarray(
+            cv2.bilateralFilter(image, 2 * radius + 1, strength, radius), np.uint8
+        )
+        if past.skin:
+            where = around_face(face, image.shape[:2])[..., None]
+            mixed = image + where * (filtered - image.astype(np.float32))
+            filtered = np.asarray(np.rint(mixed), np.uint8)
+        image = filtered
     seen = image.astype(np.float32)
     if past.resolution < 1:
         height, width = image.shape[:2]
@@ -209,14 +214,18 @@ def aged(image: Image, past: Past, face: Face) -> Image:
     if past.background:
         behind = cv2.GaussianBlur(seen, (0, 0), past.background)
         seen = behind + person(face, image.shape[:2])[..., None] * (seen - behind)
-    amount, sigma = past.sharpen
-    if amount:
-        seen += amount * (seen - cv2.GaussianBlur(seen, (0, 0), sigma))
+    if past.sharpen[0]:
+        seen = sharpened(seen, *past.sharpen)
     if past.noise:
         noise = np.random.default_rng(past.seed)
         seen += past.noise * noise.standard_normal(seen.shape, np.float32)
     result = np.asarray(np.rint(np.clip(seen, 0, 255)), np.uint8)
     return jpeg(result, past.jpeg) if past.jpeg else result
+
+
+def sharpened(image: Map, amount: float, sigma: float) -> Map:
+    """The image after an unsharp mask of a width in pixels."""
+    return np.asarray(image + amount * (image - cv2.GaussianBlur(image, (0, 0), sigma)), np.float32)
 
 
 def jpeg(image: Image, quality: int) -> Image:
@@ -279,7 +288,7 @@ def _recorded(frame: Image, footage: Footage, noise: np.random.Generator) -> Ima
     if footage.motion[0]:
         light = cv2.filter2D(light, -1, _streak(*footage.motion))
     if footage.sharpen:
-        light = light + footage.sharpen * (light - cv2.GaussianBlur(light, (0, 0), 1.2))
+        light = sharpened(light, footage.sharpen, 1.2)
     if footage.noise:
         light = light + footage.noise * noise.standard_normal(light.shape, np.float32)
     return np.asarray(np.rint(np.clip(light, 0, 255)), np.uint8)
