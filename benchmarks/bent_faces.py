@@ -19,10 +19,10 @@ import numpy as np
 from data_builders import faces
 from data_builders.errors import UserError
 from data_builders.records import Image
-from data_builders.tracks import all_tracks
 from qad_jax import cpu
 from qad_jax.detection import media
-from qad_jax.detection.scoring import Scorer, resized
+from qad_jax.detection.detector import Detector
+from qad_jax.detection.scoring import resized
 from qad_jax.training.augmentation import Shape, View, finish
 from qad_jax.weights import model_file
 
@@ -38,15 +38,13 @@ SHAPES = {
 }
 
 
-def crops_of(path: Path) -> list[Image]:
+def crops_of(path: Path, detector: Detector) -> list[Image]:
     """The crops of the largest face of a clip."""
     clip = media.read(path, FRAMES)
-    found = faces.detector(None, 640).detect(clip.frames)
-    tracks = all_tracks(found, times=clip.indices, max_gap=30, cuts=clip.cuts)
-    squares = [faces.squares(track, clip.frames, faces.SCALE) for track in tracks]
-    crops = [faces.crops(clip.frames, track) for track in squares]
-    if not crops:
+    tracks = detector.looker().tracks(clip.frames, clip.indices, clip.cuts)
+    if not tracks:
         raise UserError(f"{path}: no face was found")
+    crops = [faces.crops(clip.frames, track) for track in tracks]
     return max(crops, key=lambda of: sum(len(crop) for crop in of))
 
 
@@ -64,15 +62,16 @@ def main() -> None:
     parser.add_argument("--models", type=Path, nargs="+", default=[model_file.SHIPPED])
     args = parser.parse_args()
     cpu.tune()
-    crops = {path.stem: crops_of(path) for path in args.clips}
     for path in args.models:
-        model = model_file.read(path)
-        of = model.description
-        score = Scorer(of.network, of.image_size, model.variables)
+        detector = Detector.from_pretrained(path)
+        of = detector.model.description
+        crops = {clip.stem: crops_of(clip, detector) for clip in args.clips}
         print(f"\n| {of.name} {of.version} | {' | '.join(crops)} |")
         print("|---" * (len(crops) + 1) + "|")
         for name, shape in SHAPES.items():
-            means = [score(bent(one, shape, of.image_size)).mean() for one in crops.values()]
+            means = [
+                detector.scores(bent(one, shape, of.image_size)).mean() for one in crops.values()
+            ]
             print(f"| {name} | {' | '.join(f'{mean:.2f}' for mean in means)} |")
 
 

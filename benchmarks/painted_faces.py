@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
+from data_builders import compression
 from data_builders import faces as crops_of
-from data_builders import h264
 from data_builders.errors import UserError
 from data_builders.progress import Progress
 from data_builders.records import Image
@@ -35,13 +35,13 @@ from data_builders.self_blended.builder import SelfBlended
 from data_builders.self_blended.face import FULL, INNER, Face
 from data_builders.self_blended.stills import read_stills
 from qad_jax import cpu
-from qad_jax.detection.scoring import Scorer
+from qad_jax.detection.detector import Detector
 from qad_jax.evaluation import metrics
 from qad_jax.evaluation.bootstrap import bootstrap, interval
 from qad_jax.weights import model_file
 
 SIDE, CODE, BATCH = 128, 40, 24
-CRFS = {"raw": None, "c23": 23, "c30": 30, "c40": 40}
+CRFS = {"c23": 23, "c30": 30, "c40": 40}
 FRAMES, KEPT = 12, 6  # filmed, and the one that is judged
 # The part of a face that is painted, in distances of the eyes, and a frame around it for training.
 _REACH, _AROUND = 3.3, 1.25
@@ -184,11 +184,9 @@ def pair(path: Path, paint_square: Any, seed: int) -> Iterator[dict[str, Image]]
     for still in (real, fake):
         frames, placed = footage.film(filmed, [still] * FRAMES, [face] * FRAMES)
         box = crops_of.square_box(placed[KEPT].box, filmed.size)
-        seen = {
-            name: frames if crf is None else list(h264.decode(h264.encode(frames, crf=crf)))
-            for name, crf in CRFS.items()
-        }
-        yield {name: crops_of.crop(clip[KEPT], box) for name, clip in seen.items()}
+        made = compression.compressed(frames, CRFS.values(), [KEPT])
+        seen = {"raw": frames[KEPT], **{name: made[crf][0] for name, crf in CRFS.items()}}
+        yield {name: crops_of.crop(frame, box) for name, frame in seen.items()}
 
 
 def main() -> None:
@@ -211,12 +209,13 @@ def main() -> None:
         squares.append(_square(images[0], found[0], round(_AROUND * SIDE), _AROUND * _REACH))
     params = learn(squares, args.steps)
     paint_square = jax.jit(lambda square: Painter().apply(params, square))
-    scorers = {}
+    detectors = {}
     for path in args.models:
-        model = model_file.read(path)
-        of = model.description
-        scorers[f"{of.name} {of.version}"] = Scorer(of.network, of.image_size, model.variables)
-    scores = {(model, quality): list[float]() for model in scorers for quality in CRFS}
+        detector = Detector.from_pretrained(path)
+        of = detector.model.description
+        detectors[f"{of.name} {of.version}"] = detector
+    qualities = ("raw", *CRFS)
+    scores = {(name, quality): list[float]() for name in detectors for quality in qualities}
     people: list[str] = []
     with Progress(len(splits["test"]) * args.variants, "judged", unit="pair") as progress:
         for listed in splits["test"]:
@@ -224,7 +223,7 @@ def main() -> None:
                 both = list(pair(listed.best, paint_square, seed))
                 people += [listed.identity] * 2
                 for (name, quality), values in scores.items():
-                    values += scorers[name]([crops[quality] for crops in both]).tolist()
+                    values += detectors[name].scores([crops[quality] for crops in both]).tolist()
                 progress.advance(1)
     labels = np.tile([0, 1], len(people) // 2)
     print(f"{len(people) // 2} pairs of {len(set(people))} people")

@@ -42,7 +42,7 @@ def test_a_painter_that_copies_changes_little():
 
 def test_a_pair_differs_in_the_face_alone(photograph):
     real, fake = painted_faces.pair(photograph, np.zeros_like, 0)
-    assert real.keys() == fake.keys() == painted_faces.CRFS.keys()
+    assert real.keys() == fake.keys() == {"raw", *painted_faces.CRFS}
     assert real["raw"].shape == fake["raw"].shape == real["c40"].shape
     change = np.abs(real["raw"].astype(int) - fake["raw"]).max(axis=2)
     side = len(change)
