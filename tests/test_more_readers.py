@@ -97,14 +97,15 @@ def test_dfdc_takes_labels_and_sources_from_the_lists(roots):
     root, known = roots[dfdc]
     layout = find(dfdc, root)
     found = {video.video: video for video in layout.videos}
-    assert names(layout)["validation"] == {"original": {"dareal"}, "DFDC": {"dafake", "dbfake"}}
+    assert names(layout)["validation"] == {
+        "original": {"dareal", known["shared"]},  # a source in one part, its fake in another
+        "DFDC": {"dafake", "dbfake"},
+    }
     assert names(layout)["test"] == {"original": {"ebtest"}, "DFDC": {"eatest"}}
     assert found["bafake"].identity == found["aareal"].identity == "aareal"
     assert layout.missing == [f"dfdc_train_part_0/{known['absent']}"]
     assert disjoint(*identities(layout).values())
-    assert known["shared"] not in found  # its fake is in validation
     assert layout.notes == [
-        "1 train videos are left out: their source is in validation",
         "validation is parts of train: 7",
         "47 of the 50 parts are not there: 2 (and 46 more)",
     ]
@@ -152,13 +153,14 @@ def test_dfdc_in_parts(copy):
 @pytest.mark.parametrize(
     ("path", "text", "says"),
     [
-        ("train/dfdc_train_part_0/metadata.json", "[1]", "must have a name and a label"),
+        ("train/dfdc_train_part_0/metadata.json", '{"a.mp4": 1}', "'a.mp4': 1: must be an object"),
+        ("train/dfdc_train_part_0/metadata.json", "[1]", "the metadata must be an object"),
         ("train/dfdc_train_part_0/metadata.json", "{", "not valid JSON"),
         ("train/dfdc_train_part_1/metadata.json", '{"a.mp4": {"label": "TRUE"}}', "REAL or FAKE"),
         ("train/dfdc_train_part_1/metadata.json", '{"a\\ud800.mp4": {"label": "REAL"}}', "name"),
         ("test/labels.csv", "filename,label\neatest.mp4,2\n", "'eatest.mp4'"),
-        ("test/labels.csv", "name,label\neatest.mp4,1\n", "must have a name"),
-        ("test/labels.csv", "filename,label\neatest.mp4\n", "must have a name and a label"),
+        ("test/labels.csv", "name,label\neatest.mp4,1\n", "has no column filename"),
+        ("test/labels.csv", "filename,label\neatest.mp4\n", "must be a name and a label"),
     ],
 )
 def test_dfdc_a_list_with_a_mistake(copy, path, text, says):
@@ -177,9 +179,10 @@ def test_dfdc_is_built(roots, tmp_path, monkeypatch):
     people = check(found)
     assert all(len(where) == 1 for where in people.values())
     labels = {record["video"]: record["label"] for split in found.values() for record in split}
-    gone = {known["truncated"], known["faceless"], known["absent"], known["shared"]}
+    gone = {known["truncated"], known["faceless"], known["absent"]}
     assert not gone & labels.keys()
     assert labels.pop("careal") == labels.pop("aareal") == labels.pop("dareal") == 0
+    assert labels.pop(known["shared"]) == 0
     assert labels.pop("cafake") == labels.pop("dafake") == labels.pop("dbfake") == 1
     assert labels == known["test"]
     assert len(dataset.info.metadata["skipped"]) == 2
@@ -224,9 +227,9 @@ def test_dfdc_preview_without_its_deep_folders(copy):
         ({"method_A/1.mp4": {"label": "real", "set": "train"}}, "must be a path"),
         ({"method_C/1.mp4": {"set": "train"}}, "must be a path"),
         ({"method_A/1.mp4": {"label": "fake", "set": "val"}}, "'train' or 'test'"),
-        ({"method_A/1.mp4": ["fake"]}, "must be a path"),
-        (["a"], "must be a path"),
-        ({"method_A/1.mp4": {"label": "fake", "set": "test"}}, "none of the 1 .mp4 files"),
+        ({"method_A/1.mp4": ["fake"]}, "must be an object"),
+        (["a"], "the list must be an object"),
+        ({"method_A/1.mp4": {"label": "fake", "set": "test"}}, "none of the 1 videos"),
     ],
 )
 def test_dfdc_preview_a_list_with_a_mistake(tmp_path, entry, says):

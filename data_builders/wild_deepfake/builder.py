@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from data_builders.access import Access
 from data_builders.clips import spread
 from data_builders.errors import UserError
+from data_builders.lists import nothing_in
 from data_builders.manifest.builder import Manifest
 from data_builders.manifest.listing import Listing, Tuple, checked
 from data_builders.splits import held_out
@@ -62,11 +63,9 @@ class WildDeepfake(Manifest):
                 archives = [file.name.partition(".")[0] for file in folder.glob("[!.]*.tar.gz")]
                 packed += [name for name in archives if not (folder / name).is_dir()]
         if not any(splits.values()):
-            problem = "holds no unpacked crops" if path.is_dir() else "there is no such folder"
-            raise UserError(
-                f"{path}: {problem}; expected fake_train/N/fake/SEQUENCE/FRAME.png in "
-                "it, and the same of real_train, fake_test and real_test"
-            )
+            same = "and the same of real_train, fake_test and real_test"
+            expected = f"fake_train/N/fake/SEQUENCE/FRAME.png, {same},"
+            raise nothing_in(path, "holds no unpacked crops", expected)
         notes = [f"{len(packed)} archives are not unpacked, and left out"] if packed else []
         return checked(path, ("raw",), splits, notes)
 
