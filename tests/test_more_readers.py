@@ -16,9 +16,7 @@ from data_builders import (
     uadfv,
 )
 from data_builders.errors import UserError
-from data_builders.video_builder import VideoDatasetBuilder
 from tests import more_trees, trees
-from tests.test_builds import check, make, read
 from tests.test_readers import assert_sound, disjoint, identities, names
 
 READERS = {
@@ -32,19 +30,19 @@ READERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def roots(tmp_path_factory):
-    """The folder of each tree, and what is spoilt in it."""
-    place = tmp_path_factory.mktemp("trees")
+def trees_of_all(place):
+    """Makes the tree of each: its folder, and what is spoilt in it."""
     makers = {
         **{module: getattr(more_trees, module.Builder.name, None) for module in READERS},
         celeb_df_v1: trees.celeb_df_v2,  # whose folders v1 has
     }
-    made = {}
-    for module, maker in makers.items():
-        root = place / module.Builder.name
-        made[module] = root, maker(root, frames=4)
-    return made
+    roots = {module: place / module.Builder.name for module in READERS}
+    return {module: (root, makers[module](root, frames=4)) for module, root in roots.items()}
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    return trees_of_all(tmp_path_factory.mktemp("trees"))
 
 
 @pytest.fixture
@@ -169,23 +167,6 @@ def test_dfdc_a_list_with_a_mistake(copy, path, text, says):
     with pytest.raises(UserError, match=says) as error:
         find(dfdc, root)
     assert str(error.value).startswith(str(root / path))
-
-
-def test_dfdc_is_built(roots, tmp_path, monkeypatch):
-    monkeypatch.setattr(VideoDatasetBuilder, "APART", False)
-    root, known = roots[dfdc]
-    dataset = make("dfdc", root, tmp_path, frames_per_video=2)
-    found = read(dataset)
-    people = check(found)
-    assert all(len(where) == 1 for where in people.values())
-    labels = {record["video"]: record["label"] for split in found.values() for record in split}
-    gone = {known["truncated"], known["faceless"], known["absent"]}
-    assert not gone & labels.keys()
-    assert labels.pop("careal") == labels.pop("aareal") == labels.pop("dareal") == 0
-    assert labels.pop(known["shared"]) == 0
-    assert labels.pop("cafake") == labels.pop("dafake") == labels.pop("dbfake") == 1
-    assert labels == known["test"]
-    assert len(dataset.info.metadata["skipped"]) == 2
 
 
 # The preview of DFDC

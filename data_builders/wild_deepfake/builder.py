@@ -13,6 +13,7 @@ from data_builders.errors import UserError
 from data_builders.lists import nothing_in
 from data_builders.manifest.builder import Manifest
 from data_builders.manifest.listing import Listing, Tuple, checked
+from data_builders.paired import PairedConfig
 from data_builders.splits import held_out
 
 FRAMES = 32  # of each sequence, spread evenly
@@ -33,19 +34,23 @@ class WildDeepfake(Manifest):
         reported="the authors were not to be reached in 2023 (RECCE issue 11)",
     )
 
-    def __init__(self, *, manual_dir: str | Path, **kwargs: Any) -> None:
+    def __init__(
+        self, *, manual_dir: str | Path, config: str | PairedConfig | None = None, **kwargs: Any
+    ) -> None:
         """Lists the folder.
 
         Args:
           manual_dir: The folder that was downloaded, or `deepfake_in_the_wild` in it.
+          config: See `Manifest`.
           **kwargs: See `Manifest`.
 
         Raises:
           UserError: There is no such folder, or no sequences in it.
         """
-        if not str(manual_dir):
+        if not str(manual_dir) and not isinstance(config, PairedConfig):
             raise UserError(f"--manual_dir: name the folder of {self.name}")
-        super().__init__(manifest=Path(manual_dir).expanduser().absolute(), **kwargs)
+        folder = Path(manual_dir).expanduser().absolute()
+        super().__init__(manifest=folder, config=config, **kwargs)
 
     def _read(self, path: Path) -> Listing:
         inner = path / "deepfake_in_the_wild"
