@@ -1,23 +1,29 @@
 """How many videos the check for leakage knows again, after what other datasets do to them.
 
-python benchmarks/leaked_videos.py
+python benchmarks/leaked_videos.py [--built DATA_DIR]
 
 Films rendered people and cuts two datasets out of the films: a training split, and test splits with
-the same videos in other forms, or with other people. Prints the table of docs/evaluation.md, and
-how many pairs of two people were wrongly named. Takes minutes.
+the same videos in other forms, or with other people. Prints the table of docs/evaluation.md, how
+many pairs of two people were wrongly named, and how many bits of the hash differ: from the same
+crop of training, and for other people from the nearest crop. Takes minutes.
+
+With `--built`, it looks instead at `synthetic_faces/sweep` as it is built in a folder: no test
+video of it shows anybody who is in its training videos.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from data_builders import h264
+from data_builders import build, h264
 from data_builders.progress import Progress
 from data_builders.records import Image
 from data_builders.synthetic_faces import manipulate
@@ -78,15 +84,29 @@ def _smaller(image: Image) -> Image:
     return np.asarray(cv2.resize(image, None, fx=SMALLER, fy=SMALLER, interpolation=how), np.uint8)
 
 
-def measure(people: int, times: int) -> list[tuple[str, int, int]]:
+class Row(NamedTuple):
+    """What was done to the videos, and what the check makes of it.
+
+    Attributes:
+      name: What was done.
+      found: How many were found.
+      wrong: How many pairs are of two people.
+      bits: The fewest and the most bits of a crop's hash that differ from training: from the same
+        crop, and for other people from the nearest one.
+    """
+
+    name: str
+    found: int
+    wrong: int
+    bits: tuple[int, int]
+
+
+def measure(people: int, times: int) -> list[Row]:
     """Measures crops of one size: training shows the first half of the people.
 
     Args:
       people: Number of people.
       times: How many times as wide as it was rendered a film is before it is encoded.
-
-    Returns:
-      What was done to the videos, how many were found, and how many pairs are of two people.
     """
     films: dict[str, list[list[Image]]] = {"real": [], "fake": []}
     boxes = []
@@ -147,19 +167,39 @@ def measure(people: int, times: int) -> list[tuple[str, int, int]]:
             for match in leakage.search(test, training)  # type: ignore[arg-type]
         ]
         found = {tested for tested, trained in pairs if tested == trained}
-        rows.append((name, len(found), sum(tested != trained for tested, trained in pairs)))
+        wrong = sum(tested != trained for tested, trained in pairs)
+        bits = np.bitwise_count(test.hashes[:, None] ^ training.hashes)
+        of_crop = bits.min(1) if "other people" in name else bits.diagonal()
+        rows.append(Row(name, len(found), wrong, (int(of_crop.min()), int(of_crop.max()))))
     return rows
+
+
+def strangers(data_dir: str) -> str:
+    """Looks for the test videos of `synthetic_faces/sweep` in its training split."""
+    dataset = build.builder("synthetic_faces/sweep", data_dir=data_dir)
+    start = time.process_time()
+    test, training = (fingerprints.Fingerprints(dataset, split) for split in ("test", "train"))
+    taken = len({match.test for match in leakage.search(test, training)})
+    seconds = time.process_time() - start
+    counts = f"{taken} of {len(test.videos)} test videos", f"{len(training.videos)} training videos"
+    return f"{counts[0]} were taken for one of {counts[1]}; {seconds:.0f} s of computing"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--people", type=int, default=60, help="half of them are in training")
+    parser.add_argument("--built", metavar="DATA_DIR", help="where synthetic_faces/sweep is")
     args = parser.parse_args(argv)
-    large, small = (measure(args.people, times) for times in (2, 1))
-    print(f"{'videos':32} found, 140 px  found, 70 px  wrong pairs")
-    for (name, found, wrong), (_, found_small, wrong_small) in zip(large, small, strict=True):
-        print(f"{name:32} {found:13} {found_small:13} {wrong + wrong_small:12}")
+    if args.built:
+        print(strangers(args.built))
+        return
+    measured = {size: measure(args.people, times) for size, times in (("140 px", 2), ("70 px", 1))}
+    print(f"{'videos':32}" + "".join(f"{f'found, {s}':>15}{'bits':>9}" for s in measured), end="")
+    print(f"{'wrong pairs':>13}")
+    for rows in zip(*measured.values(), strict=True):
+        cells = "".join(f"{r.found:15}{f'{r.bits[0]}-{r.bits[1]}':>9}" for r in rows)
+        print(f"{rows[0].name:32}{cells}{sum(row.wrong for row in rows):13}")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ folders; macOS takes letters with accents apart (NFD), which other systems do no
 from __future__ import annotations
 
 import collections
+import csv
+import io
 import json
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -60,6 +62,56 @@ def read_json(path: Path, what: str) -> Any:
         raise UserError(f"{path}: not valid JSON: {error}") from error
 
 
+def read_entries(path: Path, what: str) -> dict[str, dict[str, Any]]:
+    """Reads a JSON file that tells something of each video: an object of objects.
+
+    Args:
+      path: The file.
+      what: What it is, for messages.
+
+    Raises:
+      UserError: See `read_json`; or it is something else.
+    """
+    content = read_json(path, what)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: the {what} must be an object, with an object for each video")
+    for name, about in content.items():
+        if not isinstance(about, dict):
+            raise UserError(f"{path}: {name!r}: {about!r}: must be an object")
+    return content
+
+
+def read_table(path: Path, what: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Reads columns of a CSV file, whose first line names them.
+
+    Args:
+      path: The file.
+      what: What it is, for messages.
+      columns: Names of the columns.
+
+    Yields:
+      The number of a line and the values in it, in the order of `columns`; '' where there is none.
+
+    Raises:
+      UserError: It cannot be read, is too large, or lacks a column. The message names it.
+    """
+    rows = csv.DictReader(io.StringIO(read_text(path, what), newline=""))
+    try:
+        lacking = [name for name in columns if name not in (rows.fieldnames or ())]
+        if lacking:
+            raise UserError(
+                f"{path}: has no column {' or '.join(lacking)}; its first line names the columns, "
+                "separated by commas"
+            )
+        for row in rows:
+            yield rows.line_num, [str(row[name] or "").strip() for name in columns]
+    except csv.Error as error:
+        raise UserError(
+            f"{path}: the row after line {rows.line_num} cannot be read: {error}; look for a quote "
+            "without an end"
+        ) from error
+
+
 def located(folder: Path, name: str) -> Path | None:
     """Finds a file by its name in a list.
 
@@ -97,6 +149,18 @@ def videos_in(*folders: Path) -> dict[str, Path]:
     levels = [folder / level for folder in folders for level in ("", "videos")]
     paths = {path.stem: path for level in levels for path in level.glob("[!.]*.mp4")}
     return dict(sorted(paths.items()))
+
+
+def nothing_in(folder: Path, problem: str, expected: str) -> UserError:
+    """Makes the error of a folder in which a dataset is not found.
+
+    Args:
+      folder: The folder, which may not be there at all.
+      problem: What is wrong with it if it is there.
+      expected: What should be in it.
+    """
+    wrong = problem if folder.is_dir() else "there is no such folder"
+    return UserError(f"{folder}: {wrong}; expected {expected} in it")
 
 
 def check_count(path: Path, images: int) -> None:

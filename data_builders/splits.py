@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from data_builders.clips import VideoFiles
 
@@ -37,6 +37,35 @@ def held_out(people: Collection[str], fakes: Iterable[Collection[str]]) -> set[s
         }
         taken.add(max(rest, key=lambda person: shared[person]))  # the first drawn of equals
     return chosen | taken
+
+
+def beside_test(
+    tested: Sequence[tuple[VideoFiles, Collection[str]]],
+    rest: Sequence[tuple[VideoFiles, Collection[str]]],
+    choose: Callable[[Collection[str], Iterable[Collection[str]]], Collection[str]] = held_out,
+) -> tuple[dict[str, list[VideoFiles]], list[str]]:
+    """Carves validation out of what the authors do not test on, by the people in it.
+
+    Args:
+      tested: The videos of the official test set, and everybody who is in each.
+      rest: The other videos, in the same way.
+      choose: Chooses the people of validation, as `held_out` does.
+
+    Returns:
+      The videos of each split, and what the user should know; see `divided`.
+    """
+    everybody, people_of_test = (
+        {person for _, people in videos for person in people} for videos in (rest, tested)
+    )
+    validation = choose(everybody, [people for _, people in rest])
+    splits, notes = divided(rest, {"validation": validation})
+    splits["test"] = [video for video, _ in tested]
+    if shared := people_of_test & everybody:
+        notes.append(
+            f"{len(shared)} of the {len(people_of_test)} people of the official test set are in "
+            "train or validation too; train and validation have nobody in common"
+        )
+    return splits, notes
 
 
 def divided(

@@ -1,5 +1,6 @@
 """Datasets that come as crops: WildDeepfake by its folders, DF40 by its lists."""
 
+import itertools
 import json
 
 import numpy as np
@@ -8,6 +9,8 @@ from PIL import Image
 
 from data_builders import build, celeb_df_pp, celeb_df_v1, df40, wild_deepfake
 from data_builders.errors import UserError
+from tests.test_builds import check, read
+from tests.test_more_builds import train
 from tests.test_readers import disjoint
 
 
@@ -139,6 +142,37 @@ def test_df40_names_methods_by_their_folders(forty, tmp_path):
             ("fake", "e4e", "953", "953"),
         },
     }
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_crops_are_built_without_what_is_damaged_and_trained_on(wild, forty, tmp_path):
+    damaged = {
+        "wild_deepfake": ("deepfake_in_the_wild/fake_train/1/fake/0/2.png", "fake_train/1/0", 2),
+        "df40": ("DF40/e4e/ff/953/009.png", "953", 9),
+    }
+    (tmp_path / "DF40_train/simswap/frames/071_054/009.png").unlink()
+    options = {"data_dir": tmp_path / "data", "max_skipped": 0.5}
+    built = []
+    for name, (path, video, frame) in damaged.items():
+        (tmp_path / path).write_bytes((tmp_path / path).read_bytes()[:-30])
+        listed = {"manual_dir": tmp_path, "manifest": forty} if name == "df40" else {}
+        dataset = build.builder(name, **options, **{"manual_dir": wild, **listed})
+        build.prepare(dataset)
+        built.append(dataset)
+        (reason,) = dataset.info.metadata["skipped"]
+        assert f"{tmp_path / path}: " in reason
+        found = read(dataset)
+        records = list(itertools.chain(*found.values()))
+        fakes = {(r["video"], int(r["frame"])) for r in records if r["label"] == 1}
+        assert (video, 0) in fakes
+        assert (video, frame) not in fakes
+        assert len(records) + 1 == sum(map(len, dataset.clip_sources().values()))
+        if name == "wild_deepfake":
+            assert all(len(splits) == 1 for splits in check(found).values())
+    logged = train(
+        built, tmp_path / "run", qualities=("raw",), hsic={"weight": 0}, awp={"gamma": 0}
+    )
+    assert 0 <= logged["validation"]["auc"] <= 1
 
 
 def test_the_doctor_says_where_df40_is(tmp_path, capsys):

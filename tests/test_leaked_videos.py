@@ -10,9 +10,12 @@ import leaked_videos
 
 
 def test_the_person_in_training_is_found_and_the_other_is_not():
-    rows = {name: numbers for name, *numbers in leaked_videos.measure(people=2, times=1)}
-    assert rows["at CRF 23"] == rows["cut otherwise"] == [1, 0]
-    assert rows["other people"] == rows["fakes of other people"] == [0, 0]
+    rows = {row.name: row for row in leaked_videos.measure(people=2, times=1)}
+    for name in ("at CRF 23", "cut otherwise"):
+        assert (rows[name].found, rows[name].wrong) == (1, 0)
+    for name in ("other people", "fakes of other people"):
+        assert (rows[name].found, rows[name].wrong) == (0, 0)
+    assert rows["at CRF 23"].bits[1] < rows["other people"].bits[0]
 
 
 def test_a_crop_is_cut_where_it_is_said():

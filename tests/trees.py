@@ -213,7 +213,7 @@ def ffiw10k(folder, *, frames=6, with_test=True):
                 suffix = "_mask" if kind == "target_mask" and i % 2 else ""
                 path = parents[split] / kind / split / f"{stem}{suffix}.mp4"
                 if stem == spoilt["two_faces"]:
-                    write(path, _two_faces(frames, kind, small))
+                    write(path, two_faces(frames, kind, small))
                 elif kind == "target_mask":
                     if stem != spoilt["unmasked"]:
                         edge = SIZE // 4
@@ -237,7 +237,14 @@ def mask(frames, width, box):
 
 
 @functools.cache
-def _two_faces(frames, kind, small):
+def two_faces(frames, kind, small):
+    """The bytes of FFIW10K's video of a 'source' or 'target', or its mask, with a second face.
+
+    Args:
+      frames: How many.
+      kind: In a target, the smaller face is swapped; a 'target_mask' is white there.
+      small: Where that is: x0, y0, x1, y1. The larger face fills the left half.
+    """
     left, top, right, bottom = small
     if kind == "target_mask":
         edge = (right - left) // 5

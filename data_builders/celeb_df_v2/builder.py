@@ -12,8 +12,8 @@ from typing import ClassVar
 from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
 from data_builders.errors import UserError
-from data_builders.lists import first_of, read_text, videos_in
-from data_builders.splits import divided
+from data_builders.lists import first_of, nothing_in, read_text, videos_in
+from data_builders.splits import beside_test
 from data_builders.video_builder import VideoDatasetBuilder
 
 REAL, FAKE, YOUTUBE = "Celeb-real", "Celeb-synthesis", "YouTube-real"
@@ -71,28 +71,19 @@ class CelebDfV2(VideoDatasetBuilder):
             for stem, path in videos_in(*(root / name for name in _spellings(folder))).items()
         }
         if len({video.label for video in videos.values()}) < 2:
-            problem = "lacks real videos or fakes" if root.is_dir() else "there is no such folder"
-            raise UserError(f"{root}: {problem}; expected in it:\n{cls.TREE}".replace("\n", " "))
-        rows = list(_test_list(root / LIST))
-        listed = dict.fromkeys(rows)
+            raise nothing_in(root, "lacks real videos or fakes", f"this: {cls.TREE}")
+        listed = collections.Counter(_test_list(root / LIST))
         # A fake shows the face of one person and all else of another.
-        seen = {key: {*_PERSON.findall(key[1])} or {v.identity} for key, v in videos.items()}
-        others = {key: people for key, people in seen.items() if key not in listed}
-        rest = {person for people in others.values() for person in people}
-        validation = cls.held_out(rest, others.values())
-        splits, notes = divided(
-            ((videos[key], people) for key, people in others.items()), {"validation": validation}
-        )
-        splits["test"] = [video for key, video in videos.items() if key in listed]
-        tested = {person for key in listed.keys() & videos.keys() for person in seen[key]}
-        twice = ["/".join(row) for row, count in collections.Counter(rows).items() if count > 1]
+        seen = {
+            key: (video, {*_PERSON.findall(key[1])} or {video.identity})
+            for key, video in videos.items()
+        }
+        rest = [about for key, about in seen.items() if key not in listed]
+        tested = [about for key, about in seen.items() if key in listed]
+        splits, notes = beside_test(tested, rest, cls.held_out)
+        twice = ["/".join(key) for key, count in listed.items() if count > 1]
         if twice:
             notes.insert(0, f"listed more than once for test, kept once: {first_of(twice)}")
-        if tested & rest:
-            notes.append(
-                f"{len(tested & rest)} of the {len(tested)} people in the official test list are "
-                "in train or validation too; train and validation have nobody in common"
-            )
         missing = [f"{folder}/{name}" for folder, name in listed if (folder, name) not in videos]
         return Layout(splits, missing, notes)
 

@@ -10,10 +10,9 @@ from typing import ClassVar
 
 from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
-from data_builders.errors import UserError
 from data_builders.face_forensics.builder import ACCESS
 from data_builders.face_forensics.folders import qualities
-from data_builders.lists import videos_in
+from data_builders.lists import nothing_in, videos_in
 from data_builders.paired import PairedConfig
 from data_builders.splits import divided, held_out
 from data_builders.video_builder import VideoDatasetBuilder
@@ -64,12 +63,10 @@ class DeepFakeDetection(VideoDatasetBuilder):
                 about = method, stem, people[0], label, paths, masks.get(stem)
                 videos.append((VideoFiles(*about), people))
         if len({video.label for video, _ in videos}) < 2:
-            problem = "lacks real videos or fakes" if root.is_dir() else "there is no such folder"
-            raise UserError(
-                f"{root}: {problem}; expected original_sequences/{ACTORS}/c23/videos/"
-                f"01__exit_phone_room.mp4 and manipulated_sequences/{METHOD}/c23/videos/"
-                "01_02__exit_phone_room__YVGY8LOK.mp4 in it, c23 or another quality"
-            )
+            real = f"original_sequences/{ACTORS}/c23/videos/01__exit_phone_room.mp4"
+            fake = f"manipulated_sequences/{METHOD}/c23/videos/01_02__exit_phone_room__YVGY8LOK.mp4"
+            expected = f"{real} and {fake}, c23 or another quality,"
+            raise nothing_in(root, "lacks real videos or fakes", expected)
         if config == "whole":
             return Layout({"train": [], "validation": [], "test": [video for video, _ in videos]})
         everybody = {person for _, people in videos for person in people}

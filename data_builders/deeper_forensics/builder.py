@@ -8,8 +8,7 @@ from typing import ClassVar
 
 from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
-from data_builders.errors import UserError
-from data_builders.lists import read_text, videos_in
+from data_builders.lists import nothing_in, read_text, videos_in
 from data_builders.paired import PairedConfig
 from data_builders.splits import lacking
 from data_builders.video_builder import VideoDatasetBuilder
@@ -56,11 +55,9 @@ class DeeperForensics(VideoDatasetBuilder):
         """
         fakes, reals = videos_in(root / MANIPULATED / config), videos_in(root / TARGETS)
         if not fakes or not reals:
-            problem = "lacks real videos or fakes" if root.is_dir() else "there is no such folder"
-            raise UserError(
-                f"{root}: {problem}; expected {MANIPULATED}/{config}/000_M101.mp4, "
-                f"{SPLITS}/train.txt and {TARGETS}/000.mp4 in it"
-            )
+            lists, target = f"{SPLITS}/train.txt", f"{TARGETS}/000.mp4"
+            expected = f"{MANIPULATED}/{config}/000_M101.mp4, {lists} and {target}"
+            raise nothing_in(root, "lacks real videos or fakes", expected)
         splits: dict[str, list[VideoFiles]] = {split: [] for split in _FILES}
         missing, listed = [], set[str]()
         for split, file in _FILES.items():

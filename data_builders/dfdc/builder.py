@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
 from data_builders.errors import UserError
-from data_builders.lists import first_of, read_json, read_text, videos_in
-from data_builders.splits import lacking
+from data_builders.lists import first_of, nothing_in, read_entries, read_table, videos_in
+from data_builders.splits import divided, lacking
 from data_builders.video_builder import VideoDatasetBuilder
 
 PARTS, METADATA, LABELS = 50, "metadata.json", "labels.csv"
@@ -48,36 +48,28 @@ class Dfdc(VideoDatasetBuilder):
         """
         del config
         parts, missing, notes = _parts(root), list[str](), list[str]()
-        splits = {split: _listed(root / split, LABELS, missing, notes) for split in _OFFICIAL}
-        known = {video.video for videos in splits.values() for video in videos}
-        held = []  # parts that stand for validation, where there is none
-        if len(parts) > 1 and not splits["validation"]:
+        official = {split: _listed(root / split, LABELS, missing, notes) for split in _OFFICIAL}
+        of_part = {n: _listed(path, METADATA, missing, notes) for n, path in parts.items()}
+        # Kaggle's samples are in a part, too.
+        train = {video.video: video for videos in of_part.values() for video in videos}
+        for video in (video for videos in official.values() for video in videos):
+            train.pop(video.video, None)
+        held = []  # parts whose sources stand for validation, where there is none
+        if len(parts) > 1 and not official["validation"]:
             held = list(parts)[-max(1, len(parts) // 10) :]
-        splits = {"train": [], **splits}
-        for part, folder in sorted(parts.items(), key=lambda item: item[0] in held, reverse=True):
-            split = "validation" if part in held else "train"
-            for video in _listed(folder, METADATA, missing, notes):
-                if video.video not in known:  # Kaggle's samples are in a part, too
-                    known.add(video.video)
-                    splits[split].append(video)
-        sources = {video.identity for video in splits["validation"]}
-        kept = [video for video in splits["train"] if video.identity not in sources]
-        if len(kept) < len(splits["train"]):
-            count = len(splits["train"]) - len(kept)
-            notes.append(f"{count} train videos are left out: their source is in validation")
-        splits["train"] = kept
-        if not any(splits.values()):
-            problem = "holds no listed videos" if root.is_dir() else "there is no such folder"
-            raise UserError(
-                f"{root}: {problem}; expected train/dfdc_train_part_0/{METADATA} and "
-                f"train/dfdc_train_part_0/NAME.mp4, or test/{LABELS} and test/NAME.mp4 in it"
-            )
-        if held:
             notes.append(f"validation is parts of train: {', '.join(map(_name, held))}")
+        sources = {video.identity for part in held for video in of_part[part]}
+        people = ((video, [video.identity]) for video in train.values())
+        splits, more = divided(people, {"validation": sources})
+        splits |= {split: videos for split, videos in official.items() if videos}
+        if not any(splits.values()):
+            part, test = f"train/dfdc_train_part_0/{METADATA}", f"test/{LABELS}"
+            expected = f"{part} and NAME.mp4 beside it, or {test} and NAME.mp4 beside it,"
+            raise nothing_in(root, "holds no listed videos", expected)
         absent = [str(number) for number in range(PARTS) if number not in parts]
         if absent:
             notes.append(f"{len(absent)} of the {PARTS} parts are not there: {first_of(absent)}")
-        return Layout(splits, missing, [*notes, *lacking(splits)])
+        return Layout(splits, missing, [*notes, *more, *lacking(splits)])
 
 
 def _parts(root: Path) -> dict[int, Path]:
@@ -114,19 +106,16 @@ def _listed(folder: Path, file: str, missing: list[str], notes: list[str]) -> li
 def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
     """Yields name, label and source of each video that a list names."""
     if path.name == METADATA:
-        content = read_json(path, "metadata")
-        entries = list(content.items()) if isinstance(content, dict) else [("", None)]
+        listed = read_entries(path, "metadata").items()
+        rows = [(file, str(about.get("label")), about.get("original")) for file, about in listed]
     else:
-        lines = read_text(path, "list of labels").splitlines()
-        header, *rows = [[cell.strip(' "') for cell in line.split(",")] for line in lines] or [[]]
-        tables = [dict(zip(header, row, strict=False)) for row in rows if any(row)]
-        entries = [(row.get("filename", ""), row) for row in tables]
-    for file, entry in entries:
-        known = entry if isinstance(entry, Mapping) else {}
-        label, original = _LABELS.get(str(known.get("label"))), known.get("original") or file
-        if not file or label is None or not f"{file}{original}".isprintable():
+        table = read_table(path, "list of labels", ("filename", "label"))
+        rows = [(file, label, None) for _, (file, label) in table]
+    for file, said, original in rows:
+        label, source = _LABELS.get(said), str(original or file)
+        if not file or label is None or not f"{file}{source}".isprintable():
             raise UserError(
-                f"{path}: {file!r}: {entry!r}: must have a name and a label, which is REAL or FAKE "
-                f"in {METADATA}, and 0 (real) or 1 in {LABELS}"
+                f"{path}: {file!r}, {said!r}: must be a name and a label, which is REAL or FAKE in "
+                f"{METADATA}, and 0 (real) or 1 in {LABELS}"
             )
-        yield Path(file).stem, label, Path(str(original)).stem
+        yield Path(file).stem, label, Path(source).stem

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
 
@@ -10,8 +10,8 @@ from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
 from data_builders.dfdc.builder import Dfdc
 from data_builders.errors import UserError
-from data_builders.lists import read_json, videos_in
-from data_builders.splits import divided, held_out, lacking
+from data_builders.lists import nothing_in, read_entries, videos_in
+from data_builders.splits import beside_test, lacking
 from data_builders.video_builder import VideoDatasetBuilder
 
 LIST = "dataset.json"
@@ -60,53 +60,40 @@ class DfdcPreview(VideoDatasetBuilder):
         del config
         root = root if (root / LIST).is_file() else root / "dfdc_preview_set"
         if not (root / LIST).is_file():
-            known = root.parent.is_dir()
-            raise UserError(
-                f"{root.parent}: {f'holds no {LIST}' if known else 'there is no such folder'}; "
-                f"expected {LIST} and original_videos/TARGET/TARGET_X_NNN.mp4 in it"
-            )
+            expected = f"{LIST} and original_videos/TARGET/TARGET_X_NNN.mp4"
+            raise nothing_in(root.parent, f"holds no {LIST}", expected)
         flat = {folder: videos_in(root / folder) for folder in _METHODS}
         found, missing = dict[tuple[str, str], tuple[VideoFiles, _Entry]](), []
         for entry in _entries(root / LIST):
             deep, name = root / entry.path, entry.path.stem
-            path = deep if deep.is_file() else flat.get(entry.path.parts[0], {}).get(name)
+            path = deep if deep.is_file() else flat[entry.path.parts[0]].get(name)
             if path is None:
                 missing.append(str(entry.path.with_suffix("")))
                 continue
             about = entry.method, name, entry.people[0], entry.label
             found.setdefault(about[:2], (VideoFiles(*about, {"raw": path}), entry))
         if not found:
-            raise UserError(
-                f"{root}: none of the {len(missing)} .mp4 files that {LIST} names is "
-                "there; expected original_videos/TARGET/TARGET_X_NNN.mp4 in it"
-            )
-        rest = [(video, entry.people) for video, entry in found.values() if not entry.test]
-        everybody = {person for _, people in rest for person in people}
-        validation = held_out(everybody, [people for _, people in rest])
-        splits, notes = divided(rest, {"validation": validation})
-        splits["test"] = [video for video, entry in found.values() if entry.test]
-        tested = {person for _, entry in found.values() if entry.test for person in entry.people}
-        if tested & everybody:
-            notes.append(
-                f"{len(tested & everybody)} of the {len(tested)} people of the official "
-                "test set are in train or validation too"
-            )
+            problem = f"has none of the {len(missing)} videos that {LIST} names"
+            raise nothing_in(root, problem, "original_videos/TARGET/TARGET_X_NNN.mp4")
+        tested, rest = (
+            [(video, entry.people) for video, entry in found.values() if entry.test == test]
+            for test in (True, False)
+        )
+        splits, notes = beside_test(tested, rest)
         return Layout(splits, missing, [*notes, *lacking(splits)])
 
 
 def _entries(path: Path) -> Iterator[_Entry]:
     """Reads the list, whose keys are paths."""
-    content = read_json(path, "list")
-    for name, about in content.items() if isinstance(content, dict) else [("", content)]:
+    for name, about in read_entries(path, "list").items():
         file = PurePosixPath(name.replace("\\", "/"))
-        known = about if isinstance(about, Mapping) else {}
-        label, split = known.get("label"), known.get("set")
+        label, split = about.get("label"), about.get("set")
         expected = _METHODS.get(file.parts[0]) if len(file.parts) > 1 else None
         if expected is None or label != expected or split not in _SETS:
             raise UserError(
                 f"{path}: {name!r}: {about!r}: must be a path in original_videos with label 'real' "
                 "or in method_A or method_B with 'fake', and set must be 'train' or 'test'"
             )
-        target, donor = known.get("target_id"), known.get("swapped_id")
+        target, donor = about.get("target_id"), about.get("swapped_id")
         people = [str(person) for person in (target or file.parts[1], donor) if person is not None]
         yield _Entry(file, str(label), split == "test", tuple(people))

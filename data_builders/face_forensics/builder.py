@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
-from data_builders.errors import UserError
 from data_builders.face_forensics.folders import qualities
+from data_builders.lists import nothing_in
 from data_builders.paired import PairedConfig
 from data_builders.video_builder import VideoDatasetBuilder
 
@@ -80,11 +80,9 @@ class FaceForensics(VideoDatasetBuilder):
         absent = [name for name in methods if missing and not _any(splits, name)]
         if ORIGINAL in absent or absent == methods[1:]:
             lacks = f"holds no videos of {' or '.join(absent)}"
-            raise UserError(
-                f"{root}: {lacks if root.is_dir() else 'there is no such folder'}; expected "
-                "original_sequences/youtube/c23/videos/000.mp4 and manipulated_sequences/"
-                f"{methods[1]}/c23/videos/000_003.mp4 in it, c23 or another quality"
-            )
+            real = "original_sequences/youtube/c23/videos/000.mp4"
+            fake = f"manipulated_sequences/{methods[1]}/c23/videos/000_003.mp4"
+            raise nothing_in(root, lacks, f"{real} and {fake}, c23 or another quality,")
         return Layout(splits, missing, [f"there are no videos of {name}" for name in absent])
 
 

@@ -9,8 +9,7 @@ from typing import ClassVar
 
 from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
-from data_builders.errors import UserError
-from data_builders.lists import videos_in
+from data_builders.lists import nothing_in, videos_in
 from data_builders.splits import lacking
 from data_builders.video_builder import VideoDatasetBuilder
 
@@ -49,11 +48,9 @@ class Ffiw10k(VideoDatasetBuilder):
         del config
         files_in = {split: _read(root, folder) for split, folder in _SPLITS.items()}
         if not all(any(kinds[kind] for kinds in files_in.values()) for kind in _METHODS):
-            problem = "holds no pairs of FFIW10K" if root.is_dir() else "there is no such folder"
-            raise UserError(
-                f"{root}: {problem}; expected {RELEASE}/source/train/STEM.mp4, real, and "
-                f"{RELEASE}/target/train/STEM.mp4, fake, in it"
-            )
+            real, fake = (f"{RELEASE}/{kind}/train/STEM.mp4" for kind in _METHODS)
+            expected = f"{real}, real, and {fake}, fake,"
+            raise nothing_in(root, "holds no pairs of FFIW10K", expected)
         stems = {
             split: sorted({*kinds["source"], *kinds["target"]}) for split, kinds in files_in.items()
         }

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
 import hashlib
-import io
 import itertools
 import os
 import unicodedata
@@ -19,7 +17,7 @@ import tensorflow_datasets as tfds
 from data_builders.clips import ClipSource, Layout, VideoFiles
 from data_builders.draws import drawn
 from data_builders.errors import UserError, nearest
-from data_builders.lists import located, read_text
+from data_builders.lists import located, nothing_in, read_table
 from data_builders.records import DEFAULT_QUALITIES, SPLITS, Pair
 from data_builders.self_blended import blend, clip, doctor
 from data_builders.self_blended.stills import IMAGES, VIDEOS
@@ -101,8 +99,7 @@ class SelfBlended(VideoDatasetBuilder):
             and path.is_file()
         )
         if not files:
-            problem = "holds no images or videos" if root.is_dir() else "there is no such folder"
-            raise UserError(f"{root}: {problem}; expected in it: {cls.TREE}".replace("\n", " "))
+            raise nothing_in(root, "holds no images or videos", f"this: {cls.TREE}")
         listed, missing = _listed(root / LIST)
         splits: dict[str, list[VideoFiles]] = {split: [] for split in SPLITS}
         alike = collections.Counter(_plain(path, root) for path in files)
@@ -198,26 +195,12 @@ def _listed(path: Path) -> tuple[dict[Path, str] | None, list[str]]:
     """Reads which file shows whom, None without a list; and names the files that are not there."""
     if not path.exists():
         return None, []
-    rows = csv.DictReader(io.StringIO(read_text(path, "list of identities"), newline=""))
     listed: dict[str, str] = {}
-    try:
-        lacking = {"file", "identity"} - set(rows.fieldnames or ())
-        if lacking:
-            raise UserError(
-                f"{path}: has no column {' or '.join(sorted(lacking))}; its first line names the "
-                "columns, separated by commas"
-            )
-        for row in rows:
-            name, identity = (str(row[key] or "").strip() for key in ("file", "identity"))
-            if not name or not identity:
-                raise UserError(f"{path}: line {rows.line_num} has no file or no identity")
-            if listed.setdefault(name, identity) != identity:
-                raise UserError(f"{path}: line {rows.line_num} gives {name} a second identity")
-    except csv.Error as error:
-        raise UserError(
-            f"{path}: the row after line {rows.line_num} cannot be read: {error}; look for a quote "
-            "without an end"
-        ) from error
+    for line, (name, identity) in read_table(path, "list of identities", ("file", "identity")):
+        if not name or not identity:
+            raise UserError(f"{path}: line {line} has no file or no identity")
+        if listed.setdefault(name, identity) != identity:
+            raise UserError(f"{path}: line {line} gives {name} a second identity")
     files = {name: located(path.parent, name) for name in listed}
     missing = sorted(name for name, file in files.items() if file is None)
     return {file: listed[name] for name, file in files.items() if file is not None}, missing

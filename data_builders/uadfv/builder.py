@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
-from data_builders.errors import UserError
-from data_builders.lists import videos_in
+from data_builders.lists import nothing_in, videos_in
 from data_builders.video_builder import VideoDatasetBuilder
 
 
@@ -35,10 +34,8 @@ class Uadfv(VideoDatasetBuilder):
         real, fakes = videos_in(root / "real"), videos_in(root / "fake")
         fake = {stem.removesuffix("_fake"): path for stem, path in fakes.items()}
         if not real or not fake:
-            problem = "lacks real videos or fakes" if root.is_dir() else "there is no such folder"
-            raise UserError(
-                f"{root}: {problem}; expected real/0000.mp4 and fake/0000_fake.mp4 in it"
-            )
+            expected = "real/0000.mp4 and fake/0000_fake.mp4"
+            raise nothing_in(root, "lacks real videos or fakes", expected)
         kinds = (("original", "real", real), ("UADFV", "fake", fake))
         test = [
             VideoFiles(method, name, name, label, {"raw": paths[name]})

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 from data_builders.access import Access
 from data_builders.clips import spread
 from data_builders.errors import UserError
+from data_builders.lists import nothing_in
 from data_builders.manifest.builder import Manifest
 from data_builders.manifest.listing import Listing, Tuple, checked
+from data_builders.paired import PairedConfig
 from data_builders.splits import held_out
 
 FRAMES = 32  # of each sequence, spread evenly
@@ -32,19 +34,23 @@ class WildDeepfake(Manifest):
         reported="the authors were not to be reached in 2023 (RECCE issue 11)",
     )
 
-    def __init__(self, *, manual_dir: str | Path, **kwargs: Any) -> None:
+    def __init__(
+        self, *, manual_dir: str | Path, config: str | PairedConfig | None = None, **kwargs: Any
+    ) -> None:
         """Lists the folder.
 
         Args:
           manual_dir: The folder that was downloaded, or `deepfake_in_the_wild` in it.
+          config: See `Manifest`.
           **kwargs: See `Manifest`.
 
         Raises:
           UserError: There is no such folder, or no sequences in it.
         """
-        if not str(manual_dir):
+        if not str(manual_dir) and not isinstance(config, PairedConfig):
             raise UserError(f"--manual_dir: name the folder of {self.name}")
-        super().__init__(manifest=Path(manual_dir).expanduser().absolute(), **kwargs)
+        folder = Path(manual_dir).expanduser().absolute()
+        super().__init__(manifest=folder, config=config, **kwargs)
 
     def _read(self, path: Path) -> Listing:
         inner = path / "deepfake_in_the_wild"
@@ -62,11 +68,9 @@ class WildDeepfake(Manifest):
                 archives = [file.name.partition(".")[0] for file in folder.glob("[!.]*.tar.gz")]
                 packed += [name for name in archives if not (folder / name).is_dir()]
         if not any(splits.values()):
-            problem = "holds no unpacked crops" if path.is_dir() else "there is no such folder"
-            raise UserError(
-                f"{path}: {problem}; expected fake_train/N/fake/SEQUENCE/FRAME.png in "
-                "it, and the same of real_train, fake_test and real_test"
-            )
+            same = "and the same of real_train, fake_test and real_test"
+            expected = f"fake_train/N/fake/SEQUENCE/FRAME.png, {same},"
+            raise nothing_in(path, "holds no unpacked crops", expected)
         notes = [f"{len(packed)} archives are not unpacked, and left out"] if packed else []
         return checked(path, ("raw",), splits, notes)
 
