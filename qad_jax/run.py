@@ -14,6 +14,7 @@ from data_builders.errors import UserError
 from qad_jax import cpu
 from qad_jax.evaluation import inference
 from qad_jax.evaluation.evaluate_run import evaluate_run
+from qad_jax.models import onednn
 from qad_jax.runs import checkpoints, configuration, hosts
 from qad_jax.training import loop, parallel, preemption
 from qad_jax.training.datasets import open_datasets
@@ -104,7 +105,8 @@ def _run(
         configuration.check_workdir(config, folder)
         configuration.check_writable(folder)
         on_cpu = jax.default_backend() == "cpu" and config.model.dtype == "bfloat16"
-        if on_cpu and (note := cpu.bfloat16_note()) is not None:
+        by_onednn = on_cpu and onednn.wanted(config.model.dtype)
+        if on_cpu and (note := cpu.bfloat16_note(onednn=by_onednn)) is not None:
             hosts.say(f"note: config.model.dtype: {note}", file=sys.stderr)
         if config.model.pretrained and checkpoints.latest_step(folder) is None:
             imported = pretrained.of_config(config)

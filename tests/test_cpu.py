@@ -87,29 +87,30 @@ def test_a_processor_is_read_from_what_linux_tells():
     assert cpu.processor(cpuinfo("Features\t: fp asimd bf16", "")) == ("", {"fp", "asimd", "bf16"})
 
 
-def test_bfloat16_that_is_not_faster_is_told():
+def test_what_bfloat16_brings_is_told():
+    assert cpu.bfloat16_note(cpuinfo(X86)) == cpu.bfloat16_note(cpuinfo(X86), onednn=True)
     assert cpu.bfloat16_note(cpuinfo(X86)) == (
         "bfloat16 is emulated on this processor, which has neither avx512_bf16 nor amx_bf16: "
         "expect no faster steps than with float32"
     )
-    assert cpu.bfloat16_note(cpuinfo(f"{X86} avx512_bf16")) == (
-        "bfloat16 was no faster than float32 where it was measured on such a processor: jaxlib "
-        "0.10.2 computes in float32, although there is avx512_bf16"
-    )
+    for flag in ("avx512_bf16", "amx_bf16"):
+        text = cpuinfo(f"{X86} {flag}")
+        assert cpu.bfloat16_note(text) == (
+            "no faster than float32 without oneDNN, and about twice as fast with it: "
+            "pip install 'qad-jax[onednn]'"
+        )
+        assert cpu.bfloat16_note(text, onednn=True) == "oneDNN computes the convolutions"
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", cpuinfo(f"{X86} avx512_bf16 amx_bf16"), cpuinfo("Features\t: fp asimd", "")],
-    ids=["nothing", "AMX", "Arm"],
-)
+@pytest.mark.parametrize("text", ["", cpuinfo("Features\t: fp asimd bf16", "")])
 def test_nothing_is_told_of_bfloat16_where_nothing_is_known(text):
+    assert not cpu.has_bfloat16(text)
     assert cpu.bfloat16_note(text) is None
 
 
 @pytest.mark.parametrize(("dtype", "notes"), [("bfloat16", 1), ("float32", 0)])
 def test_a_training_begins_with_the_note(dtype, notes, monkeypatch, tmp_path):
-    monkeypatch.setattr(cpu, "bfloat16_note", lambda: "it is slow")
+    monkeypatch.setattr(cpu, "bfloat16_note", lambda onednn: "it is slow")
     words = ["--config=quickstart", f"--workdir={tmp_path}/run", f"--config.model.dtype={dtype}"]
     told = call(*words, f"--config.model.pretrained={tmp_path}/missing.pth")
     assert told.err.count("note: config.model.dtype: it is slow\n") == notes

@@ -33,11 +33,11 @@ def write_plainly(monkeypatch):
     def grouped(x, kernel, stride, padding):
         return convolve(x, kernel[:, :, None].astype(x.dtype), stride, padding, x.shape[-1])
 
-    def pointwise(x, kernel, stride):
-        return convolve(x, kernel[None, None], stride, (0, 0))
+    def dense(x, kernel, stride, padding):
+        return convolve(x, kernel.astype(x.dtype), stride, padding)
 
     monkeypatch.setattr(layers, "depthwise", grouped)
-    monkeypatch.setattr(layers, "_pointwise", pointwise)
+    monkeypatch.setattr(layers, "convolve", dense)
     pool = nn.max_pool
     monkeypatch.setattr(
         models.resnet, "max_pool", lambda x: pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
@@ -45,8 +45,8 @@ def write_plainly(monkeypatch):
     monkeypatch.setattr(lax, "optimization_barrier", lambda x: x)
 
 
-def train(name, rate):
-    model = models.create(name)
+def train(name, rate, dtype=jnp.float32):
+    model = models.create(name, dtype=dtype)
     # Not Adam: its first steps turn the sign of a rounding error into a whole step.
     tx = optax.chain(transforms.qad_gradient(gamma=0.0, hsic_weight=0.1), optax.sgd(rate))
     step = jax.jit(make_train_step(Objective(model, LAYERS), tx, seed=0))

@@ -48,6 +48,7 @@ from qad_jax.models.layers import (
     global_mean,
     run_block,
     same_padding,
+    swish,
 )
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -210,7 +211,7 @@ class EfficientNet(nn.Module):
     epsilon: float = 1e-3
     drop_connect_rate: float = 0.2
     dropout_rate: float = 0.2
-    activation: Activation = nn.swish
+    activation: Activation = swish
     squeeze_excite: bool = True
     normalisation: Normalisation = IMAGENET
 

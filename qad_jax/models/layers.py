@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from qad_jax.models.convolution import convolve
 from qad_jax.models.depthwise import Padding, depthwise
 
 Init = Callable[..., jax.Array]
@@ -149,49 +150,54 @@ class Conv(nn.Module):
 
         if self.depthwise:
             x = depthwise(x, kernel[:, :, 0], self.stride, pad)
-        elif side == 1 and pad == (0, 0):
-            x = _pointwise(x, kernel[0, 0].astype(self.dtype), self.stride)
         else:
-            x = lax.conv_general_dilated(
-                x,
-                kernel.astype(self.dtype),
-                window_strides=(self.stride, self.stride),
-                padding=(pad, pad),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
+            x = convolve(x, kernel, self.stride, pad)
         if self.use_bias:
             bias = self.param("bias", default_init, (self.features,), jnp.float32)
             x = x + bias.astype(self.dtype)
         return x
 
 
-def _pointwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """A 1x1 convolution as one matrix product.
+def swish(x: jax.Array) -> jax.Array:
+    """``x * sigmoid(x)``, computed in float32 and returned in the type of ``x``.
 
-    XLA's convolution on CPU is two to four times slower. So is the kernel gradient of a product of
-    4-d maps, which is why the maps are reshaped to a matrix.
+    In 16 bits, XLA for CPU would round after each operation, which takes twice the time. The
+    backward pass keeps ``x`` alone.
 
     Args:
-      x: (N, H, W, C).
-      kernel: (C, D).
-      stride: Step in both directions.
-
-    Returns:
-      (N, ceil(H / stride), ceil(W / stride), D).
+      x: Of any shape.
     """
-    if stride > 1:
-        # The barrier keeps XLA for GPUs from fusing the slice into the product, where it aborts
-        # (openxla/xla#47381, "subdim_size_accumulator == dim_size", in jax 0.10.2).
-        x = lax.optimization_barrier(x[:, ::stride, ::stride])
-    flat = x.reshape(-1, x.shape[-1]) @ kernel
-    return flat.reshape(*x.shape[:-1], kernel.shape[-1])
+    if x.dtype == jnp.float32:
+        return nn.swish(x)
+    result: jax.Array = _swish(x)
+    return result
+
+
+@jax.custom_vjp
+def _swish(x: jax.Array) -> jax.Array:
+    return nn.swish(x.astype(jnp.float32)).astype(x.dtype)
+
+
+def _swish_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _swish(x), x
+
+
+def _swish_backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    _, pull = jax.vjp(nn.swish, x.astype(jnp.float32))
+    (result,) = pull(gradient.astype(jnp.float32))
+    return (result.astype(x.dtype),)
+
+
+_swish.defvjp(_swish_forward, _swish_backward)
 
 
 def max_pool(x: jax.Array) -> jax.Array:
     """3x3 max-pooling with stride 2 and one pixel of -inf around, as torch has it.
 
     It takes maxima of strided slices, of rows and then of columns: on CPU, the gradient of
-    ``flax.linen.max_pool`` takes three to seven times longer. Equal maxima share the gradient.
+    ``flax.linen.max_pool`` takes three to seven times longer. Equal maxima share the gradient. In
+    16 bits, XLA for CPU would round it after each operation, which takes five times longer: there,
+    it is float32 inside.
 
     Args:
       x: (N, H, W, C).
@@ -199,6 +205,17 @@ def max_pool(x: jax.Array) -> jax.Array:
     Returns:
       (N, ceil(H / 2), ceil(W / 2), C).
     """
+    if x.dtype == jnp.float32:
+        return _maxima(x)
+    result: jax.Array = lax.platform_dependent(
+        x,
+        cpu=lambda x: _maxima(x.astype(jnp.float32)).astype(x.dtype),
+        default=_maxima,
+    )
+    return result
+
+
+def _maxima(x: jax.Array) -> jax.Array:
     rows, columns = (x.shape[1] + 1) // 2, (x.shape[2] + 1) // 2
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
     first, middle, last = (x[:, i : i + 2 * rows - 1 : 2] for i in range(3))

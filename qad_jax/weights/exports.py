@@ -24,7 +24,7 @@ from jax import export
 from data_builders.errors import UserError
 from data_builders.files import write_json, write_whole
 from qad_jax import __version__
-from qad_jax.models import create
+from qad_jax.models import create, onednn
 from qad_jax.models.layers import normalise
 from qad_jax.runs import checkpoints, configuration
 from qad_jax.weights import model_file, pretrained
@@ -193,5 +193,6 @@ def _stablehlo(model: nn.Module, variables: Mapping[str, Any], side: int) -> byt
 
     (batch,) = export.symbolic_shape("n")
     images = jax.ShapeDtypeStruct((batch, side, side, 3), jnp.uint8)
-    exported = export.export(jax.jit(detector), platforms=_PLATFORMS)(images)
+    with onednn.unused():
+        exported = export.export(jax.jit(detector), platforms=_PLATFORMS)(images)
     return bytes(exported.serialize(vjp_order=0))

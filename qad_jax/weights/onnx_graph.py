@@ -23,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from qad_jax import __version__
 from qad_jax.models import resnet
 from qad_jax.models.efficientnet import EfficientNet, Stage
-from qad_jax.models.layers import HEAD, Normalisation, same_padding
+from qad_jax.models.layers import HEAD, Normalisation, same_padding, swish
 from qad_jax.models.resnet import ResNet
 
 #: Old enough for every runtime of the last years; it has all that is used here.
@@ -283,7 +283,7 @@ def _padding(model: EfficientNet, side: int, stride: int, size: _Size) -> _Paddi
 def _activated(graph: Graph, model: EfficientNet, x: str) -> str:
     if model.activation is nn.relu6:
         return graph.node("Clip", x, *_BOUNDS, name=f"{x}/relu6")
-    if model.activation is nn.swish:
+    if model.activation in (swish, nn.swish):
         gate = graph.node("Sigmoid", x, name=f"{x}/gate")
         return graph.node("Mul", x, gate, name=f"{x}/swish")
     raise ValueError(f"the activation {model.activation} cannot be written as ONNX")
