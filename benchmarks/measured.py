@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import math
+import os
 import platform
 import shlex
 import statistics
@@ -112,7 +113,7 @@ class Measured:
             return
         content = {
             "benchmark": self.benchmark,
-            "command": _command(sys.argv),
+            "command": _settings() + _command(sys.argv),
             "machine": machine(),
             "versions": {**versions.packages(), **self.versions},
             "commit": versions.commit(),
@@ -156,6 +157,12 @@ def torch_version() -> dict[str, str]:
         return {"torch": metadata.version("torch")}
     except metadata.PackageNotFoundError:
         return {}
+
+
+def _settings() -> str:
+    """The variables of the environment that change what is measured, as they stand in a shell."""
+    value = os.environ.get(cpu.ONEDNN)
+    return "" if value is None else f"{cpu.ONEDNN}={value} "
 
 
 def _command(words: Sequence[str]) -> str:

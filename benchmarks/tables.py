@@ -7,6 +7,11 @@ The page marks each table. What stands between the two marks is replaced:
     <!-- measured: FILE.json: NAME OF THE TABLE -->
     <!-- end of measured -->
 
+Several files stand side by side, with one column of all their tables, as `torch / here`:
+
+    <!-- measured: FILE.json + OTHER.json: all, NAME OF THE COLUMN -->
+    <!-- end of measured -->
+
 The table comes with the command, the machine, the versions and the commit of the file. To measure
 again, write the file anew with the command that stands there, and call this one.
 """
@@ -26,10 +31,11 @@ from data_builders import command_line
 from data_builders.errors import UserError, describe
 from data_builders.files import write_whole
 
-_BEGIN = r"<!-- measured: (?P<file>[\w.-]+): (?P<table>.+?) -->\n"
+_BEGIN = r"<!-- measured: (?P<files>[\w.-]+(?: \+ [\w.-]+)*): (?P<table>.+?) -->\n"
 _END = "<!-- end of measured -->\n"
 _BLOCK = re.compile(f"(?P<begin>{_BEGIN}).*?(?P<end>{_END})", re.DOTALL)
-_VERSIONS = ("Python", "jax", "jaxlib", "flax", "torch")
+_ALL = "all, "
+_VERSIONS = ("Python", "jax", "jaxlib", "flax", "torch", "onednn-cpu-gomp")
 
 
 def table(content: dict[str, Any], name: str) -> str:
@@ -54,6 +60,41 @@ def table(content: dict[str, Any], name: str) -> str:
     for row, of in rows.items():
         lines.append(f"| {row} | {' | '.join(of.get(column, '') for column in columns)} |")
     return "\n".join([*lines, "", source(content), ""])
+
+
+def side_by_side(contents: Sequence[dict[str, Any]], column: str) -> str:
+    """One column of all tables of several files, and under it where their figures come from.
+
+    A table is called after a model, a type and more, as `resnet50, float32, 4 x 3 images`: model
+    and row are the row, and the versions of JAX and the type are the column.
+
+    Args:
+      contents: Of the files, see `measured.read`.
+      column: Which of the tables' columns.
+
+    Raises:
+      UserError: A file has no such column, or two files the same cell.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for content in contents:
+        cells = [row for row in content["rows"] if row["column"] == column]
+        if not cells:
+            raise UserError(f"there is no column {column!r}")
+        for cell in cells:
+            model, kind, *_ = cell["table"].split(", ")
+            settings = content["command"].partition(" python ")[0]
+            place = f"jax {content['versions'].get('jax')}, {kind}"
+            if settings != content["command"]:
+                place += f", `{settings}`"
+            row = rows.setdefault(f"{model} {cell['row']}", {})
+            if place in row:
+                raise UserError(f"{place} is in two files: {cell['name']}")
+            row[place] = measured.cell(cell)
+    columns = list(dict.fromkeys(place for row in rows.values() for place in row))
+    lines = [f"| {column} | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+    for name, row in rows.items():
+        lines.append(f"| {name} | {' | '.join(row.get(place, '-') for place in columns)} |")
+    return "\n\n".join(["\n".join(lines), *map(source, contents), ""])[:-1]
 
 
 def source(content: dict[str, Any]) -> str:
@@ -86,12 +127,17 @@ def generated(page: str, folder: Path) -> str:
         raise UserError("a mark 'measured' without its 'end of measured', or the other way round")
 
     def block(match: re.Match[str]) -> str:
-        file = folder / match["file"]
+        files = [folder / name for name in match["files"].split(" + ")]
+        name = match["table"]
         try:
-            made = table(measured.read(file), match["table"])
+            contents = [measured.read(file) for file in files]
+            if name.startswith(_ALL):
+                made = side_by_side(contents, name.removeprefix(_ALL))
+            else:
+                made = "".join(table(content, name) for content in contents)
         except UserError as error:
-            known = str(error)
-            raise UserError(known if str(file) in known else f"{file}: {known}") from error
+            known, file = str(error), " + ".join(map(str, files))
+            raise UserError(known if str(files[0]) in known else f"{file}: {known}") from error
         return f"{match['begin']}{made}{match['end']}"
 
     return _BLOCK.sub(block, page)

@@ -25,6 +25,9 @@ _XLA_FLAGS: dict[str, Versions] = {
     "--xla_disable_hlo_passes=cse_barrier_expander": ("0.10.0", "0.12.0.1"),
 }
 
+#: An environment variable: 0 leaves no convolution to oneDNN, and 1 those of float32, too.
+ONEDNN = "QAD_JAX_ONEDNN"
+
 # Parameters of glibc's malloc.h, and the values for them.
 _TRIM_THRESHOLD, _NEVER = -1, -1
 _MMAP_MAX, _NO_CHUNK = -4, 0

@@ -259,6 +259,40 @@ def test_a_table_is_put_between_its_marks(tmp_path):
     assert call(tmp_path, page, main=tables.main).out == f"{page}: unchanged; {COUNT}"
 
 
+def test_a_column_of_several_files_stands_side_by_side(tmp_path):
+    def told(table, row, value):
+        parts = {"table": table, "row": row, "column": "ratio", "name": f"{table}: {row}, ratio"}
+        return {**globals()["row"]("", value, value, value), **parts}
+
+    float32, bfloat16 = "r50, float32, 4 images", "r50, bfloat16, 4 images"
+    seconds = {**told(float32, "step", 9), "column": "here, s", "name": "another column"}
+    rows = told(float32, "step", 1), seconds, told(bfloat16, "step", 0.5), told(float32, "awp", 2)
+    write(tmp_path / "a.json", *rows)
+    newer = {"Python": "3.13.0", "jax": "0.12"}
+    write(tmp_path / "b.json", told(bfloat16, "step", 0.25), versions=newer)
+    write(tmp_path / "c.json", told(float32, "step", 4), command="X=1 python benchmarks/speed.py")
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.replace("a.json: r50", "a.json + b.json + c.json: all, ratio"))
+    tables = script("tables")
+    assert call(tmp_path, page, main=tables.main).out == f"{page}: written; {COUNT}"
+    lines = page.read_text().splitlines()
+    assert lines[3:7] == [
+        "| ratio | jax 0.10.2, float32 | jax 0.10.2, bfloat16 | jax 0.12, bfloat16 "
+        "| jax 0.10.2, float32, `X=1` |",
+        "|---|---|---|---|---|",
+        "| r50 step | 1.00 | 0.50 | 0.25 | 4.00 |",
+        "| r50 awp | 2.00 | - | - | - |",
+    ]
+    assert [line[:20] for line in lines[7:13]] == [
+        *("", "`python benchmarks/s", "", "`python benchmarks/s", "", "`X=1 python benchmar"),
+    ]
+    assert call(tmp_path, page, main=tables.main).out == f"{page}: unchanged; {COUNT}"
+    write(tmp_path / "b.json", *rows)
+    assert "is in two files" in call(tmp_path, page, main=tables.main).err
+    write(tmp_path / "b.json", seconds)
+    assert "there is no column 'ratio'" in call(tmp_path, page, main=tables.main).err
+
+
 def test_a_page_that_cannot_be_made_stays(tmp_path):
     tables, page = script("tables"), tmp_path / "page.md"
     page.write_text(PAGE)
@@ -280,5 +314,6 @@ def test_the_page_of_speed_is_what_the_files_say():
     assert script("tables").generated(page, folder) == page, (
         "python benchmarks/tables.py docs/measured docs/speed.md"
     )
-    named = {line.split(": ")[1] for line in page.splitlines() if line.startswith("<!-- measured:")}
+    marks = [line.split(": ")[1] for line in page.splitlines() if line.startswith("<!-- measured:")]
+    named = {name for mark in marks for name in mark.split(" + ")}
     assert {path.name for path in folder.iterdir()} == named

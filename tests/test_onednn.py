@@ -62,7 +62,7 @@ def by_sums(x, kernel, stride, padding, factor):
     ids=["3x3", "one side", "stem", "1x1", "depthwise", "depthwise 5x5", "depthwise one side"],
 )
 def test_a_convolution_and_both_gradients(size, kernel, stride, padding, dtype, monkeypatch):
-    monkeypatch.setenv(onednn.VARIABLE, "1")
+    monkeypatch.setenv(cpu.ONEDNN, "1")
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal(size), dtype)
     # What bfloat16 holds, because kernels are rounded to it.
@@ -98,7 +98,7 @@ def by_xla():
 
 def test_fifty_steps_of_float32_lose_as_with_xla(by_xla, monkeypatch):
     """Squeeze-and-excite, depthwise and dense convolutions; swish, because ReLU turns on a bit."""
-    monkeypatch.setenv(onednn.VARIABLE, "1")
+    monkeypatch.setenv(cpu.ONEDNN, "1")
     found, program = train("efficientnet_tiny", 0.02)
     assert onednn.TARGET in program
     np.testing.assert_allclose(found, by_xla, rtol=1e-4, atol=1e-5)
@@ -123,9 +123,9 @@ def test_fifty_steps_of_bfloat16_lose_as_those_of_float32(by_xla):
 )
 def test_when_it_is_used(value, bfloat16, wanted, monkeypatch):
     monkeypatch.setattr(cpu, "has_bfloat16", lambda: bfloat16)
-    monkeypatch.delenv(onednn.VARIABLE, raising=False)
+    monkeypatch.delenv(cpu.ONEDNN, raising=False)
     if value is not None:
-        monkeypatch.setenv(onednn.VARIABLE, value)
+        monkeypatch.setenv(cpu.ONEDNN, value)
     assert [onednn.wanted(dtype) for dtype in ("bfloat16", "float32")] == wanted
     assert not onednn.wanted("float16")
     with onednn.unused():
@@ -136,7 +136,7 @@ def test_when_it_is_used(value, bfloat16, wanted, monkeypatch):
 
 @pytest.mark.parametrize("used", [True, False])
 def test_a_program_for_other_machines_is_traced_without_it(used, monkeypatch):
-    monkeypatch.setenv(onednn.VARIABLE, "1")
+    monkeypatch.setenv(cpu.ONEDNN, "1")
     x, kernel = jnp.zeros((1, 4, 4, 2)), jnp.zeros((3, 3, 2, 2))
     with contextlib.nullcontext() if used else onednn.unused():
         program = jax.jit(lambda x, k: convolution.convolve(x, k, 1, (1, 1))).lower(x, kernel)
@@ -155,7 +155,7 @@ def test_what_cannot_be_computed_is_an_error_and_not_a_crash():
 
 
 def test_programs_of_several_threads_do_not_disturb_each_other(monkeypatch):
-    monkeypatch.setenv(onednn.VARIABLE, "1")
+    monkeypatch.setenv(cpu.ONEDNN, "1")
     rng = np.random.default_rng(0)
     kernel = jnp.asarray(rng.standard_normal((3, 3, 8, 8)), jnp.float32)
     maps = [jnp.asarray(rng.standard_normal((4, 16, 16, 8)), jnp.float32) for _ in range(16)]
@@ -173,7 +173,7 @@ def test_programs_of_several_threads_do_not_disturb_each_other(monkeypatch):
 
 
 def test_several_devices_of_one_processor_compute_at_once(monkeypatch):
-    monkeypatch.setenv(onednn.VARIABLE, "1")
+    monkeypatch.setenv(cpu.ONEDNN, "1")
     count = jax.local_device_count()
     x = np.random.default_rng(0).standard_normal((count, 2, 6, 6, 4)).astype(np.float32)
     kernel = jnp.ones((1, 1, 4, 2))

@@ -21,6 +21,7 @@ _LIBRARIES = (
     "grain",
     "tensorflow-datasets",
     "numpy",
+    "onednn-cpu-gomp",
     "opencv-python-headless",
 )
 

@@ -25,8 +25,6 @@ import numpy as np
 from qad_jax import cpu
 from qad_jax.models.onednn import library
 
-#: An environment variable: 0 for never, 1 for convolutions of float32, too.
-VARIABLE = "QAD_JAX_ONEDNN"
 #: The name by which compiled programs know what computes. It is a part of what is kept of them.
 TARGET = "qad_jax.onednn"
 
@@ -45,7 +43,7 @@ def unused() -> Iterator[None]:
 
 def wanted(dtype: Any) -> bool:
     """Whether convolutions of a type are left to oneDNN in this process, on processors."""
-    asked = os.environ.get(VARIABLE)
+    asked = os.environ.get(cpu.ONEDNN)
     if asked == "0" or _UNUSED.get() or not installed():
         return False
     if jnp.dtype(dtype) == jnp.bfloat16:

@@ -20,11 +20,30 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from qad_jax.models.onednn.library import Geometry, Kind, Library, Plan
+from qad_jax.models.onednn.library import (
+    COMPUTE,
+    COMPUTED,
+    KERNEL,
+    KERNEL_IS_RESULT,
+    MAPS,
+    MAPS_ARE_RESULT,
+    MOVE,
+    MOVED,
+    RESULT,
+    Geometry,
+    Kind,
+    Library,
+    Plan,
+)
 
 # Version of the interface that these structures are of; XLA accepts the older ones of its own.
 _MAJOR, _MINOR = 0, 1
 _METADATA = 1  # the extension by which XLA asks for the version
+# Words of a call frame: the extension, the interface, and the arrays of pointers to arguments, to
+# results and to attributes. Of others: where a buffer's data are, a scalar's value, the kind of an
+# extension, what it asks for, the version in that, and the function that makes an error.
+_EXTENSION, _INTERFACE, _INPUTS, _OUTPUTS, _ATTRIBUTES = 1, 2, 9, 14, 20
+_DATA, _VALUE, _KIND, _ASKED, _VERSION, _MAKE_ERROR = 3, 1, 1, 3, 3, 6
 _INTERNAL, _ERROR_BYTES = 13, 28  # XLA's code of an error inside, and what describes one
 _MOST_PLANS = 8192
 _MUTEX_BYTES = 64  # pthread_mutex_t has 40; zeros are one that nobody holds
@@ -116,13 +135,15 @@ def _compiled(library: Library, table: Any, error: Any, mutex: int) -> Any:
 
     @numba.cfunc("int64(CPointer(int64))")
     def handle(frame: Any) -> int:
-        if frame[1] != 0 and _words(frame[1])[1] & 0xFFFFFFFF == _METADATA:
-            _words(_words(frame[1])[3])[3] = _MAJOR + (_MINOR << 32)
-            return 0
-        inputs, outputs = _words(frame[9]), _words(frame[14])
-        first, second = _words(inputs[0])[3], _words(inputs[1])[3]
-        output = _words(outputs[0])[3]
-        key = _words(_words(_words(frame[20])[0])[1])[0]
+        if frame[_EXTENSION] != 0:
+            extension = _words(frame[_EXTENSION])
+            if extension[_KIND] & 0xFFFFFFFF == _METADATA:
+                _words(extension[_ASKED])[_VERSION] = _MAJOR + (_MINOR << 32)
+                return 0
+        inputs, outputs = _words(frame[_INPUTS]), _words(frame[_OUTPUTS])
+        first, second = _words(inputs[0])[_DATA], _words(inputs[1])[_DATA]
+        output = _words(outputs[0])[_DATA]
+        key = _words(_words(_words(frame[_ATTRIBUTES])[0])[_VALUE])[0]
         known = _words(plans)
         plan = 0
         for row in range(1, known[0] + 1):
@@ -133,22 +154,22 @@ def _compiled(library: Library, table: Any, error: Any, mutex: int) -> Any:
         if not failed:
             words = _words(plan)
             _call1(lock, (mutex,))
-            if words[0] != 0:  # the kernel's gradient, of maps and of the result's gradient
+            if words[KERNEL_IS_RESULT] != 0:
                 maps, kernel, result = first, output, second
-            elif words[8] != 0:  # the maps' gradient, of the kernel and of the result's gradient
+            elif words[MAPS_ARE_RESULT] != 0:
                 maps, kernel, result = output, first, second
             else:
                 maps, kernel, result = first, second, output
-            _call2(set_handle, (words[5], maps))
-            _call2(set_handle, (words[6], kernel))
-            _call2(set_handle, (words[7], result))
+            _call2(set_handle, (words[MAPS], maps))
+            _call2(set_handle, (words[KERNEL], kernel))
+            _call2(set_handle, (words[RESULT], result))
             for turn in range(2):
-                if (turn == 0) == (words[0] == 0):
-                    status = _call4(execute, (words[1], stream, 2, words[2]))
+                if (turn == 0) == (words[KERNEL_IS_RESULT] == 0):
+                    status = _call4(execute, (words[MOVE], stream, 2, words[MOVED]))
                 else:
-                    status = _call4(execute, (words[3], stream, 3, words[4]))
+                    status = _call4(execute, (words[COMPUTE], stream, 3, words[COMPUTED]))
                 failed = failed or status & 0xFFFFFFFF != 0
             _call1(unlock, (mutex,))
-        return _call1(_words(frame[2])[6], (reason,)) if failed else 0
+        return _call1(_words(frame[_INTERFACE])[_MAKE_ERROR], (reason,)) if failed else 0
 
     return handle

@@ -23,6 +23,11 @@ Shape = tuple[int, ...]
 DISTRIBUTIONS = ("onednn-cpu-gomp", "onednn")
 _FILE = "libdnnl.so.3"
 
+#: The words of a plan, for `handler.py`: what is the result; the reordering of the kernel, and its
+#: arguments; the convolution, and its arguments; and the memories that get what XLA has.
+KERNEL_IS_RESULT, MAPS_ARE_RESULT, MOVE, MOVED, COMPUTE, COMPUTED, MAPS, KERNEL, RESULT = range(9)
+WORDS = 9
+
 _CPU, _IN_ORDER = 1, 1
 _TRAINING, _DIRECT = 64, 1
 _ANY_LAYOUT = 1
@@ -142,7 +147,9 @@ class Plan:
         maps = _maps(library, geometry.maps, geometry.dtype)
         result = _maps(library, geometry.result, geometry.dtype)
         chosen = _kernel(library, geometry.kernel, geometry.dtype)
-        spaces = [_numbers(two) for two in _spaces(geometry)]
+        # Strides, holes between the taps, and zeros before and after; of both axes.
+        numbers = (geometry.stride, 0, geometry.before, geometry.after)
+        spaces = [_numbers((number, number)) for number in numbers]
         forward = library.new(
             "convolution_forward_primitive_desc_create",
             *(library.engine, _TRAINING, _DIRECT, maps, chosen, None, result, *spaces, None),
@@ -177,20 +184,14 @@ class Plan:
         self._arguments = _arguments(*zip(_ARGUMENTS[kind], memories, strict=True))
         start, end = (own, given[1]) if kind == "kernel" else (given[1], own)
         self._moves = _arguments((_FROM, start), (_TO, end))
-        #: For `handler.py`: whether the kernel is the result; the primitives; their arguments; and
-        #: the memories that get XLA's maps, kernel and result.
-        self.words = np.array(
-            [
-                kind == "kernel",
-                library.new("primitive_create", reordering).value,
-                ctypes.addressof(self._moves),
-                library.new("primitive_create", description).value,
-                ctypes.addressof(self._arguments),
-                *(memory.value for memory in given),
-                kind == "maps",
-            ],
-            np.int64,
-        )
+        self.words = np.zeros(WORDS, np.int64)
+        self.words[KERNEL_IS_RESULT] = kind == "kernel"
+        self.words[MAPS_ARE_RESULT] = kind == "maps"
+        self.words[MOVE] = library.new("primitive_create", reordering).value
+        self.words[MOVED] = ctypes.addressof(self._moves)
+        self.words[COMPUTE] = library.new("primitive_create", description).value
+        self.words[COMPUTED] = ctypes.addressof(self._arguments)
+        self.words[[MAPS, KERNEL, RESULT]] = [memory.value for memory in given]
 
 
 def _arguments(*named: tuple[int, ctypes.c_void_p]) -> Any:
@@ -226,12 +227,6 @@ def _strided(library: Library, sizes: Shape, dtype: str, strides: Shape) -> ctyp
         "memory_desc_create_with_strides",
         *(len(sizes), _numbers(sizes), _TYPES[dtype], _numbers(strides)),
     )
-
-
-def _spaces(geometry: Geometry) -> tuple[Shape, ...]:
-    """Strides, holes between the taps, and zeros before and after, of both axes."""
-    numbers = (geometry.stride, 0, geometry.before, geometry.after)
-    return tuple((number, number) for number in numbers)
 
 
 def _numbers(values: Sequence[int]) -> Any:
