@@ -7,7 +7,7 @@
 #       --env QAD_JAX_TOKEN --publish 127.0.0.1:8000:8000 qad-jax-serve
 #
 #   docker build --target command --tag qad-jax .
-#   docker run --rm --network none --user "$(id -u):$(id -g)" \
+#   docker run --rm --init --network none --user "$(id -u):$(id -g)" \
 #       --volume /path/to/data:/data --volume /path/to/runs:/runs \
 #       qad-jax train --config quickstart --workdir /runs/quickstart --config.dataset.data_dir=/data
 

@@ -79,6 +79,20 @@ def test_the_service_is_built_last_and_without_root(stages):
     }
 
 
+def test_every_container_has_an_init():
+    """Process 1 never gets the SIGTERM of `docker stop` where it has no handler for it."""
+    for name in ("Dockerfile", "docs/container.md"):
+        text = re.sub(r"\\\n#? *", "", (ROOT / name).read_text(encoding="utf-8"))
+        runs = re.findall(r"^#? *docker run .*", text, flags=re.MULTILINE)
+        assert len(runs) == 2, name
+        assert all("--init" in run.split() for run in runs), runs
+    assert all(
+        one.get("init")
+        for one in read("deploy/compose.yaml")["services"].values()
+        if "build" in one
+    )
+
+
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (None, False)])
 def test_the_health_check(stages, status, healthy):
     """It is run as it is, but for the port, against a server that answers so, or against none."""
