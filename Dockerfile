@@ -50,7 +50,7 @@ CMD ["--help"]
 # It writes to /tmp alone, and what waits there fits into a tmpfs of 2 GB. In a container every
 # address is open to others, so it wants a token: in QAD_JAX_TOKEN, or in a file that --token_file
 # names. The check must not import what lies in a folder that others write to, hence -I. It has
-# only options that Docker before 25 and Podman 4 know, too.
+# no --start-interval, which Podman 4 refuses and Docker knows from 25 on.
 FROM base AS serve
 WORKDIR /
 EXPOSE 8000

@@ -125,7 +125,7 @@ def test_the_health_check(stages, status, healthy):
     assert (done.returncode == 0) is healthy
     assert asked == ([] if status is None else ["/healthz"])
     assert of(stages["serve"], "EXPOSE") == ["8000"]
-    # Docker before 25 and Podman 4 refuse to build an image where there is another option.
+    # Podman 4.3 refuses to build where there is --start-interval, which is younger than these.
     known = {"--interval", "--timeout", "--start-period", "--retries"}
     assert {word.partition("=")[0] for word in check.partition(" CMD ")[0].split()} <= known
 
