@@ -7,7 +7,7 @@
 #       --env QAD_JAX_TOKEN --publish 127.0.0.1:8000:8000 qad-jax-serve
 #
 #   docker build --target command --tag qad-jax .
-#   docker run --rm --network none --user "$(id -u):$(id -g)" \
+#   docker run --rm --init --network none --user "$(id -u):$(id -g)" \
 #       --volume /path/to/data:/data --volume /path/to/runs:/runs \
 #       qad-jax train --config quickstart --workdir /runs/quickstart --config.dataset.data_dir=/data
 
@@ -49,9 +49,10 @@ CMD ["--help"]
 
 # It writes to /tmp alone, and what waits there fits into a tmpfs of 2 GB. In a container every
 # address is open to others, so it wants a token: in QAD_JAX_TOKEN, or in a file that --token_file
-# names. The check must not import what lies in a folder that others write to, hence -I.
+# names. The check must not import what lies in a folder that others write to, hence -I. It has
+# no --start-interval, which Podman 4 refuses and Docker knows from 25 on.
 FROM base AS serve
 WORKDIR /
 EXPOSE 8000
-HEALTHCHECK --interval=30s --timeout=10s --start-period=180s --start-interval=5s CMD ["python", "-I", "-c", "import http.client; asked = http.client.HTTPConnection('127.0.0.1', 8000, timeout=5); asked.request('GET', '/healthz'); raise SystemExit(asked.getresponse().status != 200)"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=180s --retries=6 CMD ["python", "-I", "-c", "import http.client; asked = http.client.HTTPConnection('127.0.0.1', 8000, timeout=5); asked.request('GET', '/healthz'); raise SystemExit(asked.getresponse().status != 200)"]
 CMD ["serve", "--host=0.0.0.0", "--port=8000", "--max_mb=200", "--max_disk_mb=1000"]

@@ -79,6 +79,20 @@ def test_the_service_is_built_last_and_without_root(stages):
     }
 
 
+def test_every_container_has_an_init():
+    """Process 1 never gets the SIGTERM of `docker stop` where it has no handler for it."""
+    for name in ("Dockerfile", "docs/container.md"):
+        text = re.sub(r"\\\n#? *", "", (ROOT / name).read_text(encoding="utf-8"))
+        runs = re.findall(r"^#? *docker run .*", text, flags=re.MULTILINE)
+        assert len(runs) == 2, name
+        assert all("--init" in run.split() for run in runs), runs
+    assert all(
+        one.get("init")
+        for one in read("deploy/compose.yaml")["services"].values()
+        if "build" in one
+    )
+
+
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (None, False)])
 def test_the_health_check(stages, status, healthy):
     """It is run as it is, but for the port, against a server that answers so, or against none."""
@@ -111,6 +125,9 @@ def test_the_health_check(stages, status, healthy):
     assert (done.returncode == 0) is healthy
     assert asked == ([] if status is None else ["/healthz"])
     assert of(stages["serve"], "EXPOSE") == ["8000"]
+    # Podman 4.3 refuses to build where there is --start-interval, which is younger than these.
+    known = {"--interval", "--timeout", "--start-period", "--retries"}
+    assert {word.partition("=")[0] for word in check.partition(" CMD ")[0].split()} <= known
 
 
 @pytest.mark.skipif(
@@ -180,6 +197,29 @@ def test_prometheus_reads_the_service(services):
     assert f"--storage.tsdb.path={volume[1]}" in told["command"]
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("prometheus_client") is None, reason="there are no metrics"
+)
+def test_what_prometheus_is_asked_is_there_from_the_start():
+    """It counts growth alone: a number that is first seen at 1 has not grown."""
+    from qad_jax.detection.server.metrics import Metrics
+
+    numbers = Metrics()
+    numbers.watch("workers", "As the service does.", lambda: 0)
+    lines = [one for one in numbers.text().decode().splitlines() if not one.startswith("#")]
+    page = (ROOT / "docs" / "container.md").read_text(encoding="utf-8")
+    asked = re.findall(r"(qad_jax_\w+)(\{[^}]*\})?", "".join(re.findall(r"\| `(.*)` \|\n", page)))
+    assert len(asked) == 4
+    for name, labels in asked:
+        assert any(one.startswith(name + (labels or "")) for one in lines), name + labels
+    told = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    (reasons,) = re.findall(r"by reason \(([^)]*)\)", told)
+    for reason in re.findall(r"`(\w+)`", reasons):
+        assert f'qad_jax_worker_ends_total{{reason="{reason}"}} 0.0' in lines
+    for verdict in ("real", "fake", "inconclusive", "no_face", "error", "failed", "deleted"):
+        assert f'qad_jax_jobs_total{{verdict="{verdict}"}} 0.0' in lines
+
+
 def test_the_token_stays_here():
     """Git leaves the file out, and the builder of images never gets it."""
     (secret,) = read("deploy/compose.yaml")["secrets"].values()
@@ -198,3 +238,5 @@ def test_the_workflow_builds_each_image(stages):
     assert "docker build --tag qad-jax-serve ." in runs
     assert "--read-only" in runs
     assert "/healthz" in runs
+    assert 'test "$state" = healthy' in runs  # a service answers, too, whose health check is broken
+    assert "docker compose --file deploy/compose.yaml up" in runs

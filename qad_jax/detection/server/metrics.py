@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 import prometheus_client as prometheus
 
+from qad_jax.detection.results import VERDICTS
 from qad_jax.detection.server.jobs import Job
 
 MEDIA_TYPE = prometheus.CONTENT_TYPE_LATEST
+# What a job ends with, and why a worker ends.
+ENDS_OF_JOBS = (*VERDICTS, "failed", "deleted")
+ENDS_OF_WORKERS = ("crash", "time", "memory", "deleted", "recycled", "mistake")
 _SECONDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 
 
@@ -39,6 +43,12 @@ class Metrics:
             ["reason"],
             registry=self._registry,
         )
+        # Prometheus counts growth alone. A number that is first seen at 1 has not grown, so the
+        # first crash would be missed if its number were not there before.
+        for end in ENDS_OF_JOBS:
+            self._jobs.labels(end)
+        for reason in ENDS_OF_WORKERS:
+            self._ends.labels(reason)
         self._bytes = prometheus.Counter(
             "qad_jax_received_bytes", "Bytes of files that were sent.", registry=self._registry
         )
@@ -68,7 +78,7 @@ class Metrics:
         self._jobs.labels("deleted" if job.deleted else job.verdict or "failed").inc()
 
     def restarted(self, reason: str) -> None:
-        """Counts a worker process that ended."""
+        """Counts a worker process that ended, for one of `ENDS_OF_WORKERS`."""
         self._ends.labels(reason).inc()
 
     def received(self, count: int) -> None:
