@@ -7,10 +7,13 @@ import io
 import json
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from data_builders.errors import UserError
 
 #: Values of a JSON file that is read: each takes some hundred bytes of memory at most.
 MOST_VALUES = 10_000_000
@@ -96,6 +99,33 @@ def write_json(path: str | os.PathLike[str], value: Any, **options: Any) -> None
       **options: For `json.dumps`; `allow_nan=False` refuses what is not JSON to other programs.
     """
     write_whole(path, json.dumps(value, **{"indent": 2, **options}) + "\n")
+
+
+def check_writable(folder: Path, flag: str, inside: Iterable[str] = ()) -> None:
+    """Checks that a folder can be made or written to; leaves nothing behind.
+
+    Permissions do not tell whether a disk is full or read-only, so a file without a name is
+    written.
+
+    Args:
+      folder: The folder, which need not exist.
+      flag: The option that names it, for the message.
+      inside: Names of folders in it that are written to as well, where they exist.
+
+    Raises:
+      UserError: It cannot be written.
+    """
+    try:
+        nearest_folder = next(path for path in (folder, *folder.parents) if path.exists())
+        parts = (folder / name for name in inside)
+        for each in (nearest_folder, *(path for path in parts if path.exists())):
+            with tempfile.TemporaryFile(dir=each) as probe:
+                probe.write(b"x")
+                probe.flush()
+    except OSError as error:
+        raise UserError(
+            f"{flag}: cannot write to {folder}: {error.strerror}; name another folder, or mend that"
+        ) from error
 
 
 def is_pattern(path: str | os.PathLike[str]) -> bool:

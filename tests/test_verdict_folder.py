@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -120,6 +121,8 @@ def test_folders_that_are_left_alone(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(Exception, match=r"--out: .* is a file; name a folder"):
         folder.Pages(tmp_path / "file", "", MODEL)
+    with pytest.raises(Exception, match=r"--out: cannot write to /proc/nowhere/pages: "):
+        folder.Pages(Path("/proc/nowhere/pages"), "", MODEL)
     for name, content in (("notes.txt", ""), ("index.html", "<html>"), ("verdicts.jsonl", "{}")):
         other = tmp_path / f"holds {name}"
         other.mkdir()

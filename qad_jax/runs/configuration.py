@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 
+from data_builders import files
 from data_builders.errors import UserError, nearest
 from data_builders.files import is_pattern, read_json, write_json
 from qad_jax import configs, models
@@ -279,27 +279,13 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
 def check_writable(workdir: Path) -> None:
     """Checks that a run's folder can be made or written to; leaves nothing behind.
 
-    Permissions do not tell whether a disk is full or read-only, so a file without a name is
-    written.
-
     Args:
       workdir: The run's folder, which need not exist.
 
     Raises:
       UserError: Naming the folder that cannot be written.
     """
-    try:
-        nearest_folder = next(path for path in (workdir, *workdir.parents) if path.exists())
-        subfolders = [workdir / name for name in ("checkpoints", "tensorboard")]
-        for folder in (nearest_folder, *(path for path in subfolders if path.exists())):
-            with tempfile.TemporaryFile(dir=folder) as probe:
-                probe.write(b"x")
-                probe.flush()
-    except OSError as error:
-        raise UserError(
-            f"--workdir: cannot write to {workdir}: {error.strerror}; name another folder, or "
-            "mend that"
-        ) from error
+    files.check_writable(workdir, "--workdir", ("checkpoints", "tensorboard"))
 
 
 def claim_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:

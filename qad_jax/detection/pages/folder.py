@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from data_builders.errors import UserError
-from data_builders.files import write_whole
+from data_builders.files import check_writable, write_whole
 from qad_jax.detection.examination import Examination
 from qad_jax.detection.pages import file_page, overview
 from qad_jax.detection.pages.file_page import name_of
@@ -29,7 +29,7 @@ class Pages:
     """Writes the pages of one run: that of each file at once, those over all at the end."""
 
     def __init__(self, folder: Path, command: str, model: Description) -> None:
-        """Looks at the folder; nothing is written before the first page.
+        """Looks at the folder; nothing is left there before the first page.
 
         Args:
           folder: New, empty, or with the pages of an earlier run, which are replaced.
@@ -37,13 +37,14 @@ class Pages:
           model: What the detector says of itself.
 
         Raises:
-          UserError: The folder holds something else, or is a file.
+          UserError: The folder holds something else, is a file, or cannot be written.
           OSError: It cannot be read.
         """
         self._folder, self._command = folder.expanduser(), command
         if self._folder.exists() and not self._folder.is_dir():
             raise UserError(f"--out: {folder} is a file; name a folder")
         self._earlier = _earlier(self._folder) if self._folder.exists() else set()
+        check_writable(self._folder.absolute(), "--out")
         self._rows: list[overview.Row] = []
         self._objects: BinaryIO | None = None
         self._model = model

@@ -187,11 +187,15 @@ class Plan:
         self.words = np.zeros(WORDS, np.int64)
         self.words[KERNEL_IS_RESULT] = kind == "kernel"
         self.words[MAPS_ARE_RESULT] = kind == "maps"
-        self.words[MOVE] = library.new("primitive_create", reordering).value
+        self.words[MOVE] = _word(library.new("primitive_create", reordering))
         self.words[MOVED] = ctypes.addressof(self._moves)
-        self.words[COMPUTE] = library.new("primitive_create", description).value
+        self.words[COMPUTE] = _word(library.new("primitive_create", description))
         self.words[COMPUTED] = ctypes.addressof(self._arguments)
-        self.words[[MAPS, KERNEL, RESULT]] = [memory.value for memory in given]
+        self.words[[MAPS, KERNEL, RESULT]] = list(map(_word, given))
+
+
+def _word(pointer: ctypes.c_void_p) -> int:
+    return pointer.value or 0
 
 
 def _arguments(*named: tuple[int, ctypes.c_void_p]) -> Any:
