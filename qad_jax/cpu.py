@@ -7,6 +7,7 @@ This module imports neither JAX nor anything that does.
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -84,18 +85,22 @@ def processor(cpuinfo: str | None = None) -> tuple[str, frozenset[str]]:
     Returns:
       The name, empty where it is not told; and the flags, none where they are not known.
     """
-    if cpuinfo is None:
-        try:
-            cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            cpuinfo = ""
     fields: dict[str, str] = {}
-    for line in cpuinfo.splitlines():
+    for line in (_cpuinfo() if cpuinfo is None else cpuinfo).splitlines():
         name, _, value = line.partition(":")
         fields.setdefault(name.strip(), value.strip())
     # x86 has the first of the two names, Arm the second.
     flags = fields.get("flags", fields.get("Features", ""))
     return fields.get("model name", ""), frozenset(flags.split())
+
+
+@functools.cache
+def _cpuinfo() -> str:
+    """What Linux tells, which takes it long on a machine of a hundred cores."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def has_bfloat16(cpuinfo: str | None = None) -> bool:
