@@ -81,14 +81,17 @@ def side_by_side(contents: Sequence[dict[str, Any]], column: str) -> str:
         if not cells:
             raise UserError(f"there is no column {column!r}")
         for cell in cells:
-            model, kind, *_ = cell["table"].split(", ")
+            model, *rest = cell["table"].split(", ")
+            if not rest:
+                raise UserError(f"the table {model!r} is not called after a model and a type")
+            kind = rest[0]
             settings = content["command"].partition(" python ")[0]
             place = f"jax {content['versions'].get('jax')}, {kind}"
             if settings != content["command"]:
                 place += f", `{settings}`"
             row = rows.setdefault(f"{model} {cell['row']}", {})
             if place in row:
-                raise UserError(f"{place} is in two files: {cell['name']}")
+                raise UserError(f"{place} is there twice: {cell['name']}")
             row[place] = measured.cell(cell)
     columns = list(dict.fromkeys(place for row in rows.values() for place in row))
     lines = [f"| {column} | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]

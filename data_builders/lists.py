@@ -95,8 +95,10 @@ def read_table(path: Path, what: str, columns: Sequence[str]) -> Iterator[tuple[
     Raises:
       UserError: It cannot be read, is too large, or lacks a column. The message names it.
     """
-    rows = csv.DictReader(io.StringIO(read_text(path, what), newline=""))
+    text = io.StringIO(read_text(path, what), newline="")
+    rows = csv.DictReader(text, skipinitialspace=True)
     try:
+        rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
         lacking = [name for name in columns if name not in (rows.fieldnames or ())]
         if lacking:
             raise UserError(

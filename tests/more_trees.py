@@ -40,7 +40,7 @@ def dfdc(folder, frames=4):
     for name, label in test.items():
         write(folder / f"test/{name}.mp4", rendered(name, frames, fake=bool(label)))
     rows = [f"{name}.mp4,{label}" for name, label in test.items()]
-    (folder / "test/labels.csv").write_text("\n".join(["filename,label", *rows]) + "\n")
+    (folder / "test/labels.csv").write_text("\n".join(["filename, label", *rows]) + "\n")
     return {
         "truncated": "bafake",
         "faceless": "bbfake",

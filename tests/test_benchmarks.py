@@ -288,7 +288,9 @@ def test_a_column_of_several_files_stands_side_by_side(tmp_path):
     ]
     assert call(tmp_path, page, main=tables.main).out == f"{page}: unchanged; {COUNT}"
     write(tmp_path / "b.json", *rows)
-    assert "is in two files" in call(tmp_path, page, main=tables.main).err
+    assert "is there twice" in call(tmp_path, page, main=tables.main).err
+    write(tmp_path / "b.json", told("judging", "step", 1))
+    assert "not called after a model" in call(tmp_path, page, main=tables.main).err
     write(tmp_path / "b.json", seconds)
     assert "there is no column 'ratio'" in call(tmp_path, page, main=tables.main).err
 

@@ -2,6 +2,9 @@
 
 import concurrent.futures
 import contextlib
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +15,7 @@ from jax import lax
 from qad_jax import cpu
 from qad_jax.models import convolution, depthwise, onednn
 from qad_jax.models.onednn import library
+from tests.conftest import ROOT
 from tests.test_formulations import train
 
 pytestmark = pytest.mark.skipif(
@@ -112,16 +116,18 @@ def test_fifty_steps_of_bfloat16_lose_as_those_of_float32(by_xla):
 
 
 @pytest.mark.parametrize(
-    ("value", "bfloat16", "wanted"),
+    ("value", "bfloat16", "cores", "wanted"),
     [
-        (None, True, [True, False]),
-        (None, False, [False, False]),
-        ("0", True, [False, False]),
-        ("1", True, [True, True]),
-        ("1", False, [False, True]),
+        (None, True, 16, [True, False]),
+        (None, True, 17, [False, False]),
+        (None, False, 2, [False, False]),
+        ("0", True, 2, [False, False]),
+        ("1", True, 17, [True, True]),
+        ("1", False, 2, [False, True]),
     ],
 )
-def test_when_it_is_used(value, bfloat16, wanted, monkeypatch):
+def test_when_it_is_used(value, bfloat16, cores, wanted, monkeypatch):
+    monkeypatch.setattr(onednn, "available_cores", lambda: cores)
     monkeypatch.setattr(cpu, "has_bfloat16", lambda: bfloat16)
     monkeypatch.delenv(cpu.ONEDNN, raising=False)
     if value is not None:
@@ -170,6 +176,70 @@ def test_programs_of_several_threads_do_not_disturb_each_other(monkeypatch):
         found = list(pool.map(run, maps * 4))
     for ours, right in zip(found, expected * 4, strict=True):
         np.testing.assert_allclose(ours, right, rtol=1e-4, atol=1e-4)
+
+
+FIRST_CALLS = """
+import threading
+import jax, jax.numpy as jnp, numpy as np
+from qad_jax.models import convolution
+
+x = np.random.default_rng(0).standard_normal((2, 17, 17, 3)).astype(np.float32)
+kernel = np.random.default_rng(1).standard_normal((7, 7, 3, 64)).astype(np.float32)
+start, found = threading.Barrier(4), []
+
+def first(number):
+    start.wait()
+    way = jax.grad(lambda k: jnp.sum(convolution.convolve(x, k, 2, (3, 3)) ** 2))
+    found.append(jax.jit(way).lower(kernel).compile())
+
+def later(number):
+    found[number] = np.asarray(found[number](kernel))
+
+for work in (first, later):
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+padded = np.pad(x, ((0, 0), (3, 3), (3, 3), (0, 0))).astype(np.float64)
+windows = np.lib.stride_tricks.sliding_window_view(padded, (7, 7), (1, 2))[:, ::2, ::2]
+result = np.einsum("nhwcij,ijcd->nhwd", windows, kernel)
+expected = np.einsum("nhwcij,nhwd->ijcd", windows, 2 * result)
+for gradient in found:
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
+print("equal")
+"""
+
+
+@pytest.mark.checkout
+@pytest.mark.parametrize("isa", ["SSE41", "DEFAULT"])
+def test_a_process_may_trace_first_in_many_threads_and_compute_in_others(isa):
+    """Where a processor has no better kernels, oneDNN needs scratch memory, of the right thread."""
+    settings = {"ONEDNN_MAX_CPU_ISA": isa, cpu.ONEDNN: "1", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_CALLS],
+        env={**os.environ, **settings},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr
+
+
+def test_a_library_that_does_not_work_is_not_used(tmp_path, monkeypatch):
+    broken = tmp_path / "libdnnl.so.3"
+    broken.write_bytes(b"no library")
+    monkeypatch.setattr(library, "find", lambda: broken)
+    with pytest.warns(UserWarning, match=r"without oneDNN, which does not work: .*libdnnl"):
+        assert onednn.installed.__wrapped__() is False
+    monkeypatch.setattr(library, "find", lambda: None)
+    assert onednn.installed.__wrapped__() is False
+
+
+def test_a_batch_of_batches_is_computed(monkeypatch):
+    monkeypatch.setenv(cpu.ONEDNN, "1")
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 2, 5, 5, 4)), jnp.float32)
+    found = jax.vmap(lambda x: convolution.convolve(x, jnp.ones((1, 1, 4, 2)), 1, (0, 0)))(x)
+    np.testing.assert_allclose(found, np.repeat(x.sum(-1, keepdims=True), 2, -1), rtol=1e-4)
 
 
 def test_several_devices_of_one_processor_compute_at_once(monkeypatch):

@@ -236,10 +236,17 @@ def test_a_full_disk(running, folder, monkeypatch):
     def full(*_):
         raise sqlite3.OperationalError("database or disk is full")
 
+    opened = os.open
+
+    def nothing_new(path, flags, *rest, **options):
+        if flags & os.O_CREAT:
+            raise OSError(28, "full")
+        return opened(path, flags, *rest, **options)
+
     with monkeypatch.context() as patch:
         patch.setattr(running.service.store, "add", full)
         problem(running.send("fine"), 507, "disk-full")
-        patch.setattr(folders.os, "open", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        patch.setattr(folders.os, "open", nothing_new)
         problem(running.send("fine"), 507, "disk-full")
     with monkeypatch.context() as patch:
         patch.setattr(running.service.store, "finish", full)

@@ -15,6 +15,8 @@ import importlib.util
 import os
 import platform
 import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,12 +24,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_builders.workers import available_cores
 from qad_jax import cpu
 from qad_jax.models.onednn import library
 
 #: The name by which compiled programs know what computes. It is a part of what is kept of them.
 TARGET = "qad_jax.onednn"
+#: On more cores, it is used only where people ask for it. OpenMP keeps as many threads as there are
+#: cores for each thread of XLA that ever called it: their number grows as the square of the cores.
+MOST_CORES = 16
 
+_MAKING = threading.Lock()
 _UNUSED = contextvars.ContextVar("unused", default=False)
 
 
@@ -46,21 +53,36 @@ def wanted(dtype: Any) -> bool:
     asked = os.environ.get(cpu.ONEDNN)
     if asked == "0" or _UNUSED.get() or not installed():
         return False
+    if jax.default_backend() != "cpu":  # its branch of a program would be made in vain
+        return False
     if jnp.dtype(dtype) == jnp.bfloat16:
-        return cpu.has_bfloat16()
+        return cpu.has_bfloat16() and (asked == "1" or available_cores() <= MOST_CORES)
     return asked == "1" and jnp.dtype(dtype) == jnp.float32
 
 
 @functools.cache
 def installed() -> bool:
-    """Whether the extra is there, on a machine that it is for."""
+    """Whether the extra is there and works, on a machine that it is for; says why it does not."""
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         return False
-    return importlib.util.find_spec("numba") is not None and library.find() is not None
+    path = library.find()
+    if importlib.util.find_spec("numba") is None or path is None:
+        return False
+    try:
+        library.Library(path)
+    except (OSError, AttributeError, library.OneDnnError) as error:
+        warnings.warn(f"convolutions without oneDNN, which does not work: {error}", stacklevel=2)
+        return False
+    return True
+
+
+def _handler() -> Any:
+    with _MAKING:  # programs are traced in several threads
+        return _only_handler()
 
 
 @functools.cache
-def _handler() -> Any:
+def _only_handler() -> Any:
     # It brings numba, whose import takes a second.
     from qad_jax.models.onednn.handler import Handler
 
@@ -121,7 +143,6 @@ def _call(
     digest = hashlib.blake2b(repr((kind, *geometry)).encode(), digest_size=8).digest()
     key = int.from_bytes(digest, "big", signed=True)
     _handler().add(key, kind, geometry)
-    result: jax.Array = jax.ffi.ffi_call(TARGET, jax.ShapeDtypeStruct(shape, dtype))(
-        *arrays, key=np.int64(key)
-    )
+    call = jax.ffi.ffi_call(TARGET, jax.ShapeDtypeStruct(shape, dtype), vmap_method="sequential")
+    result: jax.Array = call(*arrays, key=np.int64(key))
     return result

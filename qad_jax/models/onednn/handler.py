@@ -22,12 +22,14 @@ from numba.extending import intrinsic
 
 from qad_jax.models.onednn.library import (
     COMPUTE,
+    COMPUTE_ARGUMENTS,
     COMPUTED,
     KERNEL,
     KERNEL_IS_RESULT,
     MAPS,
     MAPS_ARE_RESULT,
     MOVE,
+    MOVE_ARGUMENTS,
     MOVED,
     RESULT,
     Geometry,
@@ -165,9 +167,11 @@ def _compiled(library: Library, table: Any, error: Any, mutex: int) -> Any:
             _call2(set_handle, (words[RESULT], result))
             for turn in range(2):
                 if (turn == 0) == (words[KERNEL_IS_RESULT] == 0):
-                    status = _call4(execute, (words[MOVE], stream, 2, words[MOVED]))
+                    status = _call4(execute, (words[MOVE], stream, MOVE_ARGUMENTS, words[MOVED]))
                 else:
-                    status = _call4(execute, (words[COMPUTE], stream, 3, words[COMPUTED]))
+                    status = _call4(
+                        execute, (words[COMPUTE], stream, COMPUTE_ARGUMENTS, words[COMPUTED])
+                    )
                 failed = failed or status & 0xFFFFFFFF != 0
             _call1(unlock, (mutex,))
         return _call1(_words(frame[_INTERFACE])[_MAKE_ERROR], (reason,)) if failed else 0

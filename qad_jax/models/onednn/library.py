@@ -26,15 +26,18 @@ _FILE = "libdnnl.so.3"
 #: The words of a plan, for `handler.py`: what is the result; the reordering of the kernel, and its
 #: arguments; the convolution, and its arguments; and the memories that get what XLA has.
 KERNEL_IS_RESULT, MAPS_ARE_RESULT, MOVE, MOVED, COMPUTE, COMPUTED, MAPS, KERNEL, RESULT = range(9)
+MOVE_ARGUMENTS, COMPUTE_ARGUMENTS = 2, 4
 WORDS = 9
 
 _CPU, _IN_ORDER = 1, 1
 _TRAINING, _DIRECT = 64, 1
 _ANY_LAYOUT = 1
 _TYPES = {"bfloat16": 2, "float32": 3}
-_WEIGHTS, _DIFF_WEIGHTS = 131, 132  # what a description of a primitive is asked for
+# What a description of a primitive is asked for: layouts of kernels, and of scratch memory.
+_WEIGHTS, _DIFF_WEIGHTS, _SCRATCH = 131, 132, 136
+_OF_THE_CALLER = 1
 _LIBRARY_ALLOCATES = ctypes.c_void_p(-1)
-_FROM, _TO = 1, 17
+_FROM, _TO, _SCRATCH_ARGUMENT = 1, 17, 80
 # Which argument of a primitive are the maps before, the kernel, and the maps after.
 _ARGUMENTS: dict[Kind, tuple[int, int, int]] = {
     "forward": (1, 33, 17),
@@ -118,10 +121,18 @@ class Library:
           OneDnnError: It refuses.
         """
         made = ctypes.c_void_p()
-        status = getattr(self._library, f"dnnl_{name}")(ctypes.byref(made), *arguments)
+        self.call(name, ctypes.byref(made), *arguments)
+        return made
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Calls a function.
+
+        Raises:
+          OneDnnError: It refuses.
+        """
+        status = getattr(self._library, f"dnnl_{name}")(*arguments)
         if status:
             raise OneDnnError(f"oneDNN's {name} ends with status {status}")
-        return made
 
     def layout(self, description: ctypes.c_void_p, what: int) -> ctypes.c_void_p:
         """The layout of an argument that a description of a primitive has chosen."""
@@ -150,23 +161,28 @@ class Plan:
         # Strides, holes between the taps, and zeros before and after; of both axes.
         numbers = (geometry.stride, 0, geometry.before, geometry.after)
         spaces = [_numbers((number, number)) for number in numbers]
+        # Scratch memory is a plan's own. Otherwise, it would be of the thread that makes the plan,
+        # and other threads compute.
+        attributes = library.new("primitive_attr_create")
+        library.call("primitive_attr_set_scratchpad_mode", attributes, _OF_THE_CALLER)
         forward = library.new(
             "convolution_forward_primitive_desc_create",
-            *(library.engine, _TRAINING, _DIRECT, maps, chosen, None, result, *spaces, None),
+            *(library.engine, _TRAINING, _DIRECT, maps, chosen, None, result, *spaces, attributes),
         )
         if kind == "forward":
             description = forward
         elif kind == "maps":
             description = library.new(
                 "convolution_backward_data_primitive_desc_create",
-                *(library.engine, _DIRECT, maps, chosen, result, *spaces, forward, None),
+                *(library.engine, _DIRECT, maps, chosen, result, *spaces, forward, attributes),
             )
         else:
             # The gradient is added up in float32, and stays so.
             chosen = _kernel(library, geometry.kernel, "float32")
             description = library.new(
                 "convolution_backward_weights_primitive_desc_create",
-                *(library.engine, _DIRECT, maps, chosen, None, result, *spaces, forward, None),
+                *(library.engine, _DIRECT, maps, chosen, None, result, *spaces, forward),
+                attributes,
             )
         inside = library.layout(description, _DIFF_WEIGHTS if kind == "kernel" else _WEIGHTS)
         outside = _kernel(library, geometry.kernel, "float32", as_xla=True)
@@ -180,8 +196,11 @@ class Plan:
             library.new("memory_create", layout, library.engine, None)
             for layout in (maps, outside, result)
         ]
-        memories = (given[0], own, given[2])
-        self._arguments = _arguments(*zip(_ARGUMENTS[kind], memories, strict=True))
+        layout = library.layout(description, _SCRATCH)
+        scratch = library.new("memory_create", layout, library.engine, _LIBRARY_ALLOCATES)
+        names = (*_ARGUMENTS[kind], _SCRATCH_ARGUMENT)
+        memories = (given[0], own, given[2], scratch)
+        self._arguments = _arguments(*zip(names, memories, strict=True))
         start, end = (own, given[1]) if kind == "kernel" else (given[1], own)
         self._moves = _arguments((_FROM, start), (_TO, end))
         self.words = np.zeros(WORDS, np.int64)
