@@ -25,7 +25,8 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> 
       padding: Zeros before and after, the same for both axes.
 
     Returns:
-      (N, H', W', D), of the type of ``x``. By oneDNN, it has first derivatives in reverse mode alone.
+      (N, H', W', D), of the type of ``x``. By oneDNN, it has first derivatives alone, and those in
+      reverse mode.
     """
     if onednn.wanted(x.dtype):
         result: jax.Array = _by_processor(x, kernel, stride, padding)
