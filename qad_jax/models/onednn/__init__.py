@@ -51,13 +51,15 @@ def unused() -> Iterator[None]:
 def wanted(dtype: Any) -> bool:
     """Whether convolutions of a type are left to oneDNN in this process, on processors."""
     asked = os.environ.get(cpu.ONEDNN)
-    if asked == "0" or _UNUSED.get() or not installed():
-        return False
-    if jax.default_backend() != "cpu":  # its branch of a program would be made in vain
-        return False
-    if jnp.dtype(dtype) == jnp.bfloat16:
-        return cpu.has_bfloat16() and (asked == "1" or available_cores() <= MOST_CORES)
-    return asked == "1" and jnp.dtype(dtype) == jnp.float32
+    if jnp.dtype(dtype) == jnp.bfloat16 and asked != "1":
+        right = asked != "0" and cpu.has_bfloat16() and available_cores() <= MOST_CORES
+    elif jnp.dtype(dtype) == jnp.bfloat16:
+        right = cpu.has_bfloat16()
+    else:
+        right = asked == "1" and jnp.dtype(dtype) == jnp.float32
+    # For an accelerator, the branch of a processor would be made in vain. The library comes last:
+    # loading it takes time, which no other program shall lose.
+    return right and not _UNUSED.get() and jax.default_backend() == "cpu" and installed()
 
 
 @functools.cache
