@@ -76,8 +76,9 @@ def keep_freed_memory() -> None:
         mallopt(_ARENA_MAX, _ONE)
 
 
+@functools.cache
 def processor(cpuinfo: str | None = None) -> tuple[str, frozenset[str]]:
-    """Name and flags of the processor.
+    """Name and flags of the processor, looked up once: many cores make it long.
 
     Args:
       cpuinfo: The text of Linux's `/proc/cpuinfo`; that of this machine, where none is given.
@@ -85,22 +86,18 @@ def processor(cpuinfo: str | None = None) -> tuple[str, frozenset[str]]:
     Returns:
       The name, empty where it is not told; and the flags, none where they are not known.
     """
+    if cpuinfo is None:
+        try:
+            cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            cpuinfo = ""
     fields: dict[str, str] = {}
-    for line in (_cpuinfo() if cpuinfo is None else cpuinfo).splitlines():
+    for line in cpuinfo.splitlines():
         name, _, value = line.partition(":")
         fields.setdefault(name.strip(), value.strip())
     # x86 has the first of the two names, Arm the second.
     flags = fields.get("flags", fields.get("Features", ""))
     return fields.get("model name", ""), frozenset(flags.split())
-
-
-@functools.cache
-def _cpuinfo() -> str:
-    """What Linux tells, which takes it long on a machine of a hundred cores."""
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def has_bfloat16(cpuinfo: str | None = None) -> bool:

@@ -51,10 +51,9 @@ def unused() -> Iterator[None]:
 def wanted(dtype: Any) -> bool:
     """Whether convolutions of a type are left to oneDNN in this process, on processors."""
     asked = os.environ.get(cpu.ONEDNN)
-    if jnp.dtype(dtype) == jnp.bfloat16 and asked != "1":
-        right = asked != "0" and cpu.has_bfloat16() and available_cores() <= MOST_CORES
-    elif jnp.dtype(dtype) == jnp.bfloat16:
-        right = cpu.has_bfloat16()
+    if jnp.dtype(dtype) == jnp.bfloat16:
+        few = asked == "1" or available_cores() <= MOST_CORES
+        right = asked != "0" and cpu.has_bfloat16() and few
     else:
         right = asked == "1" and jnp.dtype(dtype) == jnp.float32
     # For an accelerator, the branch of a processor would be made in vain. The library comes last:
