@@ -30,7 +30,7 @@ from data_builders import faces as crops_of
 from data_builders.errors import UserError
 from data_builders.progress import Progress
 from data_builders.records import Image
-from data_builders.self_blended import blend, footage
+from data_builders.self_blended import blend, footage, recipes
 from data_builders.self_blended.builder import SelfBlended
 from data_builders.self_blended.face import FULL, INNER, Face
 from data_builders.self_blended.stills import read_stills
@@ -169,7 +169,7 @@ def pair(path: Path, paint_square: Any, seed: int) -> Iterator[dict[str, Image]]
     filmed = footage.draw(image.shape[:2], face, FRAMES, rng, moves=True, degraded=0.5)
     real = footage.aged(image, filmed.past, face)
     recipe = dataclasses.replace(
-        blend.draw("full_face", face.size, filmed.scale, rng),
+        recipes.draw("full_face", face.size, filmed.scale, rng),
         part=str(rng.choice([FULL, INNER])),
         softness=float(rng.uniform(0.1, 0.6)),
         shift=(0.0, 0.0),
@@ -177,7 +177,14 @@ def pair(path: Path, paint_square: Any, seed: int) -> Iterator[dict[str, Image]]
         angle=0.0,
         gain=(1.0, 1.0, 1.0),
         bias=(0.0, 0.0, 0.0),
-        **{"strength": 1.0, "resolution": 0, "elastic": 0.0, "jpeg": 0, "sharpen": 0.0},
+        **{
+            "strength": 1.0,
+            "resolution": 0,
+            "elastic": 0.0,
+            "jpeg": 0,
+            "sharpen": 0.0,
+            "smooth": 0.0,
+        },
         clean=True,
     )
     fake = blend.apply(real, face, recipe, clean=paint(paint_square, image, face))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_builders.mtcnn import Detector
-from data_builders.self_blended import blend, footage
+from data_builders.self_blended import blend, footage, recipes
 from data_builders.self_blended import face as faces
 from data_builders.self_blended.face import Face
 from tests import trees
@@ -33,9 +33,9 @@ def plain_recipe(**changes):
     nothing = {"part": faces.FULL, "softness": 0.1, "strength": 1.0, "shift": (0.0, 0.0)}
     nothing |= {"scale": 1.0, "angle": 0.0, "gain": (1.0, 1.0, 1.0), "bias": (0.0, 0.0, 0.0)}
     nothing |= {"resolution": 0, "elastic": 0.0, "clean": False, "jpeg": 0, "sharpen": 0.0}
-    nothing |= {"double": False, "flicker": 0.0}
+    nothing |= {"double": False, "flicker": 0.0, "grid": 0.0, "smooth": 0.0}
     return dataclasses.replace(
-        blend.draw("full_face", 110, 1, np.random.default_rng(0)), **nothing | changes
+        recipes.draw("full_face", 110, 1, np.random.default_rng(0)), **nothing | changes
     )
 
 

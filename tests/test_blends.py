@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_builders.mtcnn import Detector
-from data_builders.self_blended import blend, footage, stills
+from data_builders.self_blended import blend, footage, recipes, stills
 from data_builders.self_blended import face as faces
 from data_builders.self_blended.face import Face
 from tests import trees
@@ -73,7 +73,7 @@ def test_one_face_is_brought_onto_another():
 # The blend
 
 
-@pytest.mark.parametrize("family", blend.FAMILIES)
+@pytest.mark.parametrize("family", recipes.FAMILIES)
 def test_a_family_changes_the_face_and_nothing_else(family):
     image = trees.frames_of(0, 6)[4]
     found = Detector().detect([image])[0]
@@ -82,8 +82,8 @@ def test_a_family_changes_the_face_and_nothing_else(family):
     theirs = Detector().detect([other])[0]
     donor = (other, Face(theirs.boxes[0], theirs.landmarks[0])) if family == "swap" else None
     for seed in range(4):
-        recipe = blend.draw(family, face.size, 0.8, np.random.default_rng(seed))
-        assert recipe == blend.draw(family, face.size, 0.8, np.random.default_rng(seed))
+        recipe = recipes.draw(family, face.size, 0.8, np.random.default_rng(seed))
+        assert recipe == recipes.draw(family, face.size, 0.8, np.random.default_rng(seed))
         fake = blend.apply(image, face, recipe, donor=donor, moment=1)
         difference = np.abs(fake.astype(int) - image).max(axis=2)
         x0, y0, x1, y1 = face.box + np.array([-0.5, -0.5, 0.5, 0.5]) * face.size
@@ -103,7 +103,7 @@ def test_a_swap_shows_the_other_face():
     donor = np.full((200, 200, 3), 90, np.uint8)
     donor[100:, :] = 30
     recipe = dataclasses.replace(
-        blend.draw("swap", 110, 1, np.random.default_rng(0)),
+        recipes.draw("swap", 110, 1, np.random.default_rng(0)),
         **{"strength": 1.0, "gain": (1, 1, 1), "bias": (0, 0, 0), "resolution": 0, "sharpen": 0.0},
         **{"shift": (0, 0), "scale": 1.0, "angle": 0.0, "double": False, "softness": 0.1},
     )

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from data_builders import build
 from data_builders import faces as faces_of_clips
 from data_builders.errors import UserError
-from data_builders.self_blended import blend, builder, clip, preview
+from data_builders.self_blended import builder, clip, preview, recipes
 from tests import trees
 
 pytestmark = pytest.mark.usefixtures("pairs_in_this_process")
@@ -78,7 +78,7 @@ def test_each_real_clip_has_its_fake(dataset):
             assert record["image"]["raw"].shape == other["image"]["raw"].shape
             assert record["identity"] == other["identity"]
             assert (record["method"] == "original") == (label == 0)
-            assert label == 0 or record["method"] in blend.FAMILIES
+            assert label == 0 or record["method"] in recipes.FAMILIES
             people.setdefault(record["identity"], set()).add(split)
     assert len(people) >= PEOPLE // 2
     assert all(len(splits) == 1 for splits in people.values())
@@ -164,7 +164,9 @@ def test_a_sheet_shows_every_family(photographs, tmp_path):
     out = tmp_path / "sheet.png"
     assert preview.main(["--manual_dir", str(photographs), "--out", str(out)]) == 0
     image = cv2.imread(str(out))
-    columns = [image[30:170, 50 + 152 * i : 190 + 152 * i] for i in range(1 + len(blend.FAMILIES))]
+    columns = [
+        image[30:170, 50 + 152 * i : 190 + 152 * i] for i in range(1 + len(recipes.FAMILIES))
+    ]
     assert all((column != columns[0]).any() for column in columns[1:])
     for person in photographs.iterdir():
         (tmp_path / "alone").mkdir(exist_ok=True)

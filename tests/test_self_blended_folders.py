@@ -9,7 +9,7 @@ import pytest
 
 from data_builders import build, digest, h264
 from data_builders.errors import UnusableClipError, UserError
-from data_builders.self_blended import blend, builder, clip
+from data_builders.self_blended import builder, clip, recipes
 from tests import trees
 
 pytestmark = pytest.mark.usefixtures("pairs_in_this_process")
@@ -144,15 +144,15 @@ def test_donors_are_other_people_of_the_split_and_not_always_the_same(tmp_path):
     assert used == set(tmp_path.rglob("*.png"))
 
 
-def test_a_swap_comes_after_every_third_of_the_others(tmp_path):
+def test_a_swap_comes_after_each_of_the_others(tmp_path):
     for i in range(16):
         write(tmp_path / f"person{i}/a.png", np.zeros((2, 2, 3), np.uint8))
     dataset = dataset_of(tmp_path, tmp_path, frames_per_video=2)
     methods = [source.files.method for source in dataset.clip_sources()["train"]]
     assert len(methods) > 24
-    assert {i % 4 for i, method in enumerate(methods) if method == "swap"} == {3}
+    assert {i % 2 for i, method in enumerate(methods) if method == "swap"} == {1}
     others = [method for method in methods if method != "swap"]
-    assert others[:9] == [family for family in blend.FAMILIES if family != "swap"]
+    assert others[:9] == [family for family in recipes.FAMILIES if family != "swap"]
     assert others[9:18] == others[:9]
 
 
@@ -160,7 +160,7 @@ def test_one_frame_cannot_flicker(tmp_path, capsys):
     for i in range(16):
         write(tmp_path / f"person{i}/a.png", np.zeros((2, 2, 3), np.uint8))
     sources = dataset_of(tmp_path, tmp_path).clip_sources()["train"]
-    assert {s.files.method for s in sources} == blend.FAMILIES.keys() - {"flicker"}
+    assert {s.files.method for s in sources} == recipes.FAMILIES.keys() - {"flicker"}
     arguments = ["self_blended", "--manual_dir", str(tmp_path), "--families", "flicker"]
     assert build.main([*arguments, "--data_dir", str(tmp_path / "data")]) == 1
     assert "--families: flicker is seen from frame to frame; give " in capsys.readouterr().err
@@ -234,6 +234,6 @@ def test_the_doctor_looks_at_photographs_and_videos(folder, tmp_path, capsys):
     smallest, largest, median = map(int, sizes.groups())
     assert 30 < smallest < 60 < median <= largest < trees.SIZE
     assert "to be made: 64 pairs, 128 tuples" in out
-    assert re.search(r"fakes: .*\b14 swap", out)
+    assert re.search(r"fakes: .*\b28 swap", out)
     assert "core-hours" in out
     assert not (tmp_path / "data").exists()

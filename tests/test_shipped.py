@@ -10,7 +10,7 @@ import skimage.data
 
 from data_builders import faces
 from data_builders.mtcnn import Detector as FaceDetector
-from data_builders.self_blended import blend
+from data_builders.self_blended import blend, recipes
 from data_builders.self_blended.face import Face
 from qad_jax.detection.conditions import Conditions
 from qad_jax.detection.detector import Detector
@@ -84,7 +84,7 @@ def test_blended_faces_score_higher_than_the_real_one(detector):
     for seed, family in enumerate(
         ["full_face", "lower_face", "low_resolution", "colour", "seam", "sharpness"] * 3
     ):
-        recipe = blend.draw(family, face.size, 1.0, np.random.default_rng(seed))
+        recipe = recipes.draw(family, face.size, 1.0, np.random.default_rng(seed))
         fakes.append(faces.crop(blend.apply(image, face, recipe), box))
     real, *scores = detector.scores([faces.crop(image, box), *fakes])
     assert np.mean(np.array(scores) > real) > 0.8

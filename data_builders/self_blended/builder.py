@@ -19,7 +19,7 @@ from data_builders.draws import drawn
 from data_builders.errors import UserError, nearest
 from data_builders.lists import located, nothing_in, read_table
 from data_builders.records import DEFAULT_QUALITIES, SPLITS, Pair
-from data_builders.self_blended import blend, clip, doctor
+from data_builders.self_blended import clip, doctor, recipes
 from data_builders.self_blended.stills import IMAGES, VIDEOS
 from data_builders.video_builder import VideoDatasetBuilder
 
@@ -36,9 +36,11 @@ class SelfBlended(VideoDatasetBuilder):
     apart.
     """
 
-    VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("2.0.0")
+    VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("3.0.0")
     #: What an earlier version has built is still opened, by the name of its recipe.
-    SUPPORTED_VERSIONS: ClassVar[list[tfds.core.Version]] = [tfds.core.Version("1.0.0")]
+    SUPPORTED_VERSIONS: ClassVar[list[tfds.core.Version]] = [
+        tfds.core.Version(older) for older in ("2.0.0", "1.0.0")
+    ]
     UNIT: ClassVar[str] = "pairs"
     # Boxes come with the landmarks that place the masks, so there is no other source of faces.
     OPTIONS: ClassVar[frozenset[str]] = frozenset(
@@ -61,7 +63,7 @@ class SelfBlended(VideoDatasetBuilder):
 
         Args:
           variants: Number of pairs from each file.
-          families: Families of the fakes, see `blend.FAMILIES`; all where none are named.
+          families: Families of the fakes, see `recipes.FAMILIES`; all where none are named.
           degraded: Share of the pairs whose clips are degraded, alike in both.
           **kwargs: See `VideoDatasetBuilder`.
 
@@ -138,14 +140,14 @@ class SelfBlended(VideoDatasetBuilder):
         assert isinstance(recipe, clip.BlendRecipe)
         turns = _in_turn(recipe.families)
         if recipe.frames_per_video == 1:
-            turns = [family for family in turns if family != blend.FLICKER]
+            turns = [family for family in turns if family != recipes.FLICKER]
             if not turns:
                 raise UserError(
-                    f"--families: {blend.FLICKER} is seen from frame to frame; give "
+                    f"--families: {recipes.FLICKER} is seen from frame to frame; give "
                     "--frames_per_video 2 or more, or another family"
                 )
         if len({files.identity for files in listed}) < 2:
-            turns = [family for family in turns if family != blend.SWAP]
+            turns = [family for family in turns if family != recipes.SWAP]
             if not turns:
                 raise UserError(
                     f"--families: a swap needs two people in a split, and {listed[0].identity!r} "
@@ -158,7 +160,7 @@ class SelfBlended(VideoDatasetBuilder):
             pair = dataclasses.replace(
                 files, method=family, video=f"{files.video}-{variant}", label="fake"
             )
-            donors = donors_of(pair) if family == blend.SWAP else ()
+            donors = donors_of(pair) if family == recipes.SWAP else ()
             made.append(clip.BlendSource(pair, recipe, donors))
         return made
 
@@ -178,17 +180,14 @@ class SelfBlended(VideoDatasetBuilder):
 
 
 def _in_turn(families: Sequence[str]) -> list[str]:
-    """The families in their order, with a swap after every third of the others.
+    """The families in their order, with a swap after each of the others.
 
     Most of the fakes that people meet are swaps.
     """
-    others = [family for family in families if family != blend.SWAP]
+    others = [family for family in families if family != recipes.SWAP]
     if len(others) == len(families):
         return others
-    turns = []
-    for start in range(0, max(1, len(others)), 3):
-        turns += [*others[start : start + 3], blend.SWAP]
-    return turns
+    return [turn for other in others for turn in (other, recipes.SWAP)] or [recipes.SWAP]
 
 
 def _listed(path: Path) -> tuple[dict[Path, str] | None, list[str]]:
@@ -251,8 +250,8 @@ def check_families(families: Sequence[str]) -> tuple[str, ...]:
       UserError: One is unknown, or there is none.
     """
     for family in families:
-        if family not in blend.FAMILIES:
-            raise UserError(f"--families: {family!r}: {nearest(family, blend.FAMILIES)}")
+        if family not in recipes.FAMILIES:
+            raise UserError(f"--families: {family!r}: {nearest(family, recipes.FAMILIES)}")
     if not families or len(set(families)) < len(families):
         raise UserError("--families: give at least one, each once")
     return tuple(families)

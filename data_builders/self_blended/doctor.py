@@ -11,7 +11,7 @@ import numpy as np
 from data_builders import clips, doctor
 from data_builders.errors import UnusableClipError, UserError, unusable
 from data_builders.progress import Progress
-from data_builders.self_blended import blend, footage
+from data_builders.self_blended import footage, recipes
 from data_builders.self_blended.clip import BlendRecipe, BlendSource
 from data_builders.self_blended.stills import VIDEOS, NoFaceError
 
@@ -41,9 +41,9 @@ def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
         split: dataset.sources_of(listed) for split, listed in layout.splits.items() if listed
     }
     lines = [f"{dataset.name} in {dataset.manual_dir}", *_counts(layout)]
-    if blend.SWAP in recipe.families:
+    if recipes.SWAP in recipe.families:
         lines += [
-            f"note: {split} has one identity, so it has no fakes of family {blend.SWAP}"
+            f"note: {split} has one identity, so it has no fakes of family {recipes.SWAP}"
             for split, listed in layout.splits.items()
             if len({files.identity for files in listed}) == 1
         ]

@@ -196,9 +196,7 @@ def aged(image: Image, past: Past, face: Face) -> Image:
     """
     strength, radius = past.smooth
     if strength:
-        filtered = np.asarray(
-            cv2.bilateralFilter(image, 2 * radius + 1, strength, radius), np.uint8
-        )
+        filtered = smoothed(image, strength, radius)
         if past.skin:
             where = around_face(face, image.shape[:2])[..., None]
             mixed = image + where * (filtered - image.astype(np.float32))
@@ -207,7 +205,7 @@ def aged(image: Image, past: Past, face: Face) -> Image:
     seen = image.astype(np.float32)
     if past.resolution < 1:
         height, width = image.shape[:2]
-        small = _scaled(image, past.resolution)
+        small = scaled(image, past.resolution)
         seen = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
     if past.blur:
         seen = cv2.GaussianBlur(seen, (0, 0), past.blur)
@@ -221,6 +219,11 @@ def aged(image: Image, past: Past, face: Face) -> Image:
         seen += past.noise * noise.standard_normal(seen.shape, np.float32)
     result = np.asarray(np.rint(np.clip(seen, 0, 255)), np.uint8)
     return jpeg(result, past.jpeg) if past.jpeg else result
+
+
+def smoothed(image: Image, strength: float, radius: int) -> Image:
+    """The image without what is finer than a radius and weaker than a strength; edges stay."""
+    return np.asarray(cv2.bilateralFilter(image, 2 * radius + 1, strength, radius), np.uint8)
 
 
 def sharpened(image: Map, amount: float, sigma: float) -> Map:
@@ -255,7 +258,7 @@ def film(
     before, small = None, np.zeros((0, 0, 3), np.uint8)
     for still, face, (x, y, zoom, angle) in zip(stills, faces, footage.path, strict=True):
         if still is not before:  # one photograph for all frames is scaled once
-            before, small = still, _scaled(still, footage.scale)
+            before, small = still, scaled(still, footage.scale)
         matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, zoom)
         matrix[:, 2] += matrix[:, :2] @ -np.array(footage.corner) + (x, y)
         if footage.mirrored:
@@ -268,7 +271,8 @@ def film(
     return _sent(frames, footage), found
 
 
-def _scaled(image: Image, scale: float) -> Image:
+def scaled(image: Image, scale: float) -> Image:
+    """The image at another size, without aliasing."""
     size = max(2, round(image.shape[1] * scale)), max(2, round(image.shape[0] * scale))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)

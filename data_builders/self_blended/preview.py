@@ -18,7 +18,7 @@ from data_builders import command_line
 from data_builders.errors import UserError
 from data_builders.files import write_whole
 from data_builders.records import Pair
-from data_builders.self_blended import blend, clip
+from data_builders.self_blended import clip, recipes
 from data_builders.self_blended.builder import SelfBlended
 
 _CELL, _GAP, _MARGIN, _CAPTION, _SIDE = 148, 4, 14, 24, 44
@@ -38,7 +38,7 @@ def sheet(folder: pathlib.Path, seed: int = 0) -> Image.Image:
     Raises:
       UserError: The folder holds no face.
     """
-    pairs = [_made(folder, family, seed) for family in blend.FAMILIES]
+    pairs = [_made(folder, family, seed) for family in recipes.FAMILIES]
     clips = [pairs[0].real, *(pair.fake for pair in pairs)]  # one camera: they have one name
     width = _SIDE + _MARGIN + len(clips) * (_CELL + _GAP)
     height = _CAPTION + len(_QUALITIES) * (_CELL + _GAP) + _MARGIN
@@ -61,12 +61,12 @@ def _made(folder: pathlib.Path, family: str, seed: int) -> Pair:
     """One pair of the first file."""
     files, *others = SelfBlended.find(folder).videos
     donors = tuple(one.best for one in others if one.identity != files.identity)
-    if family == blend.SWAP and not donors:
+    if family == recipes.SWAP and not donors:
         raise UserError(f"--manual_dir: {folder}: a swap needs a second person")
     source = clip.BlendSource(
         dataclasses.replace(files, method=family, label="fake"),
         clip.BlendRecipe(_QUALITIES, frames_per_video=1, seed=seed),
-        donors if family == blend.SWAP else (),
+        donors if family == recipes.SWAP else (),
     )
     return clip.read(source)
 
