@@ -138,22 +138,22 @@ class SelfBlended(VideoDatasetBuilder):
         """
         recipe = self.recipe
         assert isinstance(recipe, clip.BlendRecipe)
-        turns = _in_turn(recipe.families)
+        families = recipe.families
         if recipe.frames_per_video == 1:
-            turns = [family for family in turns if family != recipes.FLICKER]
-            if not turns:
+            families = tuple(family for family in families if family != recipes.FLICKER)
+            if not families:
                 raise UserError(
                     f"--families: {recipes.FLICKER} is seen from frame to frame; give "
                     "--frames_per_video 2 or more, or another family"
                 )
         if len({files.identity for files in listed}) < 2:
-            turns = [family for family in turns if family != recipes.SWAP]
-            if not turns:
+            families = tuple(family for family in families if family != recipes.SWAP)
+            if not families:
                 raise UserError(
                     f"--families: a swap needs two people in a split, and {listed[0].identity!r} "
                     "is alone in one; add files of others, or a family"
                 )
-        family_of, donors_of = itertools.cycle(turns), _Donors(listed, recipe.seed)
+        family_of, donors_of = itertools.cycle(_in_turn(families)), _Donors(listed, recipe.seed)
         made = []
         for files, variant in itertools.product(listed, range(recipe.variants)):
             family = next(family_of)
