@@ -162,3 +162,44 @@ def test_a_jpeg_of_the_new_face_only_changes_the_face():
     np.testing.assert_array_equal(fake[mask == 1], shown[mask == 1])
     assert 0.02 < (mask == 1).mean() < 0.5
     assert (fake != image).any()
+
+
+def test_a_generator_leaves_a_pattern_of_four_of_its_pixels():
+    """At half of the resolution four pixels are eight: the even face repeats after eight."""
+    recipe = plain_recipe(resolution=55, grid=0.03, enlarging=cv2.INTER_LINEAR)
+    fake = blend.apply(EVEN, UPRIGHT, recipe).astype(int)
+    here = fake[84:116, 84:108]
+    assert 1 < here.std() < 8
+    for step in (np.s_[92:124, 84:108], np.s_[84:116, 92:116]):
+        np.testing.assert_array_equal(fake[step], here)
+    assert (fake[88:120, 84:108] != here).mean() > 0.5
+    np.testing.assert_array_equal(fake[CORNER], EVEN[CORNER])
+
+
+def test_a_smooth_new_face_has_no_noise_and_keeps_its_edges():
+    step = EVEN.copy()
+    step[:, 100:] = 228
+    noisy = aged(step, dataclasses.replace(PLAIN, noise=6.0))
+    fake = blend.apply(noisy, UPRIGHT, plain_recipe(smooth=60.0))
+    left, right = fake[85:120, 85:97].astype(float), fake[85:120, 103:115].astype(float)
+    assert max(left.std(), right.std()) < 3
+    assert right.mean() - left.mean() == pytest.approx(100, abs=2)
+    np.testing.assert_array_equal(fake[CORNER], noisy[CORNER])
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_a_change_is_measured_over_a_sixteenth_of_the_face(scale):
+    """In a square of that side a step of 16 is 16; one pixel in it is little."""
+    face = UPRIGHT.moved(np.array([[1.6, 0, 0], [0, 1.6, 0]]))  # of 176 px: a sixteenth is 11
+    at = (slice(100, 124), slice(100, 124))
+    square, pixel = EVEN.copy(), EVEN.copy()
+    square[at] += 16
+    pixel[110, 110] = 255
+    assert blend.change(EVEN, EVEN, face, scale) == 0
+    assert blend.change(EVEN, square, face, scale) == pytest.approx(16, abs=0.1)
+    assert blend.change(square, EVEN, face, scale) == pytest.approx(16, abs=0.1)
+    assert blend.change(EVEN, pixel, face, scale) < 2
+    stripes = EVEN.copy()
+    stripes[::2] = 148  # seen in full size, and gone in half of it
+    seen = blend.change(EVEN, stripes, face, scale)
+    assert seen == pytest.approx(10 if scale < 1 else 20 * 6 / 11, abs=1)

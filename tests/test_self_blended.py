@@ -1,6 +1,8 @@
 """Blended faces: masks lie where they should, real and fake share all but the blend."""
 
 import csv
+import dataclasses
+import functools
 import zlib
 
 import cv2
@@ -181,6 +183,28 @@ def test_the_same_seed_gives_the_same_pixels(photographs, tmp_path):
     for one, two in zip(first.crops["c40"], again.crops["c40"], strict=True):
         np.testing.assert_array_equal(one, two)
     assert (first.boxes != other.boxes).any()
+
+
+def test_a_fake_that_changes_nothing_is_drawn_again(photographs, tmp_path, monkeypatch):
+    source = made_source(photographs, tmp_path, families=["full_face"])
+    draw, calls = recipes.draw, []
+
+    def drawn(*arguments, invisible):
+        recipe = draw(*arguments)
+        calls.append(recipe)
+        return dataclasses.replace(recipe, strength=0.0) if len(calls) <= invisible else recipe
+
+    for invisible, count in ((0, 1), (3, 4), (99, 8)):
+        calls.clear()
+        monkeypatch.setattr(recipes, "draw", functools.partial(drawn, invisible=invisible))
+        pair = clip.read(source)
+        same = all(
+            (fake == real).all()
+            for fake, real in zip(pair.fake.crops["raw"], pair.real.crops["raw"], strict=True)
+        )
+        assert len(calls) == count
+        assert same == (invisible == 99)
+    assert len(set(calls)) == 8
 
 
 def made_source(photographs, folder, *, which=0, **recipe):
