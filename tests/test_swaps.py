@@ -25,7 +25,7 @@ def farthest(image, face):
 
 def test_landmarks_come_to_the_same_pixels_where_they_are_fitted():
     """A longer face with a wide mouth: no similarity brings it onto the other."""
-    landmarks = UPRIGHT.landmarks + [[0, -4], [0, -4], [3, 0], [-6, 6], [6, 6]]
+    landmarks = np.add(UPRIGHT.landmarks, [[0, -4], [0, -4], [3, 0], [-6, 6], [6, 6]])
     turned = donor_of(UPRIGHT.landmarks)[1].moved(cv2.getRotationMatrix2D((100, 100), 10, 1.2))
     for target in (UPRIGHT, turned):
         donor = donor_of(landmarks)
@@ -40,7 +40,7 @@ def test_landmarks_come_to_the_same_pixels_where_they_are_fitted():
 
 
 def test_a_head_that_is_turned_in_another_way_is_not_bent():
-    landmarks = UPRIGHT.landmarks + [[0, 0], [0, 0], [40, 0], [0, 0], [0, 0]]
+    landmarks = np.add(UPRIGHT.landmarks, [[0, 0], [0, 0], [40, 0], [0, 0], [0, 0]])
     apart, fitted = (
         swaps.worn(donor_of(landmarks), UPRIGHT, SHAPE, fitted=fitted) for fitted in (False, True)
     )
