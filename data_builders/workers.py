@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from typing import Any
@@ -159,7 +160,18 @@ def _begin() -> Executor:
 def _start() -> None:
     # Ctrl-C reaches all processes. The parent says what it has to say, and the others end at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     start_worker()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent has, which a signal may kill before it can say so."""
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # nobody would take what is still being made
 
 
 def _in_order(

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -32,6 +33,26 @@ def test_a_system_without_affinity(monkeypatch):
     for count, expected in ((6, 6), (None, 1)):
         monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
         assert workers.available_cores() == expected
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal on this system")
+def test_a_worker_ends_when_its_parent_is_killed():
+    code = (
+        "from data_builders import workers\n"
+        "if __name__ == '__main__':\n"
+        "    with workers.parallel_map(2, apart=True) as ordered_map:\n"
+        "        items = ['__import__(\"os\").getpid()', '__import__(\"time\").sleep(600)']\n"
+        "        for result in ordered_map(eval, items):\n"
+        "            print(result, flush=True)\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert int(parent.stdout.readline()) != parent.pid
+        parent.kill()
+        # The worker has the other end of this pipe, too: it is closed when both have ended.
+        closed, _, _ = select.select([parent.stdout], [], [], 30)
+        assert closed
+        assert parent.stdout.read() == ""
 
 
 def test_a_few_items_are_worked_on_here():
