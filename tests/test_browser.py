@@ -260,6 +260,22 @@ def test_a_service_that_is_busy_or_away(tabs, address, clips):
     tabs.errors = [error for error in tabs.errors if "net::ERR_FAILED" not in error]
 
 
+def test_a_page_of_which_a_part_is_missing_says_so(tabs, address):
+    context = tabs.context()
+    context.route("**/static/table.js", lambda route: route.abort())
+    tab = context.new_page()
+    tab.goto(address)
+    said = tab.get_by_text("This page has not arrived whole. Load it again.")
+    assert said.evaluate("e => getComputedStyle(e).visibility") == "hidden"  # it may still come
+    said.wait_for(state="visible")
+    accessible(tab)
+    context.unroute_all()
+    ready(tab.reload() and tab)
+    assert said.count() == 0
+    assert tabs.errors
+    tabs.errors = [error for error in tabs.errors if "net::ERR_FAILED" not in error]
+
+
 def test_a_translation_from_right_to_left(tabs, address, clips):
     """Another file of texts is another language: all that is said changes, and the direction."""
     other = {

@@ -181,5 +181,6 @@ one("meaning").replaceChildren(...say("meaning").map((text) => table.make("li", 
 table.start();
 files.start({ changed, ended, lost, locked });
 listen();
+one("arriving").remove();
 document.querySelector("main").hidden = false;
 await connect();
