@@ -81,7 +81,7 @@ def main() -> None:
         stored[quality] = dataclasses.asdict(Marks(*(round(share, 4) for share in shares_of)))
         cells = " | ".join(f"{share:.1%}" for share in shares_of)
         print(f"| {quality} | {cells} | {100 * area:.1f} |")
-    print(json.dumps(stored))
+    print(json.dumps(stored, allow_nan=False))
 
 
 if __name__ == "__main__":

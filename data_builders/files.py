@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterable, Sequence
@@ -66,6 +67,22 @@ def parse_json(data: bytes, *, most: int, **options: Any) -> Any:
         return json.loads(data, **options)
     except RecursionError:
         raise ValueError("its values lie too deep in each other") from None
+
+
+def refuse_constant(name: str) -> Any:
+    """The `parse_constant` of `json.loads` for which NaN and Infinity are what they are: no JSON.
+
+    Raises:
+      ValueError: Always.
+    """
+    raise ValueError(f"{name} is not a number")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of JSON is a finite number; neither texts nor truth values are numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max  # not of NaN; and whole numbers have any size
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:

@@ -66,7 +66,10 @@ def looks(
         journal.append(verdict)
     tasks = [Task(file, journal.known(file)) for file in files]
     # As JSON: Beam's own code for texts refuses names with bytes that are no characters.
-    elements = [json.dumps(tasks[i : i + _TOGETHER]) for i in range(0, len(tasks), _TOGETHER)]
+    elements = [
+        json.dumps(tasks[i : i + _TOGETHER], allow_nan=False)
+        for i in range(0, len(tasks), _TOGETHER)
+    ]
     with watch(lambda: _done(place), len(files), "judging", unit="file"):
         try:
             with beam.Pipeline(options=options) as pipeline:

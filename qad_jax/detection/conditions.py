@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from data_builders.files import is_number
 from qad_jax.detection.scoring import resized
 
 # The side at which blur is measured, in pixels: a crop that was enlarged to it is blurred.
@@ -59,14 +60,17 @@ class Conditions:
         """Reads them from the description of a model file.
 
         Raises:
-          ValueError: They are no numbers.
+          ValueError: They are no finite numbers.
         """
         stored = measured.get("conditions") or {}
-        try:
-            names = [field.name for field in dataclasses.fields(cls)]
-            return cls(**{name: float(stored[name]) for name in names if name in stored})
-        except (TypeError, AttributeError) as error:
-            raise ValueError("the conditions are no numbers") from error
+        if not isinstance(stored, dict):
+            raise ValueError("the conditions are no numbers")
+        known = [field.name for field in dataclasses.fields(cls) if field.name in stored]
+        for name in known:
+            # No face breaks a bound that is NaN, so all would count as measured.
+            if not is_number(stored[name]):
+                raise ValueError(f"the condition {name} is {stored[name]!r}, no finite number")
+        return cls(**{name: float(stored[name]) for name in known})
 
     def broken_by(self, face: Appearance) -> str:
         """Says in words which condition a face does not meet; empty where it meets all."""

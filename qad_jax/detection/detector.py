@@ -167,9 +167,17 @@ class Detector:
           found: From `looker`.
           scores: Those of `found.crops()`.
         """
+        if wrong := int(np.sum(~np.isfinite(scores))):
+            reason = (
+                f"{found.file}: {wrong} of {len(scores)} scores are NaN or infinite, so nothing "
+                "can be told; take another detector"
+            )
+            found = dataclasses.replace(found, error=reason)
         if not found.error:
             try:
-                return self._judged(found, scores)
+                look = self._judged(found, scores)
+                look.verdict.as_json()  # raises where another number is none
+                return look
             except Exception as error:  # a mistake in this program costs one file and no others
                 found = dataclasses.replace(
                     found, error=f"{found.file}: {describe(error)}", trace=trace(error)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from data_builders.errors import UserError
-from data_builders.files import parse_json
+from data_builders.files import parse_json, refuse_constant
 from qad_jax.detection.results import ERROR, Verdict
 
 #: Bounds of one line: a clip of many frames with a crowd has a few MB.
@@ -148,4 +148,4 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 def _parsed(line: bytes) -> dict[str, Any]:
     if not line.startswith(_BEGINNING):
         raise ValueError
-    return dict(parse_json(line, most=MOST_VALUES))
+    return dict(parse_json(line, most=MOST_VALUES, parse_constant=refuse_constant))

@@ -158,7 +158,7 @@ def main() -> None:
         answer = _answer()
     except Exception as error:  # of compiled code, on bytes of a stranger
         answer = {"error": (str(error) or type(error).__name__)[:LONGEST]}
-    print(json.dumps(answer))
+    print(json.dumps(answer, allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -115,10 +115,13 @@ class Verdict:
         """The JSON object as one line, which can be written as UTF-8.
 
         A file's name may have bytes that are no characters; all is escaped then.
+
+        Raises:
+          ValueError: A number is NaN or infinite, which JSON has not.
         """
-        line = json.dumps(self.as_dict(), ensure_ascii=False)
+        line = json.dumps(self.as_dict(), ensure_ascii=False, allow_nan=False)
         try:
             line.encode()
         except UnicodeEncodeError:
-            return json.dumps(self.as_dict())
+            return json.dumps(self.as_dict(), allow_nan=False)
         return line

@@ -12,6 +12,7 @@ import collections
 import csv
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 
 from data_builders import command_line
 from data_builders.errors import UserError
-from data_builders.files import read_json, unmarked, write_whole
+from data_builders.files import is_number, read_json, unmarked, write_whole
 from data_builders.lists import read_text
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import configs, models
@@ -195,6 +196,10 @@ def _about(path: Path) -> dict[str, Any]:
         for source in told["sources"]:
             if not {"title", "licence"} <= source.keys():
                 raise ValueError("each of the sources needs a title and a licence")
+        for name, value in (told.get("conditions") or {}).items():
+            if not is_number(value):
+                raise ValueError(f"the condition {name} is {value!r}, no finite number")
+        json.dumps(told, allow_nan=False)  # as the file holds it
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise UserError(f"--about: {path}: {reason}") from error

@@ -302,6 +302,16 @@ def _other_classes(state: Mapping[str, Any], head: Mapping[str, Leaf]) -> int | 
     return classes.pop() if len(classes) == 1 and classes != {ours} else None
 
 
+def not_finite(state: Mapping[str, Any]) -> list[str]:
+    """Names the tensors of a state dict that hold NaN or infinity, or do as float32."""
+    with np.errstate(over="ignore"):
+        return [
+            name
+            for name, value in state.items()
+            if _is_float(value) and not np.isfinite(np.asarray(value, np.float32)).all()
+        ]
+
+
 def _is_float(value: Any) -> bool:
     return isinstance(value, np.ndarray) and (
         np.issubdtype(value.dtype, np.floating) or value.dtype == ml_dtypes.bfloat16

@@ -18,7 +18,7 @@ from typing import Any
 import safetensors
 
 from data_builders.errors import UserError
-from data_builders.files import parse_json, write_whole
+from data_builders.files import is_number, parse_json, refuse_constant, write_whole
 from qad_jax import models
 from qad_jax.weights import conversion, pretrained
 
@@ -143,7 +143,9 @@ def describe(path: Path) -> Description:
     try:
         if len(text) > _LONGEST:
             raise ValueError(f"its description is longer than {_LONGEST:,} characters")
-        return _checked(parse_json(text.encode(), most=_MOST_VALUES, parse_constant=_refuse))
+        return _checked(
+            parse_json(text.encode(), most=_MOST_VALUES, parse_constant=refuse_constant)
+        )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise UserError(f"{path}: is not a model file that can be used: {reason}") from error
@@ -176,10 +178,6 @@ def _text(path: Path) -> str | None:
         raise UserError(f"{path}: is no safetensors file, or is cut off; get it again") from error
 
 
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is not a number")
-
-
 def _checked(told: Any) -> Description:
     if told["format"] != FORMAT:
         raise ValueError(
@@ -206,4 +204,21 @@ def _checked(told: Any) -> Description:
             raise ValueError(f"normalisation is not that of {described.network}")
     if not described.qualities:
         raise ValueError("it has no measured quality")
+    for quality, of in described.qualities.items():
+        _check_numbers(f"{quality}: thresholds", of["thresholds"])
+        _check_numbers(f"{quality}: rates", of["rates"], unknown=True)
     return described
+
+
+def _check_numbers(what: str, told: Mapping[str, Any], *, unknown: bool = False) -> None:
+    """Refuses what `float` would take for a number, such as the text 'nan'.
+
+    Args:
+      what: For the message.
+      told: Numbers, and lists of numbers, by name.
+      unknown: Whether a number may be missing.
+    """
+    for name, values in told.items():
+        for value in values if isinstance(values, list) else [values]:
+            if not (is_number(value) or (unknown and value is None)):
+                raise ValueError(f"{what}: {name} is {value!r}, no finite number")

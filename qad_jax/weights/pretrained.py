@@ -74,8 +74,9 @@ def load(path: str | Path, name: str, *, num_classes: int = 2, seed: int = 0) ->
       ``{'params', 'batch_stats'}`` for ``create(name, num_classes)``, float32.
 
     Raises:
-      UserError: Where the file cannot be read, would run code, or does not fit the model; in the
-        last case the message names every key that is missing, unknown, or of another shape.
+      UserError: Where the file cannot be read, would run code, holds NaN or infinity, or does not
+        fit the model; in the last case the message names every key that is missing, unknown, or of
+        another shape.
     """
     return read(path, name, num_classes=num_classes, seed=seed).variables
 
@@ -132,6 +133,7 @@ def read(
     for value in found.state.values():
         if (unknown := pickle_machine.named(value)) is not None:
             raise torch_file.refused(path, unknown)
+    _check_finite(path, found.state)
     name = model_name(path, found.state, name, hint(path, file.metadata, digest))
     try:
         state, located = conversion.part_localiser(found.state, name, num_classes)
@@ -149,6 +151,15 @@ def read(
     if dropped is None and re.fullmatch(r"\d{1,9}", file.metadata.get(_NEW_HEAD, "")):
         dropped = int(file.metadata[_NEW_HEAD])  # exported by us, and still without a training
     return Imported(name, {**converted.variables, **located}, dropped, tuple(notes), sha256)
+
+
+def _check_finite(source: object, state: Mapping[str, Any]) -> None:
+    """Refuses weights that give no score, before somebody takes what they give for one."""
+    if wrong := conversion.not_finite(state):
+        raise UserError(
+            f"{source}: holds NaN or infinity in {state_dicts.listed(wrong, 3)}, so it gives no "
+            "score; get the file again, or take an earlier checkpoint"
+        )
 
 
 def _content(path: Path) -> bytes:
@@ -296,10 +307,13 @@ def of_run(directory: Path, step: int | None = None) -> Trained:
       step: The step of the checkpoint; None: the best on validation.
 
     Raises:
-      UserError: Where there is no such checkpoint.
+      UserError: Where there is no such checkpoint, or it holds NaN or infinity.
     """
     variables, config, step = checkpoints.restore_step(directory, step)
-    return Trained(variables, config, step, checkpoints.new_head(directory, step))
+    trained = Trained(variables, config, step, checkpoints.new_head(directory, step))
+    state = trained.as_torch() | conversion.located_to_torch(variables)
+    _check_finite(f"{directory}: the checkpoint of step {step}", state)
+    return trained
 
 
 def export(directory: Path, file: Path, step: int | None = None) -> str:
@@ -314,7 +328,7 @@ def export(directory: Path, file: Path, step: int | None = None) -> str:
       What was written, in a few words.
 
     Raises:
-      UserError: Where there is no such checkpoint, or the file exists.
+      UserError: As `of_run`, and where the file exists.
     """
     if file.suffix != ".safetensors":
         raise UserError(f"--export: {file}: must end in .safetensors, .onnx or .stablehlo")

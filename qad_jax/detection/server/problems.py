@@ -39,7 +39,7 @@ class Problem(Exception):
             "status": self.status,
             "detail": self.detail,
         }
-        return Response(json.dumps(body), self.status, self.headers, MEDIA_TYPE)
+        return Response(json.dumps(body, allow_nan=False), self.status, self.headers, MEDIA_TYPE)
 
 
 def busy(kind: str, detail: str, seconds: float) -> Problem:

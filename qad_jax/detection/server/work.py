@@ -130,7 +130,7 @@ def loop(
 
 def send(connection: Connection, **message: Any) -> None:
     """Sends one short message, which the system takes in one piece."""
-    connection.send_bytes(json.dumps(message).encode())
+    connection.send_bytes(json.dumps(message, allow_nan=False).encode())
 
 
 def judge(detector: Detector, task: dict[str, Any], tell: Tell, command: list[str]) -> str:

@@ -166,7 +166,7 @@ class Worker(threading.Thread):
         reason = why = None
         begun = False
         try:
-            task = json.dumps({"folder": str(folder), "name": job.name})
+            task = json.dumps({"folder": str(folder), "name": job.name}, allow_nan=False)
             self._connection.send_bytes(task.encode())
             while reason is None:
                 message = self._message()
