@@ -426,6 +426,22 @@ def test_labels_with_results_and_other_files(detector, folder, tmp_path):
     assert "has no column identity" in result.err
 
 
+def test_a_file_that_is_named_twice_counts_once(detector, tmp_path, monkeypatch):
+    """In the rates, in the scores of the frames, and among those that are not listed."""
+    monkeypatch.chdir(tmp_path)
+    table, out = labelled(tmp_path, ROWS[:2] + ROWS[4:5]), tmp_path / "report"
+    (tmp_path / "other.mp4").write_text("real c23")
+    names = [name for one in ("f0", "other", "r0") for name in (f"{one}.mp4", f"./{one}.mp4")]
+    result = judge(*names, tmp_path / "f0.mp4", "--labels", table, "--out", out)
+    assert result.status == 0, result.err
+    assert f"{'real':<14}{1:>7}{0:>7}\n{'fake':<14}{0:>7}{1:>7}\n" in result.out
+    rates = next(csv.DictReader(io.StringIO(_read(out / "verdicts.csv"))))
+    assert (rates["real_clips"], rates["fake_clips"]) == ("1", "1")
+    assert len(_read(out / "scores.csv").splitlines()) == 1 + 2 * 2  # two frames of each
+    assert "1 listed files were not judged: r1.mp4" in result.err
+    assert "does not list 1 judged files: other.mp4" in result.err
+
+
 def test_the_table_of_verdicts_becomes_one_of_labels(tmp_path):
     """A name that a spreadsheet would run is marked in the first, and found by the second."""
     names = ["=1+1.mp4", "'=1+1.mp4", "-a.mp4"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,13 +67,19 @@ class Measurement:
         self._judged: list[_Judged] = []
         self._counts: collections.Counter[tuple[str, int]] = collections.Counter()
         self._seen: set[str] = set()
-        self._without_label: list[str] = []
+        self._without_label: dict[str, str] = {}
 
     def add(self, verdict: Verdict) -> None:
-        """Takes the verdict on a file."""
+        """Takes the verdict on a file; of several verdicts on one file the first counts.
+
+        A file may come under two names, such as `a.mp4` and `./a.mp4`. To count it twice would make
+        the intervals too narrow.
+        """
         row = self._labels.of(verdict.file)
         if row is None:
-            self._without_label.append(verdict.file)
+            self._without_label.setdefault(os.path.abspath(verdict.file), verdict.file)
+            return
+        if row.path in self._seen:
             return
         self._seen.add(row.path)
         self._counts[verdict.verdict, row.label] += 1
@@ -99,7 +106,7 @@ class Measurement:
             lines.append(
                 f"{path}: {len(missing)} listed files were not judged: {first_of(missing)}"
             )
-        if others := self._without_label:
+        if others := list(self._without_label.values()):
             lines.append(f"{path}: does not list {len(others)} judged files: {first_of(others)}")
         if not self._labels.has_identities:
             lines.append(
