@@ -18,8 +18,9 @@ from data_builders import clips, h264
 from data_builders.clips import VideoFiles
 from data_builders.faces import Detected
 from qad_jax.detection import command, media
-from qad_jax.detection.conditions import Conditions
+from qad_jax.detection.conditions import Conditions, sharpness
 from qad_jax.detection.detector import Detector
+from qad_jax.detection.looking import Looker, Task
 from qad_jax.detection.results import VERDICTS
 from qad_jax.evaluation import verdicts
 from qad_jax.evaluation.results import Estimate
@@ -161,6 +162,36 @@ def test_a_verdict_that_one_more_encoding_turns(detector, tmp_path):
     verdict = detector(film(tmp_path / "a.mp4", filmed(8)))
     assert verdict.verdict == "inconclusive"
     assert verdict.reason == "after one more encoding the face looks real"
+
+
+@pytest.mark.parametrize(
+    ("name", "weaker"),
+    [
+        ("raw", "c23"),
+        ("c23", "c30"),
+        ("c30", "c40"),
+        ("messenger", "c40"),  # at CRF 34.2
+        ("c40", "c45"),
+        ("c45", None),
+        ("random", None),
+    ],
+)
+def test_the_next_weaker_quality(name, weaker):
+    qualities = ("random", "raw", "c45", "c23", "messenger", "c40", "c30")
+    assert Looker(8, Detected(), qualities)._weaker(name) == weaker
+
+
+def test_crops_of_a_messenger_are_encoded_again(tmp_path):
+    looker = Looker(8, Detected(), ("raw", "c23", "c40", "messenger"))
+    found = looker(Task(str(film(tmp_path / "a.mp4", filmed(8), crf=34))))
+    assert (found.nearest, found.weaker) == ("messenger", "c40")
+    (face,) = found.faces
+    assert len(face.weakened) == len(face.crops) == 8
+    # What one more encoding takes is fine detail.
+    assert 0 < sharpness(face.weakened) < sharpness(face.crops)
+    weakest = looker(Task(str(film(tmp_path / "b.mp4", filmed(8), crf=42))))
+    assert (weakest.nearest, weakest.weaker) == ("c40", None)
+    assert weakest.faces[0].weakened == ()
 
 
 def test_a_score_between_the_thresholds(detector, tmp_path):

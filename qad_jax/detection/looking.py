@@ -55,7 +55,7 @@ class FoundFace:
     Attributes:
       places: Its n frames.
       crops: n crops, `(height, width, 3)` uint8 RGB each.
-      weakened: n crops of the same after one more encoding; empty where there is no worse quality.
+      weakened: n crops of the same after one more encoding; empty where no quality is weaker.
       appearance: How it looks.
     """
 
@@ -217,8 +217,11 @@ class Looker:
         return [face_source.squares(track, frames, self.faces.scale) for track in tracks]
 
     def _weaker(self, name: str) -> str | None:
-        """The next measured quality of more compression, if there is one."""
-        own = crf_of(name)
+        """The next measured quality of more compression, if there is one.
+
+        It is one with a CRF, at which crops can be encoded again: `messenger` shrinks whole frames.
+        """
+        own = quality.place(name)
         others = {q: crf for q in self.qualities if (crf := crf_of(q)) is not None}
         worse = [q for q, crf in others.items() if own is not None and crf > own]
         return min(worse, key=lambda q: others[q]) if worse else None

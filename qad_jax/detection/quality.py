@@ -137,7 +137,7 @@ def nearest(estimated: Quality, qualities: Sequence[str]) -> str:
     Raises:
       UserError: There are several names, and none of them says how it is compressed.
     """
-    places = {name: place for name in qualities if (place := _place(name)) is not None}
+    places = {name: at for name in qualities if (at := place(name)) is not None}
     if not places:
         if len(qualities) == 1:
             return qualities[0]
@@ -148,7 +148,7 @@ def nearest(estimated: Quality, qualities: Sequence[str]) -> str:
     return min(places, key=lambda name: (abs(places[name] - estimated.crf), -places[name]))
 
 
-def _place(quality: str) -> float | None:
+def place(quality: str) -> float | None:
     """The CRF that a quality is at; None where its name does not say it."""
     if quality == MESSENGER:
         return float(_model()["messenger"])
