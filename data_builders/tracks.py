@@ -104,7 +104,8 @@ def all_tracks(
         scene to the next.
 
     Returns:
-      The faces, the one that `choose_track` chooses first.
+      The faces by the sum of area times score over the frames, the largest first: the first is the
+      one that `choose_track` chooses.
     """
     tracks = _link(detections, frozenset(cuts))
     tracks.sort(key=lambda track: -_worth(track, detections, None))

@@ -69,7 +69,9 @@ class CodecNumbers:
 def codec_numbers(source: str | Path | bytes) -> CodecNumbers:
     """Reads the quantisers of a video or of a JPEG image.
 
-    At most `MOST_FRAMES` frames of a video are decoded at each of four places.
+    Of a video at most `MOST_FRAMES` frames count, a quarter of them at each of four places, and at
+    most `MOST_FRAMES` packets are decoded at each. A file that is judged is not read by this, but
+    by `Quantisers`, while it is decoded: there all decoded frames count.
 
     Args:
       source: A path, or the bytes of a file.

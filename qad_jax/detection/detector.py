@@ -247,7 +247,8 @@ class Detector:
           images: `(height, width, 3)` uint8 RGB each, of any size.
 
         Returns:
-          The faces of each image, the largest first.
+          The faces of each image, by area times the score of the search for faces, the largest
+          first: a large one that hardly looks like a face comes late.
         """
         looker = self.looker()
         boxes: list[list[tuple[int, int, int, int]]] = []
@@ -266,7 +267,7 @@ class Detector:
           frames: `(height, width, 3)` uint8 RGB each.
 
         Yields:
-          The faces of each frame, the largest first.
+          The faces of each frame, in the order of `faces`.
         """
         for frame in frames:
             yield self.faces([frame])[0]

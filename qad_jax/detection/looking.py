@@ -77,7 +77,7 @@ class Found:
       trace: The traceback where the reason is no mistake of the file that is known.
       facts: What the file says of itself.
       frames: Number of frames that were looked at.
-      faces: All faces, the one that is seen most first.
+      faces: All faces, in the order of `tracks.all_tracks`.
       estimated: Its compression.
       nearest: The measured quality that is nearest.
       weaker: The quality that `FoundFace.weakened` is of.

@@ -38,7 +38,8 @@ class Face:
     """One face through a scene.
 
     Attributes:
-      track: Its number; 0 is the face that is seen most.
+      track: Its number, by the sum of its area times the score of the search for faces over all
+        frames, the largest first.
       verdict: 'real', 'fake' or 'inconclusive'.
       probability: Calibrated probability of fake.
       reason: Why it is inconclusive; empty else.
