@@ -297,6 +297,21 @@ def judged(monkeypatch, detector):
     return run
 
 
+def test_beside_inconclusive_no_probability_is_printed(judged, detector, tmp_path):
+    """A face beyond the conditions has the probability of a sure fake, which is worth nothing."""
+    path = film(tmp_path / "a.mp4", tinted(filmed(8)))
+    sure = judged(path).out
+    assert "; probability of fake 0.95; quality near " in sure
+    quality = sure.partition("quality near ")[2].partition(";")[0]
+    detector._conditions = Conditions(smallest_face=10_000)
+    line = judged(path).out
+    assert line.startswith(f"{path}: inconclusive; quality near {quality}; the face has ")
+    assert "probability" not in line
+    told = json.loads(judged(path, "--json").out)
+    assert told["probability"] == pytest.approx(FAKE)  # programs that compare runs read it
+    assert told["faces"][0]["probability"] == pytest.approx(FAKE)
+
+
 def test_json_has_one_object_a_file_with_the_promised_keys(judged, tmp_path):
     film(tmp_path / "a/real.mp4", filmed(8))
     (tmp_path / "a/b").mkdir()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from data_builders.errors import one_line
 from data_builders.files import csv_text
-from qad_jax.detection.results import FAKE, REAL, Verdict
+from qad_jax.detection.results import FAKE, REAL, Verdict, told_probability
 from qad_jax.evaluation.results import Estimate
 
 #: The columns of `--csv`.
@@ -17,8 +17,9 @@ _PRINTABLE = ("utf-8", "backslashreplace")  # names of files may have bytes that
 def line(verdict: Verdict) -> str:
     """What the terminal says of a file."""
     parts = [f"{verdict.file}: {verdict.verdict.replace('_', ' ')}"]
-    if verdict.probability is not None:
-        parts.append(f"probability of fake {verdict.probability:.2f}")
+    if (probability := told_probability(verdict)) is not None:
+        parts.append(f"probability of fake {probability:.2f}")
+    if verdict.quality is not None:
         parts.append(f"quality near {verdict.quality}")
     if verdict.verdict == FAKE:
         parts += _how_often(verdict.false_positive_rate, "real clips", FAKE)

@@ -41,7 +41,7 @@ class Face:
       track: Its number, by the sum of its area times the score of the search for faces over all
         frames, the largest first.
       verdict: 'real', 'fake' or 'inconclusive'.
-      probability: Calibrated probability of fake.
+      probability: Calibrated probability of fake; see `told_probability` for what it is worth.
       reason: Why it is inconclusive; empty else.
       frames: Its frames, in order.
     """
@@ -53,6 +53,15 @@ class Face:
     frames: tuple[FrameScore, ...]
 
 
+def told_probability(of: Face | Verdict) -> float | None:
+    """The probability of fake that is shown to people, of a face or of a file.
+
+    Where nothing can be told there is none: a number would tell something. Beyond the conditions
+    that were measured it would say most of all, and mean nothing.
+    """
+    return of.probability if of.verdict in (REAL, FAKE) else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Verdict:
     """What is said of one file.
@@ -61,7 +70,8 @@ class Verdict:
       file: The path as it was given.
       sha256: Of the file; None where it cannot be read.
       verdict: One of `VERDICTS`.
-      probability: Calibrated probability of fake of the most suspicious face; None without one.
+      probability: Calibrated probability of fake of the most suspicious face; None without one. See
+        `told_probability` for what it is worth.
       quality: The measured quality that is nearest to the file's own.
       reason: Why, in words.
       false_positive_rate: Share of real clips of that quality that are called fake, as measured.

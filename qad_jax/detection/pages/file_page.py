@@ -26,9 +26,9 @@ from qad_jax.detection.marks import MARKED, Marks
 from qad_jax.detection.pages import parts, rates, timeline, words
 from qad_jax.detection.pages.parts import text
 from qad_jax.detection.pages.style import STYLE
-from qad_jax.detection.results import Face
+from qad_jax.detection.results import Face, told_probability
 from qad_jax.evaluation.report.document import document
-from qad_jax.evaluation.verdicts import FAKE, INCONCLUSIVE, REAL, Thresholds
+from qad_jax.evaluation.verdicts import Thresholds
 
 # A crop is this bright where a map is zero.
 _DARK = 0.2
@@ -81,8 +81,8 @@ def _answer(examined: Examination) -> list[str]:
     if verdict.reason:
         reason = verdict.reason.removeprefix(f"{verdict.file}: ")
         lines.insert(0, words.REASON.format(reason=reason))
-    if verdict.verdict in (REAL, FAKE):
-        lines.append(words.PROBABILITY.format(probability=verdict.probability))
+    if (probability := told_probability(verdict)) is not None:
+        lines.append(words.PROBABILITY.format(probability=probability))
     found = [
         '<div class="answer">',
         f"<h2>{text(words.TITLES[verdict.verdict])}</h2>",
@@ -150,10 +150,8 @@ def _face(view: FaceView, examined: Examination, *, decides: bool) -> Iterator[s
 
 
 def _probability(face: Face) -> str:
-    """The probability of a face; where nothing can be told, a number would tell something."""
-    if face.verdict == INCONCLUSIVE:
-        return ""
-    return words.PROBABILITY_OF_FACE.format(probability=face.probability)
+    probability = told_probability(face)
+    return "" if probability is None else words.PROBABILITY_OF_FACE.format(probability=probability)
 
 
 def _crops(title: str, crops: Sequence[Crop]) -> Iterator[str]:

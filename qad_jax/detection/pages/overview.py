@@ -9,7 +9,7 @@ from typing import NamedTuple
 from qad_jax.detection.pages import parts, words
 from qad_jax.detection.pages.parts import text
 from qad_jax.detection.pages.style import STYLE
-from qad_jax.detection.results import FAKE, REAL, VERDICTS, Verdict
+from qad_jax.detection.results import VERDICTS, Verdict, told_probability
 from qad_jax.evaluation.report.document import document
 from qad_jax.weights.model_file import Description
 
@@ -61,12 +61,11 @@ class Row(NamedTuple):
     @classmethod
     def of(cls, page: str, verdict: Verdict) -> Row:
         """The row of a verdict."""
-        told = verdict.verdict in (REAL, FAKE)
         return cls(
             page,
             verdict.file,
             verdict.verdict,
-            verdict.probability if told else None,
+            told_probability(verdict),
             verdict.quality,
             len(verdict.faces),
             verdict.reason.removeprefix(f"{verdict.file}: "),
