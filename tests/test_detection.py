@@ -7,6 +7,7 @@ by itself. What is tested is all around it.
 import dataclasses
 import json
 import pickle
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,9 +15,10 @@ import PIL.Image
 import pytest
 import skimage.data
 
-from data_builders import clips, h264
+from data_builders import clips, faces, h264
 from data_builders.clips import VideoFiles
 from data_builders.faces import Detected
+from data_builders.mtcnn import Detections
 from qad_jax.detection import command, media
 from qad_jax.detection.conditions import Conditions, sharpness
 from qad_jax.detection.detector import Detector
@@ -277,6 +279,23 @@ def test_the_faces_of_images_and_of_a_stream(detector):
     assert [len(faces) for faces in found] == [1, 0, 1]
     assert (found[0][0].score, found[2][0].score) == (REAL, FAKE)
     assert [faces[0].score for faces in detector.stream(iter(frames))] == [REAL] * 3
+
+
+def test_faces_come_by_area_times_the_score_of_the_search(detector, monkeypatch):
+    """Neither by area nor by how often they are seen: 100 x 100 x 0.8 is less than 92 x 92 x 1."""
+    boxes = np.array([(0, 0, 100, 100), (150, 150, 242, 242), (150, 150, 200, 200)], np.float32)
+    found = Detections(boxes[1::-1], np.array([1.0, 0.8], np.float32))
+    search = SimpleNamespace(detect=lambda images: [found] * len(images))
+    monkeypatch.setattr(faces, "detector", lambda *_: search)
+    image = np.zeros((300, 300, 3), np.uint8)
+    order = [face.box[0] > 100 for face in detector.faces([image])[0]]
+    assert order == [True, False]
+    # Three frames of 50 x 50 at 1 are less than one of 100 x 100 at 0.8.
+    found = [Detections(boxes[2:], np.array([1.0], np.float32))] * 3
+    found.append(Detections(boxes[:1], np.array([0.8], np.float32)))
+    monkeypatch.setattr(search, "detect", lambda images: found)
+    tracks = detector.looker().tracks([image] * 4, range(4), [])
+    assert [int(track.found.sum()) for track in tracks] == [1, 3]
 
 
 def test_a_detector_can_be_pickled(detector):

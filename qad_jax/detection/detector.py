@@ -248,7 +248,7 @@ class Detector:
 
         Returns:
           The faces of each image, by area times the score of the search for faces, the largest
-          first: a large one that hardly looks like a face comes late.
+          first. So one that is a little smaller may come before one that is less sure.
         """
         looker = self.looker()
         boxes: list[list[tuple[int, int, int, int]]] = []
