@@ -79,7 +79,7 @@ def examined(*series, file="clip.mp4", side=100, score=FALLING, changed=None, de
         )
         for scores in series
     ]
-    judgement = judge(seen, len(series[0]), thresholds(), None, Conditions(50))
+    judgement = judge(seen, len(series[0]), [thresholds()], None, Conditions(50))
     decisive = judgement.decisive
     verdict = Verdict(
         file,
@@ -87,7 +87,7 @@ def examined(*series, file="clip.mp4", side=100, score=FALLING, changed=None, de
         decisive.verdict,
         decisive.probability,
         "c23",
-        decisive.reason,
+        judgement.reason,
         faces=judgement.faces,
         media={"kind": "video", "width": 640, "height": 360, "frames": 250, "duration": 10.0},
         model={"name": "blue", "version": "1", "sha256": "0" * 64},

@@ -148,6 +148,28 @@ def nearest(estimated: Quality, qualities: Sequence[str]) -> str:
     return min(places, key=lambda name: (abs(places[name] - estimated.crf), -places[name]))
 
 
+def plausible(estimated: Quality, qualities: Sequence[str]) -> list[str]:
+    """Names the qualities that a file may be of.
+
+    Args:
+      estimated: The estimate.
+      qualities: As for `nearest`.
+
+    Returns:
+      The nearest one, and then the others whose compression lies in the interval of the estimate.
+
+    Raises:
+      UserError: As for `nearest`.
+    """
+    first = nearest(estimated, qualities)
+    places = {name: _place(name) for name in qualities if name != first}
+    return [first] + [
+        name
+        for name, place in places.items()
+        if place is not None and estimated.low <= place <= estimated.high
+    ]
+
+
 def _place(quality: str) -> float | None:
     """The CRF that a quality is at; None where its name does not say it."""
     if quality == MESSENGER:

@@ -71,7 +71,8 @@ RARE = (
 )
 SEVERAL = (
     "These rates were measured on clips of which one face was judged. Here {faces} faces were "
-    "judged, so each needed a higher score to be called fake."
+    "judged. One alone among them needs a higher score to be called fake; several that all look "
+    "fake do not."
 )
 
 # Faces.
