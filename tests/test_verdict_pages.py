@@ -104,6 +104,14 @@ def page_of(one):
     return Page(file_page.render(one, f"qad-jax detect {one.verdict.file}", back="index.html"))
 
 
+def test_what_one_frame_of_each_clip_says_of_many_is_told():
+    said = "Each of these clips is one frame. How the mean over many frames"
+    for frames, told in ((40, True), (80, False), (None, False)):
+        measured = {"clips": 40, "identities": 9, "frames": frames}
+        described = dataclasses.replace(model().description, measured=measured)
+        assert (said in page_of(examined([0.9] * 8, described=described)).text) == told
+
+
 def test_a_file_called_fake():
     page = page_of(examined([0.9, 0.95, 1.0, 0.95] * 2))
     for said in (

@@ -201,6 +201,10 @@ MEASURED = (
     "The error rates were measured on {clips} clips of {people} people whom neither training nor "
     "the choice of thresholds saw."
 )
+MEASURED_FRAMES = (
+    "Each of these clips is one frame. How the mean over many frames of a video does was not "
+    "measured."
+)
 MEASURED_UNKNOWN = "The model file does not say on how many clips the error rates were measured."
 METHODS = (
     "The fakes that were measured are of these kinds: {methods}. How often others are missed was "
