@@ -173,6 +173,9 @@ def test_a_generator_leaves_a_pattern_of_four_of_its_pixels():
     for step in (np.s_[92:124, 84:108], np.s_[84:116, 92:116]):
         np.testing.assert_array_equal(fake[step], here)
     assert (fake[88:120, 84:108] != here).mean() > 0.5
+    moved = UPRIGHT.moved(np.array([[1.0, 0, 6], [0, 1, 10]]))
+    there = blend.apply(EVEN, moved, recipe)[94:126, 90:114]
+    np.testing.assert_array_equal(there, here)  # it goes with the face
     np.testing.assert_array_equal(fake[CORNER], EVEN[CORNER])
 
 

@@ -96,6 +96,22 @@ def test_a_family_changes_the_face_and_nothing_else(family):
         assert (family == "flicker") == bool((again != fake).any())
 
 
+def test_a_swap_lies_where_it_was_put_and_has_one_face():
+    drawn = [recipes.draw("swap", 200, 1, np.random.default_rng(seed)) for seed in range(200)]
+    fitted = [recipe for recipe in drawn if recipe.fitted]
+    assert 110 < len(fitted) < 170
+    for recipe in fitted:
+        assert (recipe.shift, recipe.scale, recipe.angle) == ((0, 0), 1, 0)
+        assert recipe.elastic == 0
+    assert any(recipe.angle for recipe in drawn)
+    assert all(recipe.strength >= 0.9 for recipe in drawn)
+    seamless = [recipe for recipe in drawn if recipe.seamless]
+    assert 35 < len(seamless) < 85
+    for recipe in seamless:  # its edge has the colours of the target
+        assert recipe.gain == (1, 1, 1)
+        assert recipe.bias == (0, 0, 0)
+
+
 def test_a_swap_shows_the_other_face():
     """Blended onto white, the face of a donor on black is what is dark."""
     white = np.full((200, 200, 3), 230, np.uint8)

@@ -50,6 +50,11 @@ def test_no_batch_and_no_state_is_kept(steps):
     assert held[-1]["pictures"] - held[0]["pictures"] < epochs / 2, held
 
 
+def test_a_step_begins_when_the_last_one_has_ended(steps):
+    """On a processor, each step that only waits has memory of its own."""
+    assert all(step["ended"] for step in steps)
+
+
 def test_steps_take_no_memory_of_the_host(steps):
     """Growth within epochs, 400 steps in all: keeping their batches would cost 4.9 MB."""
     growth = sum(

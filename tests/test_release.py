@@ -101,7 +101,7 @@ def test_small_groups_are_put_together(made):
     assert release._large(groups, clips) == [*"a" * 11, "groups of fewer than 10 people", ""]
 
 
-def test_the_card_says_what_the_file_says(made):
+def test_the_card_says_what_the_file_says(run, made):
     card = made.with_suffix(".md").read_text()
     described = model_file.describe(made)
     rates = Rates.from_dict(described.qualities["c40"]["rates"])
@@ -112,6 +112,10 @@ def test_the_card_says_what_the_file_says(made):
     assert "no evidence against a person" in card
     assert "20 of 1000 real clips are called fake" in card
     assert "By sex:" in card
+    frames = scores.read(run / "evaluation/test/scores.csv")
+    each = len(frames.label) / len(set(frames.video))
+    assert 1 < each < 10
+    assert f"A clip has {each:.3g} frames on average." in card
 
 
 @pytest.mark.parametrize(

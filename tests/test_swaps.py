@@ -25,7 +25,7 @@ def farthest(image, face):
 
 def test_landmarks_come_to_the_same_pixels_where_they_are_fitted():
     """A longer face with a wide mouth: no similarity brings it onto the other."""
-    landmarks = np.add(UPRIGHT.landmarks, [[0, -4], [0, -4], [3, 0], [-6, 6], [6, 6]])
+    landmarks = np.add(UPRIGHT.landmarks, [[0, -3], [0, -3], [2, 0], [-5, 4], [5, 4]])
     turned = donor_of(UPRIGHT.landmarks)[1].moved(cv2.getRotationMatrix2D((100, 100), 10, 1.2))
     for target in (UPRIGHT, turned):
         donor = donor_of(landmarks)
@@ -33,7 +33,7 @@ def test_landmarks_come_to_the_same_pixels_where_they_are_fitted():
             swaps.worn(donor, target, SHAPE, fitted=fitted) for fitted in (False, True)
         )
         assert apart.shape == fitted.shape == (*SHAPE, 3)
-        assert farthest(apart, target) > 2
+        assert farthest(apart, target) > 1.5
         assert farthest(fitted, target) < 1
         # Far from the face nothing moves.
         np.testing.assert_allclose(apart[:5], fitted[:5], atol=1e-3)
@@ -45,6 +45,38 @@ def test_a_head_that_is_turned_in_another_way_is_not_bent():
         swaps.worn(donor_of(landmarks), UPRIGHT, SHAPE, fitted=fitted) for fitted in (False, True)
     )
     np.testing.assert_array_equal(apart, fitted)
+
+
+def test_no_face_is_folded():
+    """On a donor whose colours are places, the map's determinant is positive everywhere."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:200, :200]
+    places = np.float32(np.stack([columns, rows, 0 * rows], axis=2))  # no rounding
+    turned = UPRIGHT.landmarks * [0.3, 1] + [70, 0]  # a head in profile
+    bent = 0
+    for start in [turned] * 20 + [UPRIGHT.landmarks] * 20:
+        donor, target = (Face(UPRIGHT.box, start + rng.normal(0, 3, (5, 2))) for _ in range(2))
+        target = target.moved(np.array([[2.0, 0, -100], [0, 2, -100]]))  # enlarged, so not shrunk
+        apart, fitted = (
+            swaps.worn((places, donor), target, SHAPE, fitted=fitted)[60:140, 70:130]
+            for fitted in (False, True)
+        )
+        bent += np.abs(fitted - apart).max() > 1
+        (across_x, across_y), (down_x, down_y) = (
+            np.diff(fitted[..., :2], axis=axis)[:79, :59].transpose(2, 0, 1) for axis in (1, 0)
+        )
+        assert (across_x * down_y - across_y * down_x).min() > 0
+    assert bent > 20
+
+
+def test_a_larger_donor_is_shrunk_without_skipping_pixels():
+    """The mean of 16 pixels has a quarter of their noise; one of them has all of it."""
+    noise = np.random.default_rng(0).integers(0, 256, (800, 800, 3), dtype=np.uint8)
+    large = UPRIGHT.moved(np.array([[4.0, 0, 1.5], [0, 4, 1.5]]))
+    made = swaps.worn((noise, large), UPRIGHT, SHAPE, fitted=False)
+    assert made.std() == pytest.approx(noise.std() / 4, rel=0.1)
+    dots_of = swaps.worn((with_a_face((800, 800), large), large), UPRIGHT, SHAPE, fitted=False)
+    assert farthest(dots_of, UPRIGHT) < 0.5
 
 
 @pytest.fixture

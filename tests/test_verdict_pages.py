@@ -79,7 +79,7 @@ def examined(*series, file="clip.mp4", side=100, score=FALLING, changed=None, de
         )
         for scores in series
     ]
-    judgement = judge(seen, len(series[0]), thresholds(), None, Conditions(50))
+    judgement = judge(seen, len(series[0]), [thresholds()], None, Conditions(50))
     decisive = judgement.decisive
     verdict = Verdict(
         file,
@@ -87,7 +87,7 @@ def examined(*series, file="clip.mp4", side=100, score=FALLING, changed=None, de
         decisive.verdict,
         decisive.probability,
         "c23",
-        decisive.reason,
+        judgement.reason,
         faces=judgement.faces,
         media={"kind": "video", "width": 640, "height": 360, "frames": 250, "duration": 10.0},
         model={"name": "blue", "version": "1", "sha256": "0" * 64},
@@ -102,6 +102,14 @@ def examined(*series, file="clip.mp4", side=100, score=FALLING, changed=None, de
 
 def page_of(one):
     return Page(file_page.render(one, f"qad-jax detect {one.verdict.file}", back="index.html"))
+
+
+def test_what_one_frame_of_each_clip_says_of_many_is_told():
+    said = "Each of these clips is one frame. How the mean over many frames"
+    for frames, told in ((40, True), (80, False), (None, False)):
+        measured = {"clips": 40, "identities": 9, "frames": frames}
+        described = dataclasses.replace(model().description, measured=measured)
+        assert (said in page_of(examined([0.9] * 8, described=described)).text) == told
 
 
 def test_a_file_called_fake():

@@ -157,17 +157,26 @@ def test_thresholds_are_chosen_on_the_means_of_clips():
         verdicts.choose(clips([0, 1], [-1.0, 2.0]))
 
 
-def test_the_most_suspicious_of_several_faces_needs_a_higher_score():
-    """Of 399 real clips: rank 400 * 0.98 = 392 for one face, 400 * 0.99 = 396 for two."""
+def test_several_faces_are_judged_together():
+    """Of 399 real clips: rank 400 * 0.98 = 392 for one face, 400 * 0.99 = 396 for one of two."""
     real, fake = np.arange(1, 400) / 1000, np.arange(1, 400) / 800 + 0.2
     chosen = verdicts.choose(clips([0] * 399 + [1] * 399, np.r_[real, fake]))["raw"]
     assert chosen.upper == pytest.approx(0.392)
-    assert chosen.of_many(1) == chosen
-    assert chosen.of_many(2).upper == pytest.approx(0.396)
-    assert chosen.of_many(2).lower == chosen.lower
-    assert chosen.of_many(10).upper == 1.0  # 0.2 % of 400 is less than one clip
     assert chosen.verdict(0.394) == "fake"
-    assert chosen.of_many(2).verdict(0.394) == "inconclusive"
+    for scores, upper in (
+        ([0.394], 0.392),
+        ([0.394, 0.1], 0.396),  # one face alone among two: half of the error
+        ([0.1, 0.397], 0.396),
+        ([0.394, 0.393], 0.392),  # both look fake: the whole of it
+        ([0.1, 0.1], 0.396),
+        ([0.394, 0.397, 0.1, 0.1], 0.398),  # two of four: 0.5 % for one, 1 % for two
+        ([0.397, 0.3965, 0.1, 0.1], 0.396),
+        ([0.9] * 9 + [0.1], 0.393),  # nine of ten: 1.8 %
+        ([0.9] + [0.1] * 9, 1.0),  # 0.2 % of 400 is less than one clip
+    ):
+        several = chosen.of_several(scores)
+        assert several.upper == pytest.approx(upper)
+        assert several.lower == chosen.lower
 
 
 def test_thresholds_are_read_again_and_checked():

@@ -47,7 +47,7 @@ def apply(
       The image with the blended face.
     """
     height, width = image.shape[:2]
-    at_frame = np.random.default_rng([recipe.seed, moment])
+    at_frame = np.random.default_rng([recipe.seed, 3, moment])
     waver = recipe.flicker * at_frame.uniform(-1, 1, 4)
     if donor is None:
         own = image if clean is None or not recipe.clean else clean
@@ -164,8 +164,12 @@ def _resampled(image: Map, face: Face, recipe: Recipe) -> Map:
         # Transposed convolutions and the like treat each pixel of a cell in a way of its own.
         rng = np.random.default_rng([recipe.seed, 2])
         cell = 1 + recipe.grid * rng.standard_normal((4, 4, 1), np.float32)
-        cells = -(-small[1] // 4), -(-small[0] // 4), 1
-        shrunk = shrunk * np.tile(cell, cells)[: small[1], : small[0]]
+        # The generator's picture begins at the face: in a video the grid goes with it.
+        rows, columns = (
+            (np.arange(length) - round(float(start) * scale)) % 4
+            for length, start in zip(shrunk.shape, face.box[1::-1], strict=False)
+        )
+        shrunk = shrunk * cell[np.ix_(rows, columns)]
     return np.asarray(
         cv2.resize(shrunk, (width, height), interpolation=recipe.enlarging), np.float32
     )

@@ -22,7 +22,7 @@ from data_builders.self_blended.stills import Stills, read_stills
 
 ORIGINAL = "original"
 # A generator always changes something. A fake that changes less, in grey values over a sixteenth of
-# the face, is drawn again, so many times at most: its label could not be learned.
+# the face, is drawn again, at most so many in all: its label could not be learned.
 _LEAST_CHANGE, _DRAWS = 10.0, 8
 _FILMED = 4  # frames that are encoded for each that is kept: a codec needs neighbours
 
@@ -123,12 +123,12 @@ def read(source: BlendSource) -> Pair:
     )
     family = source.files.method
     aged = _aged(images, found, filmed)
-    rng = source.random("blend")
+    rng, before = source.random("blend"), next(aged())
     for _ in range(_DRAWS):
         drawn = recipes.draw(family, found[0].size, filmed.scale, rng)
         blended = _blended(images, aged(), found, drawn, donor)
         first = next(blended)
-        if blend.change(next(aged()), first, found[0], filmed.scale) >= _LEAST_CHANGE:
+        if blend.change(before, first, found[0], filmed.scale) >= _LEAST_CHANGE:
             break
     fakes = itertools.chain([first], blended)
     real = _filmed(source, filmed, aged(), found)

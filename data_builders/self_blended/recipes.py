@@ -15,7 +15,7 @@ FAMILIES = {
     "lower_face": "mouth and chin come from a moved copy",
     "upper_face": "eyes and forehead come from a moved copy",
     "eyes": "each eye comes from a moved copy",
-    "low_resolution": "the face went through a third to two thirds of its pixels",
+    "low_resolution": "the face went through a quarter to three fifths of its resolution",
     "colour": "colours and light do not fit",
     "seam": "the edge is hard, or doubled",
     "sharpness": "the face is sharpened or smoothed",
@@ -100,12 +100,16 @@ def draw(family: str, size: float, scale: float, rng: np.random.Generator) -> Re
         part = str(rng.choice(free))
     elif family == SWAP:
         part = str(rng.choice([FULL, INNER]))
-    # The moved copy is the trace of four families, and a companion of the rest.
-    move = 1.0 if family in ("full_face", *part_of) else float(rng.choice([0.0, 0.6]))
 
     def also(chance: float) -> bool:
         return bool(rng.random() < chance)
 
+    fitted = family == SWAP and also(0.7)
+    seamless = family == SWAP and also(0.3)
+    # The moved copy is the trace of four families, and a companion of the rest.
+    move = 1.0 if family in ("full_face", *part_of) else float(rng.choice([0.0, 0.6]))
+    if fitted:
+        move = 0.0
     sharpen = 0.0
     if family == "sharpness" or also(0.3):
         sharpen = float(rng.choice([rng.uniform(0.8, 2.2), rng.uniform(-2.2, -0.8)]))
@@ -114,7 +118,7 @@ def draw(family: str, size: float, scale: float, rng: np.random.Generator) -> Re
         resolution = round(seen * float(rng.uniform(0.25, 0.6)))
     elif also(0.6 if family == SWAP else 0.3):
         resolution = round(seen * float(rng.uniform(0.4, 1)))
-    off = 1.0 if family == "colour" else float(rng.choice([0.15, 0.5]))
+    off = 1.0 if family == "colour" else 0.0 if seamless else float(rng.choice([0.15, 0.5]))
     light = rng.uniform(-0.15, 0.15)  # of all colours together
     gain = 1 + off * (light + rng.uniform(-0.1, 0.1, 3))
     bias = off * rng.uniform(-14, 14, 3)
@@ -127,7 +131,10 @@ def draw(family: str, size: float, scale: float, rng: np.random.Generator) -> Re
     return Recipe(
         part=part,
         softness=float(rng.uniform(0.02, 0.08) if hard else rng.uniform(0.08, 0.6)),
-        strength=float(rng.uniform(0.9, 1) if also(0.8) else rng.uniform(0.6, 0.9)),
+        # Two people's features that shine through each other are no generator's.
+        strength=float(
+            rng.uniform(0.9, 1) if family == SWAP or also(0.8) else rng.uniform(0.6, 0.9)
+        ),
         shift=(float(distance * np.cos(direction)), float(distance * np.sin(direction))),
         scale=float(1 + move * rng.uniform(0.015, 0.07) * rng.choice([-1, 1])),
         angle=float(angle),
@@ -145,6 +152,6 @@ def draw(family: str, size: float, scale: float, rng: np.random.Generator) -> Re
         seed=int(rng.integers(2**31)),
         grid=float(rng.uniform(0.005, 0.03)) if resolution and also(0.4) else 0.0,
         smooth=float(rng.uniform(12, 60)) if also(0.2) else 0.0,
-        fitted=family == SWAP and also(0.7),
-        seamless=family == SWAP and also(0.3),
+        fitted=fitted,
+        seamless=seamless,
     )

@@ -6,13 +6,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from data_builders.self_blended import footage
 from data_builders.self_blended.face import Face, Map, onto
 
 Image = npt.NDArray[np.uint8]
 
-# In sizes of the face: how far a landmark's step reaches, and the longest one that is made. Heads
-# that are turned in other ways stay as they are; longer steps would fold the face.
-_REACH, _LONGEST = 0.3, 0.12
+# In sizes of the face: how far a landmark's step reaches, the longest step that is made, and from
+# where on it fades out. Heads that are turned in another way stay as they are. In a video, what
+# fades does not switch from frame to frame.
+_REACH, _STEP, _LONGEST = 0.3, 0.08, 0.12
+# By how much at most the step changes from a pixel to its neighbours. Below a half, nothing is
+# folded: neighbours stay in their order, and the map keeps its orientation.
+_STEEPEST = 0.45
 
 
 def worn(
@@ -29,31 +34,53 @@ def worn(
     Returns:
       `(height, width, 3)` float32, of 255.
     """
-    matrix = onto(donor[1], face)
-    size = shape[1], shape[0]
+    image, theirs = _no_larger(donor, face)
+    matrix = onto(theirs, face)
     placed = cv2.warpAffine(
-        donor[0],
+        image,
         matrix,
-        size,
-        flags=cv2.INTER_AREA if abs(np.linalg.det(matrix[:, :2])) < 1 else cv2.INTER_CUBIC,
+        (shape[1], shape[0]),
+        flags=cv2.INTER_CUBIC,
         borderMode=cv2.BORDER_REFLECT,
     ).astype(np.float32)
-    steps = donor[1].landmarks @ matrix[:, :2].T + matrix[:, 2] - face.landmarks
-    if not fitted or np.abs(steps).max() > _LONGEST * face.size:
+    if not fitted:
         return placed
+    steps = theirs.landmarks @ matrix[:, :2].T + matrix[:, 2] - face.landmarks
     # A sum of bells, one on each landmark, which is exactly the step on each.
     width = _REACH * face.size
     apart = np.linalg.norm(face.landmarks[:, None] - face.landmarks[None], axis=2) / width
     heights = np.linalg.solve(np.exp(-(apart**2)) + 1e-3 * np.eye(len(apart)), steps)
+    heights *= np.interp(np.abs(steps).max() / face.size, [_STEP, _LONGEST], [1, 0])
     columns, rows = np.meshgrid(np.arange(shape[1]), np.arange(shape[0]), sparse=True)
-    x, y = (np.broadcast_to(axis, shape).astype(np.float32) for axis in (columns, rows))
-    for (u, v), (step_x, step_y) in zip(face.landmarks, heights, strict=True):
+    moves = np.zeros((2, *shape), np.float32)
+    for (u, v), step in zip(face.landmarks, heights, strict=True):
         across = np.exp(-(((columns - u) / width) ** 2))
-        bell = np.exp(-(((rows - v) / width) ** 2)) * across
-        x = np.asarray(x + step_x * bell, np.float32)
-        y = np.asarray(y + step_y * bell, np.float32)
-    moved = cv2.remap(placed, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        bell = np.asarray(np.exp(-(((rows - v) / width) ** 2)) * across, np.float32)
+        moves += step.astype(np.float32)[:, None, None] * bell
+    steepest = max(float(np.abs(np.diff(moves, axis=axis)).max()) for axis in (1, 2))
+    moves *= _STEEPEST / max(steepest, _STEEPEST)
+    moved = cv2.remap(
+        placed,
+        np.asarray(columns + moves[0], np.float32),
+        np.asarray(rows + moves[1], np.float32),
+        cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT,
+    )
     return np.asarray(moved, np.float32)
+
+
+def _no_larger(donor: tuple[Image, Face], face: Face) -> tuple[Image, Face]:
+    """The donor, shrunk where it is larger than the face. A warp would skip pixels."""
+    image, theirs = donor
+    matrix = onto(theirs, face)
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    if scale >= 1:
+        return donor
+    small = footage.scaled(image, scale)
+    across, down = small.shape[1] / image.shape[1], small.shape[0] / image.shape[0]
+    # A pixel's centre is half a pixel from the edge.
+    shrink = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5]])
+    return small, theirs.moved(shrink)
 
 
 def matched(image: Map, target: Image, mask: Map) -> Map:

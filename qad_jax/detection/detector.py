@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from data_builders import faces as face_source
 from data_builders.errors import UserError, describe, trace
-from qad_jax.detection import examination, media
+from qad_jax.detection import examination, media, quality
 from qad_jax.detection.conditions import Conditions
 from qad_jax.detection.examination import Examination, Look
 from qad_jax.detection.judging import Seen, judge
@@ -203,14 +203,15 @@ class Detector:
                 for place, one in zip(face.places, of_face, strict=True)
             )
             seen.append(Seen(frames, face.appearance, weakened))
+        assert found.estimated is not None
+        plausible = quality.plausible(found.estimated, tuple(self._thresholds))
         judgement = judge(
             seen,
             found.frames,
-            self._thresholds[found.nearest],
+            [self._thresholds[name] for name in plausible],
             None if found.weaker is None else self._thresholds[found.weaker],
             self._conditions,
         )
-        assert found.estimated is not None
         rates, decisive = self._rates[found.nearest], judgement.decisive
         verdict = self._verdict(
             name,
@@ -218,7 +219,7 @@ class Detector:
             verdict=decisive.verdict,
             probability=decisive.probability,
             quality=found.nearest,
-            reason=decisive.reason,
+            reason=judgement.reason,
             false_positive_rate=rates.false_positive_rate,
             false_negative_rate=rates.false_negative_rate,
             faces=judgement.faces,

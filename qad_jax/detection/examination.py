@@ -166,7 +166,9 @@ def of(
         return Examination(look.verdict, model)
     judged = {face.track for face in judgement.judged}
     others = [face for face in judgement.faces if face.track not in judged]
-    chosen = [*by_suspicion(judgement.judged), *by_suspicion(others)][:MOST_FACES]
+    ordered = [*by_suspicion(judgement.judged), *by_suspicion(others)]
+    ordered.sort(key=lambda face: face.track != judgement.decisive.track)  # the rest stays
+    chosen = ordered[:MOST_FACES]
     crops = dict(zip((face.track for face in judgement.faces), look.crops, strict=True))
     views = []
     for face in chosen:

@@ -47,49 +47,73 @@ class Judgement:
     Attributes:
       faces: What is said of each face, in the order in which they were given.
       decisive: The most suspicious of them, which decides what is said of the file: a fake one,
-        else one of which nothing can be told.
-      judged: The faces that were compared with the thresholds; the others are too small or too
-        seldom seen.
-      thresholds: Those that the mean score of each judged face was compared with. Where several
-        faces are judged, each needs a higher score to be called fake, see `Thresholds.of_many`.
+        else one of which nothing can be told. Those that pass by decide only where there are no
+        others.
+      judged: The faces that were compared with the thresholds; the others pass by, or are like none
+        that was measured.
+      thresholds: Those that the mean score of each judged face was compared with. They are those
+        that hold at each quality which the file may have; where several faces are judged, see
+        `Thresholds.of_several`.
+      reason: Why nothing can be told, or of which faces nothing was; empty else.
     """
 
     faces: tuple[Face, ...]
     decisive: Face
     judged: tuple[Face, ...]
     thresholds: Thresholds
+    reason: str
 
 
 def judge(
     faces: Sequence[Seen],
     sampled: int,
-    thresholds: Thresholds,
+    plausible: Sequence[Thresholds],
     weaker: Thresholds | None,
     conditions: Conditions,
 ) -> Judgement:
     """Judges the faces of a file.
 
     Args:
-      faces: All faces, at least one, the one that is seen most first.
+      faces: All faces, at least one, in the order of their numbers.
       sampled: Number of frames that were looked at.
-      thresholds: Of the measured quality that is nearest.
+      plausible: Of the measured qualities that the file may be of, at least one, the nearest first.
+        What is said has to hold at each of them.
       weaker: Of the quality that `Seen.weakened` is of.
       conditions: What was measured.
     """
     largest = max(face.appearance.side for face in faces)
-    why_not = [_why_not(face, sampled, largest, conditions) for face in faces]
-    of_many = thresholds.of_many(max(1, why_not.count("")))
+    passing = [_passing(face, sampled, largest) for face in faces]
+    unlike = [conditions.broken_by(face.appearance) for face in faces]
+    why_not = [by or un for by, un in zip(passing, unlike, strict=True)]
+    means = [float(face.scores.mean()) for face in faces]
+    of_judged = [mean for mean, reason in zip(means, why_not, strict=True) if not reason]
+    thresholds = _all_hold(plausible, of_judged)
+    if weaker is not None and of_judged:
+        weaker = weaker.of_several(of_judged)
     results = []
-    for number, (face, reason) in enumerate(zip(faces, why_not, strict=True)):
-        score = float(face.scores.mean())
+    for number, (face, mean, reason) in enumerate(zip(faces, means, why_not, strict=True)):
         verdict = INCONCLUSIVE
         if not reason:
-            verdict, reason = _told(face, score, of_many, weaker)
-        probability = round(thresholds.probability(score), 6)
+            verdict, reason = _told(face, mean, thresholds, weaker, len(of_judged))
+        probability = round(plausible[0].probability(mean), 6)
         results.append(Face(number, verdict, probability, reason, face.frames))
     judged = tuple(face for face, reason in zip(results, why_not, strict=True) if not reason)
-    suspicious = by_suspicion(judged or results)
-    return Judgement(tuple(results), suspicious[0], judged, of_many)
+    # A face that stays, and is like none that was measured, may be the one that is fake.
+    staying = [face for face, reason in zip(results, passing, strict=True) if not reason]
+    decisive = by_suspicion(staying or results)[0]
+    reason = decisive.reason
+    if others := [face for face, by in zip(results, passing, strict=True) if by and staying]:
+        unjudged = f"{len(others)} of {len(faces)} faces not judged: {others[0].reason}"
+        reason = "; ".join(filter(None, (reason, unjudged)))
+    return Judgement(tuple(results), decisive, judged, thresholds, reason)
+
+
+def _all_hold(plausible: Sequence[Thresholds], scores: Sequence[float]) -> Thresholds:
+    """Thresholds between which all of those of some qualities lie, for faces of such scores."""
+    each = [one.of_several(scores) if scores else one for one in plausible]
+    return dataclasses.replace(
+        each[0], lower=min(one.lower for one in each), upper=max(one.upper for one in each)
+    )
 
 
 def by_suspicion(faces: Sequence[Face]) -> list[Face]:
@@ -97,10 +121,8 @@ def by_suspicion(faces: Sequence[Face]) -> list[Face]:
     return sorted(faces, key=lambda face: (-_ORDER[face.verdict], -face.probability))
 
 
-def _why_not(face: Seen, sampled: int, largest: float, conditions: Conditions) -> str:
-    """Why a face is not judged; empty where it is."""
-    if broken := conditions.broken_by(face.appearance):
-        return broken
+def _passing(face: Seen, sampled: int, largest: float) -> str:
+    """Why a face is taken for one that passes by; empty where it is not."""
     if len(face.frames) < _LEAST_SEEN * sampled:
         return f"the face is seen in {len(face.frames)} of {sampled} frames only"
     if face.appearance.side < _LEAST_SIDE * largest:
@@ -109,10 +131,13 @@ def _why_not(face: Seen, sampled: int, largest: float, conditions: Conditions) -
 
 
 def _told(
-    face: Seen, score: float, thresholds: Thresholds, weaker: Thresholds | None
+    face: Seen, score: float, thresholds: Thresholds, weaker: Thresholds | None, judged: int
 ) -> tuple[str, str]:
     verdict = thresholds.verdict(score)
     if verdict == INCONCLUSIVE:
+        if thresholds.upper == 1 and score > thresholds.equal_error:
+            of = "" if judged == 1 else f" as one of {judged}"
+            return verdict, f"too few real clips were measured to call the face fake{of}"
         return verdict, "the score is usual among real clips and among fakes of this quality"
     scores = face.scores
     fake, real = int((scores > thresholds.upper).sum()), int((scores < thresholds.lower).sum())

@@ -221,7 +221,7 @@ class Looker:
 
         It is one with a CRF, at which crops can be encoded again: `messenger` shrinks whole frames.
         """
-        own = quality.place(name)
+        own = quality.place_of(name)
         others = {q: crf for q in self.qualities if (crf := crf_of(q)) is not None}
         worse = [q for q, crf in others.items() if own is not None and crf > own]
         return min(worse, key=lambda q: others[q]) if worse else None

@@ -137,7 +137,7 @@ def nearest(estimated: Quality, qualities: Sequence[str]) -> str:
     Raises:
       UserError: There are several names, and none of them says how it is compressed.
     """
-    places = {name: at for name in qualities if (at := place(name)) is not None}
+    places = {name: at for name in qualities if (at := place_of(name)) is not None}
     if not places:
         if len(qualities) == 1:
             return qualities[0]
@@ -148,7 +148,29 @@ def nearest(estimated: Quality, qualities: Sequence[str]) -> str:
     return min(places, key=lambda name: (abs(places[name] - estimated.crf), -places[name]))
 
 
-def place(quality: str) -> float | None:
+def plausible(estimated: Quality, qualities: Sequence[str]) -> list[str]:
+    """Names the qualities that a file may be of.
+
+    Args:
+      estimated: The estimate.
+      qualities: As for `nearest`.
+
+    Returns:
+      The nearest one, and then the others whose compression lies in the interval of the estimate.
+
+    Raises:
+      UserError: As for `nearest`.
+    """
+    first = nearest(estimated, qualities)
+    places = {name: place_of(name) for name in qualities if name != first}
+    return [first] + [
+        name
+        for name, place in places.items()
+        if place is not None and estimated.low <= place <= estimated.high
+    ]
+
+
+def place_of(quality: str) -> float | None:
     """The CRF that a quality is at; None where its name does not say it."""
     if quality == MESSENGER:
         return float(_model()["messenger"])

@@ -170,6 +170,7 @@ def _described(
         training=_training(run, configs.to_dict(config), step),
         measured={
             "clips": len(tested.label),
+            "frames": len(tested_on.label),
             "identities": len(set(tested.identity)),
             "real_error": verdicts.REAL_ERROR,
             "fake_error": verdicts.FAKE_ERROR,

@@ -270,11 +270,16 @@ def _loop(
     ]
     if step < planned.steps and run.stops_early():  # the run had already stopped early
         return step
+    waits = jax.default_backend() == "cpu"
     for phase in planned.phases:
         if step >= phase.stop:
             continue
         train_step = train_step_of(config, planned, phase)
         while step < phase.stop:
+            if waits and interval:
+                # A processor sets memory aside for each step when it is asked for: steps that only
+                # wait for others would take as much again.
+                jax.block_until_ready(interval[-1])
             with jax.transfer_guard_device_to_host("disallow"):
                 state, metrics = train_step(state, next(batches))
             step += 1

@@ -72,6 +72,7 @@ def conditions(model: Description) -> list[str]:
     known = clips is not None and people is not None
     lines = [
         words.MEASURED.format(clips=clips, people=people) if known else words.MEASURED_UNKNOWN,
+        *([words.MEASURED_FRAMES] if known and measured.get("frames") == clips else ()),
         words.QUALITIES.format(qualities=", ".join(model.qualities)),
         words.METHODS.format(methods=", ".join(map(str, methods)))
         if isinstance(methods, Mapping | list) and methods

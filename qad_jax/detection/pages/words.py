@@ -71,7 +71,8 @@ RARE = (
 )
 SEVERAL = (
     "These rates were measured on clips of which one face was judged. Here {faces} faces were "
-    "judged, so each needed a higher score to be called fake."
+    "judged. One alone among them needs a higher score to be called fake; several that all look "
+    "fake do not."
 )
 
 # Faces.
@@ -199,6 +200,10 @@ CONDITIONS = "What an answer is worth"
 MEASURED = (
     "The error rates were measured on {clips} clips of {people} people whom neither training nor "
     "the choice of thresholds saw."
+)
+MEASURED_FRAMES = (
+    "Each of these clips is one frame. How the mean over many frames of a video does was not "
+    "measured."
 )
 MEASURED_UNKNOWN = "The model file does not say on how many clips the error rates were measured."
 METHODS = (

@@ -57,7 +57,7 @@ def render(described: Description) -> str:
         "How often it is wrong": [
             f"Measured on {measured['clips']} clips of {measured['identities']} people whom "
             "neither training nor the choice of thresholds saw; in brackets 95 % intervals over "
-            "people. The thresholds were chosen on other people so that about "
+            f"people.{_length(measured)} The thresholds were chosen on other people so that about "
             f"{1000 * measured['real_error']:g} of 1000 real clips are called fake and about "
             f"{1000 * measured['fake_error']:g} of 1000 fakes are called real.{_held(measured)}",
             _table("quality", _rates(described.qualities, "rates"), _COLUMNS),
@@ -84,6 +84,19 @@ def render(described: Description) -> str:
     for heading, paragraphs in sections.items():
         parts += [f"## {heading}", *paragraphs]
     return "\n\n".join(parts) + "\n"
+
+
+def _length(measured: Mapping[str, Any]) -> str:
+    """How long the measured clips are; nothing where the file does not say it."""
+    if "frames" not in measured:
+        return ""
+    mean = measured["frames"] / measured["clips"]
+    if mean == 1:
+        return (
+            " Each clip is one frame: how the mean over many frames of a video does was not "
+            "measured."
+        )
+    return f" A clip has {mean:.3g} frames on average."
 
 
 def _held(measured: Mapping[str, Any]) -> str:

@@ -1,0 +1,108 @@
+"""What is said of a file, from the scores of its faces: with numbers that are written down here."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from qad_jax.detection import quality
+from qad_jax.detection.conditions import Appearance, Conditions
+from qad_jax.detection.judging import Seen, judge
+from qad_jax.detection.quality import Quality
+from qad_jax.detection.results import FrameScore
+from qad_jax.evaluation.verdicts import Thresholds
+
+REALS, FAKES = np.arange(1, 400) / 1000, np.arange(1, 400) / 800 + 0.5
+CHOSEN = Thresholds(1.0, 0.5, 0.3, 0.392, tuple(REALS), tuple(FAKES))
+CONDITIONS = Conditions(smallest_face=60, least_sharpness=0.01, largest_turn=0.8)
+
+
+def seen(score, *, frames=32, **appearance):
+    """A face of 100 px with this score in each frame."""
+    shown = tuple(FrameScore(i, i / 10, (0, 0, 9, 9), score) for i in range(frames))
+    return Seen(shown, Appearance(**{"side": 100.0, "sharpness": 0.1, "turn": 0.1} | appearance))
+
+
+def told(*faces, plausible=(CHOSEN,), weaker=None):
+    return judge(faces, 32, plausible, weaker, CONDITIONS)
+
+
+def test_a_face_like_none_that_was_measured_keeps_a_file_from_being_called_real():
+    plain = seen(0.01)
+    assert told(plain).decisive.verdict == "real"
+    assert told(plain).reason == ""
+    for unlike, why in (
+        ({"turn": 0.9}, "turned farther to the side"),
+        ({"side": 50.0}, "the face has 50 pixels"),
+        ({"sharpness": 0.001}, "blurred more"),
+    ):
+        for order in (1, -1):
+            found = told(*[plain, seen(0.9999, **unlike)][::order])
+            assert found.decisive.verdict == "inconclusive"
+            assert why in found.decisive.reason
+            assert why in found.reason
+            assert [face.verdict for face in found.judged] == ["real"]
+        # What looks fake is said all the same.
+        assert told(seen(0.99), seen(0.01, **unlike)).decisive.verdict == "fake"
+
+
+def test_faces_that_pass_by_are_named_and_decide_nothing():
+    plain = seen(0.01)
+    seldom = told(plain, seen(0.9999, frames=3))
+    assert seldom.decisive.verdict == "real"
+    assert seldom.reason == "1 of 2 faces not judged: the face is seen in 3 of 32 frames only"
+    small = told(plain, seen(0.9999, side=24.0), seen(0.9999, side=20.0))
+    assert small.decisive.verdict == "real"
+    assert small.reason == "2 of 3 faces not judged: the face is much smaller than another"
+    assert len(small.judged) == 1
+    alone = told(seen(0.9999, frames=3))
+    assert alone.decisive.verdict == "inconclusive"
+    assert alone.reason == "the face is seen in 3 of 32 frames only"
+
+
+def test_a_person_in_several_scenes_can_be_called_fake():
+    """For one face of three, 0.67 % of 50 clips is less than one; for three of them 2 % is one."""
+    few = dataclasses.replace(CHOSEN, real=tuple(REALS[:50]), upper=0.05, lower=0.04)
+    every = told(*[seen(0.9)] * 3, plausible=(few,))
+    assert every.decisive.verdict == "fake"
+    assert len(every.judged) == 3
+    one = told(seen(0.9), seen(0.02), seen(0.02), plausible=(few,))
+    assert one.decisive.verdict == "inconclusive"
+    assert one.reason == "too few real clips were measured to call the face fake as one of 3"
+
+
+def test_what_is_said_holds_at_each_quality_that_the_file_may_have():
+    strict = dataclasses.replace(CHOSEN, lower=0.1, upper=0.8, temperature=2.0)
+    assert told(seen(0.7)).decisive.verdict == "fake"
+    assert told(seen(0.2)).decisive.verdict == "real"
+    for plausible in ((CHOSEN, strict), (strict, CHOSEN)):
+        found = told(seen(0.7), plausible=plausible)
+        assert found.decisive.verdict == "inconclusive"
+        assert (found.thresholds.lower, found.thresholds.upper) == (0.1, 0.8)
+        # The probability is that of the nearest.
+        logit = math.log(0.7 / 0.3) / plausible[0].temperature
+        assert found.decisive.probability == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-5)
+        assert told(seen(0.2), plausible=plausible).decisive.verdict == "inconclusive"
+        assert told(seen(0.05), plausible=plausible).decisive.verdict == "real"
+        assert told(seen(0.9), plausible=plausible).decisive.verdict == "fake"
+
+
+@pytest.mark.parametrize(
+    ("crf", "low", "high", "names"),
+    [
+        (10, 10, 14, ["raw"]),
+        (22, 19, 26, ["c23"]),
+        (29, 25, 36, ["c30", "messenger"]),
+        (42.5, 39, 46, ["c45", "c40"]),
+        (38, 37, 39, ["c40"]),
+        (23, 10, 51, ["c23", "raw", "c30", "c40", "c45", "messenger"]),
+    ],
+)
+def test_the_qualities_that_a_file_may_have(crf, low, high, names):
+    every = ("raw", "c23", "c30", "c40", "c45", "messenger", "random")
+    assert quality.plausible(Quality(crf, low, high, ""), every) == names
+
+
+def test_a_quality_without_a_place_is_the_only_one():
+    assert quality.plausible(Quality(23, 10, 51, ""), ("random",)) == ["random"]
