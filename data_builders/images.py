@@ -18,6 +18,7 @@ import PIL.Image
 from PIL import ImageCms
 
 from data_builders.errors import UserError
+from data_builders.files import kind_of_no_file
 from data_builders.png import Image
 
 #: Bounds of what is opened, for files from strangers. An image within them takes less than 2 GB.
@@ -66,6 +67,8 @@ def read_image(path: Path) -> Image:
       UserError: The file cannot be read, or not without a guess. The message names it.
     """
     try:
+        if (kind := kind_of_no_file(path)) is not None:
+            raise ValueError(f"{kind} and no file")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ValueError(f"larger than {MAX_FILE_BYTES / 2**30:g} GiB")
         with warnings.catch_warnings():

@@ -18,6 +18,7 @@ import av
 
 from data_builders import mp4_claims, shown
 from data_builders.errors import UnusableClipError, UserError, describe, trace
+from data_builders.files import kind_of_no_file
 
 # PyAV before 19 refuses a title that is not in UTF-8. Later ones read any title without a setting.
 _ANY_TITLE: dict[str, Any] = (
@@ -74,6 +75,8 @@ def opened(source: bytes | str | os.PathLike[str]) -> Iterator[VideoFile]:
             looked_at: BinaryIO = io.BytesIO(source)
         else:
             name = os.fspath(source)
+            if (kind := kind_of_no_file(name)) is not None:
+                raise BrokenVideoError(f"{name}: is {kind} and no file; expected a video file")
             looked_at = open(name, "rb")  # noqa: SIM115
         size = looked_at.seek(0, os.SEEK_END)
         with looked_at, _container(name, looked_at) as file:

@@ -22,6 +22,7 @@ from av.video.reformatter import VideoReformatter
 
 from data_builders import clips, h264, images
 from data_builders.errors import UnusableClipError, UserError
+from data_builders.files import kind_of_no_file
 from data_builders.video_file import opened
 from qad_jax.detection import codec_numbers
 from qad_jax.detection.codec_numbers import CodecNumbers
@@ -96,9 +97,20 @@ class Media:
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file's bytes."""
+    """The digest of a file's bytes.
+
+    Raises:
+      UserError: It is no plain file, such as a pipe.
+      OSError: It cannot be read.
+    """
+    _check_plain(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_plain(path: Path) -> None:
+    if (kind := kind_of_no_file(path)) is not None:
+        raise UserError(f"{path}: is {kind} and no file; name an image or a video, or a copy of it")
 
 
 def read(
@@ -120,6 +132,7 @@ def read(
       UserError: The file cannot be read, or takes more than it may.
     """
     try:
+        _check_plain(path)
         with path.open("rb") as file:
             head = file.read(codec_numbers.HEAD)
             file.seek(0)
