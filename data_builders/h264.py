@@ -66,7 +66,8 @@ class Facts(NamedTuple):
 
     Attributes:
       frames: Number of frames that decode.
-      rate: Frames per second.
+      rate: Frames per second, on the average; 25 where the file does not say, or says what no
+        camera does.
       notes: What was decided where the file leaves a choice, in words.
     """
 

@@ -2,14 +2,18 @@
 
 import os
 import socket
+import struct
 import threading
+from fractions import Fraction
 
+import av
+import numpy as np
 import pytest
 
-from data_builders import h264
+from data_builders import clips, h264
 from data_builders.errors import UserError
 from data_builders.images import read_image
-from qad_jax.detection import command
+from qad_jax.detection import command, media
 from qad_jax.detection.detector import Detector
 from qad_jax.weights import model_file
 from tests.commands import call
@@ -81,3 +85,58 @@ def test_no_reader_of_the_builders_waits_for_it(no_files, tmp_path):
         for read in (h264.probe, h264.count, read_image, model_file.is_one, model_file.describe):
             with pytest.raises(UserError, match=f"{name}: .*{kind} and no file"):
                 read(tmp_path / name)
+
+
+# When a frame is shown.
+
+
+def timed(path, times, *, form=None, clock=1000, **options):
+    """A video of small frames, each shown at its time in seconds, on a clock of so many ticks."""
+    with av.open(str(path), "w", format=form) as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, clock)
+        stream.options = {"preset": "ultrafast", "threads": "1", **options}
+        for number, at in enumerate(times):
+            image = np.full((48, 64, 3), 4 * number, np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = round(at * clock), Fraction(1, clock)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("form", ["mp4", "matroska", "mpegts"])
+def test_the_times_of_a_rate_that_varies(tmp_path, form):
+    """20 frames at 25 a second, then 20 at 2. A transport stream does not begin at 0."""
+    times = [i * 0.04 for i in range(20)] + [0.8 + i * 0.5 for i in range(20)]
+    read = media.read(timed(tmp_path / "a", times, form=form), 5)
+    assert read.indices == tuple(clips.spread(40, 5))
+    assert read.times == pytest.approx([times[index] for index in read.indices], abs=2e-3)
+
+
+@pytest.mark.parametrize(("form", "rate"), [("avi", 25), ("h264", 25), ("avi", 2000)])
+def test_files_without_times_have_frames_at_one_rate(tmp_path, form, rate):
+    """AVI has the order in which frames are stored, which is another where some look ahead."""
+    path = timed(tmp_path / "a", [i / 25 for i in range(12)], form=form, clock=25, bf="2")
+    data = bytearray(path.read_bytes())
+    if rate != 25:  # its own encoder writes none that no camera has
+        struct.pack_into("<L", data, data.index(b"vids") + 24, rate)
+        path.write_bytes(data)
+    with av.open(str(path)) as file:
+        stored = [frame.time for frame in file.decode(video=0)]
+    assert stored[0] is None or stored != sorted(stored)
+    read = media.read(path, 4)
+    assert read.times == pytest.approx([index / 25 for index in read.indices])
+    assumed = "says neither times nor a rate of its frames: 25 a second are assumed"
+    said = (25, ()) if rate == 25 else (None, (assumed,))
+    assert (read.facts.rate, read.facts.notes) == said
+
+
+def test_a_rate_that_is_not_said_is_not_told(tmp_path):
+    """A day between two frames: no camera has so low a rate, but the times are told."""
+    times = [0, 0.04, 0.08, 86400]
+    read = media.read(timed(tmp_path / "a.mp4", times), 4)
+    assert (read.facts.rate, read.facts.notes) == (None, ())
+    assert read.facts.duration == pytest.approx(86400, abs=1)
+    assert read.times == pytest.approx(times)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import time
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,7 @@ class Facts:
       height: The same.
       frames: Number of frames.
       duration: In seconds.
-      rate: Frames per second.
+      rate: Frames per second, on the average.
       container: Format of the file.
       codec: Of the images.
       bit_rate: Bits per second, of the whole file.
@@ -83,7 +85,7 @@ class Media:
       facts: What the file says of itself.
       frames: `(height, width, 3)` uint8 RGB each, all of one size.
       indices: Index of each in the file.
-      times: Time of each in seconds; None for an image.
+      times: Time of each in seconds, from the first frame of the file; None for an image.
       numbers: What its codec says of its compression, from all frames that were decoded.
       cuts: Positions in `frames` at which another scene begins.
     """
@@ -204,11 +206,13 @@ def _video(
 ) -> Media:
     facts, rate = _facts_of_video(path)
     total, looks = facts.frames, _Glimpses()
+    stated: list[float | None] = []  # time of each frame, as the file has it
     quantisers = codec_numbers.Quantisers()
     watched = _watched(path, max_seconds, looks, quantisers)
 
     def watch(decoded: av.VideoFrame) -> None:
         watched(decoded)
+        stated.append(decoded.time)
         if tell is not None:
             tell(looks.count, total)
 
@@ -221,13 +225,37 @@ def _video(
             raise UnusableClipError(f"{path}: holds fewer frames than its index says")
         total = looks.count  # the index says more: it is read again to its real end
         looks.clear()
+        stated.clear()
     shown = tuple(taken[index] for index in indices)
+    since = _since_first(stated)
+    notes = facts.notes
+    if facts.rate is None and any(since[index] is None for index in indices):
+        notes += (f"says neither times nor a rate of its frames: {rate:g} a second are assumed",)
     facts = dataclasses.replace(
-        facts, frames=total, width=shown[0].shape[1], height=shown[0].shape[0]
+        facts, frames=total, width=shown[0].shape[1], height=shown[0].shape[0], notes=notes
     )
-    times = tuple(round(index / rate, 3) for index in indices)
+    times = tuple(
+        round(index / rate if (at := since[index]) is None else at, 3) for index in indices
+    )
     numbers = quantisers.numbers(str(facts.codec))
     return Media(facts, shown, tuple(indices), times, numbers, tuple(looks.cuts(indices)))
+
+
+def _since_first(stated: Sequence[float | None]) -> Sequence[float | None]:
+    """The times of frames in seconds from the first one.
+
+    Args:
+      stated: Those that the file gives, in the order in which the frames are shown.
+
+    Returns:
+      As many; None where the file gives none that can be believed. In AVI files, and where files
+      were put behind each other, times go back: then none of them is believed.
+    """
+    known = [at for at in stated if at is not None]
+    first = stated[0] if stated else None
+    if first is None or any(after < before for before, after in itertools.pairwise(known)):
+        return [None] * len(stated)
+    return [None if at is None else at - first for at in stated]
 
 
 def _watched(
@@ -251,9 +279,12 @@ def _watched(
 
 
 def _facts_of_video(path: Path) -> tuple[Facts, float]:
+    """What a video says of itself, and its rate: one that is assumed where it does not say it."""
     known = h264.probe(path)
     rate = float(known.rate)
     with opened(path) as video:
+        says = Fraction(video.stream.average_rate or 0) == known.rate  # an AVRational in PyAV 19
+        lasts = known.frames / rate if says else None
         context: Any = video.stream.codec_context
         duration = video.file.duration
         facts = Facts(
@@ -261,14 +292,18 @@ def _facts_of_video(path: Path) -> tuple[Facts, float]:
             context.width,
             context.height,
             known.frames,
-            duration=round(duration / av.time_base if duration else known.frames / rate, 3),
-            rate=round(rate, 3),
+            duration=_rounded(duration / av.time_base if duration else lasts),
+            rate=_rounded(rate if says else None),
             container=video.file.format.name,
             codec=context.name,
             bit_rate=video.file.bit_rate or None,
             notes=known.notes,
         )
     return facts, rate
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 class _Glimpses:
