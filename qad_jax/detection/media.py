@@ -26,7 +26,7 @@ from data_builders import clips, h264, images
 from data_builders.errors import UnusableClipError, UserError
 from data_builders.files import kind_of_no_file
 from data_builders.video_file import opened
-from qad_jax.detection import codec_numbers
+from qad_jax.detection import codec_numbers, scenes
 from qad_jax.detection.codec_numbers import CodecNumbers
 
 Image = npt.NDArray[np.uint8]
@@ -42,10 +42,6 @@ FRAMES = 32
 #: Bounds of what one file may take.
 MAX_SECONDS = 600.0
 _MAX_ANIMATION = 10**9  # pixels of all frames that are decoded
-_GLIMPSE = 32, 18  # width and height of the grey image that cuts are found in
-# Another scene begins where a frame differs from the one before by this much (mean over pixels, of
-# 255), and by this many times more than frames around differ.
-_CUT, _SUDDEN, _AROUND = 22.0, 4.0, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,9 +184,9 @@ def _animation(path: Path, frames: int, numbers: CodecNumbers) -> Media:
         raise
     except Exception as error:  # of any decoder, on bytes of a stranger
         raise UserError(f"{path}: an animation that cannot be decoded; get it again") from error
-    looks = _Glimpses()
+    looks = scenes.Glimpses()
     for image in shown:
-        looks.add(np.asarray(PIL.Image.fromarray(image).convert("L").resize(_GLIMPSE)))
+        looks.add(np.asarray(PIL.Image.fromarray(image).convert("L").resize(scenes.SIZE)))
     cuts = tuple(looks.cuts(range(len(shown))))
     return Media(facts, tuple(shown), tuple(indices), tuple(times), numbers, cuts)
 
@@ -205,7 +201,7 @@ def _video(
     path: Path, frames: int, max_seconds: float, tell: Callable[[int, int], None] | None
 ) -> Media:
     facts, rate = _facts_of_video(path)
-    total, looks = facts.frames, _Glimpses()
+    total, looks = facts.frames, scenes.Glimpses()
     stated: list[float | None] = []  # time of each frame, as the file has it
     quantisers = codec_numbers.Quantisers()
     watched = _watched(path, max_seconds, looks, quantisers)
@@ -259,7 +255,7 @@ def _since_first(stated: Sequence[float | None]) -> Sequence[float | None]:
 
 
 def _watched(
-    path: Path, max_seconds: float, looks: _Glimpses, quantisers: codec_numbers.Quantisers
+    path: Path, max_seconds: float, looks: scenes.Glimpses, quantisers: codec_numbers.Quantisers
 ) -> Callable[[av.VideoFrame], None]:
     """Is called with every decoded frame: looks for cuts, at the quantiser, and at the clock."""
     end = time.monotonic() + max_seconds
@@ -271,7 +267,9 @@ def _watched(
             raise UnusableClipError(
                 f"{path}: takes more than {max_seconds:g} s to decode; cut it, or make it smaller"
             )
-        small = shrinking.reformat(decoded, *_GLIMPSE, format="gray", interpolation="FAST_BILINEAR")
+        small = shrinking.reformat(
+            decoded, *scenes.SIZE, format="gray", interpolation="FAST_BILINEAR"
+        )
         looks.add(small.to_ndarray())
         quantisers.add(decoded)
 
@@ -304,32 +302,3 @@ def _facts_of_video(path: Path) -> tuple[Facts, float]:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
-
-
-class _Glimpses:
-    """Small grey images of all frames, of which only the differences are kept."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        self.count = 0
-        self._last: npt.NDArray[np.float32] | None = None
-        self._steps: list[float] = []  # from the frame before to each frame
-
-    def add(self, image: npt.NDArray[Any]) -> None:
-        grey = image.astype(np.float32)
-        self._steps.append(0.0 if self._last is None else float(np.abs(grey - self._last).mean()))
-        self._last, self.count = grey, self.count + 1
-
-    def cuts(self, indices: Sequence[int]) -> list[int]:
-        """Positions in ascending `indices` before which, since the last one, a scene has begun."""
-        steps = np.array(self._steps)
-
-        def usual(at: int) -> float:
-            around = np.r_[steps[max(1, at - _AROUND) : at], steps[at + 1 : at + 1 + _AROUND]]
-            return float(np.median(around)) if len(around) else 0.0
-
-        begins = [i for i in np.flatnonzero(steps > _CUT) if steps[i] > _SUDDEN * usual(int(i))]
-        places = np.searchsorted(np.asarray(indices), begins)
-        return sorted({int(place) for place in places if 0 < place < len(indices)})
