@@ -4,6 +4,7 @@ import os
 import socket
 import struct
 import threading
+import types
 from fractions import Fraction
 
 import av
@@ -140,3 +141,37 @@ def test_a_rate_that_is_not_said_is_not_told(tmp_path):
     assert (read.facts.rate, read.facts.notes) == (None, ())
     assert read.facts.duration == pytest.approx(86400, abs=1)
     assert read.times == pytest.approx(times)
+
+
+# The time that reading may take.
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A second goes by whenever somebody looks at the clock; how often they did is its length."""
+    looks = []
+
+    def monotonic():
+        looks.append(None)
+        return float(len(looks))
+
+    monkeypatch.setattr(media, "time", types.SimpleNamespace(monotonic=monotonic))
+    return looks
+
+
+def test_the_time_runs_while_frames_are_counted(tmp_path, clock, monkeypatch):
+    """A transport stream has no index: all of it is decoded before the first frame is taken."""
+    path = timed(tmp_path / "a.ts", [i / 25 for i in range(40)], form="mpegts")
+    monkeypatch.delattr(h264, "sampled")
+    with pytest.raises(UserError, match=r"a\.ts: takes more than 30 s to decode; cut it"):
+        media.read(path, 4, max_seconds=30)
+    assert len(clock) == 32
+
+
+def test_the_time_runs_while_frames_are_taken(tmp_path, clock):
+    path, told = timed(tmp_path / "a.mp4", [i / 25 for i in range(40)]), []
+    with pytest.raises(UserError, match=r"a\.mp4: takes more than 30 s to decode; cut it"):
+        media.read(path, 4, max_seconds=30, tell=lambda *of: told.append(of))
+    assert told[0] == (1, 40)
+    assert 10 < len(told) < 30
+    assert len(clock) == 32

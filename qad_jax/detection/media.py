@@ -123,12 +123,13 @@ def read(
     Args:
       path: An image, a video or an animation; its content tells which.
       frames: Number of frames to take, spread evenly.
-      max_seconds: Time that decoding may take.
+      max_seconds: Time that decoding may take, from the start of reading.
       tell: Is told, after each frame of a video, how many are decoded, and of how many.
 
     Raises:
       UserError: The file cannot be read, or takes more than it may.
     """
+    check = _deadline(path, max_seconds)
     try:
         _check_plain(path)
         with path.open("rb") as file:
@@ -141,8 +142,21 @@ def read(
     if not head:
         raise UserError(f"{path}: is empty")
     if numbers is None:
-        return _video(path, frames, max_seconds, tell)
+        return _video(path, frames, check, tell)
     return _animation(path, frames, numbers) if _is_animated(path) else _image(path, numbers)
+
+
+def _deadline(path: Path, max_seconds: float) -> Callable[[], None]:
+    """Is called again and again while a file is decoded, and ends that when it takes too long."""
+    end = time.monotonic() + max_seconds
+
+    def check() -> None:
+        if time.monotonic() > end:
+            raise UnusableClipError(
+                f"{path}: takes more than {max_seconds:g} s to decode; cut it, or make it smaller"
+            )
+
+    return check
 
 
 def _is_animated(path: Path) -> bool:
@@ -198,13 +212,13 @@ def _on_white(image: PIL.Image.Image) -> Image:
 
 
 def _video(
-    path: Path, frames: int, max_seconds: float, tell: Callable[[int, int], None] | None
+    path: Path, frames: int, check: Callable[[], None], tell: Callable[[int, int], None] | None
 ) -> Media:
-    facts, rate = _facts_of_video(path)
+    facts, rate = _facts_of_video(path, check)
     total, looks = facts.frames, scenes.Glimpses()
     stated: list[float | None] = []  # time of each frame, as the file has it
     quantisers = codec_numbers.Quantisers()
-    watched = _watched(path, max_seconds, looks, quantisers)
+    watched = _watched(looks, quantisers)
 
     def watch(decoded: av.VideoFrame) -> None:
         watched(decoded)
@@ -214,7 +228,9 @@ def _video(
 
     while True:
         indices = clips.spread(total, frames)
-        taken = dict(h264.sampled(path, indices, watch, options=codec_numbers.EXPORTED))
+        taken = dict(
+            h264.sampled(path, indices, watch, options=codec_numbers.EXPORTED, check=check)
+        )
         if len(taken) == len(indices):
             break
         if looks.count >= total or not looks.count:  # it decodes, and gives no frame
@@ -255,18 +271,13 @@ def _since_first(stated: Sequence[float | None]) -> Sequence[float | None]:
 
 
 def _watched(
-    path: Path, max_seconds: float, looks: scenes.Glimpses, quantisers: codec_numbers.Quantisers
+    looks: scenes.Glimpses, quantisers: codec_numbers.Quantisers
 ) -> Callable[[av.VideoFrame], None]:
-    """Is called with every decoded frame: looks for cuts, at the quantiser, and at the clock."""
-    end = time.monotonic() + max_seconds
+    """Is called with every decoded frame: looks for cuts, and at the quantiser."""
     # One for all frames: a new one for each, as a frame makes it, takes a quarter of the decoding.
     shrinking = VideoReformatter()
 
     def watch(decoded: av.VideoFrame) -> None:
-        if time.monotonic() > end:
-            raise UnusableClipError(
-                f"{path}: takes more than {max_seconds:g} s to decode; cut it, or make it smaller"
-            )
         small = shrinking.reformat(
             decoded, *scenes.SIZE, format="gray", interpolation="FAST_BILINEAR"
         )
@@ -276,9 +287,9 @@ def _watched(
     return watch
 
 
-def _facts_of_video(path: Path) -> tuple[Facts, float]:
+def _facts_of_video(path: Path, check: Callable[[], None]) -> tuple[Facts, float]:
     """What a video says of itself, and its rate: one that is assumed where it does not say it."""
-    known = h264.probe(path)
+    known = h264.probe(path, check)
     rate = float(known.rate)
     with opened(path) as video:
         says = Fraction(video.stream.average_rate or 0) == known.rate  # an AVRational in PyAV 19
