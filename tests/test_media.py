@@ -5,16 +5,18 @@ import socket
 import struct
 import threading
 import types
+import warnings
 from fractions import Fraction
 
 import av
 import numpy as np
+import PIL.Image
 import pytest
 
 from data_builders import clips, h264
 from data_builders.errors import UserError
-from data_builders.images import read_image
-from qad_jax.detection import command, media
+from data_builders.images import FORMATS, read_image
+from qad_jax.detection import animation, command, media
 from qad_jax.detection.detector import Detector
 from qad_jax.weights import model_file
 from tests.commands import call
@@ -175,3 +177,99 @@ def test_the_time_runs_while_frames_are_taken(tmp_path, clock):
     assert told[0] == (1, 40)
     assert 10 < len(told) < 30
     assert len(clock) == 32
+
+
+def gif(path, *frames, screen=(1, 1)):
+    """Writes a GIF file by hand, of frames that are black; each is told by its width and height."""
+    colours = bytes(3) + b"\xff" * 3
+    header = b"GIF89a" + struct.pack("<HHBBB", *screen, 0x80, 0, 0) + colours
+    black = b"\x02\x02\x44\x01\x00"  # the codes of one pixel
+    images = (b"," + struct.pack("<HHHHB", 0, 0, *size, 0) + black for size in frames)
+    path.write_bytes(header + b"".join(images) + b";")
+    return path
+
+
+def animated(path, count=12, **options):
+    images = [PIL.Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8)) for i in range(count)]
+    images[0].save(path, save_all=True, append_images=images[1:], **options)
+    return path
+
+
+def test_the_time_runs_while_the_frames_of_a_gif_are_counted(tmp_path, clock, monkeypatch):
+    """It has no number of frames: a small file has many thousands."""
+    monkeypatch.delattr(animation, "_check_pixels")
+    path = gif(tmp_path / "a.gif", *[(1, 1)] * 1000)
+    with pytest.raises(UserError, match=r"a\.gif: takes more than 500 s to decode; cut it"):
+        media.read(path, 4, max_seconds=500)
+    assert len(clock) == 502
+
+
+def test_the_time_runs_while_an_animation_is_decoded(tmp_path, clock):
+    """Nothing is read of a WebP file while it is decoded: all of it was read before."""
+    path = animated(tmp_path / "a.webp", lossless=True)
+    assert len(media.read(path, 4, max_seconds=60).frames) == 4
+    del clock[:]
+    with pytest.raises(UserError, match=r"a\.webp: takes more than 10 s to decode; cut it"):
+        media.read(path, 4, max_seconds=10)
+
+
+# The pixels of an animation.
+
+
+@pytest.mark.parametrize(
+    ("screen", "frames", "reason"),
+    [
+        ((6001, 6000), 2, "a frame may have 36,000,000; make it smaller"),
+        ((5000, 5000), 41, "its 41 frames together may have 1,000,000,000; make it smaller"),
+        ((4000, 4000), 62, "the 32 frames that are looked at together may have 500,000,000; make"),
+    ],
+)
+def test_an_animation_of_too_many_pixels_is_refused(tmp_path, monkeypatch, screen, frames, reason):
+    """Before any is decoded, whatever its file is worth: here some hundred bytes."""
+    monkeypatch.delattr(PIL.Image.Image, "convert")
+    path = gif(tmp_path / "a.gif", *[(1, 1)] * frames, screen=screen)
+    with pytest.raises(UserError) as error:
+        media.read(path, 32)
+    assert str(error.value).startswith(f"{path}: an animation of {screen[0]}x{screen[1]} pixels, ")
+    assert reason in str(error.value)
+
+
+def test_a_frame_of_an_animation_does_not_make_it_larger(tmp_path):
+    """It would pass all bounds, and no network takes frames of several sizes together."""
+    path = gif(tmp_path / "a.gif", (1, 1), (1, 1), (1, 3))
+    with pytest.raises(UserError, match=r"a\.gif: frame 2 reaches beyond the 1x1 pixels"):
+        media.read(path, 4)
+
+
+@pytest.mark.parametrize("form", ["webp", "gif", "png"])
+def test_the_times_of_an_animation(tmp_path, form):
+    """Also where frames are left out, and each is shown for another time."""
+    lasts = [20 + 10 * i for i in range(12)]
+    path = animated(tmp_path / f"a.{form}", duration=lasts)
+    read = media.read(path, 3)
+    assert read.indices == (2, 6, 10)
+    assert read.times == pytest.approx([sum(lasts[:index]) / 1000 for index in (2, 6, 10)])
+
+
+# Images.
+
+
+def test_a_large_image_is_opened_without_a_warning_in_formats_that_are_known(tmp_path, monkeypatch):
+    """Pillow warns of images from 89 megapixels on; up to 100 are read."""
+    opened, real = [], PIL.Image.open
+
+    def spy(*arguments, **options):
+        opened.append(options.get("formats"))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(PIL.Image, "open", spy)
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 1000)
+    path = tmp_path / "a.png"
+    PIL.Image.fromarray(np.full((30, 40, 3), 9, np.uint8)).save(path)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        read = media.read(path, 4)
+    assert told == []
+    assert (read.facts.kind, read.facts.codec) == (media.IMAGE, "PNG")
+    assert (read.facts.width, read.facts.height) == (40, 30)
+    assert opened == [FORMATS, FORMATS]  # once to see what it is, and once to read it

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -26,7 +28,7 @@ from data_builders import clips, h264, images
 from data_builders.errors import UnusableClipError, UserError
 from data_builders.files import kind_of_no_file
 from data_builders.video_file import opened
-from qad_jax.detection import codec_numbers, scenes
+from qad_jax.detection import animation, codec_numbers, scenes
 from qad_jax.detection.codec_numbers import CodecNumbers
 
 Image = npt.NDArray[np.uint8]
@@ -41,7 +43,6 @@ SUFFIXES = frozenset((*_IMAGES, *_MPEG, *_OTHERS))
 FRAMES = 32
 #: Bounds of what one file may take.
 MAX_SECONDS = 600.0
-_MAX_ANIMATION = 10**9  # pixels of all frames that are decoded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +144,7 @@ def read(
         raise UserError(f"{path}: is empty")
     if numbers is None:
         return _video(path, frames, check, tell)
-    return _animation(path, frames, numbers) if _is_animated(path) else _image(path, numbers)
+    return _image_or_animation(path, frames, numbers, check)
 
 
 def _deadline(path: Path, max_seconds: float) -> Callable[[], None]:
@@ -159,56 +160,54 @@ def _deadline(path: Path, max_seconds: float) -> Callable[[], None]:
     return check
 
 
-def _is_animated(path: Path) -> bool:
+def _image_or_animation(
+    path: Path, frames: int, numbers: CodecNumbers, check: Callable[[], None]
+) -> Media:
+    codec = None
     try:
-        with PIL.Image.open(path, formats=("PNG", "GIF", "WEBP")) as image:
-            return bool(getattr(image, "is_animated", False))
+        with warnings.catch_warnings(), _Checked(path, check) as file:
+            warnings.simplefilter("ignore")  # of large images; how large they may be is known here
+            with PIL.Image.open(file, formats=images.FORMATS) as opened_image:
+                codec = opened_image.format
+                if codec in animation.FORMATS and getattr(opened_image, "is_animated", False):
+                    return _animation(path, opened_image, frames, numbers, check)
+    except (UserError, MemoryError):
+        raise
     except Exception:  # whatever it is, the reader of images says what is wrong with it
-        return False
-
-
-def _image(path: Path, numbers: CodecNumbers) -> Media:
+        pass
     image = images.read_image(path)
-    with PIL.Image.open(path) as opened_image:
-        codec = opened_image.format
     facts = Facts(IMAGE, image.shape[1], image.shape[0], codec=codec)
     return Media(facts, (image,), (0,), (None,), numbers)
 
 
-def _animation(path: Path, frames: int, numbers: CodecNumbers) -> Media:
-    """Reads a GIF, WebP or APNG, in which a frame may need all before it."""
-    try:
-        with PIL.Image.open(path, formats=("PNG", "GIF", "WEBP")) as file:
-            size, total = file.width * file.height, int(getattr(file, "n_frames", 1))
-            if size > images.MAX_MEGAPIXELS * 10**6 or size * total > _MAX_ANIMATION:
-                raise UserError(
-                    f"{path}: has {total} frames of {file.width}x{file.height}, more than the "
-                    f"{_MAX_ANIMATION:,} pixels of an animation that are read; make it smaller"
-                )
-            indices = clips.spread(total, frames)
-            shown, times, at = [], [], 0.0
-            for index in range(indices[-1] + 1):
-                file.seek(index)
-                if index in indices:
-                    shown.append(_on_white(file))
-                    times.append(at)
-                at += float(file.info.get("duration") or 100) / 1000
-            facts = Facts(ANIMATION, file.width, file.height, total, codec=file.format)
-    except UserError:
-        raise
-    except Exception as error:  # of any decoder, on bytes of a stranger
-        raise UserError(f"{path}: an animation that cannot be decoded; get it again") from error
+class _Checked(io.BufferedReader):
+    """A file that calls a function whenever some of it is read: Pillow counts frames unwatched."""
+
+    def __init__(self, path: Path, check: Callable[[], None]) -> None:
+        super().__init__(io.FileIO(path))
+        self._check = check
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._check()
+        return super().read(size)
+
+
+def _animation(
+    path: Path,
+    opened_image: PIL.Image.Image,
+    frames: int,
+    numbers: CodecNumbers,
+    check: Callable[[], None],
+) -> Media:
+    taken, indices, times = animation.frames_of(path, opened_image, frames, check)
     looks = scenes.Glimpses()
-    for image in shown:
+    for image in taken:
         looks.add(np.asarray(PIL.Image.fromarray(image).convert("L").resize(scenes.SIZE)))
-    cuts = tuple(looks.cuts(range(len(shown))))
-    return Media(facts, tuple(shown), tuple(indices), tuple(times), numbers, cuts)
-
-
-def _on_white(image: PIL.Image.Image) -> Image:
-    rgba = image.convert("RGBA")
-    white = PIL.Image.new("RGBA", rgba.size, "white")
-    return np.array(PIL.Image.alpha_composite(white, rgba).convert("RGB"), np.uint8)
+    cuts = tuple(looks.cuts(range(len(taken))))
+    facts = Facts(
+        ANIMATION, *opened_image.size, animation.count(opened_image), codec=opened_image.format
+    )
+    return Media(facts, tuple(taken), tuple(indices), tuple(times), numbers, cuts)
 
 
 def _video(
@@ -238,19 +237,19 @@ def _video(
         total = looks.count  # the index says more: it is read again to its real end
         looks.clear()
         stated.clear()
-    shown = tuple(taken[index] for index in indices)
+    chosen = tuple(taken[index] for index in indices)
     since = _since_first(stated)
     notes = facts.notes
     if facts.rate is None and any(since[index] is None for index in indices):
         notes += (f"says neither times nor a rate of its frames: {rate:g} a second are assumed",)
     facts = dataclasses.replace(
-        facts, frames=total, width=shown[0].shape[1], height=shown[0].shape[0], notes=notes
+        facts, frames=total, width=chosen[0].shape[1], height=chosen[0].shape[0], notes=notes
     )
     times = tuple(
         round(index / rate if (at := since[index]) is None else at, 3) for index in indices
     )
     numbers = quantisers.numbers(str(facts.codec))
-    return Media(facts, shown, tuple(indices), times, numbers, tuple(looks.cuts(indices)))
+    return Media(facts, chosen, tuple(indices), times, numbers, tuple(looks.cuts(indices)))
 
 
 def _since_first(stated: Sequence[float | None]) -> Sequence[float | None]:
