@@ -1,4 +1,7 @@
-"""Files that are written in full or not at all, JSON that is read within bounds, and the cache."""
+"""Files that are written in full or not at all, or read within bounds, and the cache.
+
+What is read within bounds is JSON, and only plain files where a pipe would be waited for.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import io
 import json
 import os
 import re
+import stat
 import sys
 import tempfile
 import uuid
@@ -23,12 +27,38 @@ MOST_VALUES = 10_000_000
 # a sign of a formula, also a wide one of Asian keyboards. Apostrophes before the sign are counted.
 _FORMULA = r"(^|[;\t\r\n])%s(?='*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20])"
 _BARE, _MARKED = re.compile(_FORMULA % ""), re.compile(_FORMULA % "'")
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 _NUMBER = re.compile(r"[-+]?[0-9]+([.,][0-9]+)?([eE][-+]?[0-9]+)?")
 
 
 def cache_folder() -> Path:
     """Where all commands keep what they could make or fetch again: `$XDG_CACHE_HOME/qad_jax`."""
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser().absolute() / "qad_jax"
+
+
+def kind_of_no_file(path: str | os.PathLike[str]) -> str | None:
+    """Says what lies at a path where it is no plain file. It is not opened.
+
+    To open a pipe waits for whoever writes into it, perhaps for ever, and some devices have no end.
+    So this is asked before a file is opened that was found in a folder, or is read several times.
+
+    Args:
+      path: The path. Links are followed.
+
+    Returns:
+      Such as 'a pipe'; None where it is a plain file.
+
+    Raises:
+      OSError: As the system has it, such as where nothing is there.
+    """
+    mode = os.stat(path).st_mode
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

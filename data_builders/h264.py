@@ -66,7 +66,8 @@ class Facts(NamedTuple):
 
     Attributes:
       frames: Number of frames that decode.
-      rate: Frames per second.
+      rate: Frames per second, on the average; 25 where the file does not say, or says what no
+        camera does.
       notes: What was decided where the file leaves a choice, in words.
     """
 
@@ -75,7 +76,7 @@ class Facts(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def probe(path: str | os.PathLike[str]) -> Facts:
+def probe(path: str | os.PathLike[str], check: Callable[[], None] | None = None) -> Facts:
     """Reads a video's index and decodes its first frame.
 
     Where the index cannot be believed, the frames are counted: the file has no index, or begins
@@ -83,30 +84,35 @@ def probe(path: str | os.PathLike[str]) -> Facts:
 
     Args:
       path: The file.
+      check: Is called before each packet is decoded; what it raises ends the reading.
 
     Raises:
       BrokenVideoError: The file is not a video, is not complete, or has no frame that decodes.
       FileNotFoundError: There is no such file.
     """
-    with opened(path) as video:
+    with opened(path, check) as video:
         indexed, rate, notes = video.shown, video.stream.average_rate, video.notes
         first, lost = _first_frame(video)
         notes += shown.View.of(first, video.stream).notes()
-    frames = count(path) if lost or indexed is None else indexed
+    frames = count(path, check) if lost or indexed is None else indexed
     if indexed is not None and frames != indexed:
         notes.append("begins with frames that cannot be decoded: they are left out")
     rate = Fraction(rate or 0)  # an AVRational in PyAV 19
     return Facts(frames, rate if _LEAST_FPS <= rate <= _MOST_FPS else _FPS, tuple(notes))
 
 
-def count(path: str | os.PathLike[str]) -> int:
+def count(path: str | os.PathLike[str], check: Callable[[], None] | None = None) -> int:
     """Counts the frames of a video by decoding all of them.
+
+    Args:
+      path: The file.
+      check: See `probe`.
 
     Raises:
       BrokenVideoError: As `decode`.
       FileNotFoundError: There is no such file.
     """
-    with opened(path) as video:
+    with opened(path, check) as video:
         return sum(1 for _ in _decoded(video))
 
 
@@ -137,6 +143,7 @@ def sampled(
     look: Callable[[av.VideoFrame], None] | None = None,
     *,
     options: Mapping[str, str] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> Iterator[tuple[int, Frame]]:
     """Yields some of the frames of `decode`; the others are decoded and not converted to RGB.
 
@@ -145,6 +152,7 @@ def sampled(
       indices: Which frames. Nothing is decoded after the last of them.
       look: Is called with every decoded frame up to there, as it is stored.
       options: More options of FFmpeg's decoder.
+      check: See `probe`.
 
     Yields:
       Index and frame, in order. Where the video ends before an index, there are fewer.
@@ -153,7 +161,7 @@ def sampled(
       BrokenVideoError: As `decode`, for what is wrong up to the last of the frames.
       FileNotFoundError: There is no such file.
     """
-    with opened(source) as video:
+    with opened(source, check) as video:
         codec = video.stream.codec_context
         codec.options = {**codec.options, **(options or {})}
         yield from _shown(video, frozenset(indices), look)
@@ -191,7 +199,7 @@ def _shown(
 
 def _decoded(video: VideoFile) -> Iterator[av.VideoFrame]:
     packets = decoded = seen = 0
-    for packet in video.file.demux(video.stream):
+    for packet in video.packets_in_turn():
         packets += packet.size > 0 and not packet.is_corrupt
         for frame in packet.decode():
             seen += frame.width * frame.height
@@ -224,7 +232,7 @@ def _first_frame(video: VideoFile) -> tuple[av.VideoFrame, bool]:
     """Decodes the first frame. Tells also whether packets that are shown before it gave none."""
     times: list[int] = []
     first: av.VideoFrame | None = None
-    for packet in video.file.demux(video.stream):
+    for packet in video.packets_in_turn():
         if packet.size and packet.pts is not None and not packet.is_discard:
             times.append(packet.pts)
         if first is None:

@@ -18,6 +18,7 @@ import PIL.Image
 from PIL import ImageCms
 
 from data_builders.errors import UserError
+from data_builders.files import kind_of_no_file
 from data_builders.png import Image
 
 #: Bounds of what is opened, for files from strangers. An image within them takes less than 2 GB.
@@ -26,8 +27,8 @@ MAX_MEGAPIXELS, MAX_SIDE, MAX_FILE_BYTES = 100, 65_535, 2**30
 _STRIP = 256  # rows
 _MAX_SCANS = 100  # of a JPEG; encoders make some ten
 _MAX_CHUNKS = 10**6  # of a PNG file; 100 megapixels in pieces of 8 kB are 40 000
-# Each of these is decoded by a library; Pillow would also run other programs for some formats.
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+#: Each of these is decoded by a library; Pillow would also run other programs for some formats.
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 _BACKGROUND = (255, 255, 255)
 _ORIENTATION = 0x0112  # the tag in EXIF; what undoes each of its values
 _UNDO = {
@@ -66,6 +67,8 @@ def read_image(path: Path) -> Image:
       UserError: The file cannot be read, or not without a guess. The message names it.
     """
     try:
+        if (kind := kind_of_no_file(path)) is not None:
+            raise ValueError(f"{kind} and no file")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ValueError(f"larger than {MAX_FILE_BYTES / 2**30:g} GiB")
         with warnings.catch_warnings():
@@ -95,7 +98,7 @@ def _too_large() -> str:
 
 
 def _read(path: Path) -> Image:
-    with PIL.Image.open(path, formats=_FORMATS) as image:
+    with PIL.Image.open(path, formats=FORMATS) as image:
         _check_header(image)
         if image.format in ("JPEG", "MPO"):
             _check_scans(path)

@@ -11,13 +11,14 @@ import contextlib
 import dataclasses
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import av
 
 from data_builders import mp4_claims, shown
 from data_builders.errors import UnusableClipError, UserError, describe, trace
+from data_builders.files import kind_of_no_file
 
 # PyAV before 19 refuses a title that is not in UTF-8. Later ones read any title without a setting.
 _ANY_TITLE: dict[str, Any] = (
@@ -47,6 +48,7 @@ class VideoFile:
       packets: How many packets the stream has at least, 0 where the file does not say.
       shown: How many frames a player shows, None where the file does not say.
       notes: What was decided.
+      check: Is called before each packet is decoded; what it raises ends the reading.
     """
 
     name: str
@@ -55,14 +57,25 @@ class VideoFile:
     packets: int = 0
     shown: int | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    check: Callable[[], None] | None = None
+
+    def packets_in_turn(self) -> Iterator[av.Packet]:
+        """Reads the packets of the stream; the last is empty and gets the last frames out."""
+        for packet in self.file.demux(self.stream):
+            if self.check is not None:
+                self.check()
+            yield packet
 
 
 @contextlib.contextmanager
-def opened(source: bytes | str | os.PathLike[str]) -> Iterator[VideoFile]:
+def opened(
+    source: bytes | str | os.PathLike[str], check: Callable[[], None] | None = None
+) -> Iterator[VideoFile]:
     """Opens a video. All errors of FFmpeg, also while frames are read, name the file.
 
     Args:
       source: A path, or the bytes of a file.
+      check: See `VideoFile`.
 
     Raises:
       BrokenVideoError: The file cannot be read, or claims too much.
@@ -74,10 +87,12 @@ def opened(source: bytes | str | os.PathLike[str]) -> Iterator[VideoFile]:
             looked_at: BinaryIO = io.BytesIO(source)
         else:
             name = os.fspath(source)
+            if (kind := kind_of_no_file(name)) is not None:
+                raise BrokenVideoError(f"{name}: is {kind} and no file; expected a video file")
             looked_at = open(name, "rb")  # noqa: SIM115
         size = looked_at.seek(0, os.SEEK_END)
         with looked_at, _container(name, looked_at) as file:
-            video = VideoFile(name, file, _best_stream(file, name))
+            video = VideoFile(name, file, _best_stream(file, name), check=check)
             if video.stream.index > 0:
                 video.notes.append(f"stream {video.stream.index} is read, the best of its video")
             # Callers read many videos at a time, each in its own process.

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
+import itertools
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +26,9 @@ from av.video.reformatter import VideoReformatter
 
 from data_builders import clips, h264, images
 from data_builders.errors import UnusableClipError, UserError
+from data_builders.files import kind_of_no_file
 from data_builders.video_file import opened
-from qad_jax.detection import codec_numbers
+from qad_jax.detection import animation, codec_numbers, scenes
 from qad_jax.detection.codec_numbers import CodecNumbers
 
 Image = npt.NDArray[np.uint8]
@@ -38,11 +43,6 @@ SUFFIXES = frozenset((*_IMAGES, *_MPEG, *_OTHERS))
 FRAMES = 32
 #: Bounds of what one file may take.
 MAX_SECONDS = 600.0
-_MAX_ANIMATION = 10**9  # pixels of all frames that are decoded
-_GLIMPSE = 32, 18  # width and height of the grey image that cuts are found in
-# Another scene begins where a frame differs from the one before by this much (mean over pixels, of
-# 255), and by this many times more than frames around differ.
-_CUT, _SUDDEN, _AROUND = 22.0, 4.0, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Facts:
       height: The same.
       frames: Number of frames.
       duration: In seconds.
-      rate: Frames per second.
+      rate: Frames per second, on the average.
       container: Format of the file.
       codec: Of the images.
       bit_rate: Bits per second, of the whole file.
@@ -82,7 +82,7 @@ class Media:
       facts: What the file says of itself.
       frames: `(height, width, 3)` uint8 RGB each, all of one size.
       indices: Index of each in the file.
-      times: Time of each in seconds; None for an image.
+      times: Time of each in seconds, from the first frame of the file; None for an image.
       numbers: What its codec says of its compression, from all frames that were decoded.
       cuts: Positions in `frames` at which another scene begins.
     """
@@ -96,9 +96,20 @@ class Media:
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file's bytes."""
+    """The digest of a file's bytes.
+
+    Raises:
+      UserError: It is no plain file, such as a pipe.
+      OSError: It cannot be read.
+    """
+    _check_plain(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_plain(path: Path) -> None:
+    if (kind := kind_of_no_file(path)) is not None:
+        raise UserError(f"{path}: is {kind} and no file; name an image or a video, or a copy of it")
 
 
 def read(
@@ -113,13 +124,15 @@ def read(
     Args:
       path: An image, a video or an animation; its content tells which.
       frames: Number of frames to take, spread evenly.
-      max_seconds: Time that decoding may take.
+      max_seconds: Time that decoding may take, from the start of reading.
       tell: Is told, after each frame of a video, how many are decoded, and of how many.
 
     Raises:
       UserError: The file cannot be read, or takes more than it may.
     """
+    check = _deadline(path, max_seconds)
     try:
+        _check_plain(path)
         with path.open("rb") as file:
             head = file.read(codec_numbers.HEAD)
             file.seek(0)
@@ -130,117 +143,156 @@ def read(
     if not head:
         raise UserError(f"{path}: is empty")
     if numbers is None:
-        return _video(path, frames, max_seconds, tell)
-    return _animation(path, frames, numbers) if _is_animated(path) else _image(path, numbers)
+        return _video(path, frames, check, tell)
+    return _image_or_animation(path, frames, numbers, check)
 
 
-def _is_animated(path: Path) -> bool:
+def _deadline(path: Path, max_seconds: float) -> Callable[[], None]:
+    """Is called again and again while a file is decoded, and ends that when it takes too long."""
+    end = time.monotonic() + max_seconds
+
+    def check() -> None:
+        if time.monotonic() > end:
+            raise UnusableClipError(
+                f"{path}: takes more than {max_seconds:g} s to decode; cut it, or make it smaller"
+            )
+
+    return check
+
+
+def _image_or_animation(
+    path: Path, frames: int, numbers: CodecNumbers, check: Callable[[], None]
+) -> Media:
+    codec = None
     try:
-        with PIL.Image.open(path, formats=("PNG", "GIF", "WEBP")) as image:
-            return bool(getattr(image, "is_animated", False))
+        with warnings.catch_warnings(), _Checked(path, check) as file:
+            warnings.simplefilter("ignore")  # of large images; how large they may be is known here
+            with PIL.Image.open(file, formats=images.FORMATS) as opened_image:
+                codec = opened_image.format
+                if codec in animation.FORMATS and getattr(opened_image, "is_animated", False):
+                    return _animation(path, opened_image, frames, numbers, check)
+    except (UserError, MemoryError):
+        raise
     except Exception:  # whatever it is, the reader of images says what is wrong with it
-        return False
-
-
-def _image(path: Path, numbers: CodecNumbers) -> Media:
+        pass
     image = images.read_image(path)
-    with PIL.Image.open(path) as opened_image:
-        codec = opened_image.format
     facts = Facts(IMAGE, image.shape[1], image.shape[0], codec=codec)
     return Media(facts, (image,), (0,), (None,), numbers)
 
 
-def _animation(path: Path, frames: int, numbers: CodecNumbers) -> Media:
-    """Reads a GIF, WebP or APNG, in which a frame may need all before it."""
-    try:
-        with PIL.Image.open(path, formats=("PNG", "GIF", "WEBP")) as file:
-            size, total = file.width * file.height, int(getattr(file, "n_frames", 1))
-            if size > images.MAX_MEGAPIXELS * 10**6 or size * total > _MAX_ANIMATION:
-                raise UserError(
-                    f"{path}: has {total} frames of {file.width}x{file.height}, more than the "
-                    f"{_MAX_ANIMATION:,} pixels of an animation that are read; make it smaller"
-                )
-            indices = clips.spread(total, frames)
-            shown, times, at = [], [], 0.0
-            for index in range(indices[-1] + 1):
-                file.seek(index)
-                if index in indices:
-                    shown.append(_on_white(file))
-                    times.append(at)
-                at += float(file.info.get("duration") or 100) / 1000
-            facts = Facts(ANIMATION, file.width, file.height, total, codec=file.format)
-    except UserError:
-        raise
-    except Exception as error:  # of any decoder, on bytes of a stranger
-        raise UserError(f"{path}: an animation that cannot be decoded; get it again") from error
-    looks = _Glimpses()
-    for image in shown:
-        looks.add(np.asarray(PIL.Image.fromarray(image).convert("L").resize(_GLIMPSE)))
-    cuts = tuple(looks.cuts(range(len(shown))))
-    return Media(facts, tuple(shown), tuple(indices), tuple(times), numbers, cuts)
+class _Checked(io.BufferedReader):
+    """A file that calls a function whenever some of it is read: Pillow counts frames unwatched."""
+
+    def __init__(self, path: Path, check: Callable[[], None]) -> None:
+        super().__init__(io.FileIO(path))
+        self._check = check
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._check()
+        return super().read(size)
 
 
-def _on_white(image: PIL.Image.Image) -> Image:
-    rgba = image.convert("RGBA")
-    white = PIL.Image.new("RGBA", rgba.size, "white")
-    return np.array(PIL.Image.alpha_composite(white, rgba).convert("RGB"), np.uint8)
+def _animation(
+    path: Path,
+    opened_image: PIL.Image.Image,
+    frames: int,
+    numbers: CodecNumbers,
+    check: Callable[[], None],
+) -> Media:
+    taken, indices, times = animation.frames_of(path, opened_image, frames, check)
+    looks = scenes.Glimpses()
+    for image in taken:
+        looks.add(np.asarray(PIL.Image.fromarray(image).convert("L").resize(scenes.SIZE)))
+    cuts = tuple(looks.cuts(range(len(taken))))
+    facts = Facts(
+        ANIMATION, *opened_image.size, animation.count(opened_image), codec=opened_image.format
+    )
+    return Media(facts, tuple(taken), tuple(indices), tuple(times), numbers, cuts)
 
 
 def _video(
-    path: Path, frames: int, max_seconds: float, tell: Callable[[int, int], None] | None
+    path: Path, frames: int, check: Callable[[], None], tell: Callable[[int, int], None] | None
 ) -> Media:
-    facts, rate = _facts_of_video(path)
-    total, looks = facts.frames, _Glimpses()
+    facts, rate = _facts_of_video(path, check)
+    total, looks = facts.frames, scenes.Glimpses()
+    stated: list[float | None] = []  # time of each frame, as the file has it
     quantisers = codec_numbers.Quantisers()
-    watched = _watched(path, max_seconds, looks, quantisers)
+    watched = _watched(looks, quantisers)
 
     def watch(decoded: av.VideoFrame) -> None:
         watched(decoded)
+        stated.append(decoded.time)
         if tell is not None:
             tell(looks.count, total)
 
     while True:
         indices = clips.spread(total, frames)
-        taken = dict(h264.sampled(path, indices, watch, options=codec_numbers.EXPORTED))
+        taken = dict(
+            h264.sampled(path, indices, watch, options=codec_numbers.EXPORTED, check=check)
+        )
         if len(taken) == len(indices):
             break
         if looks.count >= total or not looks.count:  # it decodes, and gives no frame
             raise UnusableClipError(f"{path}: holds fewer frames than its index says")
         total = looks.count  # the index says more: it is read again to its real end
         looks.clear()
-    shown = tuple(taken[index] for index in indices)
+        stated.clear()
+    chosen = tuple(taken[index] for index in indices)
+    since = _since_first(stated)
+    notes = facts.notes
+    if facts.rate is None and any(since[index] is None for index in indices):
+        notes += (f"says neither times nor a rate of its frames: {rate:g} a second are assumed",)
     facts = dataclasses.replace(
-        facts, frames=total, width=shown[0].shape[1], height=shown[0].shape[0]
+        facts, frames=total, width=chosen[0].shape[1], height=chosen[0].shape[0], notes=notes
     )
-    times = tuple(round(index / rate, 3) for index in indices)
+    times = tuple(
+        round(index / rate if (at := since[index]) is None else at, 3) for index in indices
+    )
     numbers = quantisers.numbers(str(facts.codec))
-    return Media(facts, shown, tuple(indices), times, numbers, tuple(looks.cuts(indices)))
+    return Media(facts, chosen, tuple(indices), times, numbers, tuple(looks.cuts(indices)))
+
+
+def _since_first(stated: Sequence[float | None]) -> Sequence[float | None]:
+    """The times of frames in seconds from the first one.
+
+    Args:
+      stated: Those that the file gives, in the order in which the frames are shown.
+
+    Returns:
+      As many; None where the file gives none that can be believed. In AVI files, and where files
+      were put behind each other, times go back: then none of them is believed.
+    """
+    known = [at for at in stated if at is not None]
+    first = stated[0] if stated else None
+    if first is None or any(after < before for before, after in itertools.pairwise(known)):
+        return [None] * len(stated)
+    return [None if at is None else at - first for at in stated]
 
 
 def _watched(
-    path: Path, max_seconds: float, looks: _Glimpses, quantisers: codec_numbers.Quantisers
+    looks: scenes.Glimpses, quantisers: codec_numbers.Quantisers
 ) -> Callable[[av.VideoFrame], None]:
-    """Is called with every decoded frame: looks for cuts, at the quantiser, and at the clock."""
-    end = time.monotonic() + max_seconds
+    """Is called with every decoded frame: looks for cuts, and at the quantiser."""
     # One for all frames: a new one for each, as a frame makes it, takes a quarter of the decoding.
     shrinking = VideoReformatter()
 
     def watch(decoded: av.VideoFrame) -> None:
-        if time.monotonic() > end:
-            raise UnusableClipError(
-                f"{path}: takes more than {max_seconds:g} s to decode; cut it, or make it smaller"
-            )
-        small = shrinking.reformat(decoded, *_GLIMPSE, format="gray", interpolation="FAST_BILINEAR")
+        small = shrinking.reformat(
+            decoded, *scenes.SIZE, format="gray", interpolation="FAST_BILINEAR"
+        )
         looks.add(small.to_ndarray())
         quantisers.add(decoded)
 
     return watch
 
 
-def _facts_of_video(path: Path) -> tuple[Facts, float]:
-    known = h264.probe(path)
+def _facts_of_video(path: Path, check: Callable[[], None]) -> tuple[Facts, float]:
+    """What a video says of itself, and its rate: one that is assumed where it does not say it."""
+    known = h264.probe(path, check)
     rate = float(known.rate)
     with opened(path) as video:
+        says = Fraction(video.stream.average_rate or 0) == known.rate  # an AVRational in PyAV 19
+        lasts = known.frames / rate if says else None
         context: Any = video.stream.codec_context
         duration = video.file.duration
         facts = Facts(
@@ -248,8 +300,8 @@ def _facts_of_video(path: Path) -> tuple[Facts, float]:
             context.width,
             context.height,
             known.frames,
-            duration=round(duration / av.time_base if duration else known.frames / rate, 3),
-            rate=round(rate, 3),
+            duration=_rounded(duration / av.time_base if duration else lasts),
+            rate=_rounded(rate if says else None),
             container=video.file.format.name,
             codec=context.name,
             bit_rate=video.file.bit_rate or None,
@@ -258,30 +310,5 @@ def _facts_of_video(path: Path) -> tuple[Facts, float]:
     return facts, rate
 
 
-class _Glimpses:
-    """Small grey images of all frames, of which only the differences are kept."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        self.count = 0
-        self._last: npt.NDArray[np.float32] | None = None
-        self._steps: list[float] = []  # from the frame before to each frame
-
-    def add(self, image: npt.NDArray[Any]) -> None:
-        grey = image.astype(np.float32)
-        self._steps.append(0.0 if self._last is None else float(np.abs(grey - self._last).mean()))
-        self._last, self.count = grey, self.count + 1
-
-    def cuts(self, indices: Sequence[int]) -> list[int]:
-        """Positions in ascending `indices` before which, since the last one, a scene has begun."""
-        steps = np.array(self._steps)
-
-        def usual(at: int) -> float:
-            around = np.r_[steps[max(1, at - _AROUND) : at], steps[at + 1 : at + 1 + _AROUND]]
-            return float(np.median(around)) if len(around) else 0.0
-
-        begins = [i for i in np.flatnonzero(steps > _CUT) if steps[i] > _SUDDEN * usual(int(i))]
-        places = np.searchsorted(np.asarray(indices), begins)
-        return sorted({int(place) for place in places if 0 < place < len(indices)})
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -13,12 +13,18 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors
 
 from data_builders.errors import UserError
-from data_builders.files import is_number, parse_json, refuse_constant, write_whole
+from data_builders.files import (
+    is_number,
+    kind_of_no_file,
+    parse_json,
+    refuse_constant,
+    write_whole,
+)
 from qad_jax import models
 from qad_jax.weights import conversion, pretrained
 
@@ -158,7 +164,7 @@ def is_one(path: Path) -> bool:
       UserError: It cannot be read, or is a safetensors file that is damaged.
     """
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             start = file.read(9)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -168,7 +174,7 @@ def is_one(path: Path) -> bool:
 def _text(path: Path) -> str | None:
     """The description in a safetensors file, None where it has none."""
     try:
-        with path.open("rb") as start:
+        with _opened(path) as start:
             pretrained.check_header(path, start.read(8))
         with safetensors.safe_open(path, framework="numpy") as file:
             return (file.metadata() or {}).get(KEY)
@@ -176,6 +182,13 @@ def _text(path: Path) -> str | None:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except safetensors.SafetensorError as error:
         raise UserError(f"{path}: is no safetensors file, or is cut off; get it again") from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Opens a file that is read more than once, which a pipe cannot be: it would wait for ever."""
+    if (kind := kind_of_no_file(path)) is not None:
+        raise UserError(f"{path}: cannot be read: it is {kind} and no file; name a model file")
+    return path.open("rb")
 
 
 def _checked(told: Any) -> Description:
