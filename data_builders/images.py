@@ -23,6 +23,8 @@ from data_builders.png import Image
 
 #: Bounds of what is opened, for files from strangers. An image within them takes less than 2 GB.
 MAX_MEGAPIXELS, MAX_SIDE, MAX_FILE_BYTES = 100, 65_535, 2**30
+# Pillow takes a time for the comment of a GIF that grows as its square: two minutes for this much.
+_MAX_GIF_BYTES = 2**25
 
 _STRIP = 256  # rows
 _MAX_SCANS = 100  # of a JPEG; encoders make some ten
@@ -69,8 +71,10 @@ def read_image(path: Path) -> Image:
     try:
         if (kind := kind_of_no_file(path)) is not None:
             raise ValueError(f"{kind} and no file")
-        if path.stat().st_size > MAX_FILE_BYTES:
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
             raise ValueError(f"larger than {MAX_FILE_BYTES / 2**30:g} GiB")
+        if size > _MAX_GIF_BYTES and _start(path).startswith(b"GIF8"):
+            raise ValueError(f"a GIF larger than {_MAX_GIF_BYTES / 2**20:g} MiB")
         with warnings.catch_warnings():
             # Pillow warns of odd metadata; what matters of it is looked at below.
             warnings.simplefilter("ignore")
@@ -86,6 +90,11 @@ def read_image(path: Path) -> Image:
         raise
     except Exception as error:  # broken metadata make decoders fail in many ways
         raise UserError(_refusal(path, str(error) or type(error).__name__)) from error
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
 
 
 def _refusal(path: Path, reason: str) -> str:

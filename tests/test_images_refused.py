@@ -124,6 +124,20 @@ def test_a_file_that_is_too_large_is_not_opened(tmp_path, monkeypatch):
         read_image(written(tmp_path, bytes(2**11)))
 
 
+def test_a_large_gif_is_not_opened(tmp_path, monkeypatch):
+    """Pillow adds up the comment of a GIF piece by piece, and each time from its beginning."""
+    monkeypatch.setattr(images, "_MAX_GIF_BYTES", 2**10)
+    gif, pixels = tmp_path / "small.gif", PIL.Image.new("L", (8, 8))
+    pixels.save(gif, comment=b"a" * 200)
+    assert read_image(gif).shape == (8, 8, 3)
+    pixels.save(gif, comment=b"a" * 2000)
+    with pytest.raises(UserError, match=r"small\.gif: .*a GIF larger than .* MiB"):
+        read_image(gif)
+    (tmp_path / "small.png").write_bytes(gif.read_bytes())  # whatever its name is
+    with pytest.raises(UserError, match="a GIF larger than"):
+        read_image(tmp_path / "small.png")
+
+
 def test_other_formats_are_refused_without_running_a_program(tmp_path):
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
     for data in (script, b"no image", b""):
