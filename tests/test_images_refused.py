@@ -127,7 +127,7 @@ def test_a_file_that_is_too_large_is_not_opened(tmp_path, monkeypatch):
 def test_a_large_gif_is_not_opened(tmp_path, monkeypatch):
     """Pillow adds up the comment of a GIF piece by piece, and each time from its beginning."""
     monkeypatch.setattr(images, "_MAX_GIF_BYTES", 2**10)
-    gif, pixels = tmp_path / "small.gif", PIL.Image.new("L", (8, 8))
+    gif, pixels = tmp_path / "small.gif", Image.new("L", (8, 8))
     pixels.save(gif, comment=b"a" * 200)
     assert read_image(gif).shape == (8, 8, 3)
     pixels.save(gif, comment=b"a" * 2000)
