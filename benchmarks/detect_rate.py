@@ -36,8 +36,9 @@ from qad_jax import cpu, models
 from qad_jax.detection import looking, many, media
 from qad_jax.detection.detector import Detector
 from qad_jax.detection.scoring import batch_size
+from qad_jax.evaluation.rates import Rates
 from qad_jax.evaluation.results import Estimate
-from qad_jax.evaluation.verdicts import Rates, Thresholds
+from qad_jax.evaluation.verdicts import Thresholds
 from qad_jax.weights.model_file import Description, ModelFile
 
 

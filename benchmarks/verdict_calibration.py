@@ -14,6 +14,7 @@ from pathlib import Path
 
 from qad_jax.evaluation import calibration, compare, scores, verdicts
 from qad_jax.evaluation.protocol import percent, span
+from qad_jax.evaluation.rates import measure
 from qad_jax.weights import model_file
 
 
@@ -29,7 +30,7 @@ def main() -> None:
         for quality, of in described.qualities.items()
     }
     clips = scores.read(compare.find(args.results, "test")).videos()
-    rates = verdicts.measure(clips, chosen)
+    rates = measure(clips, chosen)
     print("| quality | calibration error | real called fake, % | promised | unsure: real | fake |")
     print("|---|---|---|---|---|---|")
     for i, quality in enumerate(clips.qualities):

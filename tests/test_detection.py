@@ -25,6 +25,7 @@ from qad_jax.detection.detector import Detector
 from qad_jax.detection.looking import Looker, Task
 from qad_jax.detection.results import VERDICTS
 from qad_jax.evaluation import verdicts
+from qad_jax.evaluation.rates import Rates
 from qad_jax.evaluation.results import Estimate
 from qad_jax.weights.model_file import Description, ModelFile
 from tests import trees
@@ -41,7 +42,7 @@ def thresholds():
 
 def model():
     share = Estimate(0.012, 0.005, 0.02)
-    rates = verdicts.Rates(200, 200, Estimate(0.99, 0.98, 1.0), share, share, share, share)
+    rates = Rates(200, 200, Estimate(0.99, 0.98, 1.0), share, share, share, share)
     quality = {"thresholds": dataclasses.asdict(thresholds()), "rates": rates.as_dict()}
     described = Description(
         name="blue",

@@ -13,7 +13,8 @@ import safetensors.numpy
 from data_builders.errors import UserError
 from qad_jax.detection.detector import Detector
 from qad_jax.evaluation import release, scores
-from qad_jax.evaluation.verdicts import Rates, Thresholds
+from qad_jax.evaluation.rates import Rates
+from qad_jax.evaluation.verdicts import Thresholds
 from qad_jax.runs import checkpoints
 from qad_jax.weights import model_file, pretrained
 from tests.commands import call, tiny

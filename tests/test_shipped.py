@@ -15,8 +15,9 @@ from data_builders.self_blended.face import Face
 from qad_jax.detection.conditions import Conditions
 from qad_jax.detection.detector import Detector
 from qad_jax.evaluation import verdicts
+from qad_jax.evaluation.rates import Rates
 from qad_jax.evaluation.report import model_card
-from qad_jax.evaluation.verdicts import Rates, Thresholds
+from qad_jax.evaluation.verdicts import Thresholds
 from qad_jax.weights import model_file
 
 

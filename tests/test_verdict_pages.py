@@ -22,8 +22,8 @@ from qad_jax.detection.examination import GRID, Look
 from qad_jax.detection.judging import Seen, judge
 from qad_jax.detection.pages import file_page, folder, parts, rates, timeline
 from qad_jax.detection.results import FrameScore, Verdict
+from qad_jax.evaluation.rates import Rates
 from qad_jax.evaluation.results import Estimate
-from qad_jax.evaluation.verdicts import Rates
 from tests.test_detection import model, thresholds
 
 BAD = "<img src=x onerror=alert(1)>\"'&\u202e\udcff"

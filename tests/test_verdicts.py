@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from qad_jax.evaluation import verdicts
+from qad_jax.evaluation.rates import Rates, by_group, measure
 from qad_jax.evaluation.scores import Scores
-from qad_jax.evaluation.verdicts import Rates, Thresholds
+from qad_jax.evaluation.verdicts import Thresholds
 
 
 def clips(label, score, identity=None, qualities=("raw",)):
@@ -71,7 +72,7 @@ def test_rates_are_counted():
     label = [0, 0, 0, 0, 1, 1, 1, 1]
     score = [0.1, 0.2, 0.5, 0.9, 0.1, 0.5, 0.95, 0.99]
     chosen = {"raw": chosen_at(0.3, 0.8)}
-    rates = verdicts.measure(clips(label, score), chosen)["raw"]
+    rates = measure(clips(label, score), chosen)["raw"]
     assert (rates.real_clips, rates.fake_clips) == (4, 4)
     assert rates.false_positive_rate.value == 0.25
     assert rates.false_negative_rate.value == 0.25
@@ -86,7 +87,7 @@ def test_rates_are_counted():
 def test_the_interval_of_a_rate_is_that_of_drawn_people():
     """40 people of one clip each, a quarter called fake: a binomial share."""
     label, score = [0] * 40, [0.9] * 10 + [0.1] * 30
-    rates = verdicts.measure(clips(label, score), {"raw": chosen_at(0.3, 0.8)})["raw"]
+    rates = measure(clips(label, score), {"raw": chosen_at(0.3, 0.8)})["raw"]
     error = 1.96 * np.sqrt(0.25 * 0.75 / 40)
     got = rates.false_positive_rate
     assert got.low == pytest.approx(0.25 - error, abs=0.03)
@@ -94,7 +95,7 @@ def test_the_interval_of_a_rate_is_that_of_drawn_people():
     assert rates.auc.value is None  # there is no fake
     assert rates.false_negative_rate.value is None
     # All clips of one person: people are drawn, not clips, and there is no interval.
-    one = verdicts.measure(clips(label, score, ["ann"] * 40), {"raw": chosen_at(0.3, 0.8)})
+    one = measure(clips(label, score, ["ann"] * 40), {"raw": chosen_at(0.3, 0.8)})
     assert one["raw"].false_positive_rate.value == 0.25
     assert one["raw"].false_positive_rate.low is None
 
@@ -102,11 +103,11 @@ def test_the_interval_of_a_rate_is_that_of_drawn_people():
 def test_a_share_of_none_has_an_interval():
     """None of 20 people: the exact binomial says up to 16.8 %, where all draws of people say 0."""
     made = clips([0] * 20, [0.1] * 20)
-    rate = verdicts.measure(made, {"raw": chosen_at(0.3, 0.8)})["raw"].false_positive_rate
+    rate = measure(made, {"raw": chosen_at(0.3, 0.8)})["raw"].false_positive_rate
     assert (rate.value, rate.low) == (0, 0)
     assert rate.high == pytest.approx(0.1684, abs=1e-4)
     made = clips([1] * 20, [0.1] * 20)
-    rate = verdicts.measure(made, {"raw": chosen_at(0.3, 0.8)})["raw"].false_negative_rate
+    rate = measure(made, {"raw": chosen_at(0.3, 0.8)})["raw"].false_negative_rate
     assert (rate.value, rate.high) == (1, 1)
     assert rate.low == pytest.approx(1 - 0.1684, abs=1e-4)
 
@@ -130,7 +131,7 @@ def test_groups_are_measured_for_themselves():
     label = [0, 0, 0, 0]
     made = clips(label, [0.9, 0.1, 0.1, 0.9], ["ann", "bob", "bob", "eve"])
     chosen = {"raw": chosen_at(0.3, 0.8)}
-    groups = verdicts.by_group(made, chosen, ["f", "m", "m", ""])
+    groups = by_group(made, chosen, ["f", "m", "m", ""])
     assert {g: rates["raw"].false_positive_rate.value for g, rates in groups.items()} == {
         "f": 1.0,
         "m": 0.0,

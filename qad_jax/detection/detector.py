@@ -21,7 +21,8 @@ from qad_jax.detection.looking import Found, Looker, Task, box_of
 from qad_jax.detection.marks import Marks
 from qad_jax.detection.results import ERROR, NO_FACE, FrameScore, Verdict
 from qad_jax.detection.scoring import Scorer
-from qad_jax.evaluation.verdicts import Rates, Thresholds
+from qad_jax.evaluation.rates import Rates
+from qad_jax.evaluation.verdicts import Thresholds
 from qad_jax.models.localiser import LOCALISER
 from qad_jax.runs import versions
 from qad_jax.weights import model_file

@@ -22,7 +22,8 @@ from qad_jax.detection.judging import Judgement, by_suspicion
 from qad_jax.detection.results import Face, FrameScore, Verdict
 from qad_jax.detection.scoring import resized
 from qad_jax.evaluation.calibration import logit
-from qad_jax.evaluation.verdicts import Rates, Thresholds
+from qad_jax.evaluation.rates import Rates
+from qad_jax.evaluation.verdicts import Thresholds
 from qad_jax.weights.model_file import Description
 
 Image = npt.NDArray[np.uint8]

@@ -20,11 +20,11 @@ from qad_jax.detection.results import FAKE, REAL, VERDICTS, Face, Verdict
 from qad_jax.evaluation import protocol
 from qad_jax.evaluation import report as reports
 from qad_jax.evaluation.protocol import percent, span
+from qad_jax.evaluation.rates import Rates, count
 from qad_jax.evaluation.report import origin
 from qad_jax.evaluation.report.document import escaped
 from qad_jax.evaluation.results import Estimate, Report, Summary
 from qad_jax.evaluation.scores import Scores
-from qad_jax.evaluation.verdicts import Rates, count
 
 ALL = "all"
 #: The rates of each group of files, and their titles in tables.

@@ -26,6 +26,7 @@ from data_builders.lists import read_text
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import configs, models
 from qad_jax.evaluation import compare, scores, verdicts
+from qad_jax.evaluation.rates import Rates, by_group, measure
 from qad_jax.evaluation.report import card, model_card
 from qad_jax.evaluation.scores import Scores
 from qad_jax.training.datasets import open_datasets
@@ -144,7 +145,7 @@ def _described(
         raise UserError(f"{run}: its head was drawn anew and is not trained")
     datasets = open_datasets(config, may_build=False)
     tested = tested_on.videos()
-    rates = verdicts.measure(tested, chosen)
+    rates = measure(tested, chosen)
     groups = {
         column: [of.get(name, "") for name in names]
         for names, columns in ((tested.identity, people), (tested.video, clips))
@@ -179,7 +180,7 @@ def _described(
             "localisation": told.get("localisation", {}),
             "methods": _by_method(tested, chosen),
             "groups": {
-                column: _as_dicts(verdicts.by_group(tested, chosen, _large(of, tested)))
+                column: _as_dicts(by_group(tested, chosen, _large(of, tested)))
                 for column, of in groups.items()
             },
         },
@@ -267,15 +268,13 @@ def _by_method(clips: Scores, chosen: Mapping[str, verdicts.Thresholds]) -> dict
     methods, fake = np.asarray(clips.method), np.asarray(clips.label) == 1
     return _as_dicts(
         {
-            method: verdicts.measure(
-                clips.take(np.flatnonzero(~fake | (methods == method))), chosen
-            )
+            method: measure(clips.take(np.flatnonzero(~fake | (methods == method))), chosen)
             for method in sorted(set(methods[fake]))
         }
     )
 
 
-def _as_dicts(of: Mapping[str, Mapping[str, verdicts.Rates]]) -> dict[str, Any]:
+def _as_dicts(of: Mapping[str, Mapping[str, Rates]]) -> dict[str, Any]:
     return {
         name: {quality: rates.as_dict() for quality, rates in each.items()}
         for name, each in of.items()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qad_jax.detection.pages import words
+from qad_jax.evaluation.rates import Rates
 from qad_jax.evaluation.results import Estimate
-from qad_jax.evaluation.verdicts import FAKE, REAL, Rates
+from qad_jax.evaluation.verdicts import FAKE, REAL
 
 # The sentences about rare fakes are for one fake in so many clips.
 _ONE_IN = 100

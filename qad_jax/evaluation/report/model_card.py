@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qad_jax.evaluation.protocol import percent
+from qad_jax.evaluation.rates import Rates
 from qad_jax.evaluation.report.card import cell, facts_list, plain_text
-from qad_jax.evaluation.verdicts import Rates
 from qad_jax.weights.model_file import Description
 
 # For each column of a table its title.
