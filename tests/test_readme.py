@@ -120,6 +120,7 @@ def test_a_command_is_understood(words, monkeypatch, tmp_path):
         ("configs/X.py", "configs/common.py"),
         ("both.py", "configs/detector.py"),
         ("three.py", "configs/detector.py"),
+        ("four.py", "configs/detector.py"),
     ):
         given = [word.replace(own, packaged) for word in given]
     if settings.get("mode") == "evaluate" and "--config" not in " ".join(given):
