@@ -29,7 +29,7 @@ import numpy as np
 import skimage.data
 from measured import Measured
 
-from data_builders import clips, faces, h264
+from data_builders import clips, h264
 from qad_jax import cpu
 from qad_jax.detection.looking import Task
 
@@ -68,10 +68,9 @@ def clip(path: Path, results: Measured) -> None:
     found = looker(Task(str(path)))
     indices = clips.spread(10 * RATE, detector.frames)
     sampled = [image for _, image in h264.sampled(path, indices)]
-    search = faces.detector(None, 640)
     parts = (
         lambda: list(h264.sampled(path, indices)),
-        lambda: search.detect(sampled),
+        lambda: looker.tracks(sampled, indices, ()),
         lambda: detector.scores(found.crops()),
         lambda: detector(path),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from data_builders.mtcnn import networks, weights
 from data_builders.mtcnn.boxes import Boxes, area, moved, squared, strongest
-from data_builders.mtcnn.pyramid import pyramid, resized
+from data_builders.mtcnn.pyramid import levels, pyramid, resized
 
 Frame = npt.NDArray[np.uint8]
 
@@ -23,6 +24,10 @@ _PROPOSED, _REFINED, _FACE = 0.6, 0.7, 0.8
 _FRAME_MULTIPLE = 128
 _FRAMES_AT_ONCE = 8
 _CROPS_AT_ONCE = 16, 64  # the maps of 64 crops stay in the cache of a processor's core
+
+# Between two frames, faces have this part of the smaller size of both. A window of P-Net that is
+# much smaller than a face has no part in its box. What is left with four levels fewer costs little.
+_NO_SMALLER, _MOST_SKIPPED = 0.6, 4
 
 # The smallest face, as a part of the shorter side. No video is about smaller faces, and a pyramid
 # that starts at half the size costs four times as much.
@@ -88,11 +93,18 @@ class Detector:
 
         self._weights = jax.device_put(networks.prepared(weights.load()))
 
-    def detect(self, frames: Sequence[Frame] | Frame) -> list[Detections]:
+    def detect(
+        self, frames: Sequence[Frame] | Frame, *, wholly: Sequence[int] | None = None
+    ) -> list[Detections]:
         """Detects the faces in frames of one size.
 
         Args:
           frames: `(n, height, width, 3)` uint8 RGB, as one array or one for each frame.
+          wholly: Positions of frames that are searched for faces of all sizes, ascending; None: all
+            are. Where the frames on both sides of some others show as many faces, these others are
+            searched for those that have at least 0.6 of the size of the smallest. In frames that
+            follow each other closely, their boxes are those of a whole search, but a smaller face
+            that comes and goes in between is not found.
 
         Returns:
           The faces of each frame.
@@ -105,12 +117,23 @@ class Detector:
                 )
             if frame.dtype != np.uint8:
                 raise ValueError(f"frames must be uint8, got {frame.dtype}")
+        keys = range(len(frames)) if wholly is None else wholly
+        found = dict(zip(keys, self._in_turn([frames[i] for i in keys]), strict=True))
+        ends = [-1, *keys, len(frames)]
+        for before, after in itertools.pairwise(ends):
+            between = range(before + 1, after)
+            sizes = _sizes_of_both(found.get(before), found.get(after))
+            least = _NO_SMALLER * min(sizes, default=0.0)
+            found |= zip(between, self._in_turn([frames[i] for i in between], least), strict=True)
+        return [found[i] for i in range(len(frames))]
+
+    def _in_turn(self, frames: Sequence[Frame], least: float = 0.0) -> list[Detections]:
         detections: list[Detections] = []
         for start in range(0, len(frames), _FRAMES_AT_ONCE):
-            detections.extend(self._detect(frames[start : start + _FRAMES_AT_ONCE]))
+            detections.extend(self._detect(frames[start : start + _FRAMES_AT_ONCE], least))
         return detections
 
-    def _detect(self, frames: Sequence[Frame] | Frame) -> list[Detections]:
+    def _detect(self, frames: Sequence[Frame], least: float) -> list[Detections]:
         height, width = frames[0].shape[:2]
         shrink = min(1, (self.max_side or np.inf) / max(height, width))
         size = max(1, round(height * shrink)), max(1, round(width * shrink))
@@ -120,7 +143,9 @@ class Detector:
             if self.min_face is None
             else max(networks.WINDOW, self.min_face * shrink)
         )
-        candidates = self._propose(images, min_face)
+        # Few numbers of levels are few compiled shapes.
+        skipped = min(levels(least * shrink / min_face) // 2 * 2, _MOST_SKIPPED)
+        candidates = self._propose(images, min_face, skipped)
         if len(candidates.frame_index):
             stages = networks.compiled()
             look = functools.partial(_look, _padded(images, _FRAME_MULTIPLE), size)
@@ -138,9 +163,9 @@ class Detector:
         masks = [visible & (candidates.frame_index == i) for i in range(len(frames))]
         return [Detections(boxes[one], scores[one], landmarks[one]) for one in masks]
 
-    def _propose(self, images: Sequence[Frame], min_face: float) -> _Candidates:
-        """Finds what P-Net takes for faces, at all levels of the pyramid."""
-        plan = pyramid(images[0].shape[:2], min_face)
+    def _propose(self, images: Sequence[Frame], min_face: float, skipped: int) -> _Candidates:
+        """Finds what P-Net takes for faces, at the levels of the pyramid but the first ones."""
+        plan = pyramid(images[0].shape[:2], min_face, skipped)
         if plan is None:
             none = np.zeros(0)
             return _Candidates(none.astype(np.intp), np.zeros((0, 4)), none, np.zeros((0, 0, 2)))
@@ -169,6 +194,14 @@ class Detector:
         group = len(plan.scales) * frame_index + level
         every = every.take(strongest(group, every.boxes, every.scores, limit=0.5)).strongest(0.7)
         return every._replace(boxes=squared(every.boxes))
+
+
+def _sizes_of_both(before: Detections | None, after: Detections | None) -> list[float]:
+    """The larger side of each face of two frames; none where they show not as many."""
+    if before is None or after is None or len(before.boxes) != len(after.boxes):
+        return []
+    boxes = np.concatenate([before.boxes, after.boxes])
+    return (boxes[:, 2:] - boxes[:, :2]).max(axis=1).tolist()
 
 
 def _logit(probability: float) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import cv2
@@ -67,13 +68,20 @@ class Pyramid:
         return canvas
 
 
+def levels(growth: float) -> int:
+    """How many levels of a pyramid lie between a face and one that is so many times as large."""
+    return max(0, int(math.log(max(growth, 1)) / -math.log(_STEP)))
+
+
 @functools.lru_cache(maxsize=16)
-def pyramid(size: Size, min_face: float) -> Pyramid | None:
+def pyramid(size: Size, min_face: float, skipped: int = 0) -> Pyramid | None:
     """Plans the canvas of images of one size.
 
     Args:
       size: `(height, width)` of the images.
       min_face: Side of the smallest face, in pixels of the images; at least that of a window.
+      skipped: How many of the largest levels to leave out, which show the smallest faces. One level
+        is left in any case, and all that are left are as they would be with the others.
 
     Returns:
       The plan. None where the image is smaller than the smallest face.
@@ -88,6 +96,8 @@ def pyramid(size: Size, min_face: float) -> Pyramid | None:
         scale *= _STEP
     if not scales:
         return None
+    first = min(skipped, len(scales) - 1)
+    scales, sizes = scales[first:], sizes[first:]
     width = _multiple(sizes[0][1], _MULTIPLES[1])
     corners = _packed(sizes, width)
     bottom = max(y + height for (y, _), (height, _) in zip(corners, sizes, strict=True))

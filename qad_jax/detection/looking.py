@@ -8,6 +8,7 @@ the one process that has the network.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,9 @@ from qad_jax.detection.scoring import resized
 
 Image = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
+
+# From one frame that is searched for faces of all sizes to the next, within a run of frames.
+_EVERY = 8
 
 
 class Task(NamedTuple):
@@ -211,9 +215,9 @@ class Looker:
           cuts: Positions in `frames` at which another scene begins.
         """
         detector = face_source.detector(self.faces.min_face, self.faces.max_side)
-        tracks = all_tracks(
-            detector.detect(frames), times=indices, max_gap=self.faces.max_gap, cuts=cuts
-        )
+        gap = self.faces.max_gap
+        found = detector.detect(frames, wholly=searched_wholly(indices, cuts, gap))
+        tracks = all_tracks(found, times=indices, max_gap=gap, cuts=cuts)
         return [face_source.squares(track, frames, self.faces.scale) for track in tracks]
 
     def _weaker(self, name: str) -> str | None:
@@ -228,6 +232,26 @@ class Looker:
 
     def _as_taken(self, crops: Iterable[Image]) -> tuple[Image, ...]:
         return tuple(crop if self.side is None else resized(crop, self.side) for crop in crops)
+
+
+def searched_wholly(indices: Sequence[int], cuts: Sequence[int], gap: int) -> list[int]:
+    """Chooses the frames that are searched for faces of all sizes.
+
+    They are the first and the last of each run of frames that follow each other closely, and every
+    eighth within it.
+
+    Args:
+      indices: Index of each frame in the video, ascending.
+      cuts: Positions among them at which another scene begins.
+      gap: How far apart frames are at the most that follow each other closely.
+
+    Returns:
+      Positions among the frames, ascending.
+    """
+    apart = np.flatnonzero(np.diff(indices) > gap) + 1
+    starts = sorted({0, *apart.tolist(), *cuts})
+    runs = itertools.pairwise([*starts, len(indices)])
+    return sorted({i for first, end in runs for i in (*range(first, end, _EVERY), end - 1)})
 
 
 def _weakened(crops: Sequence[Image], name: str) -> list[Image]:
