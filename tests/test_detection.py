@@ -286,7 +286,7 @@ def test_faces_come_by_area_times_the_score_of_the_search(detector, monkeypatch)
     """Neither by area nor by how often they are seen: 100 x 100 x 0.8 is less than 92 x 92 x 1."""
     boxes = np.array([(0, 0, 100, 100), (150, 150, 242, 242), (150, 150, 200, 200)], np.float32)
     found = Detections(boxes[1::-1], np.array([1.0, 0.8], np.float32))
-    search = SimpleNamespace(detect=lambda images: [found] * len(images))
+    search = SimpleNamespace(detect=lambda images, **_: [found] * len(images))
     monkeypatch.setattr(faces, "detector", lambda *_: search)
     image = np.zeros((300, 300, 3), np.uint8)
     order = [face.box[0] > 100 for face in detector.faces([image])[0]]
@@ -294,7 +294,7 @@ def test_faces_come_by_area_times_the_score_of_the_search(detector, monkeypatch)
     # Three frames of 50 x 50 at 1 are less than one of 100 x 100 at 0.8.
     found = [Detections(boxes[2:], np.array([1.0], np.float32))] * 3
     found.append(Detections(boxes[:1], np.array([0.8], np.float32)))
-    monkeypatch.setattr(search, "detect", lambda images: found)
+    monkeypatch.setattr(search, "detect", lambda images, **_: found)
     tracks = detector.looker().tracks([image] * 4, range(4), [])
     assert [int(track.found.sum()) for track in tracks] == [1, 3]
 

@@ -14,6 +14,7 @@ from qad_jax.detection.results import FrameScore
 from qad_jax.evaluation.verdicts import Thresholds
 
 REALS, FAKES = np.arange(1, 400) / 1000, np.arange(1, 400) / 800 + 0.5
+LOW = tuple(np.arange(1, 400) / 800 + 0.3)  # some fakes score as real ones do
 CHOSEN = Thresholds(1.0, 0.5, 0.3, 0.392, tuple(REALS), tuple(FAKES))
 CONDITIONS = Conditions(smallest_face=60, least_sharpness=0.01, largest_turn=0.8)
 
@@ -52,6 +53,11 @@ def test_faces_that_pass_by_are_named_and_decide_nothing():
     seldom = told(plain, seen(0.9999, frames=3))
     assert seldom.decisive.verdict == "real"
     assert seldom.reason == "1 of 2 faces not judged: the face is seen in 3 of 32 frames only"
+    both = told(plain, seen(0.9999, frames=3), seen(0.9999, side=24.0))
+    assert both.reason == (
+        "1 of 3 faces not judged: the face is seen in 3 of 32 frames only; "
+        "1 of 3 faces not judged: the face is much smaller than another"
+    )
     small = told(plain, seen(0.9999, side=24.0), seen(0.9999, side=20.0))
     assert small.decisive.verdict == "real"
     assert small.reason == "2 of 3 faces not judged: the face is much smaller than another"
@@ -70,6 +76,8 @@ def test_a_person_in_several_scenes_can_be_called_fake():
     one = told(seen(0.9), seen(0.02), seen(0.02), plausible=(few,))
     assert one.decisive.verdict == "inconclusive"
     assert one.reason == "too few real clips were measured to call the face fake as one of 3"
+    pair = told(seen(0.394), seen(0.32), plausible=(dataclasses.replace(CHOSEN, fake=LOW),))
+    assert pair.reason == "the face looks fake, but as one of 2 it needs a higher score"
 
 
 def test_what_is_said_holds_at_each_quality_that_the_file_may_have():
@@ -79,6 +87,11 @@ def test_what_is_said_holds_at_each_quality_that_the_file_may_have():
     for plausible in ((CHOSEN, strict), (strict, CHOSEN)):
         found = told(seen(0.7), plausible=plausible)
         assert found.decisive.verdict == "inconclusive"
+        assert found.reason == (
+            "the face looks fake, but would not at each quality that the file may have"
+            if plausible[0] is CHOSEN
+            else "the score is usual among real clips and among fakes of this quality"
+        )
         assert (found.thresholds.lower, found.thresholds.upper) == (0.1, 0.8)
         # The probability is that of the nearest.
         logit = math.log(0.7 / 0.3) / plausible[0].temperature
@@ -86,6 +99,17 @@ def test_what_is_said_holds_at_each_quality_that_the_file_may_have():
         assert told(seen(0.2), plausible=plausible).decisive.verdict == "inconclusive"
         assert told(seen(0.05), plausible=plausible).decisive.verdict == "real"
         assert told(seen(0.9), plausible=plausible).decisive.verdict == "fake"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_one_more_encoding_may_not_turn_the_verdict_of_several_faces(count):
+    turned = [
+        dataclasses.replace(seen(score), weakened=0.9999) for score in (0.01, 0.02, 0.03)[:count]
+    ]
+    assert told(*turned).decisive.verdict == "real"  # nothing weaker was measured
+    found = told(*turned, weaker=CHOSEN)
+    assert found.decisive.verdict == "inconclusive"
+    assert found.reason == "after one more encoding the face looks fake"
 
 
 @pytest.mark.parametrize(

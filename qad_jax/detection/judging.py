@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 
@@ -54,7 +55,7 @@ class Judgement:
       thresholds: Those that the mean score of each judged face was compared with. They are those
         that hold at each quality which the file may have; where several faces are judged, see
         `Thresholds.of_several`.
-      reason: Why nothing can be told, or of which faces nothing was; empty else.
+      reason: Why nothing can be told, and how many faces pass by; empty where there is neither.
     """
 
     faces: tuple[Face, ...]
@@ -88,23 +89,29 @@ def judge(
     means = [float(face.scores.mean()) for face in faces]
     of_judged = [mean for mean, reason in zip(means, why_not, strict=True) if not reason]
     thresholds = _all_hold(plausible, of_judged)
-    if weaker is not None and of_judged:
-        weaker = weaker.of_several(of_judged)
+    again = [
+        face.weakened
+        for face, reason in zip(faces, why_not, strict=True)
+        if face.weakened is not None and not reason
+    ]
+    if weaker is not None and again:
+        weaker = weaker.of_several(again)
     results = []
     for number, (face, mean, reason) in enumerate(zip(faces, means, why_not, strict=True)):
         verdict = INCONCLUSIVE
         if not reason:
-            verdict, reason = _told(face, mean, thresholds, weaker, len(of_judged))
+            verdict, reason = _told(face, mean, thresholds, weaker)
+            if verdict == INCONCLUSIVE and not reason:
+                reason = _between(mean, plausible[0], thresholds, of_judged)
         probability = round(plausible[0].probability(mean), 6)
         results.append(Face(number, verdict, probability, reason, face.frames))
     judged = tuple(face for face, reason in zip(results, why_not, strict=True) if not reason)
     # A face that stays, and is like none that was measured, may be the one that is fake.
     staying = [face for face, reason in zip(results, passing, strict=True) if not reason]
     decisive = by_suspicion(staying or results)[0]
-    reason = decisive.reason
-    if others := [face for face, by in zip(results, passing, strict=True) if by and staying]:
-        unjudged = f"{len(others)} of {len(faces)} faces not judged: {others[0].reason}"
-        reason = "; ".join(filter(None, (reason, unjudged)))
+    counts = collections.Counter(reason for reason in passing if reason and staying)
+    unjudged = [f"{n} of {len(faces)} faces not judged: {why}" for why, n in counts.items()]
+    reason = "; ".join(filter(None, (decisive.reason, *unjudged)))
     return Judgement(tuple(results), decisive, judged, thresholds, reason)
 
 
@@ -130,15 +137,34 @@ def _passing(face: Seen, sampled: int, largest: float) -> str:
     return ""
 
 
+def _between(score: float, alone: Thresholds, held: Thresholds, of_judged: Sequence[float]) -> str:
+    """Why nothing can be told of a face whose score lies between the thresholds.
+
+    Args:
+      score: Its mean score.
+      alone: Thresholds of the nearest quality, for a face alone.
+      held: Those that the score was compared with.
+      of_judged: Mean score of each face that was judged.
+    """
+    judged = len(of_judged)
+    if held.upper == 1 and score > held.equal_error:
+        of = "" if judged == 1 else f" as one of {judged}"
+        return f"too few real clips were measured to call the face fake{of}"
+    nearest = alone.of_several(of_judged).verdict(score)
+    if nearest != INCONCLUSIVE:
+        return f"the face looks {nearest}, but would not at each quality that the file may have"
+    if alone.verdict(score) == FAKE:
+        return f"the face looks fake, but as one of {judged} it needs a higher score"
+    return "the score is usual among real clips and among fakes of this quality"
+
+
 def _told(
-    face: Seen, score: float, thresholds: Thresholds, weaker: Thresholds | None, judged: int
+    face: Seen, score: float, thresholds: Thresholds, weaker: Thresholds | None
 ) -> tuple[str, str]:
+    """The verdict of a face, and why nothing can be told; empty also where its score is usual."""
     verdict = thresholds.verdict(score)
     if verdict == INCONCLUSIVE:
-        if thresholds.upper == 1 and score > thresholds.equal_error:
-            of = "" if judged == 1 else f" as one of {judged}"
-            return verdict, f"too few real clips were measured to call the face fake{of}"
-        return verdict, "the score is usual among real clips and among fakes of this quality"
+        return verdict, ""
     scores = face.scores
     fake, real = int((scores > thresholds.upper).sum()), int((scores < thresholds.lower).sum())
     if min(fake, real) >= max(1.0, _CONTRADICTION * len(scores)):
