@@ -71,10 +71,7 @@ def read_image(path: Path) -> Image:
     try:
         if (kind := kind_of_no_file(path)) is not None:
             raise ValueError(f"{kind} and no file")
-        if (size := path.stat().st_size) > MAX_FILE_BYTES:
-            raise ValueError(f"larger than {MAX_FILE_BYTES / 2**30:g} GiB")
-        if size > _MAX_GIF_BYTES and _start(path).startswith(b"GIF8"):
-            raise ValueError(f"a GIF larger than {_MAX_GIF_BYTES / 2**20:g} MiB")
+        check_size(path)
         with warnings.catch_warnings():
             # Pillow warns of odd metadata; what matters of it is looked at below.
             warnings.simplefilter("ignore")
@@ -92,9 +89,15 @@ def read_image(path: Path) -> Image:
         raise UserError(_refusal(path, str(error) or type(error).__name__)) from error
 
 
-def _start(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(4)
+def check_size(path: Path) -> None:
+    """Raises a `ValueError` where a file is larger than an image of its format may be."""
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ValueError(f"larger than {MAX_FILE_BYTES / 2**30:g} GiB")
+    if size > _MAX_GIF_BYTES:
+        with path.open("rb") as file:
+            if file.read(4) == b"GIF8":
+                raise ValueError(f"a GIF larger than {_MAX_GIF_BYTES / 2**20:g} MiB")
 
 
 def _refusal(path: Path, reason: str) -> str:

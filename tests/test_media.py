@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from data_builders import clips, h264
+from data_builders import clips, h264, images
 from data_builders.errors import UserError
 from data_builders.images import FORMATS, read_image
 from qad_jax.detection import animation, command, media
@@ -273,3 +273,13 @@ def test_a_large_image_is_opened_without_a_warning_in_formats_that_are_known(tmp
     assert (read.facts.kind, read.facts.codec) == (media.IMAGE, "PNG")
     assert (read.facts.width, read.facts.height) == (40, 30)
     assert opened == [FORMATS, FORMATS]  # once to see what it is, and once to read it
+
+
+def test_a_gif_whose_comment_would_take_minutes_is_not_opened(tmp_path, monkeypatch):
+    path = tmp_path / "long.gif"
+    PIL.Image.new("L", (8, 8)).save(path, comment=b"a" * 2000)
+    assert media.read(path, 1).facts.codec == "GIF"
+    monkeypatch.setattr(images, "_MAX_GIF_BYTES", 2**10)
+    monkeypatch.setattr(PIL.Image, "open", lambda *_, **__: pytest.fail("it was opened"))
+    with pytest.raises(UserError, match=r"long\.gif: .*a GIF larger than"):
+        media.read(path, 1)

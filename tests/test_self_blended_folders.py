@@ -1,5 +1,6 @@
 """Folders of faces as people have them: bad files, alike names, donors; and the doctor on them."""
 
+import collections
 import dataclasses
 import re
 
@@ -153,7 +154,22 @@ def test_a_swap_comes_after_each_of_the_others(tmp_path):
     assert {i % 2 for i, method in enumerate(methods) if method == "swap"} == {1}
     others = [method for method in methods if method != "swap"]
     assert others[:9] == [family for family in recipes.FAMILIES if family != "swap"]
-    assert others[9:18] == others[:9]
+    assert others[9:18] == [*others[1:9], others[0]]
+
+
+def test_all_files_get_all_families(tmp_path):
+    """Eight variants are half of sixteen turns: no file has one half of the families alone."""
+    for i in range(40):
+        for name in ("neutral.png", "smiling.png"):
+            write(tmp_path / f"person{i}/{name}", np.zeros((2, 2, 3), np.uint8))
+    sources = dataset_of(tmp_path, tmp_path, variants=8).clip_sources()["train"]
+    for name in ("neutral", "smiling"):
+        methods = [s.files.method for s in sources if s.files.best.stem == name]
+        counts = collections.Counter(methods)
+        assert counts["swap"] == len(methods) // 2
+        others = [count for method, count in counts.items() if method != "swap"]
+        assert len(others) == 8
+        assert max(others) < 2 * min(others)
 
 
 def test_one_frame_cannot_flicker(tmp_path, capsys):

@@ -36,10 +36,10 @@ class SelfBlended(VideoDatasetBuilder):
     apart.
     """
 
-    VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("3.1.0")
+    VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("3.2.0")
     #: What an earlier version has built is still opened, by the name of its recipe.
     SUPPORTED_VERSIONS: ClassVar[list[tfds.core.Version]] = [
-        tfds.core.Version(older) for older in ("3.0.0", "2.0.0", "1.0.0")
+        tfds.core.Version(older) for older in ("3.1.0", "3.0.0", "2.0.0", "1.0.0")
     ]
     UNIT: ClassVar[str] = "pairs"
     # Boxes come with the landmarks that place the masks, so there is no other source of faces.
@@ -153,10 +153,14 @@ class SelfBlended(VideoDatasetBuilder):
                     f"--families: a swap needs two people in a split, and {listed[0].identity!r} "
                     "is alone in one; add files of others, or a family"
                 )
-        family_of, donors_of = itertools.cycle(_in_turn(families)), _Donors(listed, recipe.seed)
+        turns, donors_of = _in_turn(families), _Donors(listed, recipe.seed)
         made = []
-        for files, variant in itertools.product(listed, range(recipe.variants)):
-            family = next(family_of)
+        for number, (files, variant) in enumerate(
+            itertools.product(listed, range(recipe.variants))
+        ):
+            # Each round begins a pair of turns later: a number of variants that divides that of the
+            # turns would always give the same families to a file.
+            family = turns[(number + 2 * (number // len(turns))) % len(turns)]
             pair = dataclasses.replace(
                 files, method=family, video=f"{files.video}-{variant}", label="fake"
             )

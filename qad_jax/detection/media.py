@@ -165,6 +165,7 @@ def _image_or_animation(
 ) -> Media:
     codec = None
     try:
+        images.check_size(path)
         with warnings.catch_warnings(), _Checked(path, check) as file:
             warnings.simplefilter("ignore")  # of large images; how large they may be is known here
             with PIL.Image.open(file, formats=images.FORMATS) as opened_image:

@@ -71,8 +71,8 @@ RARE = (
 )
 SEVERAL = (
     "These rates were measured on clips of which one face was judged. Here {faces} faces were "
-    "judged. One alone among them needs a higher score to be called fake; several that all look "
-    "fake do not."
+    "judged. The fewer of them look fake, the higher is the score that each needs to be called "
+    "fake; only where all do is it that of one face."
 )
 
 # Faces.
