@@ -33,7 +33,7 @@ def skipped(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize(("face", "without"), [(1.0, 2), (2.0, 4)])
+@pytest.mark.parametrize(("face", "without"), [(0.7, 1), (1.0, 2), (2.0, 4)])
 def test_boxes_are_those_of_a_whole_search(skipped, face, without):
     frames, found = moving(9, face=face), Detector()
     whole = found.detect(frames)

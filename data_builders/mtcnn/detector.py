@@ -143,8 +143,7 @@ class Detector:
             if self.min_face is None
             else max(networks.WINDOW, self.min_face * shrink)
         )
-        # Few numbers of levels are few compiled shapes.
-        skipped = min(levels(least * shrink / min_face) // 2 * 2, _MOST_SKIPPED)
+        skipped = min(levels(least * shrink / min_face), _MOST_SKIPPED)
         candidates = self._propose(images, min_face, skipped)
         if len(candidates.frame_index):
             stages = networks.compiled()
