@@ -148,8 +148,7 @@ def _smoothed(image: Map, recipe: Recipe) -> Map:
     if not recipe.smooth:
         return image
     plain = np.asarray(np.rint(np.clip(image, 0, 255)), np.uint8)
-    radius = min(7, round(2 * recipe.grain))
-    return footage.smoothed(plain, recipe.smooth, radius).astype(np.float32)
+    return footage.smoothed(plain, recipe.smooth, footage.pores(recipe.grain)).astype(np.float32)
 
 
 def _resampled(image: Map, face: Face, recipe: Recipe) -> Map:

@@ -149,7 +149,7 @@ def draw(
     past = Past(
         # These also without degradation: a smooth skin or a soft image is no sign of a fake, and a
         # face that is sharper than its image is one.
-        smooth=(float(rng.uniform(12, 60)) if always(0.3) else 0.0, min(7, round(2 * grain))),
+        smooth=(float(rng.uniform(12, 60)) if always(0.3) else 0.0, pores(grain)),
         skin=always(0.5),
         resolution=float(rng.uniform(0.3, 0.8)) / grain if always(0.25) else 1.0,
         noise=grain * float(rng.uniform(1, 7)) if sometimes(0.35) else 0.0,
@@ -219,6 +219,11 @@ def aged(image: Image, past: Past, face: Face) -> Image:
         seen += past.noise * noise.standard_normal(seen.shape, np.float32)
     result = np.asarray(np.rint(np.clip(seen, 0, 255)), np.uint8)
     return jpeg(result, past.jpeg) if past.jpeg else result
+
+
+def pores(grain: float) -> int:
+    """The radius in pixels of what `smoothed` takes from a face, for so many to one of the clip."""
+    return min(7, round(2 * grain))
 
 
 def smoothed(image: Image, strength: float, radius: int) -> Image:

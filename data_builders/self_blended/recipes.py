@@ -55,7 +55,8 @@ class Recipe:
         0 for none.
       smooth: Strength in grey values of a filter that takes the pores of the new face and leaves
         its edges; 0 for none.
-      fitted: Whether the donor's eyes, nose and mouth come exactly onto those of the face.
+      fitted: Whether the donor's eyes, nose and mouth come onto those of the face, as far as that
+        folds nothing.
       seamless: Whether the donor's colours follow from those along the edge.
     """
 

@@ -87,25 +87,26 @@ def judge(
     unlike = [conditions.broken_by(face.appearance) for face in faces]
     why_not = [by or un for by, un in zip(passing, unlike, strict=True)]
     means = [float(face.scores.mean()) for face in faces]
-    of_judged = [mean for mean, reason in zip(means, why_not, strict=True) if not reason]
-    thresholds = _all_hold(plausible, of_judged)
-    again = [
-        face.weakened
-        for face, reason in zip(faces, why_not, strict=True)
-        if face.weakened is not None and not reason
-    ]
-    if weaker is not None and again:
-        weaker = weaker.of_several(again)
+    places = [place for place, reason in enumerate(why_not) if not reason]
+    each = [one.of_several([means[place] for place in places]) for one in plausible]
+    thresholds = dataclasses.replace(
+        each[0], lower=min(one.lower for one in each), upper=max(one.upper for one in each)
+    )
+    if weaker is not None:
+        again = [faces[place].weakened for place in places]
+        weaker = weaker.of_several([score for score in again if score is not None])
     results = []
     for number, (face, mean, reason) in enumerate(zip(faces, means, why_not, strict=True)):
         verdict = INCONCLUSIVE
         if not reason:
-            verdict, reason = _told(face, mean, thresholds, weaker)
-            if verdict == INCONCLUSIVE and not reason:
-                reason = _between(mean, plausible[0], thresholds, of_judged)
+            verdict = thresholds.verdict(mean)
+            if verdict == INCONCLUSIVE:
+                reason = _between(mean, plausible[0], each[0], thresholds, len(places))
+            elif reason := _doubt(face, verdict, thresholds, weaker):
+                verdict = INCONCLUSIVE
         probability = round(plausible[0].probability(mean), 6)
         results.append(Face(number, verdict, probability, reason, face.frames))
-    judged = tuple(face for face, reason in zip(results, why_not, strict=True) if not reason)
+    judged = tuple(results[place] for place in places)
     # A face that stays, and is like none that was measured, may be the one that is fake.
     staying = [face for face, reason in zip(results, passing, strict=True) if not reason]
     decisive = by_suspicion(staying or results)[0]
@@ -113,14 +114,6 @@ def judge(
     unjudged = [f"{n} of {len(faces)} faces not judged: {why}" for why, n in counts.items()]
     reason = "; ".join(filter(None, (decisive.reason, *unjudged)))
     return Judgement(tuple(results), decisive, judged, thresholds, reason)
-
-
-def _all_hold(plausible: Sequence[Thresholds], scores: Sequence[float]) -> Thresholds:
-    """Thresholds between which all of those of some qualities lie, for faces of such scores."""
-    each = [one.of_several(scores) if scores else one for one in plausible]
-    return dataclasses.replace(
-        each[0], lower=min(one.lower for one in each), upper=max(one.upper for one in each)
-    )
 
 
 def by_suspicion(faces: Sequence[Face]) -> list[Face]:
@@ -137,42 +130,38 @@ def _passing(face: Seen, sampled: int, largest: float) -> str:
     return ""
 
 
-def _between(score: float, alone: Thresholds, held: Thresholds, of_judged: Sequence[float]) -> str:
+def _between(
+    score: float, alone: Thresholds, nearest: Thresholds, held: Thresholds, judged: int
+) -> str:
     """Why nothing can be told of a face whose score lies between the thresholds.
 
     Args:
       score: Its mean score.
       alone: Thresholds of the nearest quality, for a face alone.
-      held: Those that the score was compared with.
-      of_judged: Mean score of each face that was judged.
+      nearest: The same for all faces that were judged.
+      held: Those that the score was compared with, which hold at each quality.
+      judged: Number of faces that were judged.
     """
-    judged = len(of_judged)
     if held.upper == 1 and score > held.equal_error:
         of = "" if judged == 1 else f" as one of {judged}"
         return f"too few real clips were measured to call the face fake{of}"
-    nearest = alone.of_several(of_judged).verdict(score)
-    if nearest != INCONCLUSIVE:
-        return f"the face looks {nearest}, but would not at each quality that the file may have"
+    if (looks := nearest.verdict(score)) != INCONCLUSIVE:
+        return f"the face looks {looks}, but would not at each quality that the file may have"
     if alone.verdict(score) == FAKE:
         return f"the face looks fake, but as one of {judged} it needs a higher score"
     return "the score is usual among real clips and among fakes of this quality"
 
 
-def _told(
-    face: Seen, score: float, thresholds: Thresholds, weaker: Thresholds | None
-) -> tuple[str, str]:
-    """The verdict of a face, and why nothing can be told; empty also where its score is usual."""
-    verdict = thresholds.verdict(score)
-    if verdict == INCONCLUSIVE:
-        return verdict, ""
+def _doubt(face: Seen, verdict: str, thresholds: Thresholds, weaker: Thresholds | None) -> str:
+    """Why the verdict on a face is not given; empty where it is."""
     scores = face.scores
     fake, real = int((scores > thresholds.upper).sum()), int((scores < thresholds.lower).sum())
     if min(fake, real) >= max(1.0, _CONTRADICTION * len(scores)):
-        return INCONCLUSIVE, (
+        return (
             f"the frames contradict each other: {fake} of {len(scores)} look fake and {real} real"
         )
     if face.weakened is not None and weaker is not None:
         again = weaker.verdict(face.weakened)
         if {verdict, again} == {REAL, FAKE}:
-            return INCONCLUSIVE, f"after one more encoding the face looks {again}"
-    return verdict, ""
+            return f"after one more encoding the face looks {again}"
+    return ""

@@ -237,11 +237,11 @@ class Measurement:
 def _decisive(verdict: Verdict) -> Face:
     """The face that the verdict of a file is that of."""
     told = (verdict.verdict, verdict.probability)
-    faces = verdict.faces
-    alike = [face for face in faces if (face.verdict, face.probability) == told]
-    # The verdict's reason may go on behind that of the face.
-    alike.sort(key=lambda face: not verdict.reason.startswith(face.reason))
-    return (alike or [*faces])[0]
+    for face in verdict.faces:
+        # The verdict's reason may go on behind that of the face.
+        if (face.verdict, face.probability) == told and verdict.reason.startswith(face.reason):
+            return face
+    return verdict.faces[0]
 
 
 def _against(method: str) -> str:

@@ -67,13 +67,14 @@ class Thresholds:
         Reference: Simes, "An improved Bonferroni procedure", Biometrika 1986.
 
         Args:
-          scores: Mean score of each face that was judged, at least one.
+          scores: Mean score of each face that was judged.
 
         Returns:
-          The thresholds of the largest such k, or of 1 where there is none.
+          The thresholds of the largest such k, or of 1 where there is none; for one face or none
+          these are the ones at hand.
         """
         count = len(scores)
-        if count == 1:
+        if count <= 1:
             return self
         for k, score in reversed(list(enumerate(sorted(scores, reverse=True), 1))):
             lower, upper = conformal(
