@@ -228,6 +228,9 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
         "--families", help="self_blended: families of fakes, separated by commas (default: all)"
     )
     recipe.add_argument(
+        "--painters", help="self_blended: folder of the networks that paint faces (default: none)"
+    )
+    recipe.add_argument(
         "--max_skipped", type=float, help="share of the clips that may be skipped (default: 0.1)"
     )
     args = parser.parse_args(ours)
@@ -247,6 +250,8 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
         recipe["qualities"] = [quality.strip() for quality in args.qualities.split(",")]
     if args.families:
         recipe["families"] = [family.strip() for family in args.families.split(",")]
+    if args.painters:
+        recipe["painters"] = args.painters
     if args.faces:
         from data_builders import faces
 

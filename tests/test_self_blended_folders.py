@@ -153,7 +153,7 @@ def test_a_swap_comes_after_each_of_the_others(tmp_path):
     assert len(methods) > 24
     assert {i % 2 for i, method in enumerate(methods) if method == "swap"} == {1}
     others = [method for method in methods if method != "swap"]
-    assert others[:9] == [family for family in recipes.FAMILIES if family != "swap"]
+    assert others[:9] == [family for family in recipes.UNPAINTED if family != "swap"]
     assert others[9:18] == [*others[1:9], others[0]]
 
 
@@ -176,7 +176,7 @@ def test_one_frame_cannot_flicker(tmp_path, capsys):
     for i in range(16):
         write(tmp_path / f"person{i}/a.png", np.zeros((2, 2, 3), np.uint8))
     sources = dataset_of(tmp_path, tmp_path).clip_sources()["train"]
-    assert {s.files.method for s in sources} == recipes.FAMILIES.keys() - {"flicker"}
+    assert {s.files.method for s in sources} == set(recipes.UNPAINTED) - {"flicker"}
     arguments = ["self_blended", "--manual_dir", str(tmp_path), "--families", "flicker"]
     assert build.main([*arguments, "--data_dir", str(tmp_path / "data")]) == 1
     assert "--families: flicker is seen from frame to frame; give " in capsys.readouterr().err

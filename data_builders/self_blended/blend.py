@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -31,6 +32,7 @@ def apply(
     *,
     clean: Image | None = None,
     donor: tuple[Image, Face] | None = None,
+    paint: Callable[[Map, Face], Map] | None = None,
     moment: int = 0,
 ) -> Image:
     """Makes the fake of an image.
@@ -41,6 +43,7 @@ def apply(
       recipe: From `recipes.draw`.
       clean: The image before its past; the same image where there is none.
       donor: Another person's image and face, for a swap.
+      paint: Paints the new face, given the image with it in its place.
       moment: Index of the frame; only flicker depends on it.
 
     Returns:
@@ -54,6 +57,8 @@ def apply(
         changed = own.astype(np.float32)
     else:
         changed = swaps.worn(donor, face, (height, width), fitted=recipe.fitted)
+    if paint is not None:
+        changed = paint(changed, face)
     changed = _moved(changed, face, recipe, waver)
     mask = faces.mask(
         face,

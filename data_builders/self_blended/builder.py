@@ -44,7 +44,8 @@ class SelfBlended(VideoDatasetBuilder):
     UNIT: ClassVar[str] = "pairs"
     # Boxes come with the landmarks that place the masks, so there is no other source of faces.
     OPTIONS: ClassVar[frozenset[str]] = frozenset(
-        VideoDatasetBuilder.OPTIONS - {"face_source"} | {"variants", "families", "degraded"}
+        VideoDatasetBuilder.OPTIONS - {"face_source"}
+        | {"variants", "families", "degraded", "painters"}
     )
     TREE: ClassVar[str] = (
         "IDENTITY/*.jpg, photographs or videos in a folder for each person; or files with\n"
@@ -57,18 +58,22 @@ class SelfBlended(VideoDatasetBuilder):
         variants: int | None = None,
         families: Sequence[str] | None = None,
         degraded: float | None = None,
+        painters: str | Path = "",
         **kwargs: Any,
     ) -> None:
         """Describes a build; nothing is read yet.
 
         Args:
           variants: Number of pairs from each file.
-          families: Families of the fakes, see `recipes.FAMILIES`; all where none are named.
+          families: Families of the fakes, see `recipes.FAMILIES`; where none are named, all that
+            can be made.
           degraded: Share of the pairs whose clips are degraded, alike in both.
+          painters: Folder of the painters' files, see `learning`.
           **kwargs: See `VideoDatasetBuilder`.
 
         Raises:
-          UserError: As there, a family is unknown, or a number is out of range.
+          UserError: As there, a family is unknown, a number is out of range, or a file is
+            no painter.
         """
         if variants is not None and variants < 1:
             raise UserError(f"--variants: is {variants}, must be at least 1")
@@ -78,6 +83,19 @@ class SelfBlended(VideoDatasetBuilder):
         given = {name: value for name, value in given.items() if value is not None}
         if families is not None:
             given["families"] = check_families(families)
+        if str(painters):
+            given["painters"] = painters_in(Path(painters))
+            given.setdefault("families", tuple(recipes.FAMILIES))
+            if not {recipes.PAINTED, recipes.SWAP}.intersection(given["families"]):
+                raise UserError(
+                    f"--painters: none of these families is painted; add {recipes.PAINTED} or "
+                    f"{recipes.SWAP} to --families"
+                )
+        elif recipes.PAINTED in given.get("families", ()):
+            raise UserError(
+                f"--families: {recipes.PAINTED} needs --painters, a folder that `python -m "
+                "data_builders.self_blended.learning` makes of your faces"
+            )
         super().__init__(drawn=given, **kwargs)
 
     @classmethod
@@ -259,3 +277,23 @@ def check_families(families: Sequence[str]) -> tuple[str, ...]:
     if not families or len(set(families)) < len(families):
         raise UserError("--families: give at least one, each once")
     return tuple(families)
+
+
+def painters_in(folder: Path) -> tuple[clip.PainterFile, ...]:
+    """Finds and checks the painters of a folder.
+
+    Raises:
+      UserError: There is none, or a file is no painter.
+    """
+    from data_builders.self_blended import painter  # it loads JAX and Flax
+
+    folder = folder.expanduser().absolute()
+    files = tuple(
+        clip.PainterFile(path, painter.digest_of(path))
+        for path in sorted(folder.glob("*.safetensors"))
+    )
+    if not files:
+        raise nothing_in(folder, "holds no painters", "*.safetensors, as `learning` writes them")
+    for file in files:
+        painter.load(file.path, file.digest)
+    return files

@@ -17,7 +17,7 @@ from data_builders.errors import UnusableClipError
 from data_builders.qualities import MESSENGER
 from data_builders.records import Clip, Image, Pair
 from data_builders.self_blended import blend, footage, recipes
-from data_builders.self_blended.face import Face, around
+from data_builders.self_blended.face import Face, Map, around
 from data_builders.self_blended.stills import Stills, read_stills
 
 ORIGINAL = "original"
@@ -28,6 +28,19 @@ _FILMED = 4  # frames that are encoded for each that is kept: a codec needs neig
 
 
 @dataclasses.dataclass(frozen=True)
+class PainterFile:
+    """A painter, see `painter`.
+
+    Attributes:
+      path: Its file.
+      digest: The first digits of the sha256 of its content.
+    """
+
+    path: Path
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True)
 class BlendRecipe(clips.Recipe):
     """How pairs are made.
 
@@ -35,12 +48,14 @@ class BlendRecipe(clips.Recipe):
       variants: Number of pairs of a real clip and a fake from each file.
       families: The families that fakes are of, in turn.
       degraded: Share of the pairs whose clips are degraded, see `footage.draw`.
+      painters: What paints the faces of the family `painted`, and of half of the swaps.
     """
 
     frames_per_video: int = 1
     variants: int = 8
-    families: tuple[str, ...] = tuple(recipes.FAMILIES)
+    families: tuple[str, ...] = recipes.UNPAINTED
     degraded: float = 0.5
+    painters: tuple[PainterFile, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Adds what this dataset draws."""
@@ -49,6 +64,7 @@ class BlendRecipe(clips.Recipe):
             "variants": self.variants,
             "families": list(self.families),
             "degraded": self.degraded,
+            **({"painters": [file.digest for file in self.painters]} if self.painters else {}),
         }
 
 
@@ -125,8 +141,9 @@ def read(source: BlendSource) -> Pair:
     aged = _aged(images, found, filmed)
     rng, before = source.random("blend"), next(aged())
     for _ in range(_DRAWS):
-        drawn = recipes.draw(family, found[0].size, filmed.scale, rng)
-        blended = _blended(images, aged(), found, drawn, donor)
+        drawn = recipes.draw(family, found[0].size, filmed.scale, rng, len(recipe.painters))
+        paint = None if drawn.painter is None else _painter(recipe.painters[drawn.painter])
+        blended = _blended(images, aged(), found, drawn, donor, paint)
         first = next(blended)
         if blend.change(before, first, found[0], filmed.scale) >= _LEAST_CHANGE:
             break
@@ -137,6 +154,13 @@ def read(source: BlendSource) -> Pair:
         dataclasses.replace(real, method=ORIGINAL, label="real"),
         dataclasses.replace(fake, method=family, label="fake"),
     )
+
+
+def _painter(file: PainterFile) -> Callable[[Map, Face], Map]:
+    # It loads JAX and Flax, which no other family needs.
+    from data_builders.self_blended import painter
+
+    return painter.load(file.path, file.digest)
 
 
 def _donor(files: Sequence[Path]) -> tuple[Image, Face]:
@@ -171,6 +195,7 @@ def _blended(
     found: Sequence[Face],
     drawn: recipes.Recipe,
     donor: tuple[Image, Face] | None,
+    paint: Callable[[Map, Face], Map] | None,
 ) -> Iterator[Image]:
     """The image with the new face for each frame, one at a time: they are large."""
     alike = len(images) == 1 and not drawn.flicker
@@ -179,7 +204,13 @@ def _blended(
         index = moment % len(images)
         if fake is None or not alike:
             fake = blend.apply(
-                real, found[index], drawn, clean=images[index], donor=donor, moment=moment
+                real,
+                found[index],
+                drawn,
+                clean=images[index],
+                donor=donor,
+                paint=paint,
+                moment=moment,
             )
         yield fake
 

@@ -19,26 +19,29 @@ from data_builders.errors import UserError
 from data_builders.files import write_whole
 from data_builders.records import Pair
 from data_builders.self_blended import clip, recipes
-from data_builders.self_blended.builder import SelfBlended
+from data_builders.self_blended.builder import SelfBlended, painters_in
 
 _CELL, _GAP, _MARGIN, _CAPTION, _SIDE = 148, 4, 14, 24, 44
 _QUALITIES = "raw", "c23", "c40"
 
 
-def sheet(folder: pathlib.Path, seed: int = 0) -> Image.Image:
+def sheet(folder: pathlib.Path, seed: int = 0, painters: pathlib.Path | None = None) -> Image.Image:
     """Draws the first face of a folder: real, and as a fake of each family.
 
     Args:
       folder: As the builder takes it. A swap needs a second person in it.
       seed: Of all that is drawn.
+      painters: Folder of painters; without it, the family `painted` is not shown.
 
     Returns:
       The sheet: families from left to right, qualities from top to bottom.
 
     Raises:
-      UserError: The folder holds no face.
+      UserError: The folder holds no face, or the other one no painters.
     """
-    pairs = [_made(folder, family, seed) for family in recipes.FAMILIES]
+    files = painters_in(painters) if painters else ()
+    families = recipes.FAMILIES if files else recipes.UNPAINTED
+    pairs = [_made(folder, family, seed, files) for family in families]
     clips = [pairs[0].real, *(pair.fake for pair in pairs)]  # one camera: they have one name
     width = _SIDE + _MARGIN + len(clips) * (_CELL + _GAP)
     height = _CAPTION + len(_QUALITIES) * (_CELL + _GAP) + _MARGIN
@@ -57,7 +60,9 @@ def sheet(folder: pathlib.Path, seed: int = 0) -> Image.Image:
     return image
 
 
-def _made(folder: pathlib.Path, family: str, seed: int) -> Pair:
+def _made(
+    folder: pathlib.Path, family: str, seed: int, painters: tuple[clip.PainterFile, ...]
+) -> Pair:
     """One pair of the first file."""
     files, *others = SelfBlended.find(folder).videos
     donors = tuple(one.best for one in others if one.identity != files.identity)
@@ -65,7 +70,7 @@ def _made(folder: pathlib.Path, family: str, seed: int) -> Pair:
         raise UserError(f"--manual_dir: {folder}: a swap needs a second person")
     source = clip.BlendSource(
         dataclasses.replace(files, method=family, label="fake"),
-        clip.BlendRecipe(_QUALITIES, frames_per_video=1, seed=seed),
+        clip.BlendRecipe(_QUALITIES, frames_per_video=1, seed=seed, painters=painters),
         donors if family == recipes.SWAP else (),
     )
     return clip.read(source)
@@ -79,9 +84,10 @@ def _job(argv: Sequence[str]) -> str:
     parser.add_argument("--manual_dir", type=pathlib.Path, required=True, help="folder of faces")
     parser.add_argument("--out", type=pathlib.Path, default="self_blended.png", help="PNG to write")
     parser.add_argument("--seed", type=int, default=0, help="seed of what is drawn (default: 0)")
+    parser.add_argument("--painters", type=pathlib.Path, help="folder of painters (default: none)")
     args = parser.parse_args(argv)
     data = io.BytesIO()
-    drawn = sheet(args.manual_dir.expanduser().absolute(), args.seed)
+    drawn = sheet(args.manual_dir.expanduser().absolute(), args.seed, args.painters)
     # Six bits a channel: three fifths of the size and no visible difference.
     drawn.point(lambda value: round(value / 255 * 63) * 255 // 63).save(data, "PNG", optimize=True)
     write_whole(args.out, data.getvalue())

@@ -21,9 +21,12 @@ FAMILIES = {
     "sharpness": "the face is sharpened or smoothed",
     "swap": "another person's face is warped into place",
     "flicker": "colours and place change from frame to frame",
+    "painted": "a network paints the face",
 }
-#: The family that needs a second person, and the one that needs more than one frame.
-SWAP, FLICKER = "swap", "flicker"
+#: The families that need a second person, more than one frame, and painters.
+SWAP, FLICKER, PAINTED = "swap", "flicker", "painted"
+#: Those that can be made without painters.
+UNPAINTED = tuple(family for family in FAMILIES if family != PAINTED)
 _ENLARGING = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 
 
@@ -58,6 +61,7 @@ class Recipe:
       fitted: Whether the donor's eyes, nose and mouth come onto those of the face, as far as that
         folds nothing.
       seamless: Whether the donor's colours follow from those along the edge.
+      painter: Which of the painters paints the new face; None where none does.
     """
 
     part: str
@@ -82,9 +86,12 @@ class Recipe:
     smooth: float
     fitted: bool
     seamless: bool
+    painter: int | None = None
 
 
-def draw(family: str, size: float, scale: float, rng: np.random.Generator) -> Recipe:
+def draw(
+    family: str, size: float, scale: float, rng: np.random.Generator, painters: int = 0
+) -> Recipe:
     """Draws a fake of a family.
 
     Args:
@@ -92,12 +99,13 @@ def draw(family: str, size: float, scale: float, rng: np.random.Generator) -> Re
       size: Size of the face in the image that is changed, in pixels.
       scale: From those pixels to the pixels of the clip.
       rng: Draws.
+      painters: Number of painters. With some, half of the swaps are painted, too.
     """
     seen = size * min(1.0, scale)  # what a larger face has, the clip does not show
     part_of = {"lower_face": LOWER, "upper_face": UPPER, "eyes": EYES}
     free = [FULL, FULL, INNER, LOWER, UPPER]
     part = part_of.get(family, FULL)
-    if family in ("low_resolution", "colour", "seam", "sharpness", FLICKER):
+    if family in ("low_resolution", "colour", "seam", "sharpness", FLICKER, PAINTED):
         part = str(rng.choice(free))
     elif family == SWAP:
         part = str(rng.choice([FULL, INNER]))
@@ -129,7 +137,7 @@ def draw(family: str, size: float, scale: float, rng: np.random.Generator) -> Re
     direction = rng.uniform(0, 2 * np.pi)
     distance = move * rng.uniform(0.02, 0.07)
     hard = family == "seam"
-    return Recipe(
+    drawn = Recipe(
         part=part,
         softness=float(rng.uniform(0.02, 0.08) if hard else rng.uniform(0.08, 0.6)),
         # Two people's features that shine through each other are no generator's.
@@ -156,3 +164,7 @@ def draw(family: str, size: float, scale: float, rng: np.random.Generator) -> Re
         fitted=fitted,
         seamless=seamless,
     )
+    # Last: what is drawn without painters stays as it is.
+    if family == PAINTED or (painters and family == SWAP and also(0.5)):
+        return dataclasses.replace(drawn, painter=int(rng.integers(painters)))
+    return drawn

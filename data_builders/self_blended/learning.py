@@ -1,0 +1,192 @@
+"""Teaches painters, the networks of the family 'painted', on the faces of the train split.
+
+python -m data_builders.self_blended.learning --manual_dir FACES --out painters
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import optax
+
+from data_builders import command_line
+from data_builders.errors import UserError
+from data_builders.files import write_whole
+from data_builders.progress import Progress
+from data_builders.self_blended import painter
+from data_builders.self_blended.builder import SelfBlended
+from data_builders.self_blended.stills import read_stills
+
+_AROUND = 1.25  # sides of the square that are cut out, for turns and movements
+_LEAST = 8  # faces: of fewer, nothing is learned but these
+
+
+def faces_of(folder: Path, side: int) -> list[npt.NDArray[np.float32]]:
+    """Cuts out the faces of the people of the train split.
+
+    Args:
+      folder: As the builder takes it.
+      side: Of the squares that will be painted, in pixels.
+
+    Returns:
+      Squares of 1.25 times this side, of 255.
+
+    Raises:
+      UserError: The folder holds no faces, or too few.
+    """
+    listed = SelfBlended.find(folder, "").splits["train"]
+    found = []
+    with Progress(len(listed), "finding faces", unit="file") as progress:
+        for files in listed:
+            try:
+                images, faces, _ = read_stills(files.best, 1, 0.5)
+            except UserError as error:  # a build names it, too
+                print(f"left out: {error}", file=sys.stderr)
+            else:
+                wider = _AROUND * painter.REACH
+                found.append(painter.cut(images[0], faces[0], round(_AROUND * side), wider))
+            progress.advance(1)
+    if len(found) < _LEAST:
+        raise UserError(
+            f"--manual_dir: {folder}: {len(found)} of its files of the train split show a face, "
+            f"and a painter needs {_LEAST}"
+        )
+    return found
+
+
+def _loss(kind: str) -> Callable[[jax.Array], jax.Array]:
+    """What is made small, of the difference of painted and real squares."""
+    match kind:
+        case "squared":  # paints soft faces
+            return lambda error: jnp.square(error).mean()
+        case "absolute":
+            return lambda error: jnp.abs(error).mean()
+        case _:  # 'edges': differences of neighbours count, too, and make edges sharp
+
+            def edges(error: jax.Array) -> jax.Array:
+                steps = (jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (1, 2))
+                return jnp.abs(error).mean() + sum(steps)
+
+            return edges
+
+
+def learn(
+    model: nn.Module,
+    squares: Sequence[npt.NDArray[np.float32]],
+    *,
+    side: int,
+    loss: str,
+    steps: int,
+    batch: int,
+    seed: int = 0,
+    name: str = "painter",
+) -> Any:
+    """Trains a painter to paint what it sees.
+
+    Args:
+      model: The network.
+      squares: Faces of 1.25 times its side, which are turned, moved, mirrored and lit.
+      side: Of the squares that it paints.
+      loss: See `painter.Kind`.
+      steps: Number of steps.
+      batch: Number of faces of a step.
+      seed: Of its first weights and of all that is drawn.
+      name: Shown with the progress.
+
+    Returns:
+      Its parameters.
+    """
+    rng = np.random.default_rng(seed)
+    params = model.init(jax.random.key(seed), jnp.zeros((1, side, side, 3)))
+    optimiser = optax.adam(optax.schedules.cosine_decay_schedule(2e-3, steps, 0.05))
+    measured = _loss(loss)
+
+    @jax.jit
+    def step(params: Any, state: Any, images: jax.Array) -> tuple[Any, Any]:
+        def of(params: Any) -> jax.Array:
+            made: Any = model.apply(params, images)
+            return measured(made - images)
+
+        updates, state = optimiser.update(jax.grad(of)(params), state)
+        return optax.apply_updates(params, updates), state
+
+    state = optimiser.init(params)
+    whole = len(squares[0])
+    with Progress(steps, name, unit="step") as progress:
+        for _ in range(steps):
+            drawn = np.empty((batch, side, side, 3), np.float32)
+            for one in drawn:
+                turn = cv2.getRotationMatrix2D(
+                    (whole / 2, whole / 2), rng.uniform(-8, 8), rng.uniform(0.92, 1.08)
+                )
+                turn[:, 2] += (side - whole) / 2 + rng.uniform(-4, 4, 2)
+                face = squares[int(rng.integers(len(squares)))]
+                shown = cv2.warpAffine(face, turn, (side, side))
+                one[:] = shown[:, :: rng.choice([-1, 1])] / 127.5 * rng.uniform(0.8, 1.15) - 1
+            params, state = step(params, state, drawn)
+            progress.advance(1)
+    return params
+
+
+def _job(argv: Sequence[str]) -> str:
+    parser = command_line.Parser(
+        prog="python -m data_builders.self_blended.learning",
+        description="Teaches the painters of self_blended's family 'painted'.",
+    )
+    parser.add_argument("--manual_dir", type=Path, required=True, help="folder of faces")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the painters' files")
+    parser.add_argument("--steps", type=int, default=1200, help="of each painter (default: 1200)")
+    parser.add_argument("--batch", type=int, default=16, help="faces of a step (default: 16)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of what is drawn (default: 0)")
+    args = parser.parse_args(argv)
+    for name in ("steps", "batch"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name}: is {getattr(args, name)}, must be at least 1")
+    largest = max(kind.side for kind in painter.KINDS.values())
+    squares = faces_of(args.manual_dir.expanduser().absolute(), largest)
+    digest = hashlib.sha256()
+    for square in squares:
+        digest.update(square.tobytes())
+    notes = {
+        "faces": digest.hexdigest(),
+        "steps": args.steps,
+        "batch": args.batch,
+        "seed": args.seed,
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, kind in painter.KINDS.items():
+        path = args.out / f"{name}.safetensors"
+        if painter.notes_of(path) == notes:
+            continue  # of an earlier call that was stopped
+        smaller = round(_AROUND * kind.side)
+        params = learn(
+            painter.Painter(kind),
+            [cv2.resize(one, (smaller, smaller), interpolation=cv2.INTER_AREA) for one in squares],
+            side=kind.side,
+            loss=kind.loss,
+            steps=args.steps,
+            batch=args.batch,
+            seed=args.seed,
+            name=name,
+        )
+        write_whole(path, painter.save(params, name, notes))
+    return str(args.out)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the command; returns its exit status."""
+    return command_line.run(_job, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

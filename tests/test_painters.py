@@ -1,0 +1,276 @@
+"""Painters: what they are, how they learn, and the fakes that they paint."""
+
+import dataclasses
+import json
+
+import cv2
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from data_builders import build
+from data_builders.errors import UserError
+from data_builders.self_blended import blend, clip, learning, painter, recipes
+from tests import trees
+from tests.test_blends import UPRIGHT
+from tests.test_self_blended_folders import people_of, picture, write
+
+pytestmark = pytest.mark.usefixtures("pairs_in_this_process")
+
+SMALLEST = "shuffle64"
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A folder of rendered people who are all of the train split."""
+    folder = tmp_path_factory.mktemp("people")
+    for number, name in enumerate(people_of("train", 9)):
+        light = 1 - 0.005 * number  # no two files alike
+        write(folder / name / "a.png", np.uint8(picture(2 * (number % 2)) * light))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def painters(people, tmp_path_factory):
+    """A folder with one painter, which the command has taught for two steps."""
+    folder = tmp_path_factory.mktemp("painters")
+    arguments = ["--manual_dir", str(people), "--out", str(folder), "--steps", "2", "--batch", "2"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(painter, "KINDS", {SMALLEST: painter.KINDS[SMALLEST]})
+        assert learning.main(arguments) == 0
+    return folder
+
+
+# The network
+
+
+@pytest.mark.parametrize(("name", "kind"), painter.KINDS.items())
+def test_a_painter_paints_a_square_of_its_own_size(name, kind):
+    """Shapes alone, and as many numbers between as are said."""
+    square = jax.ShapeDtypeStruct((2, kind.side, kind.side, 3), np.float32)
+    made, params = jax.eval_shape(painter.Painter(kind).init_with_output, jax.random.key(0), square)
+    assert made.shape == square.shape
+    assert name == f"{kind.enlarging}{kind.side}"
+    # The narrowest tensor: a sixteenth of the side, with `code` channels.
+    outputs = {leaf.shape[-1] for leaf in jax.tree.leaves(params)}
+    assert kind.code in outputs
+    assert (kind.side // 16) ** 2 * kind.code < 0.3 * 3 * kind.side**2
+
+
+def test_pixels_become_channels_and_come_back():
+    picture = np.arange(2 * 8 * 8 * 3, dtype=np.float32).reshape(2, 8, 8, 3)
+    folded = painter.fold(picture, 4)
+    assert folded.shape == (2, 2, 2, 48)
+    np.testing.assert_array_equal(folded[1, 1, 0].reshape(4, 4, 3), picture[1, 4:, :4])
+    np.testing.assert_array_equal(painter.unfold(folded, 4), picture)
+
+
+# Painting
+
+
+def test_the_square_is_where_it_is_said_to_be():
+    """Eyes of a distance of 40, on the middle line; their middle lies above that of the square."""
+    matrix = painter.square_of(UPRIGHT, 66, 3.3)
+    assert matrix[:, :2] == pytest.approx(np.diag([20 / 40, 20 / 50]))  # the mouth is 50 below
+    eyes = UPRIGHT.landmarks[:2] @ matrix[:, :2].T + matrix[:, 2]
+    np.testing.assert_allclose(eyes, [(23, 33 - 9), (43, 33 - 9)])
+
+
+def test_a_painter_that_copies_changes_little():
+    """Only its resolution is lost: a smooth image stays as it is."""
+    smooth = cv2.GaussianBlur(np.random.default_rng(0).uniform(0, 255, (200, 200, 3)), (0, 0), 9)
+    image = np.uint8(cv2.normalize(smooth, None, 40, 210, cv2.NORM_MINMAX))
+    copied = painter.painted(image, UPRIGHT, lambda square: square, 128)
+    assert np.abs(copied - image).max() <= 3
+    grey = painter.painted(image, UPRIGHT, np.zeros_like, 128)
+    np.testing.assert_allclose(grey[90:110, 90:110], 127.5, atol=1)
+    np.testing.assert_array_equal(grey[:10], image[:10])
+
+
+def test_a_blend_shows_what_was_painted():
+    """A painter that inverts turns a dark face on light ground into a light one, inside alone."""
+    image = np.full((200, 200, 3), 200, np.uint8)
+    cv2.circle(image, (100, 100), 45, (40, 40, 40), -1)
+    plain = recipes.draw("painted", 110, 1, np.random.default_rng(0), 3)
+    recipe = dataclasses.replace(
+        plain,
+        **{"part": "inner", "strength": 1.0, "gain": (1, 1, 1), "bias": (0, 0, 0), "jpeg": 0},
+        **{"shift": (0, 0), "scale": 1.0, "angle": 0.0, "elastic": 0.0, "resolution": 0},
+        **{"sharpen": 0.0, "smooth": 0.0, "double": False},
+    )
+    fake = blend.apply(image, UPRIGHT, recipe, paint=lambda one, face: 255 - one)
+    np.testing.assert_allclose(fake[95:105, 95:105], 215, atol=1)
+    np.testing.assert_array_equal(fake[:20], image[:20])
+
+
+# What is drawn
+
+
+def test_half_of_the_swaps_are_painted_and_the_rest_is_drawn_as_before():
+    counts = np.zeros(4, int)
+    painted = 0
+    for seed in range(400):
+        for family in ("swap", "painted", "colour"):
+            one = recipes.draw(family, 200, 1, np.random.default_rng(seed), 4)
+            if family != "painted":  # it cannot be drawn without painters
+                without = recipes.draw(family, 200, 1, np.random.default_rng(seed))
+                assert dataclasses.replace(one, painter=None) == without
+                assert without.painter is None
+            if family == "colour":
+                assert one.painter is None
+            elif one.painter is not None:
+                counts[one.painter] += 1
+                painted += family == "swap"
+    assert 160 < painted < 240
+    assert counts.sum() == 400 + painted
+    assert counts.min() > 0.2 * counts.sum()
+
+
+# Files
+
+
+def test_what_was_learned_is_saved_and_read(painters, people):
+    """Painting by the file is painting by the parameters; a second call teaches nothing anew."""
+    path = painters / f"{SMALLEST}.safetensors"
+    kind = painter.KINDS[SMALLEST]
+    squares = learning.faces_of(people, kind.side)
+    assert len(squares) == 9
+    params = learning.learn(
+        painter.Painter(kind), squares, side=kind.side, loss=kind.loss, steps=2, batch=2
+    )
+    loaded = painter.load(path, painter.digest_of(path))
+    square = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)).astype(np.float32)
+    shown = painter.Painter(kind).apply(params, square)
+    # The command shrinks larger squares: nearly the same faces, and all but the same steps.
+    np.testing.assert_allclose(loaded.paint(square), shown, atol=0.02)
+    assert painter.notes_of(path).keys() == {"faces", "steps", "batch", "seed"}
+    before = path.stat().st_mtime_ns
+    arguments = ["--manual_dir", str(people), "--out", str(painters), "--steps", "2"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(painter, "KINDS", {SMALLEST: kind})
+        assert learning.main([*arguments, "--batch", "2"]) == 0
+    assert path.stat().st_mtime_ns == before
+
+
+def test_losses_by_hand():
+    """An error of 0.5 in one of four pixels, in a channel; its two neighbours differ by that."""
+    error = np.zeros((1, 2, 2, 1), np.float32)
+    error[0, 0, 0] = -0.5
+    assert learning._loss("absolute")(error) == pytest.approx(0.5 / 4)
+    assert learning._loss("squared")(error) == pytest.approx(0.25 / 4)
+    assert learning._loss("edges")(error) == pytest.approx(0.5 / 4 + 0.5 / 2 + 0.5 / 2)
+
+
+def test_a_painter_learns():
+    """After 40 steps on two flat faces it paints their greys, which it did not before."""
+    kind = painter.Kind(32, 16, "nearest", "edges")
+    squares = [np.full((40, 40, 3), grey, np.float32) for grey in (60, 190)]
+    model = painter.Painter(kind)
+    off = {}
+    for steps in (1, 40):
+        params = learning.learn(model, squares, side=32, loss=kind.loss, steps=steps, batch=4)
+        shown = np.stack([np.full((32, 32, 3), grey / 127.5 - 1, np.float32) for grey in (60, 190)])
+        off[steps] = float(np.abs(model.apply(params, shown) - shown).mean())
+    assert off[40] < 0.3 * off[1]
+
+
+def broken(path, painters):
+    """Files that are no painters, by what is wrong with them."""
+    good = (painters / f"{SMALLEST}.safetensors").read_bytes()
+    tensors = safetensors.numpy.load(good)
+    first = next(iter(tensors))
+
+    def saved(changed, kind=SMALLEST):
+        return safetensors.numpy.save(tensors | changed, {"kind": kind, "learned": "{}"})
+
+    yield b"no safetensors", "cannot be read as a painter"
+    yield good[:-5], "cannot be read as a painter"
+    yield saved({}, "shuffel64"), "'shuffel64': did you mean 'shuffle64'"
+    yield saved({}, "nearest128"), "its tensors are not those of a painter 'nearest128'"
+    yield saved({"more": np.zeros(3, np.float32)}), "its tensors are not those"
+    yield saved({first: np.full_like(tensors[first], np.nan)}), "no finite float32 numbers"
+    yield saved({first: tensors[first].astype(np.float64)}), "no finite float32 numbers"
+
+
+def test_a_file_that_is_no_painter_is_refused(painters, people, tmp_path, monkeypatch):
+    path = tmp_path / "bad.safetensors"
+    arguments = {"manual_dir": people, "data_dir": tmp_path, "painters": tmp_path}
+    with pytest.raises(UserError, match="holds no painters"):
+        build.builder("self_blended", **arguments)
+    for content, message in broken(path, painters):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            build.builder("self_blended", **arguments)
+    monkeypatch.setattr(painter, "_LARGEST_FILE", 2**20)
+    path.write_bytes(bytes(2**20 + 1))
+    with pytest.raises(UserError, match="has more than 1 MB"):
+        build.builder("self_blended", **arguments)
+    path.write_bytes(safetensors.numpy.save({}, {"learned": json.dumps([1])}))
+    assert painter.notes_of(path) == {}
+
+
+# The dataset
+
+
+def test_a_dataset_of_painted_faces(painters, people, tmp_path):
+    options = {"manual_dir": people, "qualities": ("raw", "c40"), "variants": 2}
+    with pytest.raises(UserError, match="--families: painted needs --painters"):
+        build.builder("self_blended", data_dir=tmp_path, families=["painted"], **options)
+    with pytest.raises(UserError, match="--painters: none of these families is painted"):
+        build.builder(
+            "self_blended", data_dir=tmp_path, families=["eyes"], painters=painters, **options
+        )
+    plain = build.builder("self_blended", data_dir=tmp_path, **options)
+    assert "painters" not in plain.recipe.describe()
+    assert "painted" not in plain.recipe.describe()["families"]
+    every = build.builder("self_blended", data_dir=tmp_path, painters=painters, **options)
+    assert every.recipe.families == tuple(recipes.FAMILIES)
+    dataset = build.builder(
+        "self_blended",
+        data_dir=tmp_path,
+        families=["painted", "swap"],
+        painters=painters,
+        max_skipped=0.9,
+        **options,
+    )
+    assert dataset.recipe.describe()["painters"] == [
+        painter.digest_of(painters / f"{SMALLEST}.safetensors")
+    ]
+    build.prepare(dataset)
+    found = list(dataset.as_data_source("train"))
+    assert {record["method"].decode() for record in found} == {"original", "painted", "swap"}
+    of = {(r["video"], r["label"]): r["image"]["raw"].astype(int) for r in found}
+    for (video, label), image in of.items():
+        if label:
+            assert np.abs(image - of[video, 0]).max() >= 10
+            assert (image[:3] == of[video, 0][:3]).mean() > 0.2
+
+
+def test_a_video_is_painted_frame_by_frame(painters, tmp_path):
+    trees.write(tmp_path / "ann/a.mp4", trees.rendered("2", 12, crf=10))
+    dataset = build.builder(
+        "self_blended",
+        manual_dir=tmp_path,
+        data_dir=tmp_path,
+        families=["painted"],
+        painters=painters,
+        qualities=("raw",),
+        frames_per_video=2,
+    )
+    (sources,) = dataset.clip_sources().values()
+    pair = clip.read(sources[0])
+    for fake, real in zip(pair.fake.crops["raw"], pair.real.crops["raw"], strict=True):
+        assert np.abs(fake.astype(int) - real).max() >= 10
+
+
+def test_too_few_faces_teach_nothing(tmp_path, capsys):
+    write(tmp_path / people_of("train", 1)[0] / "a.png", picture(0))
+    arguments = ["--manual_dir", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert learning.main(arguments) == 1
+    assert "1 of its files of the train split show a face, and a painter needs 8" in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "out").exists()
+    assert learning.main([*arguments, "--steps", "0"]) == 1
+    assert "--steps: is 0, must be at least 1" in capsys.readouterr().err
