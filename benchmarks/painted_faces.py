@@ -29,7 +29,7 @@ from data_builders.records import Image
 from data_builders.self_blended import blend, footage, learning, recipes
 from data_builders.self_blended.builder import SelfBlended
 from data_builders.self_blended.face import FULL, INNER
-from data_builders.self_blended.painter import Block, Loaded, fold, unfold
+from data_builders.self_blended.painter import Loaded, block, fold, unfold
 from data_builders.self_blended.stills import read_stills
 from qad_jax import cpu
 from qad_jax.detection.detector import Detector
@@ -49,6 +49,7 @@ class Painter(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Paints `(n, 128, 128, 3)` in [-1, 1]."""
+        Block = block()
         for by, width in ((4, 64), (2, 96), (2, 128)):
             x = Block()(nn.Conv(width, (1, 1))(fold(x, by)))
         x = Block()(Block()(nn.Conv(128, (1, 1))(nn.Conv(CODE, (1, 1))(x))))

@@ -49,7 +49,7 @@ def painters(people, tmp_path_factory):
 def test_a_painter_paints_a_square_of_its_own_size(name, kind):
     """Shapes alone, and as many numbers between as are said."""
     square = jax.ShapeDtypeStruct((2, kind.side, kind.side, 3), np.float32)
-    made, params = jax.eval_shape(painter.Painter(kind).init_with_output, jax.random.key(0), square)
+    made, params = jax.eval_shape(painter.network(kind).init_with_output, jax.random.key(0), square)
     assert made.shape == square.shape
     assert name == f"{kind.enlarging}{kind.side}"
     # The narrowest tensor: a sixteenth of the side, with `code` channels.
@@ -137,11 +137,11 @@ def test_what_was_learned_is_saved_and_read(painters, people):
     squares = learning.faces_of(people, kind.side)
     assert len(squares) == 9
     params = learning.learn(
-        painter.Painter(kind), squares, side=kind.side, loss=kind.loss, steps=2, batch=2
+        painter.network(kind), squares, side=kind.side, loss=kind.loss, steps=2, batch=2
     )
     loaded = painter.load(path, painter.digest_of(path))
     square = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)).astype(np.float32)
-    shown = painter.Painter(kind).apply(params, square)
+    shown = painter.network(kind).apply(params, square)
     # The command shrinks larger squares: nearly the same faces, and all but the same steps.
     np.testing.assert_allclose(loaded.paint(square), shown, atol=0.02)
     assert painter.notes_of(path).keys() == {"faces", "steps", "batch", "seed"}
@@ -166,7 +166,7 @@ def test_a_painter_learns():
     """After 40 steps on two flat faces it paints their greys, which it did not before."""
     kind = painter.Kind(32, 16, "nearest", "edges")
     squares = [np.full((40, 40, 3), grey, np.float32) for grey in (60, 190)]
-    model = painter.Painter(kind)
+    model = painter.network(kind)
     off = {}
     for steps in (1, 40):
         params = learning.learn(model, squares, side=32, loss=kind.loss, steps=steps, batch=4)

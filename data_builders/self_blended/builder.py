@@ -19,7 +19,7 @@ from data_builders.draws import drawn
 from data_builders.errors import UserError, nearest
 from data_builders.lists import located, nothing_in, read_table
 from data_builders.records import DEFAULT_QUALITIES, SPLITS, Pair
-from data_builders.self_blended import clip, doctor, recipes
+from data_builders.self_blended import clip, doctor, painter, recipes
 from data_builders.self_blended.stills import IMAGES, VIDEOS
 from data_builders.video_builder import VideoDatasetBuilder
 
@@ -285,8 +285,6 @@ def painters_in(folder: Path) -> tuple[clip.PainterFile, ...]:
     Raises:
       UserError: There is none, or a file is no painter.
     """
-    from data_builders.self_blended import painter  # it loads JAX and Flax
-
     folder = folder.expanduser().absolute()
     files = tuple(
         clip.PainterFile(path, painter.digest_of(path))

@@ -16,7 +16,7 @@ from data_builders import clips, compression, faces
 from data_builders.errors import UnusableClipError
 from data_builders.qualities import MESSENGER
 from data_builders.records import Clip, Image, Pair
-from data_builders.self_blended import blend, footage, recipes
+from data_builders.self_blended import blend, footage, painter, recipes
 from data_builders.self_blended.face import Face, Map, around
 from data_builders.self_blended.stills import Stills, read_stills
 
@@ -157,9 +157,6 @@ def read(source: BlendSource) -> Pair:
 
 
 def _painter(file: PainterFile) -> Callable[[Map, Face], Map]:
-    # It loads JAX and Flax, which no other family needs.
-    from data_builders.self_blended import painter
-
     return painter.load(file.path, file.digest)
 
 

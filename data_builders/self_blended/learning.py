@@ -9,15 +9,11 @@ import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-import optax
 
 from data_builders import command_line
 from data_builders.errors import UserError
@@ -26,6 +22,10 @@ from data_builders.progress import Progress
 from data_builders.self_blended import painter
 from data_builders.self_blended.builder import SelfBlended
 from data_builders.self_blended.stills import read_stills
+
+if TYPE_CHECKING:
+    import flax.linen as nn
+    import jax
 
 _AROUND = 1.25  # sides of the square that are cut out, for turns and movements
 _LEAST = 8  # faces: of fewer, nothing is learned but these
@@ -66,6 +66,8 @@ def faces_of(folder: Path, side: int) -> list[npt.NDArray[np.float32]]:
 
 def _loss(kind: str) -> Callable[[jax.Array], jax.Array]:
     """What is made small, of the difference of painted and real squares."""
+    import jax.numpy as jnp
+
     match kind:
         case "squared":  # paints soft faces
             return lambda error: jnp.square(error).mean()
@@ -106,6 +108,10 @@ def learn(
     Returns:
       Its parameters.
     """
+    import jax
+    import jax.numpy as jnp
+    import optax
+
     rng = np.random.default_rng(seed)
     params = model.init(jax.random.key(seed), jnp.zeros((1, side, side, 3)))
     optimiser = optax.adam(optax.schedules.cosine_decay_schedule(2e-3, steps, 0.05))
@@ -170,7 +176,7 @@ def _job(argv: Sequence[str]) -> str:
             continue  # of an earlier call that was stopped
         smaller = round(_AROUND * kind.side)
         params = learn(
-            painter.Painter(kind),
+            painter.network(kind),
             [cv2.resize(one, (smaller, smaller), interpolation=cv2.INTER_AREA) for one in squares],
             side=kind.side,
             loss=kind.loss,

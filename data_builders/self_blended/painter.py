@@ -3,6 +3,8 @@
 A painter is an autoencoder: it squeezes the square around a face into a code, and paints the
 square anew from that. What is lost and what is added on the way are the traces of a generator: soft
 detail, and the patterns of the layers that enlarge.
+
+JAX and Flax are imported where a network is made: what reads other fakes does not load them.
 """
 
 from __future__ import annotations
@@ -13,13 +15,9 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import cv2
-import flax.linen as nn
-import flax.traverse_util
-import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 import safetensors
@@ -27,6 +25,9 @@ import safetensors.numpy
 
 from data_builders.errors import UserError, nearest
 from data_builders.self_blended.face import Face, Map
+
+if TYPE_CHECKING:
+    import jax
 
 #: Paints a batch of squares, `(n, side, side, 3)` in [-1, 1].
 Paint: TypeAlias = Callable[[npt.NDArray[np.float32]], Any]
@@ -79,39 +80,48 @@ def unfold(x: jax.Array, by: int) -> jax.Array:
     return x.reshape(n, h * by, w * by, c // by**2)
 
 
-class Block(nn.Module):
-    """A residual block, which begins as the identity."""
+@functools.cache
+def block() -> Any:
+    """The Flax module of a residual block, which begins as the identity."""
+    import flax.linen as nn
 
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps `(n, h, w, c)` to the same shape."""
-        width = x.shape[-1]
-        y = nn.Conv(width, (3, 3))(nn.leaky_relu(x, 0.1))
-        return x + nn.Conv(width, (1, 1), kernel_init=nn.initializers.zeros)(nn.leaky_relu(y, 0.1))
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            width = x.shape[-1]
+            y = nn.Conv(width, (3, 3))(nn.leaky_relu(x, 0.1))
+            narrow = nn.Conv(width, (1, 1), kernel_init=nn.initializers.zeros)
+            return x + narrow(nn.leaky_relu(y, 0.1))
+
+    return Block
 
 
-class Painter(nn.Module):
-    """A painter of one of the `KINDS`."""
+@functools.cache
+def network(kind: Kind) -> Any:
+    """The Flax module of a painter, which paints `(n, side, side, 3)` in about [-1, 1]."""
+    import flax.linen as nn
+    import jax
 
-    kind: Kind
+    Block = block()
 
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Paints `(n, side, side, 3)` in about [-1, 1]."""
-        for by, width in ((4, 48), (2, 96), (2, 192)):
-            x = Block()(nn.Conv(width, (1, 1))(fold(x, by)))
-        x = Block()(nn.Conv(128, (1, 1))(nn.Conv(self.kind.code, (1, 1))(x)))
-        for width in (96, 64, 32):
-            x = Block()(self._enlarged(x, width))
-        return nn.Conv(3, (3, 3))(nn.leaky_relu(self._enlarged(x, 16), 0.1))
+    class Painter(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            for by, width in ((4, 48), (2, 96), (2, 192)):
+                x = Block()(nn.Conv(width, (1, 1))(fold(x, by)))
+            x = Block()(nn.Conv(128, (1, 1))(nn.Conv(kind.code, (1, 1))(x)))
+            for width in (96, 64, 32):
+                x = Block()(self._enlarged(x, width))
+            return nn.Conv(3, (3, 3))(nn.leaky_relu(self._enlarged(x, 16), 0.1))
 
-    def _enlarged(self, x: jax.Array, width: int) -> jax.Array:
-        """Doubles height and width."""
-        n, h, w, _ = x.shape
-        if self.kind.enlarging == "shuffle":
-            return unfold(nn.Conv(4 * width, (3, 3))(x), 2)
-        larger = jax.image.resize(x, (n, 2 * h, 2 * w, x.shape[-1]), self.kind.enlarging)
-        return nn.Conv(width, (3, 3))(larger)
+        def _enlarged(self, x: jax.Array, width: int) -> jax.Array:
+            n, h, w, channels = x.shape
+            if kind.enlarging == "shuffle":
+                return unfold(nn.Conv(4 * width, (3, 3))(x), 2)
+            larger = jax.image.resize(x, (n, 2 * h, 2 * w, channels), kind.enlarging)
+            return nn.Conv(width, (3, 3))(larger)
+
+    return Painter()
 
 
 def square_of(face: Face, side: int, reach: float) -> npt.NDArray[np.float64]:
@@ -185,7 +195,9 @@ def save(params: Any, name: str, notes: dict[str, Any]) -> bytes:
       name: Of its kind.
       notes: What it learned from, as JSON values.
     """
-    flat = flax.traverse_util.flatten_dict(params, sep="/")
+    from flax.traverse_util import flatten_dict
+
+    flat = flatten_dict(params, sep="/")
     metadata = {"kind": name, "learned": json.dumps(notes)}
     return safetensors.numpy.save(
         {key: np.asarray(value, np.float32) for key, value in flat.items()}, metadata
@@ -244,6 +256,10 @@ def load(path: Path, digest: str) -> Loaded:
     Raises:
       UserError: It is none, or its tensors are not those of its kind.
     """
+    import jax
+    import jax.numpy as jnp
+    from flax.traverse_util import flatten_dict, unflatten_dict
+
     del digest
     try:
         with safetensors.safe_open(path, "numpy") as file:
@@ -251,12 +267,12 @@ def load(path: Path, digest: str) -> Loaded:
             if name not in KINDS:
                 raise UserError(f"{path}: is no painter: {name!r}: {nearest(name, KINDS)}")
             kind = KINDS[name]
-            model = Painter(kind)
+            model = network(kind)
             # Nothing is computed: the process that only checks files starts no device.
             wanted = jax.eval_shape(
                 lambda: model.init(jax.random.key(0), jnp.zeros((1, kind.side, kind.side, 3)))
             )
-            flat_shapes = flax.traverse_util.flatten_dict(wanted, sep="/")
+            flat_shapes = flatten_dict(wanted, sep="/")
             shapes = {key: value.shape for key, value in flat_shapes.items()}
             has = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
             if has != shapes:
@@ -266,5 +282,5 @@ def load(path: Path, digest: str) -> Loaded:
         raise UserError(f"{path}: cannot be read as a painter: {error}") from error
     if not all(v.dtype == np.float32 and np.isfinite(v).all() for v in flat.values()):
         raise UserError(f"{path}: has tensors that are no finite float32 numbers")
-    params = flax.traverse_util.unflatten_dict(flat, sep="/")
+    params = unflatten_dict(flat, sep="/")
     return Loaded(jax.jit(functools.partial(model.apply, params)), kind.side)
