@@ -187,7 +187,7 @@ def broken(path, painters):
     yield b"no safetensors", "cannot be read as a painter"
     yield good[:-5], "cannot be read as a painter"
     yield saved({}, "shuffel64"), "'shuffel64': did you mean 'shuffle64'"
-    yield saved({}, "nearest128"), "its tensors are not those of a painter 'nearest128'"
+    yield saved({}, "nearest96"), "its tensors are not those of a painter 'nearest96'"
     yield saved({"more": np.zeros(3, np.float32)}), "its tensors are not those"
     yield saved({first: np.full_like(tensors[first], np.nan)}), "no finite float32 numbers"
     yield saved({first: tensors[first].astype(np.float64)}), "no finite float32 numbers"

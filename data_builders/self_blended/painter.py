@@ -62,7 +62,6 @@ KINDS = {
     "shuffle96": Kind(96, 96, "shuffle", "squared"),
     "nearest96": Kind(96, 192, "nearest", "edges"),
     "bilinear128": Kind(128, 128, "bilinear", "absolute"),
-    "nearest128": Kind(128, 64, "nearest", "absolute"),
 }
 
 
