@@ -30,6 +30,10 @@ class UnusableClipError(UserError):
     """One clip cannot be used. A build names it, counts it and goes on without it."""
 
 
+class BrokenBuildError(UserError):
+    """What many clips need is gone or was changed: the build ends, and blames no clip."""
+
+
 class UnavailableQualitiesError(UserError):
     """Qualities are wanted that are better than the files.
 

@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from data_builders import clips, faces, staging
 from data_builders.clips import ClipSource, Layout, Recipe, VideoFiles
 from data_builders.errors import (
+    BrokenBuildError,
     UnavailableQualitiesError,
     UnusableClipError,
     UserError,
@@ -247,7 +248,7 @@ def _staged_clip(
     def made() -> FinishedClip:
         try:
             return read(source).finished()
-        except MemoryError:  # of the machine and not of the clip
+        except (MemoryError, BrokenBuildError):  # not of the clip
             raise
         except Exception as error:
             raise unusable(source, known, error) from error

@@ -1,6 +1,7 @@
 """Painters: what they are, how they learn, and the fakes that they paint."""
 
 import dataclasses
+import hashlib
 import json
 
 import cv2
@@ -11,7 +12,7 @@ import safetensors.numpy
 
 from data_builders import build
 from data_builders.errors import UserError
-from data_builders.self_blended import blend, clip, learning, painter, recipes
+from data_builders.self_blended import blend, clip, learning, painter, painter_files, recipes
 from tests import trees
 from tests.test_blends import UPRIGHT
 from tests.test_self_blended_folders import people_of, picture, write
@@ -88,6 +89,34 @@ def test_a_painter_that_copies_changes_little():
     np.testing.assert_array_equal(grey[:10], image[:10])
 
 
+@pytest.mark.parametrize(("size", "side"), [(1.0, 64), (8.0, 64), (3.0, 128), (0.4, 128)])
+def test_what_is_painted_lies_where_it_was(size, side):
+    """Whatever is larger, the face or the square: a copy is not moved by a fifth of a pixel."""
+    face = UPRIGHT.moved(np.array([[size, 0, 0], [0, size, 0]]))
+    rows, columns = np.mgrid[: round(200 * size), : round(200 * size)].astype(np.float32)
+    image = np.stack([columns, rows, rows + columns], axis=2) * (127 / rows.max())
+    copied = painter.painted(image, face, lambda square: square, side)
+    inside = face.landmarks[2].astype(int)  # the nose
+    reach = max(2, round(20 * size))
+    piece = (
+        slice(inside[1] - reach, inside[1] + reach),
+        slice(inside[0] - reach, inside[0] + reach),
+    )
+    moved = (copied[piece] - image[piece]).mean(axis=(0, 1)) * rows.max() / 127
+    assert np.abs(moved[:2]).max() < 0.2 * max(1, size)
+
+
+def test_a_small_face_is_painted_without_moire():
+    """A finer pattern than pixels of the image can show is their mean."""
+    face = UPRIGHT.moved(np.array([[0.4, 0, 0], [0, 0.4, 0]]))  # eyes 16 px apart
+    grid = np.indices((128, 128)).sum(axis=0)[None, ..., None] % 2 * np.ones(3) - 0.5
+    image = np.full((80, 80, 3), 90, np.uint8)
+    made = painter.painted(image, face, lambda square: grid, 128)
+    x, y = face.landmarks[2].astype(int)
+    assert made[y - 8 : y + 8, x - 8 : x + 8].std() < 3
+    assert made[y, x].mean() == pytest.approx(127.5, abs=3)
+
+
 def test_a_blend_shows_what_was_painted():
     """A painter that inverts turns a dark face on light ground into a light one, inside alone."""
     image = np.full((200, 200, 3), 200, np.uint8)
@@ -139,12 +168,13 @@ def test_what_was_learned_is_saved_and_read(painters, people):
     params = learning.learn(
         painter.network(kind), squares, side=kind.side, loss=kind.loss, steps=2, batch=2
     )
-    loaded = painter.load(path, painter.digest_of(path))
+    (file,) = painter_files.find(painters)
+    loaded = file.load()
     square = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)).astype(np.float32)
     shown = painter.network(kind).apply(params, square)
     # The command shrinks larger squares: nearly the same faces, and all but the same steps.
     np.testing.assert_allclose(loaded.paint(square), shown, atol=0.02)
-    assert painter.notes_of(path).keys() == {"faces", "steps", "batch", "seed"}
+    assert painter_files.notes_of(path).keys() == {"faces", "steps", "batch", "seed"}
     before = path.stat().st_mtime_ns
     arguments = ["--manual_dir", str(people), "--out", str(painters), "--steps", "2"]
     with pytest.MonkeyPatch.context() as patch:
@@ -189,25 +219,27 @@ def broken(path, painters):
     yield saved({}, "shuffel64"), "'shuffel64': did you mean 'shuffle64'"
     yield saved({}, "nearest96"), "its tensors are not those of a painter 'nearest96'"
     yield saved({"more": np.zeros(3, np.float32)}), "its tensors are not those"
-    yield saved({first: np.full_like(tensors[first], np.nan)}), "no finite float32 numbers"
-    yield saved({first: tensors[first].astype(np.float64)}), "no finite float32 numbers"
+    yield saved({first: np.full_like(tensors[first], np.nan)}), "has numbers that are not finite"
+    yield saved({first: tensors[first].astype(np.float64)}), "its tensors are not those"
+    yield good.replace(b'"F32"', b'"F16"'), "its tensors are not those"
+    yield safetensors.numpy.save(tensors), "it names no kind"
 
 
 def test_a_file_that_is_no_painter_is_refused(painters, people, tmp_path, monkeypatch):
     path = tmp_path / "bad.safetensors"
     arguments = {"manual_dir": people, "data_dir": tmp_path, "painters": tmp_path}
-    with pytest.raises(UserError, match="holds no painters"):
+    with pytest.raises(UserError, match=r"--painters: .*: holds no painter; "):
         build.builder("self_blended", **arguments)
     for content, message in broken(path, painters):
         path.write_bytes(content)
         with pytest.raises(UserError, match=message):
             build.builder("self_blended", **arguments)
-    monkeypatch.setattr(painter, "_LARGEST_FILE", 2**20)
+    monkeypatch.setattr(painter_files, "_LARGEST_FILE", 2**20)
     path.write_bytes(bytes(2**20 + 1))
     with pytest.raises(UserError, match="has more than 1 MB"):
         build.builder("self_blended", **arguments)
     path.write_bytes(safetensors.numpy.save({}, {"learned": json.dumps([1])}))
-    assert painter.notes_of(path) == {}
+    assert painter_files.notes_of(path) == {}
 
 
 # The dataset
@@ -234,9 +266,8 @@ def test_a_dataset_of_painted_faces(painters, people, tmp_path):
         max_skipped=0.9,
         **options,
     )
-    assert dataset.recipe.describe()["painters"] == [
-        painter.digest_of(painters / f"{SMALLEST}.safetensors")
-    ]
+    content = (painters / f"{SMALLEST}.safetensors").read_bytes()
+    assert dataset.recipe.describe()["painters"] == [hashlib.sha256(content).hexdigest()[:8]]
     build.prepare(dataset)
     found = list(dataset.as_data_source("train"))
     assert {record["method"].decode() for record in found} == {"original", "painted", "swap"}

@@ -19,7 +19,7 @@ from data_builders.draws import drawn
 from data_builders.errors import UserError, nearest
 from data_builders.lists import located, nothing_in, read_table
 from data_builders.records import DEFAULT_QUALITIES, SPLITS, Pair
-from data_builders.self_blended import clip, doctor, painter, recipes
+from data_builders.self_blended import clip, doctor, painter_files, recipes
 from data_builders.self_blended.stills import IMAGES, VIDEOS
 from data_builders.video_builder import VideoDatasetBuilder
 
@@ -84,7 +84,7 @@ class SelfBlended(VideoDatasetBuilder):
         if families is not None:
             given["families"] = check_families(families)
         if str(painters):
-            given["painters"] = painters_in(Path(painters))
+            given["painters"] = painter_files.find(Path(painters))
             given.setdefault("families", tuple(recipes.FAMILIES))
             if not {recipes.PAINTED, recipes.SWAP}.intersection(given["families"]):
                 raise UserError(
@@ -277,21 +277,3 @@ def check_families(families: Sequence[str]) -> tuple[str, ...]:
     if not families or len(set(families)) < len(families):
         raise UserError("--families: give at least one, each once")
     return tuple(families)
-
-
-def painters_in(folder: Path) -> tuple[clip.PainterFile, ...]:
-    """Finds and checks the painters of a folder.
-
-    Raises:
-      UserError: There is none, or a file is no painter.
-    """
-    folder = folder.expanduser().absolute()
-    files = tuple(
-        clip.PainterFile(path, painter.digest_of(path))
-        for path in sorted(folder.glob("*.safetensors"))
-    )
-    if not files:
-        raise nothing_in(folder, "holds no painters", "*.safetensors, as `learning` writes them")
-    for file in files:
-        painter.load(file.path, file.digest)
-    return files

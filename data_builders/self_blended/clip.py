@@ -16,7 +16,7 @@ from data_builders import clips, compression, faces
 from data_builders.errors import UnusableClipError
 from data_builders.qualities import MESSENGER
 from data_builders.records import Clip, Image, Pair
-from data_builders.self_blended import blend, footage, painter, recipes
+from data_builders.self_blended import blend, footage, painter_files, recipes
 from data_builders.self_blended.face import Face, Map, around
 from data_builders.self_blended.stills import Stills, read_stills
 
@@ -25,19 +25,6 @@ ORIGINAL = "original"
 # the face, is drawn again, at most so many in all: its label could not be learned.
 _LEAST_CHANGE, _DRAWS = 10.0, 8
 _FILMED = 4  # frames that are encoded for each that is kept: a codec needs neighbours
-
-
-@dataclasses.dataclass(frozen=True)
-class PainterFile:
-    """A painter, see `painter`.
-
-    Attributes:
-      path: Its file.
-      digest: The first digits of the sha256 of its content.
-    """
-
-    path: Path
-    digest: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +42,7 @@ class BlendRecipe(clips.Recipe):
     variants: int = 8
     families: tuple[str, ...] = recipes.UNPAINTED
     degraded: float = 0.5
-    painters: tuple[PainterFile, ...] = ()
+    painters: tuple[painter_files.File, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Adds what this dataset draws."""
@@ -124,6 +111,7 @@ def read(source: BlendSource) -> Pair:
 
     Raises:
       UserError: The file cannot be read, no face was found, or in no donor's file.
+      BrokenBuildError: A painter's file is gone or was changed.
     """
     recipe = source.recipe
     assert isinstance(recipe, BlendRecipe)
@@ -142,7 +130,7 @@ def read(source: BlendSource) -> Pair:
     rng, before = source.random("blend"), next(aged())
     for _ in range(_DRAWS):
         drawn = recipes.draw(family, found[0].size, filmed.scale, rng, len(recipe.painters))
-        paint = None if drawn.painter is None else _painter(recipe.painters[drawn.painter])
+        paint = None if drawn.painter is None else recipe.painters[drawn.painter].load()
         blended = _blended(images, aged(), found, drawn, donor, paint)
         first = next(blended)
         if blend.change(before, first, found[0], filmed.scale) >= _LEAST_CHANGE:
@@ -154,10 +142,6 @@ def read(source: BlendSource) -> Pair:
         dataclasses.replace(real, method=ORIGINAL, label="real"),
         dataclasses.replace(fake, method=family, label="fake"),
     )
-
-
-def _painter(file: PainterFile) -> Callable[[Map, Face], Map]:
-    return painter.load(file.path, file.digest)
 
 
 def _donor(files: Sequence[Path]) -> tuple[Image, Face]:

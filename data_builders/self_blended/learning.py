@@ -19,7 +19,7 @@ from data_builders import command_line
 from data_builders.errors import UserError
 from data_builders.files import write_whole
 from data_builders.progress import Progress
-from data_builders.self_blended import painter
+from data_builders.self_blended import painter, painter_files
 from data_builders.self_blended.builder import SelfBlended
 from data_builders.self_blended.stills import read_stills
 
@@ -172,7 +172,7 @@ def _job(argv: Sequence[str]) -> str:
     args.out.mkdir(parents=True, exist_ok=True)
     for name, kind in painter.KINDS.items():
         path = args.out / f"{name}.safetensors"
-        if painter.notes_of(path) == notes:
+        if painter_files.notes_of(path) == notes:
             continue  # of an earlier call that was stopped
         smaller = round(_AROUND * kind.side)
         params = learn(
@@ -185,7 +185,7 @@ def _job(argv: Sequence[str]) -> str:
             seed=args.seed,
             name=name,
         )
-        write_whole(path, painter.save(params, name, notes))
+        write_whole(path, painter_files.save(params, name, notes))
     return str(args.out)
 
 

@@ -1,4 +1,4 @@
-"""Networks that paint a face, as the generators of deepfakes do: what they are, and how they paint.
+"""Networks that paint a face, as the generators of deepfakes do: what they are, how they paint.
 
 A painter is an autoencoder: it squeezes the square around a face into a code, and paints the
 square anew from that. What is lost and what is added on the way are the traces of a generator: soft
@@ -11,19 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import safetensors
-import safetensors.numpy
 
-from data_builders.errors import UserError, nearest
 from data_builders.self_blended.face import Face, Map
 
 if TYPE_CHECKING:
@@ -36,7 +30,6 @@ Paint: TypeAlias = Callable[[npt.NDArray[np.float32]], Any]
 REACH = 3.3
 _MIDDLE = 0.45  # of the square, below the eyes, in the distance from the eyes to the mouth
 _BORDER = 1 / 32  # of the square, on each side, which is not used: it is badly painted
-_LARGEST_FILE = 32 * 2**20  # bytes; the largest of `KINDS` has 7 MB
 
 
 class Kind(NamedTuple):
@@ -155,12 +148,28 @@ def cut(
       `(side, side, 3)` of 255.
     """
     matrix = square_of(face, side, reach)
-    scale = min(1.0, float(np.sqrt(abs(np.linalg.det(matrix[:, :2])))))
+    scale = min(1.0, _scale(matrix))
     height, width = (max(1, round(scale * length)) for length in image.shape[:2])
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    back = np.diag([image.shape[1] / width, image.shape[0] / height, 1])
-    found = cv2.warpAffine(small, matrix @ back, (side, side), borderMode=cv2.BORDER_REFLECT)
+    back = _scaling(image.shape[1] / width, image.shape[0] / height)
+    found = cv2.warpAffine(small, _then(back, matrix), (side, side), borderMode=cv2.BORDER_REFLECT)
     return np.asarray(found, np.float32)
+
+
+def _scale(matrix: npt.NDArray[np.float64]) -> float:
+    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+
+
+def _scaling(across: float, down: float) -> npt.NDArray[np.float64]:
+    """The map of pixels of an image that is scaled. They have their places in their middles."""
+    return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2]])
+
+
+def _then(
+    first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """One affine map after another."""
+    return np.asarray(second @ np.concatenate([first, [[0, 0, 1]]]))
 
 
 def painted(image: npt.NDArray[Any], face: Face, paint: Paint, side: int) -> Map:
@@ -178,39 +187,19 @@ def painted(image: npt.NDArray[Any], face: Face, paint: Paint, side: int) -> Map
     size = image.shape[1], image.shape[0]
     square = cut(image, face, side) / np.float32(127.5) - 1
     made = np.clip(np.asarray(paint(square[None]), np.float32)[0] * 127.5 + 127.5, 0, 255)
-    matrix, border = square_of(face, side, REACH), round(_BORDER * side)
     inside = np.zeros((side, side), np.float32)
+    border = round(_BORDER * side)
     inside[border:-border, border:-border] = 1
+    matrix = square_of(face, side, REACH)
+    if (scale := _scale(matrix)) > 1:  # of a small face a warp would skip painted pixels
+        small = max(1, round(side / scale))
+        made, inside = (
+            cv2.resize(one, (small, small), interpolation=cv2.INTER_AREA) for one in (made, inside)
+        )
+        matrix = _then(matrix, _scaling(small / side, small / side))
     back = cv2.warpAffine(made, matrix, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
     where = cv2.warpAffine(inside, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     return np.asarray(image + where[..., None] * (back - image), np.float32)
-
-
-def save(params: Any, name: str, notes: dict[str, Any]) -> bytes:
-    """The content of a painter's file.
-
-    Args:
-      params: Its parameters.
-      name: Of its kind.
-      notes: What it learned from, as JSON values.
-    """
-    from flax.traverse_util import flatten_dict
-
-    flat = flatten_dict(params, sep="/")
-    metadata = {"kind": name, "learned": json.dumps(notes)}
-    return safetensors.numpy.save(
-        {key: np.asarray(value, np.float32) for key, value in flat.items()}, metadata
-    )
-
-
-def notes_of(path: Path) -> dict[str, Any]:
-    """What a painter learned from, see `save`; empty where the file does not say it."""
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            found = json.loads((file.metadata() or {}).get("learned", "{}"))
-    except (OSError, ValueError, RecursionError, safetensors.SafetensorError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,58 +217,3 @@ class Loaded:
     def __call__(self, image: npt.NDArray[Any], face: Face) -> Map:
         """See `painted`."""
         return painted(image, face, self.paint, self.side)
-
-
-def digest_of(path: Path) -> str:
-    """The first eight digits of the sha256 of a painter's file.
-
-    Raises:
-      UserError: It cannot be read, or is too large to be one.
-    """
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise UserError(f"{path}: is no painter: it has more than {_LARGEST_FILE >> 20} MB")
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-@functools.lru_cache(maxsize=len(KINDS) + 3)
-def load(path: Path, digest: str) -> Loaded:
-    """Reads a painter's file.
-
-    Args:
-      path: The file.
-      digest: Of its content: a file that was replaced is read again.
-
-    Raises:
-      UserError: It is none, or its tensors are not those of its kind.
-    """
-    import jax
-    import jax.numpy as jnp
-    from flax.traverse_util import flatten_dict, unflatten_dict
-
-    del digest
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            name = (file.metadata() or {}).get("kind", "")
-            if name not in KINDS:
-                raise UserError(f"{path}: is no painter: {name!r}: {nearest(name, KINDS)}")
-            kind = KINDS[name]
-            model = network(kind)
-            # Nothing is computed: the process that only checks files starts no device.
-            wanted = jax.eval_shape(
-                lambda: model.init(jax.random.key(0), jnp.zeros((1, kind.side, kind.side, 3)))
-            )
-            flat_shapes = flatten_dict(wanted, sep="/")
-            shapes = {key: value.shape for key, value in flat_shapes.items()}
-            has = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-            if has != shapes:
-                raise UserError(f"{path}: its tensors are not those of a painter {name!r}")
-            flat = {key: file.get_tensor(key) for key in shapes}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read as a painter: {error}") from error
-    if not all(v.dtype == np.float32 and np.isfinite(v).all() for v in flat.values()):
-        raise UserError(f"{path}: has tensors that are no finite float32 numbers")
-    params = unflatten_dict(flat, sep="/")
-    return Loaded(jax.jit(functools.partial(model.apply, params)), kind.side)

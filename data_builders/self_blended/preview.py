@@ -18,8 +18,8 @@ from data_builders import command_line
 from data_builders.errors import UserError
 from data_builders.files import write_whole
 from data_builders.records import Pair
-from data_builders.self_blended import clip, recipes
-from data_builders.self_blended.builder import SelfBlended, painters_in
+from data_builders.self_blended import clip, painter_files, recipes
+from data_builders.self_blended.builder import SelfBlended
 
 _CELL, _GAP, _MARGIN, _CAPTION, _SIDE = 148, 4, 14, 24, 44
 _QUALITIES = "raw", "c23", "c40"
@@ -39,7 +39,7 @@ def sheet(folder: pathlib.Path, seed: int = 0, painters: pathlib.Path | None = N
     Raises:
       UserError: The folder holds no face, or the other one no painters.
     """
-    files = painters_in(painters) if painters else ()
+    files = painter_files.find(painters) if painters else ()
     families = recipes.FAMILIES if files else recipes.UNPAINTED
     pairs = [_made(folder, family, seed, files) for family in families]
     clips = [pairs[0].real, *(pair.fake for pair in pairs)]  # one camera: they have one name
@@ -61,7 +61,7 @@ def sheet(folder: pathlib.Path, seed: int = 0, painters: pathlib.Path | None = N
 
 
 def _made(
-    folder: pathlib.Path, family: str, seed: int, painters: tuple[clip.PainterFile, ...]
+    folder: pathlib.Path, family: str, seed: int, painters: tuple[painter_files.File, ...]
 ) -> Pair:
     """One pair of the first file."""
     files, *others = SelfBlended.find(folder).videos

@@ -164,7 +164,8 @@ def draw(
         fitted=fitted,
         seamless=seamless,
     )
-    # Last: what is drawn without painters stays as it is.
-    if family == PAINTED or (painters and family == SWAP and also(0.5)):
-        return dataclasses.replace(drawn, painter=int(rng.integers(painters)))
+    # Numbers of their own: all else is drawn as without painters.
+    apart = np.random.default_rng([drawn.seed, 4])
+    if family == PAINTED or (painters and family == SWAP and apart.random() < 0.5):
+        return dataclasses.replace(drawn, painter=int(apart.integers(painters)))
     return drawn
