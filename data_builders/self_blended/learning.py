@@ -68,18 +68,15 @@ def _loss(kind: str) -> Callable[[jax.Array], jax.Array]:
     """What is made small, of the difference of painted and real squares."""
     import jax.numpy as jnp
 
-    match kind:
-        case "squared":  # paints soft faces
-            return lambda error: jnp.square(error).mean()
-        case "absolute":
-            return lambda error: jnp.abs(error).mean()
-        case _:  # 'edges': differences of neighbours count, too, and make edges sharp
+    def squared(error: jax.Array) -> jax.Array:
+        return jnp.square(error).mean()
 
-            def edges(error: jax.Array) -> jax.Array:
-                steps = (jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (1, 2))
-                return jnp.abs(error).mean() + sum(steps)
+    def edges(error: jax.Array) -> jax.Array:
+        # Differences of neighbours count, too: they make edges sharp.
+        steps = (jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (1, 2))
+        return jnp.abs(error).mean() + sum(steps)
 
-            return edges
+    return {"squared": squared, "edges": edges}[kind]
 
 
 def learn(

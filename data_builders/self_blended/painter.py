@@ -38,9 +38,9 @@ class Kind(NamedTuple):
     Attributes:
       side: Of the square in pixels, a multiple of 16.
       code: Channels of the code, which is a sixteenth as wide and as high as the square.
-      enlarging: How it doubles its size: 'nearest', 'bilinear', or 'shuffle', in which a
-        convolution makes four pixels of one, as a transposed convolution does.
-      loss: 'absolute', 'squared' or 'edges', see `learning`.
+      enlarging: How it doubles its size: 'nearest' repeats pixels; in 'shuffle' a convolution
+        makes four pixels of one, as a transposed convolution does.
+      loss: 'squared' or 'edges', see `learning`.
     """
 
     side: int
@@ -54,7 +54,6 @@ KINDS = {
     "shuffle64": Kind(64, 192, "shuffle", "edges"),
     "shuffle96": Kind(96, 96, "shuffle", "squared"),
     "nearest96": Kind(96, 192, "nearest", "edges"),
-    "bilinear128": Kind(128, 128, "bilinear", "absolute"),
 }
 
 
@@ -110,7 +109,7 @@ def network(kind: Kind) -> Any:
             n, h, w, channels = x.shape
             if kind.enlarging == "shuffle":
                 return unfold(nn.Conv(4 * width, (3, 3))(x), 2)
-            larger = jax.image.resize(x, (n, 2 * h, 2 * w, channels), kind.enlarging)
+            larger = jax.image.resize(x, (n, 2 * h, 2 * w, channels), "nearest")
             return nn.Conv(width, (3, 3))(larger)
 
     return Painter()
