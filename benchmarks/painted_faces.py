@@ -2,10 +2,9 @@
 
 python benchmarks/painted_faces.py FACES [--models MODEL.safetensors ...]
 
-Up to version 1.3.0 of the detector, its fakes were blends of photographs, and no network painted
-any of them; later ones saw the painters of `data_builders.self_blended`, which enlarge in other
-steps. Here a small autoencoder learns the faces of the people of the train split, and paints those
-of the test split.
+A training may have seen the painters of `data_builders.self_blended`. This one has larger squares,
+enlarges in other steps and has another loss than those of its way of enlarging. It learns the faces
+of the people of the train split, and paints those of the test split.
 The painted face is blended into its own image with a soft edge, and nothing else is changed: no
 colour, no place and no sharpness but the network's own. Camera and codec are those of
 `self_blended`. Prints the AUC at each quality, with intervals over people.

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_builders import clips, doctor
-from data_builders.errors import UnusableClipError, UserError, unusable
+from data_builders.errors import unusable
 from data_builders.progress import Progress
 from data_builders.self_blended import footage, recipes
 from data_builders.self_blended.clip import BlendRecipe, BlendSource
-from data_builders.self_blended.stills import VIDEOS, NoFaceError
+from data_builders.self_blended.stills import VIDEOS, NoFaceError, is_of_file
 
 if TYPE_CHECKING:
     from data_builders.video_builder import VideoDatasetBuilder
@@ -52,6 +52,9 @@ def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
     pairs = [source for made in sources.values() for source in made]
     lines += _looked(pairs[:: recipe.variants])
     families = collections.Counter(source.files.method for source in pairs)
+    if recipe.painters:
+        names = ", ".join(file.path.stem for file in recipe.painters)
+        lines.append(f"painters, also of half of the swaps: {names}")
     tuples = 2 * len(pairs) * recipe.frames_per_video
     lines.append(f"to be made: {len(pairs)} pairs, {tuples} tuples")
     lines.append("  fakes: " + ", ".join(f"{n} {family}" for family, n in families.items()))
@@ -91,10 +94,8 @@ def _looked(sources: Sequence[clips.ClipSource]) -> list[str]:
                 sizes.append(stills.faces[0].size / stills.scale)
             except NoFaceError:
                 faceless.append(str(source.files.best))
-            except MemoryError:
-                raise
             except Exception as error:
-                if isinstance(error, UserError) and not _is_of_file(error, source):
+                if not is_of_file(error, source.files.best):
                     raise
                 unreadable.append(str(unusable(source.files.best, source.inputs, error)))
             progress.advance()
@@ -107,8 +108,3 @@ def _looked(sources: Sequence[clips.ClipSource]) -> list[str]:
         )
     shown = [f"  {line}" for line in lines]
     return [f"in a sample of {len(sample)} of {len(sources)} files:", *shown]
-
-
-def _is_of_file(error: UserError, source: BlendSource) -> bool:
-    """Whether a file is the reason, and not what fails for all, such as a detector's weights."""
-    return isinstance(error, UnusableClipError) or str(source.files.best) in str(error)

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from data_builders import command_line
-from data_builders.errors import UserError
-from data_builders.files import write_whole
+from data_builders import clips, command_line
+from data_builders.errors import UserError, unusable
+from data_builders.files import check_writable, write_whole
 from data_builders.progress import Progress
+from data_builders.records import Image
 from data_builders.self_blended import painter, painter_files
 from data_builders.self_blended.builder import SelfBlended
-from data_builders.self_blended.stills import read_stills
+from data_builders.self_blended.stills import is_of_file, read_stills
 
 if TYPE_CHECKING:
     import flax.linen as nn
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 _AROUND = 1.25  # sides of the square that are cut out, for turns and movements
 _LEAST = 8  # faces: of fewer, nothing is learned but these
+_MOST = 4000  # files: a painter of 1200 steps sees few faces more
 
 
-def faces_of(folder: Path, side: int) -> list[npt.NDArray[np.float32]]:
+def faces_of(folder: Path, side: int) -> list[Image]:
     """Cuts out the faces of the people of the train split.
 
     Args:
@@ -39,22 +40,25 @@ def faces_of(folder: Path, side: int) -> list[npt.NDArray[np.float32]]:
       side: Of the squares that will be painted, in pixels.
 
     Returns:
-      Squares of 1.25 times this side, of 255.
+      Squares of 1.25 times this side, from 4000 files at most.
 
     Raises:
       UserError: The folder holds no faces, or too few.
     """
-    listed = SelfBlended.find(folder, "").splits["train"]
-    found = []
-    with Progress(len(listed), "finding faces", unit="file") as progress:
-        for files in listed:
+    listed = SelfBlended.find(folder).splits["train"]
+    chosen = [listed[index].best for index in clips.spread(len(listed), _MOST)]
+    found, wider = [], _AROUND * painter.REACH
+    with Progress(len(chosen), "finding faces", unit="file") as progress:
+        for path in chosen:
             try:
-                images, faces, _ = read_stills(files.best, 1, 0.5)
-            except UserError as error:  # a build names it, too
-                print(f"left out: {error}", file=sys.stderr)
+                images, (face, *_), _ = read_stills(path, 1, 0.5)
+            except Exception as error:
+                if not is_of_file(error, path):
+                    raise
+                print(f"left out: {unusable(path, [path], error)}", file=sys.stderr)
             else:
-                wider = _AROUND * painter.REACH
-                found.append(painter.cut(images[0], faces[0], round(_AROUND * side), wider))
+                square = painter.cut(images[0], face, round(_AROUND * side), wider)
+                found.append(np.asarray(np.rint(square), np.uint8))
             progress.advance(1)
     if len(found) < _LEAST:
         raise UserError(
@@ -81,7 +85,7 @@ def _loss(kind: str) -> Callable[[jax.Array], jax.Array]:
 
 def learn(
     model: nn.Module,
-    squares: Sequence[npt.NDArray[np.float32]],
+    squares: Sequence[Image],
     *,
     side: int,
     loss: str,
@@ -132,9 +136,9 @@ def learn(
                 turn = cv2.getRotationMatrix2D(
                     (whole / 2, whole / 2), rng.uniform(-8, 8), rng.uniform(0.92, 1.08)
                 )
-                turn[:, 2] += (side - whole) / 2 + rng.uniform(-4, 4, 2)
+                turn[:, 2] += (side - whole) / 2 + side * rng.uniform(-1 / 24, 1 / 24, 2)
                 face = squares[int(rng.integers(len(squares)))]
-                shown = cv2.warpAffine(face, turn, (side, side))
+                shown = cv2.warpAffine(face, turn, (side, side), borderMode=cv2.BORDER_REFLECT)
                 one[:] = shown[:, :: rng.choice([-1, 1])] / 127.5 * rng.uniform(0.8, 1.15) - 1
             params, state = step(params, state, drawn)
             progress.advance(1)
@@ -152,29 +156,30 @@ def _job(argv: Sequence[str]) -> str:
     parser.add_argument("--batch", type=int, default=16, help="faces of a step (default: 16)")
     parser.add_argument("--seed", type=int, default=0, help="seed of what is drawn (default: 0)")
     args = parser.parse_args(argv)
-    for name in ("steps", "batch"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name}: is {getattr(args, name)}, must be at least 1")
+    for name, least, most in (("steps", 1, 10**6), ("batch", 1, 1024), ("seed", 0, 2**31 - 1)):
+        if not least <= (value := getattr(args, name)) <= most:
+            raise UserError(f"--{name}: is {value}, must be from {least} to {most}")
+    out = args.out.expanduser().absolute()
+    check_writable(out, "--out")
     largest = max(kind.side for kind in painter.KINDS.values())
     squares = faces_of(args.manual_dir.expanduser().absolute(), largest)
-    digest = hashlib.sha256()
-    for square in squares:
-        digest.update(square.tobytes())
-    notes = {
-        "faces": digest.hexdigest(),
-        "steps": args.steps,
-        "batch": args.batch,
-        "seed": args.seed,
-    }
-    args.out.mkdir(parents=True, exist_ok=True)
+    faces = hashlib.sha256(b"".join(map(bytes, squares))).hexdigest()
+    drawn = {"faces": faces, "steps": args.steps, "batch": args.batch, "seed": args.seed}
+    missing = []
     for name, kind in painter.KINDS.items():
-        path = args.out / f"{name}.safetensors"
-        if painter_files.notes_of(path) == notes:
-            continue  # of an earlier call that was stopped
-        smaller = round(_AROUND * kind.side)
+        path, notes = out / f"{name}.safetensors", {**kind._asdict(), **drawn}
+        if not path.exists():
+            missing.append((name, kind, path, notes))
+        elif painter_files.notes_of(path) != notes:  # datasets may need it
+            raise UserError(
+                f"{path}: has learned from other faces, or otherwise; remove it, or give another "
+                "folder with --out"
+            )
+    for name, kind, path, notes in missing:
+        smaller = (round(_AROUND * kind.side),) * 2
         params = learn(
             painter.network(kind),
-            [cv2.resize(one, (smaller, smaller), interpolation=cv2.INTER_AREA) for one in squares],
+            [cv2.resize(one, smaller, interpolation=cv2.INTER_AREA) for one in squares],
             side=kind.side,
             loss=kind.loss,
             steps=args.steps,
@@ -183,12 +188,16 @@ def _job(argv: Sequence[str]) -> str:
             name=name,
         )
         write_whole(path, painter_files.save(params, name, notes))
-    return str(args.out)
+    return str(out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the command; returns its exit status."""
-    return command_line.run(_job, argv)
+    return command_line.run(
+        _job,
+        argv,
+        interrupted="interrupted; the same command goes on with the painters that are missing",
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders import faces, h264
-from data_builders.errors import UnusableClipError
+from data_builders.errors import UnusableClipError, UserError
 from data_builders.images import read_image
 from data_builders.records import Image
 from data_builders.self_blended import footage
@@ -35,6 +35,18 @@ _REACH = 2.0
 
 class NoFaceError(UnusableClipError):
     """The file shows no face, or not in every frame that is used."""
+
+
+def is_of_file(error: Exception, path: Path) -> bool:
+    """Whether a file is the reason, and not what fails for all, such as a detector's weights.
+
+    Args:
+      error: What was raised while the file was read.
+      path: The file.
+    """
+    if not isinstance(error, UserError):  # a mistake in this program costs one file
+        return not isinstance(error, MemoryError)
+    return isinstance(error, UnusableClipError) or str(path) in str(error)
 
 
 class Stills(NamedTuple):
