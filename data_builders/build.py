@@ -160,7 +160,8 @@ def prepare(dataset: PairedDatasetBuilder, *, beam: Sequence[str] | None = None)
             _remove_empty(place.parent, down_to=existed)
             if isinstance(error, OSError):
                 raise UserError(
-                    f"{place}: cannot write the dataset: {error.strerror or error}"
+                    f"{place}: cannot write the dataset: {error.strerror or error}; name another "
+                    "folder of datasets, or mend that"
                 ) from error
             raise
     dataset.info.metadata["digest"] = {s: digest(dataset, s) for s in dataset.info.splits}

@@ -56,6 +56,8 @@ def read_json(path: Path, what: str) -> Any:
         it.
     """
     data = read_bytes(path, what)
+    if not data.strip():
+        raise UserError(f"{path}: is empty; get the file again")
     try:
         return parse_json(data, most=MAX_VALUES, object_pairs_hook=_each_once)
     except ValueError as error:
@@ -161,7 +163,8 @@ def nothing_in(folder: Path, problem: str, expected: str) -> UserError:
       problem: What is wrong with it if it is there.
       expected: What should be in it.
     """
-    wrong = problem if folder.is_dir() else "there is no such folder"
+    missing = "is no folder" if folder.exists() else "there is no such folder"
+    wrong = problem if folder.is_dir() else missing
     return UserError(f"{folder}: {wrong}; expected {expected} in it")
 
 

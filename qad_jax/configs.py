@@ -61,6 +61,8 @@ def find(given: str) -> str:
         return f"{folder() / file}.py{colon}{argument}"
     if (Path(given) / STORED).is_file():
         return of_run(given)
+    if Path(file).is_dir():
+        raise UserError(f"--config: {file}: is a folder that holds no run; name a file")
     if not Path(file).is_file():
         known = "" if "/" in file or file.endswith(".py") else f" ({nearest(file, names())})"
         raise UserError(f"--config: {file}: there is no such file and no packaged one{known}")
@@ -87,7 +89,11 @@ def load(given: str | Path) -> ml_collections.ConfigDict:
     """
     path, _, argument = find(str(given)).partition(":")
     try:
-        get_config = runpy.run_path(path)["get_config"]
+        get_config = runpy.run_path(path).get("get_config")
+        if get_config is None:
+            raise UserError(
+                f"--config: {path}: has no function get_config(); name a file of configuration"
+            )
         config = get_config(argument) if argument else get_config()
     except UserError:
         raise

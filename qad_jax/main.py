@@ -145,6 +145,10 @@ def _job(argv: Sequence[str], *, prog: str, mode: str | None) -> int:
     given["mode"] = mode or given["mode"]
     name, debug = given.pop("config"), given.pop("debug", False)
     if name is None and not (Path(workdir) / configs.STORED).is_file():
+        if given["mode"] == "evaluate":
+            raise UserError(
+                f"{workdir}: holds no run; name the folder of a run, or train one there first"
+            )
         raise UsageError(
             "--config: name a configuration: a file, the folder of a run, or one of "
             f"{', '.join(configs.names())}"

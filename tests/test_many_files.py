@@ -323,6 +323,8 @@ def test_a_beam_pipeline_gives_the_same_json(detector, folder, tmp_path):
     assert sorted(result.out.splitlines()) == sorted(alone.out.splitlines())
     assert results.read_text() == result.out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "results.jsonl"]
+    unkept = judge(folder, "--json", "--beam", "--", *options)
+    assert sorted(unkept.out.splitlines()) == sorted(alone.out.splitlines())
     # What a pipeline that was stopped has left is taken first.
     lines = results.read_text().splitlines(keepends=True)
     real = next(line for line in lines if "c-real" in line)
@@ -334,9 +336,24 @@ def test_a_beam_pipeline_gives_the_same_json(detector, folder, tmp_path):
     assert told(results.read_text())[-2:] == [("c-real", "real"), ("b-broken", "error")]
 
 
+def test_options_stand_between_paths(detector, folder):
+    first, last = folder / "a-fake.mp4", folder / "c-real.mp4"
+    assert judge(first, "--json", last).out == judge(first, last, "--json").out
+
+
+def test_results_in_a_folder_or_where_none_can_be(detector, folder, tmp_path):
+    for place, reason in (
+        (tmp_path, f"--results: {tmp_path}: is a folder; name a file"),
+        (tmp_path / "file/x", "--results: cannot write to "),
+    ):
+        (tmp_path / "file").touch()
+        result = judge(folder, "--results", place)
+        assert (result.status, result.out) == (1, "")
+        assert reason in result.err
+
+
 def test_options_that_do_not_fit(detector, folder, tmp_path):
     for words, reason in (
-        ((folder, "--beam"), "--beam needs --results"),
         ((folder, "--beam", "--results", "r", "--out", "o"), "--beam writes no pages"),
         (("--model", "m"), "name a file or a folder to judge, or --labels"),
         ((folder, "--beam", "--results", "r", "--", "--runner=No"), "--beam: pipeline options: "),

@@ -50,6 +50,8 @@ class Manifest(PairedDatasetBuilder):
         if isinstance(config, PairedConfig):
             super().__init__(config=config, max_skipped=max_skipped, **kwargs)
             return
+        if not str(manifest):
+            raise UserError(f"--manifest: name the list of {self.name}, a JSON file")
         self._listing = self._read(Path(manifest))
         # A part of the name of a folder, of which no library expects brackets or spaces.
         stem = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(manifest).stem)[:100]

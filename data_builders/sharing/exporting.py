@@ -20,7 +20,7 @@ from data_builders import build
 from data_builders.buckets import check_local
 from data_builders.command_line import Parser, command, run
 from data_builders.errors import UserError, nearest
-from data_builders.files import write_json, write_whole
+from data_builders.files import check_writable, write_json, write_whole
 from data_builders.progress import Progress
 from data_builders.sharing import listing as listings
 from data_builders.sharing.card import card
@@ -176,6 +176,7 @@ def _job(argv: Sequence[str], prog: str) -> str:
     dataset = build.builder(args.name, **places)
     out = Path(args.out).expanduser().absolute()
     splits = [split.strip() for split in args.split.split(",") if split.strip()]
+    check_writable(out, "--out")
     listing = export(dataset, args.to, out, splits=splits)
     counts = ", ".join(
         f"{split} {sum(shard.records for shard in shards)}"

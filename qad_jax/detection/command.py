@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,19 +67,17 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
         "--beam",
         action="store_true",
         help="judge as an Apache Beam pipeline: here with one process for each core, elsewhere by "
-        "the options after --, such as --runner=FlinkRunner; needs --results",
+        "the options after --, such as --runner=FlinkRunner, which needs --results",
     )
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="one JSON object for each file")
     shape.add_argument("--csv", action="store_true", help="a table")
-    args = parser.parse_args(ours)
+    args = parser.parse_intermixed_args(ours)  # options may stand between paths
     args.words, args.pipeline_options = list(argv), argv[len(ours) + 1 :]
     if args.frames < 1:
         raise UserError(f"--frames: is {args.frames}, must be at least 1")
     if not args.paths and args.labels is None:
         parser.error("name a file or a folder to judge, or --labels")
-    if args.beam and args.results is None:
-        parser.error("--beam needs --results, where its verdicts go")
     if args.beam and args.out is not None and args.labels is None:
         parser.error("--beam writes no pages; leave out --out, or --beam")
     return args
@@ -171,6 +170,14 @@ class _Work:
 
 def _job(argv: Sequence[str], prog: str) -> int:
     args = _parse(argv, prog)
+    if not args.beam or args.results is not None:
+        return _judge(args, prog)
+    with tempfile.TemporaryDirectory() as folder:  # which the processes of this machine share
+        args.results = Path(folder) / "verdicts.jsonl"
+        return _judge(args, prog)
+
+
+def _judge(args: argparse.Namespace, prog: str) -> int:
     pipeline = command_line.beam_options(args.pipeline_options) if args.beam else None
     labels = None if args.labels is None else Labels(args.labels)
     if args.paths or labels is None:

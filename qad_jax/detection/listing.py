@@ -17,12 +17,14 @@ def find(paths: Sequence[str]) -> list[str]:
     No file is opened. A name takes some hundred bytes of memory, and nothing else of a file does.
 
     Raises:
-      UserError: No file is named, and none is found.
+      UserError: No file is named, none is found, or a name is empty.
     """
     files: list[str] = []
     for given in paths:
         if given == "-":
             files += [line.rstrip("\n") for line in sys.stdin if line.strip()]
+        elif not given:
+            raise UserError("PATH: is an empty name; name a file or a folder")
         elif os.path.isdir(given):
             files += _within(given)
         else:  # where there is no such file, its verdict says so

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from data_builders import command_line
 from data_builders.errors import UserError
-from data_builders.files import write_csv, write_json
+from data_builders.files import check_writable, write_csv, write_json
 from qad_jax.evaluation import delong, scores
 from qad_jax.evaluation.bootstrap import bootstrap, interval
 from qad_jax.evaluation.comparison import (
@@ -283,6 +283,8 @@ def _job(argv: Sequence[str], prog: str) -> str:
     parser.add_argument("--split", default="test", help="of run folders (default: test)")
     parser.add_argument("--out", type=Path, help="folder for comparison.json and CSV files")
     args = parser.parse_args(argv)
+    if args.out:
+        check_writable(args.out.absolute(), "--out")
     paths = [find(path, args.split) for path in (args.a, args.b)]
     a, b = (scores.read(path) for path in paths)
     for path, scored in zip(paths, (a, b), strict=True):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from data_builders import command_line
 from data_builders.errors import UserError
+from data_builders.files import check_writable
 from qad_jax.evaluation import calibration, formats, protocol
 from qad_jax.evaluation import report as reports
 from qad_jax.evaluation.formats import deepfakebench
@@ -193,6 +194,7 @@ def _job(argv: Sequence[str], prog: str) -> str:
         help="evaluate nothing, and write the scores in this form",
     )
     args = parser.parse_args(argv)
+    check_writable(args.out.absolute(), "--out")
     given = {"labels": args.labels, "column": args.column}
     if args.export is None:
         return evaluate(

@@ -16,7 +16,7 @@ import numpy as np
 
 from data_builders import command_line
 from data_builders.command_line import UsageError
-from data_builders.files import write_csv, write_json, write_whole
+from data_builders.files import check_writable, write_csv, write_json, write_whole
 from qad_jax.evaluation import averages
 from qad_jax.evaluation.averages import Average
 from qad_jax.evaluation.matrix_rows import FIELDS, MatrixRow, collect, names_of
@@ -203,6 +203,8 @@ def _job(argv: Sequence[str], prog: str) -> str:
     parser.add_argument("--split", default="test", help="of run folders (default: test)")
     parser.add_argument("--out", type=Path, help="folder for the files; see docs/evaluation.md")
     args = parser.parse_args(argv)
+    if args.out:
+        check_writable(args.out.absolute(), "--out")
     names = names_of(args.paths)
     if args.datasets is None:
         for flag, given in (("qualities", args.qualities), ("no_leakage", args.no_leakage)):

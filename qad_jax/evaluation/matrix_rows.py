@@ -128,6 +128,9 @@ def names_of(folders: Sequence[Path]) -> list[str]:
 
 def _results(folder: Path, split: str) -> list[tuple[Path, bool | None]]:
     """The files of results, each with whether the run was trained on the dataset."""
+    if not folder.is_dir():
+        wrong = "is no folder" if folder.exists() else "there is no such folder"
+        raise UserError(f"{folder}: {wrong}; name the folder of a run or of results")
     direct = folder / "metrics.json"
     if direct.is_file():
         return [(direct, None)]

@@ -21,7 +21,7 @@ import numpy as np
 
 from data_builders import command_line
 from data_builders.errors import UserError
-from data_builders.files import is_number, read_json, unmarked, write_whole
+from data_builders.files import check_writable, is_number, read_json, unmarked, write_whole
 from data_builders.lists import read_text
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import configs, models
@@ -97,8 +97,11 @@ def of_run(run: Path) -> model_file.ModelFile:
       run: The run's folder.
 
     Raises:
-      UserError: It was not evaluated on both, so nothing is known of its errors; or as `release`.
+      UserError: It is no run; it was not evaluated on both, so nothing is known of its errors; or
+        as `release`.
     """
+    if not (run / configs.STORED).is_file():
+        raise UserError(f"{run}: holds no run; name the folder of a run, or a model file")
     for split in ("validation", "test"):
         if not (run / "evaluation" / split / "scores.csv").is_file():
             command = command_line.command("qad-jax", "evaluate", run, "--split", split)
@@ -298,6 +301,7 @@ def _job(argv: Sequence[str]) -> str:
     parser.add_argument("--step", type=int, help="checkpoint (the best on validation)")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors to make")
     args = parser.parse_args(argv)
+    check_writable(args.out.absolute().parent, "--out")
     described = release(
         args.run.expanduser().absolute(),
         args.out,

@@ -87,8 +87,10 @@ def columns(
       The place of each column that is there.
 
     Raises:
-      UserError: A column could be one of several, or a needed one is missing.
+      UserError: There is no column, one could be one of several, or a needed one is missing.
     """
+    if not any(header):
+        raise UserError(f"{path}: is empty, or begins with an empty line; get the file again")
     place = {}
     for name, aliases in names.items():
         found = [i for i, title in enumerate(header) if title in (name, *aliases)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from absl import logging
 
 from data_builders import command_line
+from data_builders.files import check_writable
 from qad_jax.models import NAMES
 from qad_jax.weights import exports, model_file, pretrained
 
@@ -40,6 +41,8 @@ def _job(argv: Sequence[str], prog: str) -> str:
     parser.add_argument("--config", help="of weights: configuration to go with them")
     parser.add_argument("--step", type=int, help="of a run: checkpoint (the best)")
     args = parser.parse_args(argv)
+    written = args.out.absolute() if args.out else args.export.absolute().parent
+    check_writable(written, "--out" if args.out else "--export")
     logging.set_verbosity(logging.ERROR)  # orbax logs every folder that it reads
     if args.out:
         imported = pretrained.convert(args.source, args.out, args.name, args.config)

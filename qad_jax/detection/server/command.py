@@ -160,16 +160,19 @@ def _job(argv: Sequence[str], prog: str) -> int:
     servers.append(uvicorn.Server(configuration(app, settings)))
     with _listening(settings) as listening, _signals(stop):
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-        print(f"http://{shown}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
-        asyncio.run(_serve(app, servers[0], listening))
+        address = f"http://{shown}:{listening.getsockname()[1]}/"
+        asyncio.run(_serve(app, servers[0], listening, address))
     if broken := app.state.service.pool.broken:
         raise UserError(broken)
     return command_line.DONE
 
 
-async def _serve(app: FastAPI, server: uvicorn.Server, listening: socket.socket) -> None:
+async def _serve(
+    app: FastAPI, server: uvicorn.Server, listening: socket.socket, address: str
+) -> None:
     """Serves until a signal comes. What cannot be made at the start is raised, not logged."""
     async with app.router.lifespan_context(app):
+        print(address, file=sys.stderr, flush=True)  # whoever waits for it can connect
         await server.serve(sockets=[listening])
 
 

@@ -1,0 +1,90 @@
+"""Paths that cannot be used: one line that names the option and says what to do, at once."""
+
+import json
+
+import pytest
+
+from data_builders import lists
+from data_builders.errors import UserError
+from qad_jax import cli, configs
+from qad_jax.evaluation import release
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """Runs a command in a folder with an empty folder and an empty file."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty").touch()
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        status = cli.main(list(words))
+        error = capsys.readouterr().err
+        assert status != 0
+        assert len(error.splitlines()) == 1, error
+        return error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (("score", "scores.csv"), "--out"),
+        (("compare", "a", "b"), "--out"),
+        (("matrix", "a"), "--out"),
+        (("convert", "weights.pth"), "--out"),
+        (("convert", "weights.pth"), "--export"),
+        (("export-dataset", "synthetic_faces", "--to", "parquet"), "--out"),
+    ],
+)
+@pytest.mark.parametrize("place", ["empty/in_it", "empty/in_it/deeper"])
+def test_what_cannot_be_written_is_told_first(call, words, flag, place):
+    """Before anything is read: none of these inputs is there."""
+    error = call(*words, flag, f"{place}.onnx" if flag == "--export" else place)
+    assert f"{flag}: cannot write to " in error
+    assert "Not a directory; name another folder, or mend that" in error
+
+
+def test_a_release_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "empty").touch()
+    needed = ("--validation", "v", "--test", "t", "--about", "a")
+    assert release.main(["run", *needed, "--out", str(tmp_path / "empty/x.safetensors")]) == 1
+    assert "--out: cannot write to " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("evaluate", "nothing"), "nothing: holds no run; name the folder of a run, or train"),
+        (("evaluate", "folder"), "folder: holds no run; "),
+        (("build", "manifest", "--data_dir", "x"), "--manifest: name the list of manifest"),
+        (("build", "deepfakebench", "--data_dir", "x"), "--manifest: name the list of deepfakeb"),
+        (("build", "ffiw10k", "--manual_dir", "empty", "--data_dir", "x"), "empty: is no folder; "),
+        (
+            ("train", "--config", "folder", "--workdir", "x"),
+            "folder: is a folder that holds no run",
+        ),
+        (("train", "--config", "empty", "--workdir", "x"), "empty: has no function get_config()"),
+        (("matrix", "nothing"), "nothing: there is no such folder; name the folder of a run"),
+        (("matrix", "empty"), "empty: is no folder; "),
+        (("compare", "empty", "empty"), "empty: is empty"),
+        (("detect", ""), "PATH: is an empty name"),
+    ],
+)
+def test_what_is_no_input_is_named(call, words, reason):
+    assert reason in call(*words)
+
+
+def test_a_model_that_is_no_run(tmp_path):
+    with pytest.raises(UserError, match="holds no run; name the folder of a run, or a model file"):
+        release.of_run(tmp_path)
+    (tmp_path / configs.STORED).write_text(json.dumps({}))
+    with pytest.raises(UserError, match="was not evaluated on its validation split"):
+        release.of_run(tmp_path)
+
+
+def test_an_empty_list(tmp_path):
+    (tmp_path / "a.json").write_text(" \n")
+    with pytest.raises(UserError, match=r"a\.json: is empty; get the file again"):
+        lists.read_json(tmp_path / "a.json", "list")
