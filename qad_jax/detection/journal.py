@@ -49,10 +49,11 @@ class Journal:
           OSError: It cannot be opened.
         """
         self.path, self._model, self._frames = path, model, frames
-        check_writable(path.absolute().parent, "--results")
         if path.is_dir():
             raise UserError(f"--results: {path}: is a folder; name a file")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            check_writable(path.absolute().parent, "--results")
+            path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         self._file: BinaryIO = os.fdopen(descriptor, "r+b", buffering=0)
         try:
