@@ -240,6 +240,9 @@ def test_a_file_that_is_no_painter_is_refused(painters, people, tmp_path, monkey
         build.builder("self_blended", **arguments)
     path.write_bytes(safetensors.numpy.save({}, {"learned": json.dumps([1])}))
     assert painter_files.notes_of(path) == {}
+    header = b'{"__metadata__": {"learned": 5}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert painter_files.notes_of(path) == {}
 
 
 # The dataset

@@ -42,7 +42,7 @@ def notes_of(path: Path) -> dict[str, Any]:
     """What a painter learned from, see `save`; empty where the file does not say it."""
     try:
         found = json.loads(_header(_content(path)).get("__metadata__", {}).get("learned", "{}"))
-    except (UserError, ValueError, RecursionError):
+    except (UserError, TypeError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
