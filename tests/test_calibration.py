@@ -59,17 +59,25 @@ def test_temperature_and_shift_that_made_the_scores_are_found(fakes):
 def test_temperature_and_shift_are_the_minimum_of_the_likelihood_on_a_grid():
     labels, probabilities = drawn(2.5, n=300, seed=1)
     logits = np.log(probabilities / (1 - probabilities))
-    weight = np.where(labels == 1, 0.5 / labels.sum(), 0.5 / (1 - labels).sum())
+    items = np.where(labels == 1, labels.sum(), (1 - labels).sum())
+    weight, target = 0.5 / items, np.abs(labels - 1 / (items + 2))  # Platt's targets
 
     def loss(temperature, shift):
         p = 1 / (1 + np.exp(-(logits - shift) / temperature))
-        return -np.sum(weight * np.log(np.where(labels == 1, p, 1 - p)))
+        return -np.sum(weight * (target * np.log(p) + (1 - target) * np.log(1 - p)))
 
     temperature, shift = calibration.fit_shifted(labels, probabilities)
     grid = [(t, s) for t in np.linspace(1, 5, 81) for s in np.linspace(-3, 3, 121)]
     best = min(grid, key=lambda one: loss(*one))
     assert loss(temperature, shift) <= loss(*best) + 1e-9
     assert (temperature, shift) == pytest.approx(best, abs=0.06)
+
+
+def test_few_items_that_lie_apart_are_not_certain():
+    """Of five and five, no probability passes 6 of 7, however far the scores lie apart."""
+    labels, scores = [0] * 5 + [1] * 5, [0.4] * 5 + [0.55] * 5
+    told = calibration.scaled(scores, *calibration.fit_shifted(labels, scores))
+    assert told == pytest.approx([1 / 7] * 5 + [6 / 7] * 5, abs=1e-3)
 
 
 @pytest.mark.parametrize(

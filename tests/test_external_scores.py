@@ -49,19 +49,29 @@ def test_a_file_of_another_tool_gives_the_table_the_numbers_and_the_report(tmp_p
     np.testing.assert_allclose(again.score[:, 0], made.score[:, 1], rtol=1e-6)
 
 
+def test_thresholds_are_not_chosen_on_what_is_tested(tmp_path, capsys):
+    file = theirs(tmp_path / "theirs.csv", make_scores(8))
+    same = tmp_path / "folder/../theirs.csv"
+    (tmp_path / "folder").mkdir()
+    words = [str(file), "--out", str(tmp_path / "out"), "--validation", str(same)]
+    assert external_scores.main(words) == 1
+    assert "is the file that is tested" in capsys.readouterr().err
+
+
 def test_a_whole_report_is_written_without_jax_flax_and_tfds(tmp_path):
     file, out = theirs(tmp_path / "theirs.csv", make_scores(8)), tmp_path / "out"
+    other = theirs(tmp_path / "other.csv", make_scores(8))
     code = (
         "import sys\n"
         "from qad_jax.evaluation import compare, external_scores, matrix\n"
-        "file, out = sys.argv[1:]\n"
-        "assert external_scores.main([file, '--out', out, '--validation', file]) == 0\n"
+        "file, other, out = sys.argv[1:]\n"
+        "assert external_scores.main([file, '--out', out, '--validation', other]) == 0\n"
         "assert compare.main([file, file, '--out', out + '/comparison']) == 0\n"
         "assert matrix.main([out, '--out', out + '/matrix']) == 0\n"
         "heavy = {'jax', 'flax', 'tensorflow_datasets', 'tensorflow'} & set(sys.modules)\n"
         "sys.exit(f'imported: {sorted(heavy)}' if heavy else 0)\n"
     )
-    command = [sys.executable, "-c", code, str(file), str(out)]
+    command = [sys.executable, "-c", code, str(file), str(other), str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for name in (

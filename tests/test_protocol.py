@@ -214,7 +214,9 @@ def test_the_scores_of_another_tool(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "has no column 'method'"),
+        ("", "is empty, or begins with an empty line; get the file again"),
+        ("\nmethod,video\n", "is empty, or begins with an empty line"),
+        ("video,frame,label\n", "has no column 'method'"),
         ("method,video,frame,label\n", "has no column 'score' .or prob"),
         ("method,video,frame,label,score,prob\n", "more than one column could be 'score'"),
         ("method,video,frame,label,score\n", "holds no scores"),

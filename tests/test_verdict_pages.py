@@ -164,7 +164,11 @@ def test_no_error_in_few_clips_is_not_no_error():
     said = " ".join(rates.sentences("fake", never, 1))
     assert "None of the 200 real clips of this quality that were measured was called fake" in said
     assert "still be up to 18 of 1000" in said
-    assert "Where fakes are rare" not in said
+    assert "Where fakes are rare" in said
+    few = dataclasses.replace(RATES, inconclusive_real=Estimate(0.0, 0.0, 0.5))
+    assert "cannot tell for fewer than 500," in " ".join(rates.sentences("fake", few, 1))
+    alone = dataclasses.replace(RATES, false_positive_rate=Estimate(0.0))  # of one person
+    assert "was not measured" in rates.sentences("fake", alone, 1)[0]
     rare = dataclasses.replace(RATES, false_positive_rate=Estimate(0.0002, None, None))
     assert "quality fewer than 1 are called fake." in " ".join(rates.sentences("fake", rare, 1))
     unknown = dataclasses.replace(RATES, false_positive_rate=Estimate(None))

@@ -68,6 +68,66 @@ def test_the_promise_holds_for_new_clips_of_the_same_kind():
     assert np.mean(wrong_fake) == pytest.approx(1 - 55 / 61, abs=0.008)
 
 
+def test_people_count_alike_by_hand():
+    """Of three people one has two clips; the fourth, a new one, lies at infinity."""
+    scores, people = [0.2, 0.4, 0.1, 0.3], ["a", "c", "a", "b"]
+    # Weights of four: 1/2, 1/2, 1, 1 in the order of the scores. Half of four is two.
+    assert verdicts.usual_of_people(scores, people, 0.5) == 0.3
+    assert verdicts.usual_of_people(scores, people, 0.25) == 0.4  # all three
+    assert verdicts.usual_of_people(scores, people, 0.2) == 1.0
+    each = [f"p{i}" for i in range(99)]  # of one clip: rank 100 * 0.95 of 99
+    assert verdicts.usual_of_people(np.arange(99) / 100, each, 0.05) == 0.94
+
+
+def test_the_promise_holds_for_clips_of_new_people():
+    """Twelve clips of a person, which resemble each other, are no twelve people."""
+    rng = np.random.default_rng(0)
+
+    def drawn(people):
+        person = rng.normal(0, 1, people)[:, None]
+        return (1 + np.tanh(person + rng.normal(0, 1, (people, 12)) - 1)) / 2
+
+    names, wrong = np.repeat(np.arange(60).astype(str), 12), []
+    fakes = [0.9] * 60
+    for _ in range(300):
+        real = drawn(60).ravel()
+        made = clips([0] * 720 + [1] * 60, [*real, *fakes], [*names, *(f"f{i}" for i in range(60))])
+        chosen = verdicts.choose(made)["raw"]
+        assert chosen.promising
+        assert chosen.people == 60
+        wrong.append(np.mean(drawn(400) > chosen.upper))
+    assert 0.001 < np.mean(wrong) < 0.02
+
+
+def test_few_people_promise_nothing_but_are_told():
+    made = clips([0] * 60 + [1] * 60, np.arange(120) / 120, [*"ab" * 30, *"cd" * 30])
+    chosen = verdicts.choose(made)["raw"]
+    assert (chosen.people, chosen.promising) == (2, False)
+    # Rank ceil(61 * 0.98) = 60 of 60 clips is 59 / 120; rank 58 of 60 fakes from above is more.
+    assert chosen.upper == 62 / 120
+    older = dataclasses.asdict(chosen)
+    del older["people"]
+    assert Thresholds.from_dict(older).people == 0
+
+
+def test_what_no_real_clip_has_is_not_called_real():
+    """Thirty real clips are too few for 2 %: all is usual among them, yet 0.85 is like none."""
+    real, fake = np.arange(30) / 1000, np.linspace(0.9, 1, 99)
+    lower, upper = verdicts.conformal(real, fake)
+    assert (lower, upper) == (0.029, 1.0)
+    made = clips([0] * 99 + [1] * 99, [*np.linspace(0, 0.1, 99), *fake])
+    chosen = verdicts.choose(made)["raw"]
+    assert chosen.of_several([0.85, 0.01, 0.01]).verdict(0.85) == "inconclusive"
+
+
+def test_fakes_of_one_score_are_all_called_alike():
+    """Four in ten fakes score 0.3, of which no sum of rounded numbers makes 0.30000000000000004."""
+    fake = [0.3] * 40 + [0.9] * 60
+    lower, _ = verdicts.conformal(np.linspace(0.2, 0.6, 99), fake)
+    assert lower == 0.3
+    assert chosen_at(lower, 0.9).verdict(0.3) == "inconclusive"
+
+
 def test_rates_are_counted():
     label = [0, 0, 0, 0, 1, 1, 1, 1]
     score = [0.1, 0.2, 0.5, 0.9, 0.1, 0.5, 0.95, 0.99]
@@ -113,17 +173,23 @@ def test_a_share_of_none_has_an_interval():
 
 
 def test_the_promise_can_be_for_each_group():
-    """Of 49 real clips the highest is the 2 % threshold; 30 are too few to promise it."""
+    """Of 49 real clips the highest is the 2 % threshold; 30 are too few to promise it alone."""
     people = [*(f"a{i}" for i in range(100)), *(f"b{i}" for i in range(49))]
     people += [f"c{i}" for i in range(30)]
     real = [*np.linspace(0, 0.5, 100), *np.linspace(0.1, 0.7, 49), *np.linspace(0.1, 0.9, 30)]
     made = clips([0] * 179 + [1] * 99, [*real, *np.linspace(0.3, 1, 99)], [*people, *"f" * 99])
     chosen = verdicts.choose(made, {name: name[0] for name in people})["raw"]
-    assert chosen.upper == pytest.approx(0.7)
-    assert len(chosen.real) == 49
     alone = verdicts.choose(made)["raw"]
     assert len(alone.real) == 179
     assert alone.upper == sorted(real)[math.ceil(180 * 0.98) - 1]
+    assert chosen.upper == alone.upper  # of all, which is more than 0.7
+    calm = made._replace(score=np.where(made.score > 0.7, 0.7, made.score))
+    calm.score[149:179] = 0.1
+    chosen = verdicts.choose(calm, {name: name[0] for name in people})["raw"]
+    assert chosen.upper == pytest.approx(0.7)
+    assert len(chosen.real) == 49
+    alone = verdicts.choose(calm)["raw"]
+    assert alone.upper == pytest.approx(0.675)
     assert (alone.lower, alone.temperature) == (chosen.lower, chosen.temperature)
 
 

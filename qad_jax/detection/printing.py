@@ -36,8 +36,12 @@ def _how_often(rate: Estimate | None, clips: str, called: str) -> Iterator[str]:
     if rate is None or rate.value is None:
         return
     count = f"about {1000 * rate.value:.0f}"
-    if rate.value == 0 and rate.high is not None:
+    if rate.value == 0:
+        if rate.high is None:  # of one person, which says nothing of others
+            return
         count = f"fewer than {1000 * rate.high:.0f}"
+    elif 1000 * rate.value < 0.5:
+        count = "fewer than 1"
     yield f"of 1000 {clips} of this quality {count} are called {called}"
 
 

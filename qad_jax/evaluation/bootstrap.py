@@ -105,6 +105,19 @@ def bootstrap(
     return result
 
 
+def fewest_people(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> int:
+    """How many clusters the class has that has fewer; 0 where one class is missing.
+
+    Of a class with one cluster, draws show nothing of how others would do.
+
+    Args:
+      labels: `(n,)` 0 or 1.
+      clusters: `(n,)` names or numbers.
+    """
+    label, names = np.asarray(labels).astype(bool), np.asarray(clusters)
+    return min(len(np.unique(names[label == of])) for of in (False, True))
+
+
 def interval(replicates: Array) -> tuple[float | None, float | None]:
     """The 2.5th and 97.5th percentile of draws of one number; None if half are undefined."""
     known = replicates[np.isfinite(replicates)]

@@ -122,6 +122,8 @@ def fit_shifted(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[fl
 
     A temperature alone keeps a logit of 0 where it is. A network whose scores are too high for both
     classes needs the shift, too (Platt, "Probabilistic Outputs for Support Vector Machines", 1999).
+    As there, of n items of a class one in n + 2 counts as of the other: where few items lie apart,
+    nothing is certain.
 
     Args:
       labels: `(n,)` 0 real, 1 fake.
@@ -137,14 +139,16 @@ def fit_shifted(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[fl
     if metrics.why_undefined(y, p) or p.min() < 0 or p.max() > 1:
         return None
     z, sign = logit(p), np.where(y == 1, 1.0, -1.0)
-    weight = np.where(y == 1, 0.5 / y.sum(), 0.5 / (1 - y).sum())
+    items = np.where(y == 1, y.sum(), (1 - y).sum())
+    weight, other = 0.5 / items, 1 / (items + 2)
 
     def loss(given: Array) -> tuple[float, Array]:
         log_temperature, shift = given
         scaled_logit = sign * (z - shift) * np.exp(-log_temperature)
-        wrong = weight * (np.tanh(-scaled_logit / 2) + 1) / 2
+        wrong = weight * ((np.tanh(-scaled_logit / 2) + 1) / 2 - other)
         gradient = [np.sum(wrong * scaled_logit), np.sum(wrong * sign) * np.exp(-log_temperature)]
-        return float(np.sum(weight * np.logaddexp(0, -scaled_logit))), np.array(gradient)
+        likely = np.logaddexp(0, -scaled_logit) + other * scaled_logit
+        return float(np.sum(weight * likely)), np.array(gradient)
 
     bounds = [_BOUNDS, (float(z.min()), float(z.max()))]
     start = np.array([0.0, np.clip(0.0, *bounds[1])])

@@ -63,6 +63,11 @@ def evaluate(
     beyond = scored.beyond_probabilities()
     no_threshold = f"; scores run {beyond}: at 0.5, accuracy and FPR have no meaning"
     if validation:
+        if validation.resolve() == path.resolve():
+            raise UserError(
+                f"--validation: {validation} is the file that is tested; thresholds are chosen on "
+                "scores of other people"
+            )
         validated = formats.read(validation, labels=labels, column=column)
         validation = deepfakebench.metrics_file(validation) or validation
         if missing := [name for name in scored.qualities if name not in validated.qualities]:

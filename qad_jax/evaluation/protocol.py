@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from data_builders.files import read_json, write_json, write_whole
 from qad_jax.evaluation import calibration, metrics
-from qad_jax.evaluation.bootstrap import bootstrap, interval
+from qad_jax.evaluation.bootstrap import bootstrap, fewest_people, interval
 from qad_jax.evaluation.calibration import Calibration
 from qad_jax.evaluation.metrics import Array
 from qad_jax.evaluation.results import (
@@ -72,6 +72,7 @@ class _Level:
         self, scores: Scores, with_intervals: bool, thresholds: Sequence[float | None]
     ) -> None:
         self._people = len(set(scores.identity))
+        self._fewest = fewest_people(scores.label, scores.identity)
         columns = scores.score.T
         self.draws: dict[str, Array] = {name: np.empty((0, len(columns))) for name in metrics.NAMES}
         if with_intervals and self._people > 1:
@@ -96,10 +97,14 @@ class _Level:
         threshold: float | None,
         undefined: Mapping[str, str],
     ) -> Numbers:
-        if self._people == 1 and metrics.ALL not in undefined:
-            undefined = {**undefined, "intervals": "one identity only"}
+        single = self._people == 1 or self._fewest == 1
+        if single and metrics.ALL not in undefined:
+            one = "one identity only" if self._people == 1 else "one class is of one identity"
+            undefined = {**undefined, "intervals": one}
         estimates = {
-            name: Estimate(None) if value is None else Estimate(value, *interval(draws[name]))
+            name: Estimate(None)
+            if value is None
+            else Estimate(value, *((None, None) if single else interval(draws[name])))
             for name, value in values.items()
         }
         return Numbers(**estimates, threshold=threshold, undefined=undefined)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qad_jax.evaluation import metrics
-from qad_jax.evaluation.bootstrap import affordable, draws, interval
+from qad_jax.evaluation.bootstrap import affordable, draws, fewest_people, interval
 from qad_jax.evaluation.metrics import Array
 from qad_jax.evaluation.results import Estimate
 from qad_jax.evaluation.scores import Scores
@@ -19,11 +19,14 @@ from qad_jax.evaluation.verdicts import Thresholds
 
 # Clips times draws that are counted at a time, which bounds the memory.
 _BLOCK = 1 << 20
+_Z = 1.959964  # of a normal distribution, 97.5 % lie below it
 
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
     """How often clips of a split get each verdict; with 95 % intervals over identities.
+
+    Where the clips of a rate are of one person, it has no interval.
 
     Attributes:
       real_clips: Number of real clips.
@@ -125,16 +128,22 @@ def count(
         return {"auc": ranking.numbers(weights)["auc"], **found}
 
     replicates = affordable(len(fake)) if len(names) > 1 else 0
+    people = {name: int(np.sum(of > 0)) for name, (_, of) in totals.items()}
+    people["auc"] = fewest_people(fake, member)
     block = max(1, _BLOCK // max(1, len(fake)))
     drawn = [numbers(weights) for weights in draws(len(names), replicates, 0, block)]
     estimates = {}
     for name, value in numbers(np.ones((1, len(names)))).items():
-        ends = interval(np.concatenate([each[name] for each in drawn])) if drawn else (None, None)
-        known = math.isfinite(value[0])
-        estimates[name] = Estimate(float(value[0]), *ends) if known else Estimate(None)
-        if name in totals:
-            people = int(np.sum(totals[name][1] > 0))
-            estimates[name] = _widened(estimates[name], people)
+        if not math.isfinite(value[0]):
+            estimates[name] = Estimate(None)
+        elif people[name] < 2 or not drawn:  # one person says nothing of others
+            estimates[name] = Estimate(float(value[0]))
+        else:
+            each = np.concatenate([one[name] for one in drawn])
+            estimates[name] = Estimate(float(value[0]), *interval(each))
+            if name in totals:
+                clips = float(totals[name][1].sum())
+                estimates[name] = _widened(estimates[name], people[name], clips, each)
     return Rates(real_clips=int(np.sum(~fake)), fake_clips=int(np.sum(fake)), **estimates)
 
 
@@ -142,16 +151,32 @@ def _by_person(mask: npt.NDArray[np.bool_], member: npt.NDArray[np.intp], people
     return np.asarray(np.bincount(member, mask, people), np.float64)
 
 
-def _widened(share: Estimate, people: int) -> Estimate:
-    """Gives a share of 0 or 1, of which every draw has the same, the interval of a binomial.
+def _widened(share: Estimate, people: int, clips: float, draws: Array) -> Estimate:
+    """Widens the interval of a small share, of which draws of people know too little.
 
-    Each person counts as one trial (Clopper and Pearson 1934, at 0 or n of n).
+    A share of 0 or 1, of which every draw has the same, gets the interval of a binomial in which
+    each person is one trial (Clopper and Pearson 1934, at 0 or n of n). Where one or two people
+    are all that was hit, many draws have none of them: the interval is then no narrower than
+    Wilson's, of as many independent clips as have the same variance (Kish's design effect).
+
+    Args:
+      share: The share, with the interval of the draws.
+      people: Number of people among whom it is counted.
+      clips: Number of their clips.
+      draws: The shares of the draws.
     """
-    if share.low is None or share.value not in (0.0, 1.0):
+    if share.value is None or share.low is None or share.high is None:
         return share
-    most = 1 - 0.025 ** (1 / people)
-    ends = (0.0, most) if share.value == 0 else (1 - most, 1.0)
-    return Estimate(share.value, *ends)
+    if share.value in (0.0, 1.0):
+        most = 1 - 0.025 ** (1 / people)
+        ends = (0.0, most) if share.value == 0 else (1 - most, 1.0)
+        return Estimate(share.value, *ends)
+    spread = share.value * (1 - share.value)
+    count = min(clips, max(1.0, spread / float(np.nanvar(draws))))
+    middle = share.value + _Z**2 / (2 * count)
+    half = _Z * math.sqrt(spread / count + _Z**2 / (4 * count**2))
+    low, high = ((middle + sign * half) / (1 + _Z**2 / count) for sign in (-1, 1))
+    return Estimate(share.value, min(share.low, max(0.0, low)), max(share.high, min(1.0, high)))
 
 
 def by_group(

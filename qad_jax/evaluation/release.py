@@ -131,6 +131,9 @@ def _described(
         scores.read(compare.find(path, split))
         for path, split in ((validation, "validation"), (test, "test"))
     )
+    for path, read in ((validation, chosen_on), (test, tested_on)):
+        if odd := int(np.sum(~np.isfinite(read.score))):
+            raise UserError(f"{path}: {odd} scores are not numbers; evaluate the run again")
     if shared := set(chosen_on.identity) & set(tested_on.identity):
         raise UserError(
             f"--test: {len(shared)} identities are in --validation, too, {min(shared)} among them"

@@ -2,12 +2,19 @@
 
 They are chosen by conformal prediction, a p-value for each class: a clip is not called fake while
 its score is usual among real clips of the validation split, and not called real while its score is
-usual among fakes there. If new clips are like those, a real one is called fake with a probability
-of at most `REAL_ERROR`, and a fake is called real with at most `FAKE_ERROR`. Clips of one person
-resemble each other, so the bound holds on average over samples of people, not for each sample.
+usual among fakes there.
+
+Clips of one person resemble each other, so a clip of a new person is not just one more of them. A
+clip is therefore not called fake, either, while its score is usual where each person counts as much
+as any other, and the new one as one of them. If new people are like those of the validation split,
+a real clip of theirs is called fake with a probability of at most `REAL_ERROR`. This holds on
+average over samples of people, not for each sample, and needs 49 people (`promising`). With fewer
+people, and for fakes, the errors are those that are aimed at, among clips like those that were
+seen.
 
 References:
   Vovk, "Conditional validity of inductive conformal predictors", ACML 2012 (label-conditional).
+  Lee, Barber & Willett, "Distribution-free inference with hierarchical data", 2023 (people).
 """
 
 from __future__ import annotations
@@ -44,6 +51,7 @@ class Thresholds:
       real_error: Largest share of real clips that may be called fake.
       fake_error: Largest share of fakes that may be called real.
       shift: The logit of the score at which a clip is as probably fake as real.
+      people: Number of people who are seen in the real clips; 0 where it is not known.
     """
 
     temperature: float
@@ -55,6 +63,12 @@ class Thresholds:
     real_error: float = REAL_ERROR
     fake_error: float = FAKE_ERROR
     shift: float = 0.0
+    people: int = 0
+
+    @property
+    def promising(self) -> bool:
+        """Whether there were people enough to promise `real_error` for a new one."""
+        return (self.people + 1) * self.real_error >= 1
 
     def of_several(self, scores: Sequence[float]) -> Thresholds:
         """The thresholds for all faces of a file, of which each may be called fake by mistake.
@@ -77,15 +91,16 @@ class Thresholds:
         if count <= 1:
             return self
         for k, score in reversed(list(enumerate(sorted(scores, reverse=True), 1))):
-            lower, upper = conformal(
+            _, upper = conformal(
                 self.real,
                 self.fake,
                 real_error=self.real_error * k / count,
                 fake_error=self.fake_error,
             )
+            upper = max(upper, self.upper)
             if score > upper:
                 break
-        return dataclasses.replace(self, lower=lower, upper=upper)
+        return dataclasses.replace(self, upper=upper)
 
     def verdict(self, score: float) -> str:
         """Calls a clip of this quality real, fake or inconclusive by its mean score."""
@@ -107,10 +122,11 @@ class Thresholds:
         try:
             # Files of before have no shift.
             numbers = {name: float({"shift": 0.0, **stored}[name]) for name in _NUMBERS}
+            people = int(stored.get("people", 0))
             real, fake = (tuple(map(float, stored[name])) for name in (REAL, FAKE))
         except (KeyError, TypeError) as error:
             raise ValueError(f"thresholds: {error} is missing or no number") from error
-        made = cls(**numbers, real=real, fake=fake)
+        made = cls(**numbers, real=real, fake=fake, people=people)
         probabilities = (made.equal_error, made.lower, made.upper, *real, *fake)
         if not all(0 <= value <= 1 for value in probabilities) or made.lower > made.upper:
             raise ValueError("thresholds are no probabilities in their order")
@@ -121,7 +137,9 @@ class Thresholds:
         return made
 
 
-_NUMBERS = tuple(f.name for f in dataclasses.fields(Thresholds) if f.name not in (REAL, FAKE))
+_NUMBERS = tuple(
+    f.name for f in dataclasses.fields(Thresholds) if f.name not in (REAL, FAKE, "people")
+)
 
 
 def conformal(
@@ -143,17 +161,47 @@ def conformal(
       The two thresholds. One is 0 or 1, which no score passes, where there are too few clips to
       promise so small a share.
     """
+    reals, fakes = (np.sort(np.asarray(of, np.float64)) for of in (real, fake))
     # A new real clip scores above the k-th lowest of n with a probability of at most
     # 1 - k / (n + 1).
-    usual_real = _at_rank(np.asarray(real, np.float64), real_error)
-    usual_fake = 1 - _at_rank(1 - np.asarray(fake, np.float64), fake_error)
-    # Where the classes lie apart, what is between them is usual in neither.
-    return min(usual_real, usual_fake), max(usual_real, usual_fake)
+    usual_real, rank = _at_rank(reals, real_error), _rank(len(fakes), fake_error)
+    usual_fake = float(fakes[len(fakes) - rank]) if rank <= len(fakes) else 0.0
+    # Where the classes lie apart, what is between them is usual in neither. Where all that is
+    # possible counts as usual, what no clip of a class has is still no sign of that class.
+    lower = min(usual_real, float(reals.max(initial=0)), usual_fake)
+    return lower, max(usual_real, usual_fake)
+
+
+def _rank(count: int, error: float) -> int:
+    return math.ceil((count + 1) * (1 - error))
 
 
 def _at_rank(scores: Array, error: float) -> float:
-    rank = math.ceil((len(scores) + 1) * (1 - error))
+    rank = _rank(len(scores), error)
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else 1.0
+
+
+def usual_of_people(scores: npt.ArrayLike, people: Sequence[str], error: float) -> float:
+    """The score above which a clip of a new person lies with a probability of at most `error`.
+
+    Args:
+      scores: `(n,)` of clips.
+      people: The n people.
+      error: This probability.
+
+    Returns:
+      Of k people, each has the weight 1 / (k + 1), which its clips share, and the new one has the
+      same at infinity; this is the score up to which the weights sum to 1 - `error`. It is 1, which
+      no score passes, where there are too few people.
+    """
+    values = np.asarray(scores, np.float64)
+    _, person, clips = np.unique(np.asarray(people), return_inverse=True, return_counts=True)
+    order = np.argsort(values, kind="stable")
+    weight = np.cumsum((1 / clips[person])[order])
+    # Sums of such shares are not exact: a clip is no more than a millionth of a person.
+    wanted = (len(clips) + 1) * (1 - error) - 1e-6
+    index = int(np.searchsorted(weight, wanted))
+    return float(values[order][index]) if index < len(values) else 1.0
 
 
 def choose(
@@ -168,8 +216,8 @@ def choose(
     Args:
       validation: Its scores.
       groups: The group of each identity. No more than `real_error` of the real clips of each group
-        are then to be called fake, where a group has clips enough to promise it: the real clips of
-        the group in which they score highest decide. Without groups, the promise is for all.
+        that has 49 clips are then to be called fake, and no more of all: the clips among which they
+        score highest decide.
       real_error: Largest share of real clips that may be called fake.
       fake_error: Largest share of fakes that may be called real.
 
@@ -189,6 +237,10 @@ def choose(
         real = _highest(column[~is_fake], of_clip[~is_fake], real_error)
         fake = np.sort(column[is_fake])
         lower, upper = conformal(real, fake, real_error=real_error, fake_error=fake_error)
+        seen = np.asarray(clips.identity)[~is_fake]
+        people = len(set(seen))
+        if (people + 1) * real_error >= 1:
+            upper = max(upper, usual_of_people(column[~is_fake], seen, real_error))
         chosen[quality] = Thresholds(
             temperature=scaling[0],
             equal_error=equal_error,
@@ -199,12 +251,13 @@ def choose(
             real_error=real_error,
             fake_error=fake_error,
             shift=scaling[1],
+            people=people,
         )
     return chosen
 
 
 def _highest(scores: Array, groups: npt.NDArray[np.str_], error: float) -> Array:
-    """The scores, ascending, of the group whose threshold is highest; of all where none can be."""
+    """The scores, ascending, of all or of the group whose threshold is highest."""
     members = [scores[groups == group] for group in np.unique(groups)]
     large = [of_group for of_group in members if (len(of_group) + 1) * error >= 1]
-    return np.sort(max(large, key=lambda of_group: _at_rank(of_group, error), default=scores))
+    return np.sort(max([scores, *large], key=lambda of_group: _at_rank(of_group, error)))

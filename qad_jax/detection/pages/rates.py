@@ -38,23 +38,32 @@ def sentences(verdict: str, rates: Rates, judged: int) -> list[str]:
 
 
 def _rate(rate: Estimate, clips: int, sentence: str, none: str) -> str:
-    if rate.value is None:
+    if not _known(rate):
         return words.NOT_MEASURED
-    if rate.value == 0 and rate.high is not None:
+    if rate.value == 0:
         return none.format(clips=clips, most=1000 * rate.high)
     interval = ""
     if rate.low is not None and rate.high is not None:
         interval = words.INTERVAL.format(low=1000 * rate.low, high=1000 * rate.high)
-    return sentence.format(count=_of_1000(rate.value), interval=interval)
+    return sentence.format(count=_of_1000(rate), interval=interval)
 
 
-def _of_1000(share: float) -> str:
-    return words.FEWER if 1000 * share < 0.5 else words.ABOUT.format(count=1000 * share)
+def _known(rate: Estimate) -> bool:
+    """Whether anything is known: that none of one person's clips was counted says nothing."""
+    return rate.value is not None and (rate.value > 0 or rate.high is not None)
+
+
+def _of_1000(rate: Estimate) -> str:
+    """Such as "about 3". Where none was counted, as many as there can still be."""
+    share = rate.value or rate.high or 0.0
+    if rate.value == 0 or 1000 * share < 0.5:
+        return words.FEWER.format(most=max(1.0, 1000 * share))
+    return words.ABOUT.format(count=1000 * share)
 
 
 def _neither(rates: Rates) -> Iterator[str]:
-    real, fake = rates.inconclusive_real.value, rates.inconclusive_fake.value
-    if real is not None and fake is not None:
+    real, fake = rates.inconclusive_real, rates.inconclusive_fake
+    if _known(real) and _known(fake):
         yield words.CANNOT_TELL.format(real=_of_1000(real), fake=_of_1000(fake))
 
 
@@ -68,6 +77,8 @@ def _rare(rates: Rates) -> Iterator[str]:
             rates.inconclusive_fake,
         )
     )
+    if wrong == 0:  # the fewer clips were measured, the more can still be wrong
+        wrong = rates.false_positive_rate.high
     if not wrong or missed is None or neither is None:
         return
     of_fakes = max(0.0, 1 - missed - neither)

@@ -62,11 +62,11 @@ NONE_CALLED_REAL = (
     "rate can still be up to {most:.0f} of 1000 (95 % interval over people)."
 )
 NOT_MEASURED = "How often this answer is wrong was not measured."
-ABOUT, FEWER = "about {count:.0f}", "fewer than 1"
+ABOUT, FEWER = "about {count:.0f}", "fewer than {most:.0f}"
 INTERVAL = " (95 % interval: {low:.0f} to {high:.0f})"
 RARE = (
     "Where fakes are rare, most of what is called fake can be real. An example: 1 of 100 clips is "
-    "a fake. At the measured rates about {right:.0f} of 100 clips that are called fake are fakes, "
+    "a fake. At these rates about {right:.0f} of 100 clips that are called fake are fakes, "
     "and {wrong:.0f} are real."
 )
 SEVERAL = (

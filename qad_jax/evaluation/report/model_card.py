@@ -141,11 +141,18 @@ def _by_quality(first: str, rows: Mapping[str, Mapping[str, Any]], name: str) ->
 def _sentences(described: Description) -> Iterator[str]:
     rates = _rates(described.qualities, "rates")
     for quality, of in rates.items():
-        wrong, neither = of.false_positive_rate.value, of.inconclusive_fake.value
-        if wrong is not None and neither is not None:
+        wrong, neither = of.false_positive_rate, of.inconclusive_fake.value
+        if wrong.value is not None and neither is not None:
+            count = f"about {1000 * wrong.value:.0f}"
+            if wrong.value == 0:
+                count = f"none of {of.real_clips}"
+                if wrong.high is not None:
+                    count = f"fewer than {1000 * wrong.high:.0f} of 1000 ({count} measured ones)"
+            else:
+                count += " of 1000"
             yield (
-                f"At {plain_text(quality)}, about {1000 * wrong:.0f} of 1000 real clips are called "
-                f"fake, and about {1000 * neither:.0f} of 1000 fakes are inconclusive."
+                f"At {plain_text(quality)}, {count} real clips are called fake, and about "
+                f"{1000 * neither:.0f} of 1000 fakes are inconclusive."
             )
 
 
@@ -177,7 +184,8 @@ def _groups(groups: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
         return ["Errors were not measured by groups of people."]
     parts = [
         "Groups are named as the sources of the images name them. Where the intervals of two "
-        "groups do not overlap, the errors fall unevenly beyond chance."
+        "groups do not overlap, they are named here. So many groups are compared, at each quality, "
+        "that some such differences come by chance."
     ]
     for column, of in groups.items():
         uneven = list(_uneven(of))
