@@ -41,7 +41,7 @@ def _rate(rate: Estimate, clips: int, sentence: str, none: str) -> str:
     if not _known(rate):
         return words.NOT_MEASURED
     if rate.value == 0:
-        return none.format(clips=clips, most=1000 * rate.high)
+        return none.format(clips=clips, most=1000 * (rate.high or 0.0))
     interval = ""
     if rate.low is not None and rate.high is not None:
         interval = words.INTERVAL.format(low=1000 * rate.low, high=1000 * rate.high)
