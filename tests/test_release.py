@@ -112,6 +112,12 @@ def test_the_card_says_what_the_file_says(run, made):
     assert "Faces of Ann: CC0 (images: 3)" in card
     assert "no evidence against a person" in card
     assert "20 of 1000 real clips are called fake" in card
+    chosen_on = scores.read(run / "evaluation/validation/scores.csv")
+    people = {
+        who for who, label in zip(chosen_on.identity, chosen_on.label, strict=True) if not label
+    }
+    few = "" if len(people) >= 49 else ", who are too few to promise it"
+    assert f"They rest on real clips of {len(people)} people{few}" in card
     assert "By sex:" in card
     frames = scores.read(run / "evaluation/test/scores.csv")
     each = len(frames.label) / len(set(frames.video))

@@ -299,7 +299,7 @@ def _job(argv: Sequence[str]) -> str:
     parser.add_argument("--people", type=Path, help="CSV: identity, and columns of groups")
     parser.add_argument("--clips", type=Path, help="CSV: video, and columns of groups")
     parser.add_argument(
-        "--hold_in", help="column of --people: the promise for real clips is for each of its groups"
+        "--hold_in", help="column of --people: its groups also decide on what is called fake"
     )
     parser.add_argument("--step", type=int, help="checkpoint (the best on validation)")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors to make")

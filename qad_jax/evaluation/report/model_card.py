@@ -12,6 +12,7 @@ from typing import Any
 from qad_jax.evaluation.protocol import percent
 from qad_jax.evaluation.rates import Rates
 from qad_jax.evaluation.report.card import cell, facts_list, plain_text
+from qad_jax.evaluation.verdicts import Thresholds
 from qad_jax.weights.model_file import Description
 
 # For each column of a table its title.
@@ -59,7 +60,8 @@ def render(described: Description) -> str:
             "neither training nor the choice of thresholds saw; in brackets 95 % intervals over "
             f"people.{_length(measured)} The thresholds were chosen on other people so that about "
             f"{1000 * measured['real_error']:g} of 1000 real clips are called fake and about "
-            f"{1000 * measured['fake_error']:g} of 1000 fakes are called real.{_held(measured)}",
+            f"{1000 * measured['fake_error']:g} of 1000 fakes are called real.{_held(measured)}"
+            f"{_people(described)}",
             _table("quality", _rates(described.qualities, "rates"), _COLUMNS),
             *_sentences(described),
         ],
@@ -104,9 +106,21 @@ def _held(measured: Mapping[str, Any]) -> str:
     if not column:
         return ""
     return (
-        f" The first is meant for each {plain_text(column)}, and not only for all together: the "
+        f" The first is also aimed at for each {plain_text(column)} that has clips enough: the "
         "real clips of the one in which they score highest decide."
     )
+
+
+def _people(described: Description) -> str:
+    """On how many people the thresholds rest; nothing where the file does not say it."""
+    chosen = [Thresholds.from_dict(of["thresholds"]) for of in described.qualities.values()]
+    fewest = min(chosen, key=lambda one: one.people, default=None)
+    if fewest is None or fewest.people == 0:
+        return ""
+    count = f" They rest on real clips of {fewest.people} people"
+    if fewest.promising:
+        return f"{count}, of whom each counts as much as any other."
+    return f"{count}, who are too few to promise it of clips of others."
 
 
 def _rates(of: Mapping[str, Mapping[str, Any]], key: str = "") -> dict[str, Rates]:
