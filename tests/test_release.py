@@ -205,7 +205,7 @@ def test_a_run_that_was_evaluated_is_a_detector(run, made, tmp_path):
         UserError, match=r"not evaluated on its validation split.*qad-jax evaluate .*part --split"
     ):
         Detector.from_pretrained(part)
-    with pytest.raises(UserError, match=r"evaluation: was not evaluated on its"):
+    with pytest.raises(UserError, match=r"evaluation: holds no run"):
         Detector.from_pretrained(run / "evaluation")
 
 
