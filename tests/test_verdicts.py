@@ -8,6 +8,7 @@ import pytest
 
 from qad_jax.evaluation import verdicts
 from qad_jax.evaluation.rates import Rates, by_group, measure
+from qad_jax.evaluation.results import Estimate
 from qad_jax.evaluation.scores import Scores
 from qad_jax.evaluation.verdicts import Thresholds
 
@@ -170,6 +171,29 @@ def test_a_share_of_none_has_an_interval():
     rate = measure(made, {"raw": chosen_at(0.3, 0.8)})["raw"].false_negative_rate
     assert (rate.value, rate.high) == (1, 1)
     assert rate.low == pytest.approx(1 - 0.1684, abs=1e-4)
+
+
+def test_one_hit_is_not_known_better_than_none():
+    """Of 100 clips of ten people one is hit: Wilson's interval of 1 of 100 is 0.2 to 5.4 %."""
+    score = np.full(100, 0.1)
+    score[0] = 0.9
+    made = clips([0] * 100, score, np.repeat([f"p{i}" for i in range(10)], 10).tolist())
+    rate = measure(made, {"raw": chosen_at(0.3, 0.8)})["raw"].false_positive_rate
+    assert (rate.value, rate.low) == (0.01, 0.0)  # of the draws, many have none
+    assert rate.high == pytest.approx(0.0545, abs=5e-4)
+    score[:10] = 0.9  # all clips of one person: ten people, of whom one is hit
+    made = made._replace(score=score[:, None])
+    rate = measure(made, {"raw": chosen_at(0.3, 0.8)})["raw"].false_positive_rate
+    assert (rate.value, rate.low) == (0.1, 0.0)
+    assert rate.high == pytest.approx(0.404, abs=0.02)  # Wilson's of 1 of 10, by 1000 draws
+
+
+def test_one_person_in_a_class_gives_no_interval():
+    made = clips([0] * 5 + [1] * 5, np.arange(10) / 10, [*"aaaaabcdef"][:10])
+    rates = measure(made, {"raw": chosen_at(0.3, 0.35)})["raw"]
+    assert rates.false_positive_rate == Estimate(0.2)
+    assert rates.auc.low is None
+    assert rates.false_negative_rate.low is not None
 
 
 def test_the_promise_can_be_for_each_group():
