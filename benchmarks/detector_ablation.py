@@ -7,7 +7,7 @@ Every run begins with the same weights: those of ImageNet after a training on ra
 Short runs from ImageNet's weights end where none has learned much, and cannot tell what helps.
 Every row differs from the second one in what its name says; all see the same number of images.
 
-    python benchmarks/detector_ablation.py --faces FACES --out runs/ablation
+    python benchmarks/detector_ablation.py --faces FACES --out runs/detector_ablation
 
 FACES is a folder as `self_blended` takes it. Killed, the script goes on where it was. Leaves in the
 folder `runs.json` (every run, with its minutes), `table.md` and `ablation.png`, which are of the
@@ -320,7 +320,9 @@ def main() -> None:
     """Makes the runs that are missing, and writes the table and the figure."""
     parser = argparse.ArgumentParser(description="Ablation of the detector on self_blended.")
     parser.add_argument("--faces", type=Path, required=True, help="folder of real faces")
-    parser.add_argument("--out", default="runs/ablation", help="where data and results are kept")
+    parser.add_argument(
+        "--out", default="runs/detector_ablation", help="where data and results are kept"
+    )
     parser.add_argument("--report", action="store_true", help="no runs: of those that are there")
     options = parser.parse_args()
     logging.set_verbosity(logging.ERROR)

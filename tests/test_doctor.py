@@ -73,7 +73,7 @@ def test_of_very_many_videos_few_are_opened(tmp_path, monkeypatch):
     report = doctor.report(dataset, layout)
     assert "opened: 5000 of 25000 videos, spread evenly" in report
     assert next(looked) == 5000
-    hours = 25_000 * 100 * 3 / 176 + 25_000 * 32 / 25 + 100 * 2 * 25_000 / 72
+    hours = 25_000 * 100 * 3 / 414 + 25_000 * 32 / 44 + 100 * 2 * 25_000 / 97
     assert f"about {hours / 3600:.1f} core-hours" in report
 
 

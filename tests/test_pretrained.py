@@ -398,6 +398,35 @@ def test_converted_evaluated_trained_and_exported(tmp_path, manifest, data_dir, 
     np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.parametrize("widths", [(), (24, 32)])
+def test_a_configuration_of_a_detector_goes_with_any_weights(tmp_path, widths):
+    """It names averages, which weights never have, and a localiser, which some have."""
+    draw = np.random.default_rng(5)
+    located = {}
+    for i, width in enumerate(widths):
+        located[f"localiser.map_{i}.weight"] = draw.normal(size=(1, width)).astype(np.float32)
+        located[f"localiser.map_{i}.bias"] = draw.normal(size=1).astype(np.float32)
+    path, run, exported = (tmp_path / name for name in ("config.py", "run", "e.safetensors"))
+    path.write_text(
+        "from qad_jax import configs\n\n\ndef get_config():\n"
+        '    config = configs.load("detector")\n    config.image_size = 32\n    return config\n'
+    )
+    state = saved(tmp_path, **located)
+    options = ["--name=resnet_tiny", f"--config={path}"]
+    assert command.main([str(state), "--out", str(run), *options]) == 0
+    variables, config = checkpoints.restore_for_evaluation(run)
+    found = variables.pop("localiser", {})
+    assert_equal(variables, variables_from_torch(fixture("resnet_tiny")["state"]))
+    assert (config.ema_decay, config.localise.weight > 0) == (0, bool(widths))
+    for i in range(len(widths)):
+        expected = located[f"localiser.map_{i}.weight"].T
+        np.testing.assert_array_equal(found[f"map_{i}"]["kernel"], expected)
+    assert command.main([str(run), "--export", str(exported)]) == 0
+    tensors = safetensors.load_file(exported)
+    for key, value in fixture("resnet_tiny")["state"].items():
+        np.testing.assert_array_equal(tensors[key], value)
+
+
 def test_a_head_of_imagenet_cannot_be_evaluated(tmp_path, manifest, data_dir, dataset):
     head = {"fc.weight": np.ones((5, 32), np.float32), "fc.bias": np.ones(5, np.float32)}
     option = f"--config.model.pretrained={saved(tmp_path, **head)}"

@@ -123,7 +123,7 @@ def test_a_command_is_understood(words, monkeypatch, tmp_path):
         ("four.py", "configs/detector.py"),
     ):
         given = [word.replace(own, packaged) for word in given]
-    if settings.get("mode") == "evaluate" and "--config" not in " ".join(given):
+    if settings.get("mode") == "evaluate" and "--config" not in given:
         folder = tmp_path / "run"
         folder.mkdir()
         stored = configs.to_dict(configs.load("common"))

@@ -75,14 +75,26 @@ def extended(model: nn.Module, variables: Mapping[str, Any], size: int, seed: in
     Returns:
       `{'params', 'batch_stats'}` with one more module in `params`.
     """
-    rest = {name: tree for name, tree in variables.items() if name != LOCALISER}
     if LOCALISER in variables:
-        return {**rest, "params": {**rest["params"], LOCALISER: variables[LOCALISER]}}
+        return joined(variables)
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     output: Any = jax.eval_shape(lambda x: model.apply(variables, x, train=False), image)
     maps = [jnp.zeros((1, 1, 1, one.shape[-1])) for one in output.features[MAPS]]
     made = Localiser().init(jax.random.key(seed), maps)
-    return {**rest, "params": {**rest["params"], LOCALISER: made["params"]}}
+    return joined({**variables, LOCALISER: made["params"]})
+
+
+def joined(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables as they are trained, of those that are evaluated: the opposite of `apart`.
+
+    Args:
+      variables: `{'params', 'batch_stats', LOCALISER}`.
+
+    Returns:
+      `{'params', 'batch_stats'}`, with the localiser as a module in `params`.
+    """
+    rest = {name: tree for name, tree in variables.items() if name != LOCALISER}
+    return {**rest, "params": {**rest["params"], LOCALISER: variables[LOCALISER]}}
 
 
 def apart(params: Mapping[str, Any], batch_stats: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from qad_jax import configs
 from qad_jax.models import localiser
 from qad_jax.runs import placement, resumption
 from qad_jax.runs.checkpoint_errors import OTHER_VERSION, explained
-from qad_jax.runs.state import TrainState, abstract_variables
+from qad_jax.runs.state import TrainState, abstract_variables, untrained
 
 _SCORE = "auc"
 # An unknown model, a missing field, a size that is none, no configuration at all.
@@ -223,10 +223,11 @@ def save_for_evaluation(
 
     Args:
       workdir: The folder.
-      variables: `{'params', 'batch_stats'}`.
+      variables: `{'params', 'batch_stats'}`, and a localiser where there is one.
       config: Names the model they are for.
       origin: Where they come from, see `new_head`.
     """
+    variables, config = untrained(variables, config)
     manager = _manager(workdir / "checkpoints", read_only=False)
     items = {name: ocp.args.StandardSave(tree) for name, tree in variables.items()}
     manager.save(

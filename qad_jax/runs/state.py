@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 from flax import struct
 
-from qad_jax import models
+from qad_jax import configs, models
 from qad_jax.models import localiser
 
 
@@ -55,3 +56,27 @@ def abstract_variables(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
     variables = jax.eval_shape(made, image)
     return {"params": variables["params"], "batch_stats": variables["batch_stats"]}
+
+
+def untrained(
+    variables: Mapping[str, Any], config: ml_collections.ConfigDict
+) -> tuple[Mapping[str, Any], ml_collections.ConfigDict]:
+    """What a checkpoint holds of variables that come without a training.
+
+    A checkpoint is asked for all that its configuration promises. So the configuration promises no
+    average of the parameters, and a localiser only where there is one.
+
+    Args:
+      variables: `{'params', 'batch_stats'}`, and a localiser where there is one.
+      config: What goes with them; it is not changed.
+
+    Returns:
+      Variables like those of `abstract_variables`, and their configuration.
+    """
+    config = configs.from_dict(configs.to_dict(config))
+    config.ema_decay = 0.0
+    if localiser.LOCALISER not in variables:
+        config.localise.weight = 0.0
+    elif config.localise.weight:
+        variables = localiser.joined(variables)
+    return variables, config
