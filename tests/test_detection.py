@@ -31,6 +31,7 @@ from qad_jax.evaluation.results import Estimate
 from qad_jax.weights.model_file import Description, ModelFile
 from tests import trees
 from tests.commands import call
+from tests.test_odd_videos import written
 
 REAL, FAKE = 0.05, 0.95
 # How often reals are called fake, fakes real, reals neither, fakes neither: no two are alike.
@@ -294,10 +295,18 @@ def test_images_and_animations(detector, tmp_path):
 
 
 def test_a_turned_video_is_judged_upright(detector, tmp_path):
-    """What is shown counts: a crop of a sideways face would be another image."""
-    frames = [cv2.rotate(frame, cv2.ROTATE_180) for frame in filmed(4)]
-    upside_down = detector(film(tmp_path / "a.mp4", frames))
-    assert upside_down.verdict in ("no_face", "real")
+    """What is shown counts: a crop of an upside-down face would be another image."""
+    frames = tinted(filmed(4))
+    upright = detector(written(tmp_path / "a.mp4", frames))
+    turned = detector(
+        written(
+            tmp_path / "b.mp4",
+            [cv2.rotate(frame, cv2.ROTATE_180) for frame in frames],
+            lambda stream: stream.set_display_rotation(180),
+        )
+    )
+    assert upright.verdict == "fake"
+    assert (turned.verdict, turned.faces) == (upright.verdict, upright.faces)  # with their boxes
 
 
 def test_decoding_takes_a_stated_time_at_the_most(tmp_path):
