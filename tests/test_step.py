@@ -132,7 +132,7 @@ def test_each_step_and_each_seed_draws_anew(name, at_once):
     """Dropout of the one, and the qualities that the other sees, which has no dropout."""
     model = models.create(name)
     tx = transforms.qad(0.1, gamma=0.0, hsic_weight=0.0)
-    batch, objective = make_batch(4), Objective(model, (0.0,) * 6, at_once=at_once)
+    batch, objective = make_batch(), Objective(model, (0.0,) * 6, at_once=at_once)
 
     @jax.jit
     def loss(seed, step):
