@@ -91,7 +91,7 @@ def served(settings: Settings, entry: Any = by_text, host: str = "127.0.0.1") ->
     with command._listening(settings) as listening:
         port = listening.getsockname()[1]
         thread = threading.Thread(
-            target=lambda: asyncio.run(command._serve(app, server, listening))
+            target=lambda: asyncio.run(command._serve(app, server, listening, "listening"))
         )
         thread.start()
         try:

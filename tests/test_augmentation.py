@@ -22,6 +22,13 @@ def test_windows_lie_in_the_crop_and_are_of_all_allowed_sizes():
     assert max((left + side).max(), (top + side).max()) <= 1
     assert 0.7 <= side.min() < 0.71
     assert 0.99 < side.max() <= 1
+    # They lie anywhere between the edges, however far across for any place down.
+    across, down = left / (1 - side), top / (1 - side)
+    for part in (across, down):
+        assert part.min() < 0.01
+        assert part.max() > 0.99
+        assert part.mean() == pytest.approx(0.5, abs=0.03)
+    assert abs(np.corrcoef(across, down)[0, 1]) < 0.1
     assert 0.45 < np.mean([view.mirrored for view in views]) < 0.55
     assert all(view.tone is None for view in views)
 
@@ -44,6 +51,14 @@ def test_a_tone_is_a_gain_and_a_gamma_of_each_colour():
         assert ((np.exp(-0.2) - 0.02 < gamma) & (gamma < np.exp(0.2) + 0.02)).all()
         assert (np.diff(view.tone[0].astype(int), axis=0) >= 0).all()
     assert len({tuple(view.tone[0, 100]) for view in views}) > 400
+    # From two values that nothing clips come both numbers, up to the rounding of the values.
+    tones = np.stack([view.tone[0] for view in views]) / 255
+    gammas = np.log2(tones[:, 128] / tones[:, 64])
+    gains = tones[:, 128] / (128 / 255) ** gammas
+    assert gammas.min() == pytest.approx(np.exp(-0.2), abs=0.04)
+    assert gammas.max() == pytest.approx(np.exp(0.2), abs=0.04)
+    assert gains.min() == pytest.approx(0.8, abs=0.03)
+    assert gains.max() == pytest.approx(1.2, abs=0.03)
 
 
 def test_a_lens_enlarges_the_middle_and_leaves_the_corners():

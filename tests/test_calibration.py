@@ -105,14 +105,28 @@ def test_the_error_worked_by_hand():
     assert got == pytest.approx((2 * 0.35 + 2 * 0.2) / 4)
 
 
+def test_each_quality_has_its_own_temperature():
+    labels, stretched = drawn(2.0, n=8000)
+    _, shrunk = drawn(0.5, n=8000)  # of the same truth
+    names, score = [str(i) for i in range(8000)], np.stack([stretched, shrunk], axis=1)
+    scores = Scores(("raw", "c40"), labels, ["m"] * 8000, names, names, np.arange(8000), score)
+    chosen = calibration.fit(scores, dataset="d/1.0.0", step=7).qualities
+    assert chosen["raw"].temperature == pytest.approx(2.0, rel=0.1)
+    assert chosen["c40"].temperature == pytest.approx(0.5, rel=0.1)
+
+
 def test_what_is_chosen_is_stored_for_its_checkpoint(tmp_path):
-    rng = np.random.default_rng(4)
-    label = np.repeat([0, 1, 0, 1], 5).astype(np.int32)
-    video = [str(i // 5) for i in range(20)]
-    score = np.clip(rng.normal(0.4, 0.2, (20, 2)) + 0.2 * label[:, None], 0.01, 0.99)
-    scores = Scores(("raw", "c40"), label, ["m"] * 20, video, video, np.arange(20), score)
+    label = np.repeat([0, 0, 1, 1], 2).astype(np.int32)
+    video = [str(i // 2) for i in range(8)]
+    raw, c40 = [0.1, 0.6, 0.2, 0.3, 0.4, 0.9, 0.5, 0.7], [0.3, 0.7, 0.1, 0.2, 0.35, 0.95, 0.6, 0.8]
+    score = np.stack([raw, c40], axis=1)
+    scores = Scores(("raw", "c40"), label, ["m"] * 8, video, video, np.arange(8), score)
     chosen = calibration.fit(scores, dataset="d/1.0.0", step=7)
-    assert chosen.qualities["c40"].threshold != chosen.qualities["c40"].video_threshold
+    # At 0.5 of raw and at 0.6 of c40, one of four frames of each class is wrong; below them come
+    # 0.4 and 0.35. The means of videos lie apart: 0.35 and 0.6 at raw, 0.5 and 0.65 at c40.
+    for quality, of_frames, of_videos in (("raw", 0.45, 0.475), ("c40", 0.475, 0.575)):
+        got = chosen.qualities[quality]
+        assert (got.threshold, got.video_threshold) == pytest.approx((of_frames, of_videos))
     path = tmp_path / "calibration.json"
     calibration.write(path, chosen)
     assert calibration.read(path, step=7) == chosen

@@ -112,7 +112,8 @@ def test_damage_behind_the_start_ends_nothing():
     place = data.index(b"mdat")
     data[place + 15_000 : place + 25_000] = bytes(10_000)
     damaged = codec_numbers(bytes(data))
-    assert damaged.quantiser == pytest.approx(whole.quantiser, abs=5)
+    assert damaged.frames < whole.frames
+    assert damaged.quantiser == pytest.approx(whole.quantiser, abs=1)
 
 
 @pytest.mark.parametrize("data", [b"\xff\xd8\xff", b"\xff\xd8\xff\xdb\x00\x43\x00" + bytes(64)])

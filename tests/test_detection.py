@@ -20,9 +20,10 @@ from data_builders.clips import VideoFiles
 from data_builders.faces import Detected
 from data_builders.mtcnn import Detections
 from qad_jax.detection import command, media
-from qad_jax.detection.conditions import Conditions, sharpness
+from qad_jax.detection.conditions import Appearance, Conditions, sharpness
 from qad_jax.detection.detector import Detector
-from qad_jax.detection.looking import Looker, Task
+from qad_jax.detection.looking import Found, FoundFace, Looker, Place, Task
+from qad_jax.detection.quality import Quality
 from qad_jax.detection.results import VERDICTS
 from qad_jax.evaluation import verdicts
 from qad_jax.evaluation.rates import Rates
@@ -30,8 +31,11 @@ from qad_jax.evaluation.results import Estimate
 from qad_jax.weights.model_file import Description, ModelFile
 from tests import trees
 from tests.commands import call
+from tests.test_odd_videos import written
 
 REAL, FAKE = 0.05, 0.95
+# How often reals are called fake, fakes real, reals neither, fakes neither: no two are alike.
+SHARES = [Estimate(share, share - 0.007, share + 0.008) for share in (0.012, 0.034, 0.056, 0.078)]
 
 
 def thresholds():
@@ -41,8 +45,7 @@ def thresholds():
 
 
 def model():
-    share = Estimate(0.012, 0.005, 0.02)
-    rates = Rates(200, 200, Estimate(0.99, 0.98, 1.0), share, share, share, share)
+    rates = Rates(200, 200, Estimate(0.99, 0.98, 1.0), *SHARES)
     quality = {"thresholds": dataclasses.asdict(thresholds()), "rates": rates.as_dict()}
     described = Description(
         name="blue",
@@ -96,7 +99,8 @@ def test_real_and_fake(detector, tmp_path):
     assert (real.verdict, fake.verdict) == ("real", "fake")
     assert real.probability == pytest.approx(REAL)
     assert fake.probability == pytest.approx(FAKE)
-    assert fake.false_positive_rate == Estimate(0.012, 0.005, 0.02)
+    assert fake.false_positive_rate == SHARES[0]
+    assert fake.false_negative_rate == SHARES[1]
     assert real.quality in ("raw", "c23")
     assert real.media["codec"] == "h264"
     assert real.media["frames"] == 12
@@ -105,6 +109,36 @@ def test_real_and_fake(detector, tmp_path):
     assert face.frames[2].time == pytest.approx(face.frames[2].frame / 25, abs=1e-3)
     assert fake.model["name"] == "blue"
     assert fake.sha256 == media.sha256(tmp_path / "fake.mp4")
+
+
+@pytest.mark.parametrize(
+    ("name", "crf", "said"), [("raw", 10, "fake"), ("c23", 23, "fake"), ("c40", 40, "inconclusive")]
+)
+def test_what_was_measured_at_the_quality_of_the_file_counts(name, crf, said):
+    """Each quality has other thresholds, another temperature and other rates."""
+    uppers, described = {"raw": 0.65, "c23": 0.7, "c40": 0.9}, model().description
+    qualities = {}
+    for number, (quality, upper) in enumerate(uppers.items(), 1):
+        chosen = dataclasses.replace(thresholds(), upper=upper, temperature=float(number))
+        rates = Rates(9, 9, *[Estimate(number / 10 + share / 100) for share in range(5)])
+        qualities[quality] = {"thresholds": dataclasses.asdict(chosen), "rates": rates.as_dict()}
+    judging = Detector(ModelFile(dataclasses.replace(described, qualities=qualities), {}, "0" * 64))
+    face = FoundFace((Place(0, None, (0, 0, 9, 9)),), (np.zeros((9, 9, 3)),), (), Appearance(100.0))
+    found = Found(
+        "a.png",
+        frames=1,
+        faces=(face,),
+        estimated=Quality(crf, crf - 1, crf + 1, ""),
+        nearest=name,
+    )
+    verdict = judging.look(found, np.array([0.8])).verdict
+    assert (verdict.verdict, verdict.quality) == (said, name)
+    number = list(uppers).index(name) + 1
+    # The odds of 0.8 are 4; a temperature takes a root of them.
+    odds = 4 ** (1 / number)
+    assert verdict.probability == pytest.approx(odds / (1 + odds), abs=1e-6)
+    assert verdict.false_positive_rate == Estimate(number / 10 + 0.01)
+    assert verdict.false_negative_rate == Estimate(number / 10 + 0.02)
 
 
 def test_reading_tells_how_far_it_is(tmp_path):
@@ -261,10 +295,18 @@ def test_images_and_animations(detector, tmp_path):
 
 
 def test_a_turned_video_is_judged_upright(detector, tmp_path):
-    """What is shown counts: a crop of a sideways face would be another image."""
-    frames = [cv2.rotate(frame, cv2.ROTATE_180) for frame in filmed(4)]
-    upside_down = detector(film(tmp_path / "a.mp4", frames))
-    assert upside_down.verdict in ("no_face", "real")
+    """What is shown counts: a crop of an upside-down face would be another image."""
+    frames = tinted(filmed(4))
+    upright = detector(written(tmp_path / "a.mp4", frames))
+    turned = detector(
+        written(
+            tmp_path / "b.mp4",
+            [cv2.rotate(frame, cv2.ROTATE_180) for frame in frames],
+            lambda stream: stream.set_display_rotation(180),
+        )
+    )
+    assert upright.verdict == "fake"
+    assert (turned.verdict, turned.faces) == (upright.verdict, upright.faces)  # with their boxes
 
 
 def test_decoding_takes_a_stated_time_at_the_most(tmp_path):

@@ -63,6 +63,13 @@ def test_higher_crf_means_fewer_bytes_and_larger_errors(frames):
     assert errors[0] == 0 < errors[1]
 
 
+def test_above_crf_0_it_is_the_default_preset(frames):
+    """libx264 writes its settings into the stream; "fast" has subme=6, "slow" looks 50 ahead."""
+    data = h264.encode(frames, crf=23)
+    for setting in (b" crf=23.0 ", b" subme=7 ", b" rc_lookahead=40 ", b" ref=3 ", b" me=hex "):
+        assert setting in data
+
+
 def test_it_is_h264(frames):
     for crf, pixels in ((0, "gbrp"), (23, "yuv420p")):
         with av.open(io.BytesIO(h264.encode(frames, crf=crf, fps=30))) as file:

@@ -67,6 +67,26 @@ def test_faces_that_pass_by_are_named_and_decide_nothing():
     assert alone.reason == "the face is seen in 3 of 32 frames only"
 
 
+def test_what_is_seen_seldom_or_small_is_judged_from_a_bound_on():
+    """A tenth of 32 frames is 3.2 frames, and a quarter of 400 pixels is 100."""
+    large = seen(0.01, side=400.0)
+    for frames, verdict in ((3, "real"), (4, "fake")):
+        assert told(large, seen(0.9999, frames=frames, side=400.0)).decisive.verdict == verdict
+    for side, verdict in ((96.0, "real"), (104.0, "fake")):
+        assert told(large, seen(0.9999, side=side)).decisive.verdict == verdict
+
+
+def test_a_quarter_of_the_frames_contradicts_the_others():
+    for few, many, verdict in ((0.01, 0.99, "fake"), (0.99, 0.01, "real")):
+        for count, said in ((1, verdict), (7, verdict), (8, "inconclusive")):
+            face, other = seen(many), seen(few, frames=count)
+            face = dataclasses.replace(face, frames=other.frames + face.frames[count:])
+            found = told(face).decisive
+            assert found.verdict == said
+            if said == "inconclusive":
+                assert found.reason.startswith("the frames contradict each other: ")
+
+
 def test_a_person_in_several_scenes_can_be_called_fake():
     """For one face of three, 0.67 % of 50 clips is less than one; for three of them 2 % is one."""
     few = dataclasses.replace(CHOSEN, real=tuple(REALS[:50]), upper=0.05, lower=0.04)

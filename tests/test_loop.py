@@ -15,7 +15,7 @@ from data_builders.errors import UserError
 from qad_jax import configs, models
 from qad_jax.runs import checkpoints
 from qad_jax.runs.checkpoints import Checkpoints
-from qad_jax.training import parallel, schedule
+from qad_jax.training import loop, parallel, schedule
 from tests.commands import call, tiny
 from tests.conftest import ROOT
 from tests.faces import write_manifest
@@ -42,7 +42,18 @@ def test_it_trains_logs_and_evaluates(run):
     train = logged(workdir, "train")
     assert [line["step"] for line in train] == [2, 3, 4, 5, 6, 8, 9, 10, 12, 14, 15]
     assert all(0 < line["cross_entropy"] < 10 and line["tuples_per_second"] > 0 for line in train)
-    assert train[-1]["learning_rate"] < train[2]["learning_rate"]
+    # One cycle of two halves of a cosine, as it was before the step.
+    config = json.loads((workdir / "config.json").read_text())
+    peak, cycle = config["learning_rate"], config["one_cycle"]
+    start = peak / cycle["div_factor"]
+    end, top = start / cycle["final_div_factor"], cycle["pct_start"] * STEPS - 1
+    for line in train:
+        taken = line["step"] - 1
+        rising = start + (peak - start) * (1 - np.cos(np.pi * taken / top)) / 2
+        left = (STEPS - 1 - taken) / (STEPS - 1 - top)
+        falling = end + (peak - end) * (1 - np.cos(np.pi * left)) / 2
+        expected = rising if taken <= top else falling
+        assert line["learning_rate"] == pytest.approx(expected, rel=1e-4)
     assert all(line["gradient_norm"] > 0 for line in train)
     assert [line["step"] for line in train if line["perturbation_norm"] > 0] == [12, 14, 15]
     for line in train:  # weighted as the configuration has it
@@ -251,6 +262,20 @@ def test_the_original_configurations():
         assert (config.head_only_epochs, config.awp.warmup_epochs, config.seed) == (3, 3, 41)
         assert config.hsic.layer_weights == (0.1, 0.25, 0.5, 0.0, 0.0, 0.0)
         assert config.dataset.name == "face_forensics/neural_textures"
+
+
+def test_what_a_step_is_told_is_what_the_configuration_says(monkeypatch):
+    monkeypatch.setattr(loop, "make_train_step", lambda *given: given)
+    monkeypatch.setattr(parallel, "pmap_train", lambda given: given)
+    config = configs.load("hkrawp_resnet")
+    config.qualities_at_once, config.seed, config.accumulate_steps = 2, 7, 4
+    config.model.name, config.hsic.sigma, config.ema_decay = "resnet_least", 5.0, 0.9
+    planned = schedule.plan(config, 6430)
+    for phase in planned.phases:
+        objective, _, seed, parts = loop.train_step_of(config, planned, phase)
+        assert (objective.at_once, seed, parts) == (2, 7, 4)
+        assert (objective.sigma, objective.ema_decay) == (5.0, 0.9)
+        assert objective.head_only == phase.head_only
 
 
 def test_batches_in_flight_keep_their_order():

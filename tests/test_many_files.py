@@ -312,7 +312,9 @@ def test_names_with_bytes_that_are_no_characters(detector, folder, tmp_path):
 
 
 def test_a_beam_pipeline_gives_the_same_json(detector, folder, tmp_path):
-    beam = pytest.importorskip("qad_jax.detection.beam")
+    pytest.importorskip("apache_beam")
+    from qad_jax.detection import beam
+
     beam._detector.cache_clear()
     results = tmp_path / "results.jsonl"
     piped = (folder, "--json", "--results", results, "--beam", "--")

@@ -241,27 +241,42 @@ def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32(name):
 
 def test_dropout_acts_in_training_alone():
     model = create("efficientnet_tiny").clone(drop_connect_rate=0.9)
+    kept = ("blocks_0", "bn2", "Dropout_0")
     variables = variables_from_torch(fixture("efficientnet_tiny")["state"])
     images = jax.random.normal(jax.random.key(1), (4, 33, 33, 3))
 
     @jax.jit
+    @jax.vmap
     def train(key):
-        output, _ = model.apply(
-            variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+        output, changed = model.apply(
+            variables,
+            images,
+            train=True,
+            mutable=["batch_stats", "intermediates"],
+            capture_intermediates=lambda module, _: module.name in kept,
+            rngs={"dropout": key},
         )
-        return output
+        return output, changed["intermediates"]
 
-    first, again, other = (train(jax.random.key(seed)) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first.logits, again.logits)
-    assert not np.allclose(first.logits, other.logits)
-    # The first skip is block 1 of 5 (rate 0.18), the last block 4 of 5 (rate 0.72): where the
-    # latter was dropped, the map of the block before it comes through unchanged.
-    dropped = [
-        np.array_equal(before, after)
-        for output in (first, other)
-        for before, after in zip(*output.features[2:4], strict=True)
-    ]
-    assert 1 <= sum(dropped) < len(dropped)
+    draws = 100
+    output, inner = train(jax.vmap(jax.random.key)(jnp.arange(draws) // 2))
+    np.testing.assert_array_equal(output.logits[0], output.logits[1])  # of one key
+    assert not np.allclose(output.logits[0], output.logits[2])
+    maps = [inner["blocks_0"]["__call__"][0], *output.features[:4]]
+    # The first skip is block 1 of 5, the last block 4 of 5. Where a block was dropped, the map of
+    # the block before it comes through unchanged; else what it adds is larger for those dropped.
+    for block, rate in ((1, 0.9 * 1 / 5), (4, 0.9 * 4 / 5)):
+        added = np.asarray(maps[block] - maps[block - 1])
+        branch = np.asarray(inner[f"blocks_{block}"]["bn2"]["__call__"][0])
+        dropped = (added == 0).all(axis=(2, 3, 4))  # of a draw and an image
+        assert dropped[::2].mean() == pytest.approx(rate, abs=0.12)  # of 200
+        assert_close(added[~dropped], (branch / (1 - rate))[~dropped], f"block {block}")
+    # Of the pooled vector, single numbers are dropped.
+    seen, pooled = np.asarray(inner["Dropout_0"]["__call__"][0]), np.asarray(output.features[4])
+    assert (seen == 0).mean() == pytest.approx(0.2, abs=0.02)
+    assert_close(seen[seen != 0], pooled[seen != 0] / 0.8, "pooled vector")
+    head = variables["params"]["fc"]
+    assert_close(output.logits, seen @ head["kernel"] + head["bias"], "logits")
 
 
 @pytest.mark.parametrize(

@@ -134,14 +134,7 @@ def test_a_widened_kernel_gives_the_outputs_of_a_block(rows):
 
 @pytest.mark.parametrize(
     ("height", "width", "min_face"),
-    [
-        *IMAGES,
-        (360, 640, 22.5),
-        (640, 360, 22.5),
-        (480, 640, 30.0),
-        (21, 640, 20.0),
-        (12, 12, 12.0),
-    ],
+    [*IMAGES, *FRAMES],
 )
 def test_levels_share_the_canvas(height, width, min_face):
     plan = pyramid((height, width), min_face)

@@ -298,7 +298,9 @@ def test_a_file_that_is_gone_is_of_one_clip(source, tmp_path):
 
 
 def test_the_same_under_beam(raised, source, tmp_path):
-    beam = pytest.importorskip("data_builders.beam")
+    pytest.importorskip("apache_beam")
+    from data_builders import beam
+
     read = beam._ReadClip(lambda s: staged(tmp_path / "staging", s))
     (out,) = read.process((3, source))
     index, (reason, traces) = out.value

@@ -126,6 +126,12 @@ def test_the_drop_is_paired():
     assert f"{100 * (raw - c40):.1f} points below raw" in text
 
 
+def error_of_15_bins(labels, p):
+    """The expected calibration error, bin by bin."""
+    inside = [(p >= i / 15) & ((p < (i + 1) / 15) | (i == 14)) for i in range(15)]
+    return sum(abs(np.sum(labels[one] - p[one])) for one in inside) / len(p)
+
+
 def test_thresholds_of_validation_are_used_at_their_quality_and_level():
     made = make_scores()
     chosen = Calibration("d", 1, {"c40": calibration.Quality(2.0, 0.7, 0.6)})
@@ -142,7 +148,13 @@ def test_thresholds_of_validation_are_used_at_their_quality_and_level():
         assert numbers.accuracy.value == pytest.approx(np.mean((values >= 0.5) == labels))
     assert qualities["raw"].frame.threshold == 0.5
     assert qualities["c40"].calibration.temperature == 2.0
-    assert qualities["c40"].calibration.ece_after is not None
+    # A temperature of two takes the root of the odds.
+    p = np.clip(made.score[:, 1].astype(float), 1e-7, 1 - 1e-7)
+    rooted = np.sqrt(p / (1 - p))
+    expected = error_of_15_bins(made.label, rooted / (1 + rooted))
+    assert qualities["c40"].calibration.ece_after == pytest.approx(expected)
+    assert qualities["c40"].calibration.ece_before == pytest.approx(error_of_15_bins(made.label, p))
+    assert abs(expected - qualities["c40"].calibration.ece_before) > 0.01
     assert qualities["raw"].calibration.ece_after is None
 
 

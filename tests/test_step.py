@@ -1,5 +1,6 @@
 """The training step: one batch over any number of devices, its cost, its phases."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -86,11 +87,20 @@ def test_losses_are_what_they_say():
     """Cross-entropy from the logits in float64, HSIC from the features, both recomputed."""
     model = models.create("resnet_least")
     batch = make_batch(8)
-    state = make_state(model, optax.identity())
+    tx = transforms.qad(0.1, gamma=0.0, hsic_weight=0.1)
+    state = make_state(model, tx)
     objective = Objective(model, LAYERS)
-    (cross_entropy, hsic), (logits, _, each) = jax.jit(
-        lambda p, s: losses(objective, p, s, batch, jax.random.key(0))
-    )(state.params, state.batch_stats)
+    step = make_train_step(objective, tx, 0)
+    ((cross_entropy, hsic), (logits, _, each)), told = jax.jit(
+        lambda state: (
+            losses(objective, state.params, state.batch_stats, batch, jax.random.key(0)),
+            {name: step(state, batch)[1][name] for name in ("accuracy", "hsic")},
+        )
+    )(state)
+    right = np.argmax(logits, axis=-1) == batch.labels[:, None]
+    assert told["accuracy"] == pytest.approx(right.mean())
+    assert right.mean() != 0.5  # as often right would be as often wrong
+    assert told["hsic"] == pytest.approx(float(hsic), rel=1e-5)
     z = np.asarray(logits, np.float64)
     log_p = z - np.log(np.exp(z).sum(-1, keepdims=True))
     expected = -np.mean([log_p[i, q, y] for i, y in enumerate(batch.labels) for q in range(3)])
@@ -115,6 +125,23 @@ def test_losses_are_what_they_say():
     assert len(seen) == 3
     assert each["cross_entropy"] == cross_entropy
     np.testing.assert_allclose(hsic, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "at_once"), [("efficientnet_tiny", 0), ("resnet_least", 1)])
+def test_each_step_and_each_seed_draws_anew(name, at_once):
+    """Dropout of the one, and the qualities that the other sees, which has no dropout."""
+    model = models.create(name)
+    tx = transforms.qad(0.1, gamma=0.0, hsic_weight=0.0)
+    batch, objective = make_batch(), Objective(model, (0.0,) * 6, at_once=at_once)
+
+    @jax.jit
+    def loss(seed, step):
+        state = dataclasses.replace(make_state(model, tx), step=step)
+        return make_train_step(objective, tx, seed)(state, batch)[1]["cross_entropy"]
+
+    found = [float(loss(seed, step)) for seed in (0, 1) for step in (0, 1, 2)]
+    assert len({round(value, 4) for value in found}) == len(found)
+    assert float(loss(1, 2)) == found[-1]
 
 
 def test_pictures_are_normalised_on_the_device():

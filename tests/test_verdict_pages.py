@@ -24,11 +24,10 @@ from qad_jax.detection.pages import file_page, folder, parts, rates, timeline
 from qad_jax.detection.results import FrameScore, Verdict
 from qad_jax.evaluation.rates import Rates
 from qad_jax.evaluation.results import Estimate
-from tests.test_detection import model, thresholds
+from tests.test_detection import SHARES, model, thresholds
 
 BAD = "<img src=x onerror=alert(1)>\"'&\u202e\udcff"
-SHARE = Estimate(0.012, 0.005, 0.02)
-RATES = Rates(200, 300, Estimate(0.99), SHARE, SHARE, SHARE, SHARE)
+RATES = Rates(200, 300, Estimate(0.99), *SHARES)
 LOWER, UPPER = thresholds().lower, thresholds().upper
 
 
@@ -119,8 +118,8 @@ def test_a_file_called_fake():
         "It is not a proof",
         "Probability of fake: 0.95. This number holds where half of the clips are fakes.",
         "Of 1000 real clips of this quality about 12 are called fake (95 % interval: 5 to 20).",
-        # Of 10 000 clips 100 are fakes, of which 98 are called so, as are 119 of the real ones.
-        "about 45 of 100 clips that are called fake are fakes, and 55 are real",
+        # Of 10 000 clips 100 are fakes, of which 89 are called so, as are 119 of the real ones.
+        "about 43 of 100 clips that are called fake are fakes, and 57 are real",
         "Mean score of 8 frames: 0.95",
         "640 x 360 pixels",
         "ab" * 32,
@@ -140,7 +139,7 @@ def test_a_file_called_real_is_not_called_genuine():
     page = page_of(examined([0.01] * 4))
     assert "The detector calls this file real" in page.text
     assert "This does not show that the file is genuine" in page.text
-    first, second = "fakes of this quality about 12 are called real", "12 are called fake"
+    first, second = "fakes of this quality about 34 are called real", "12 are called fake"
     assert page.text.index(first) < page.text.index(second)
     assert "An example: 1 of 100" not in page.text
 
@@ -151,7 +150,7 @@ def test_where_nothing_can_be_told_there_is_no_probability():
     assert "The detector cannot tell" in page.text
     assert "Reason: the score is usual among real clips and among fakes" in page.text
     assert "Probability of fake" not in page.text
-    assert "the detector cannot tell for about 12, and of 1000 fakes for about 12" in page.text
+    assert "the detector cannot tell for about 56, and of 1000 fakes for about 78" in page.text
     small = page_of(examined([0.99] * 4, side=20))
     assert "This face was not judged. Reason: the face has 20 pixels" in small.text
     assert "Probability of fake" not in small.text

@@ -130,18 +130,18 @@ def test_fakes_of_one_score_are_all_called_alike():
 
 
 def test_rates_are_counted():
-    label = [0, 0, 0, 0, 1, 1, 1, 1]
-    score = [0.1, 0.2, 0.5, 0.9, 0.1, 0.5, 0.95, 0.99]
+    label = [0] * 5 + [1] * 10
+    score = [0.1, 0.2, 0.5, 0.5, 0.9, 0.1, 0.2, 0.25, 0.5, 0.85, 0.9, 0.95, 0.95, 0.99, 0.99]
     chosen = {"raw": chosen_at(0.3, 0.8)}
     rates = measure(clips(label, score), chosen)["raw"]
-    assert (rates.real_clips, rates.fake_clips) == (4, 4)
-    assert rates.false_positive_rate.value == 0.25
-    assert rates.false_negative_rate.value == 0.25
-    assert rates.inconclusive_real.value == 0.25
-    assert rates.inconclusive_fake.value == 0.25
-    # 16 pairs: 0.1 ties once and loses thrice, 0.5 wins twice and ties once, the others win all.
-    assert rates.auc.value == pytest.approx((0.5 + 2.5 + 4 + 4) / 16)
-    assert 0 <= rates.false_positive_rate.low <= 0.25 <= rates.false_positive_rate.high <= 1
+    assert (rates.real_clips, rates.fake_clips) == (5, 10)
+    assert rates.false_positive_rate.value == 0.2
+    assert rates.false_negative_rate.value == 0.3
+    assert rates.inconclusive_real.value == 0.4
+    assert rates.inconclusive_fake.value == 0.1
+    # Of the ten fakes, so many score above each real, of which each ties with one.
+    assert rates.auc.value == pytest.approx((9.5 + 8.5 + 6.5 + 6.5 + 4.5) / 50)
+    assert 0 <= rates.false_positive_rate.low <= 0.2 <= rates.false_positive_rate.high <= 1
     assert Rates.from_dict(rates.as_dict()) == rates
 
 
@@ -246,6 +246,20 @@ def test_thresholds_are_chosen_on_the_means_of_clips():
         verdicts.choose(clips([0, 0], [0.1, 0.2]))
     with pytest.raises(ValueError, match="raw: scores are no probabilities"):
         verdicts.choose(clips([0, 1], [-1.0, 2.0]))
+
+
+def test_the_probability_is_of_scaled_and_shifted_scores():
+    """Scores are made of the logits of true probabilities, stretched and shifted."""
+    rng = np.random.default_rng(5)
+    logits = rng.normal(size=6000) * 2
+    label = (rng.random(6000) < 1 / (1 + np.exp(-logits))).astype(int)
+    chosen = verdicts.choose(clips(label, 1 / (1 + np.exp(-(2.5 * logits + 1.5)))))["raw"]
+    assert chosen.temperature == pytest.approx(2.5, rel=0.1)
+    assert chosen.shift == pytest.approx(1.5, abs=0.3)
+    known = dataclasses.replace(chosen, temperature=2.5, shift=1.5)
+    for logit in (-1.0, 0.0, 2.0):
+        told = known.probability(1 / (1 + np.exp(-(2.5 * logit + 1.5))))
+        assert told == pytest.approx(1 / (1 + np.exp(-logit)))
 
 
 def test_several_faces_are_judged_together():
