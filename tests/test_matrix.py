@@ -138,13 +138,15 @@ def test_folders_of_one_name_are_told_apart(tmp_path):
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"step": 1, "dataset": 1, "split": 1}'])
 def test_mistakes_are_one_line(tmp_path, capsys, content):
+    (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "metrics.json").write_text(content)
     store(tmp_path / "good", "d", make_scores())
     bad, good = str(tmp_path / "bad"), str(tmp_path / "good")
     for arguments, message in [
         ([bad], "bad/metrics.json: is not the result of an evaluation"),
-        ([str(tmp_path / "none")], "none: holds no results of the split 'test'"),
+        ([str(tmp_path / "empty")], "empty: holds no results of the split 'test'"),
+        ([str(tmp_path / "none")], "none: there is no such folder"),
         ([good, good], "is named twice"),
         ([good, "--no_leakage"], "--no_leakage: only with --datasets"),
         ([], "required: MODEL"),

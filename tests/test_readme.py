@@ -121,6 +121,7 @@ def test_a_command_is_understood(words, monkeypatch, tmp_path):
         ("both.py", "configs/detector.py"),
         ("three.py", "configs/detector.py"),
         ("four.py", "configs/detector.py"),
+        ("five.py", "configs/detector.py"),
     ):
         given = [word.replace(own, packaged) for word in given]
     if settings.get("mode") == "evaluate" and "--config" not in given:

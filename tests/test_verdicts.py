@@ -88,16 +88,17 @@ def test_the_promise_holds_for_clips_of_new_people():
         person = rng.normal(0, 1, people)[:, None]
         return (1 + np.tanh(person + rng.normal(0, 1, (people, 12)) - 1)) / 2
 
-    names, wrong = np.repeat(np.arange(60).astype(str), 12), []
-    fakes = [0.9] * 60
-    for _ in range(300):
-        real = drawn(60).ravel()
-        made = clips([0] * 720 + [1] * 60, [*real, *fakes], [*names, *(f"f{i}" for i in range(60))])
-        chosen = verdicts.choose(made)["raw"]
-        assert chosen.promising
-        assert chosen.people == 60
-        wrong.append(np.mean(drawn(400) > chosen.upper))
+    names = np.repeat(np.arange(60).astype(str), 12)
+    wrong = [
+        np.mean(drawn(400) > verdicts.usual_of_people(drawn(60).ravel(), names, 0.02))
+        for _ in range(300)
+    ]
     assert 0.001 < np.mean(wrong) < 0.02
+    real = drawn(60).ravel()
+    people = [*names, *(f"f{i}" for i in range(60))]
+    chosen = verdicts.choose(clips([0] * 720 + [1] * 60, [*real, *[0.5] * 60], people))["raw"]
+    assert (chosen.people, chosen.promising) == (60, True)
+    assert chosen.upper == verdicts.usual_of_people(real, names, 0.02)
 
 
 def test_few_people_promise_nothing_but_are_told():
