@@ -189,6 +189,13 @@ def test_one_hit_is_not_known_better_than_none():
     assert rate.high == pytest.approx(0.404, abs=0.02)  # Wilson's of 1 of 10, by 1000 draws
 
 
+def test_people_who_are_all_alike_have_wilsons_interval():
+    """Of each of four people one of two clips is hit: of 4 of 8 it is 21.5 to 78.5 %."""
+    made = clips([0] * 8, [0.9, 0.1] * 4, [*"aabbccdd"])
+    rate = measure(made, {"raw": chosen_at(0.3, 0.8)})["raw"].false_positive_rate
+    assert (rate.value, rate.low, rate.high) == pytest.approx((0.5, 0.2152, 0.7848), abs=1e-4)
+
+
 def test_one_person_in_a_class_gives_no_interval():
     made = clips([0] * 5 + [1] * 5, np.arange(10) / 10, [*"aaaaabcdef"][:10])
     rates = measure(made, {"raw": chosen_at(0.3, 0.35)})["raw"]
@@ -298,8 +305,10 @@ def test_thresholds_are_read_again_and_checked():
         {"real": [3.0]},
         {"fake": None},
         {"real_error": 1.5},
+        {"people": -1},
+        {"people": "49"},
     ):
-        with pytest.raises(ValueError, match=r"thresholds|temperature|could not convert"):
+        with pytest.raises(ValueError, match=r"threshold|temperature|could not convert"):
             Thresholds.from_dict({**stored, **change})
     del stored["fake"]
     with pytest.raises(ValueError, match="thresholds: 'fake' is missing"):

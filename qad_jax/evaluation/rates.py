@@ -172,7 +172,8 @@ def _widened(share: Estimate, people: int, clips: float, draws: Array) -> Estima
         ends = (0.0, most) if share.value == 0 else (1 - most, 1.0)
         return Estimate(share.value, *ends)
     spread = share.value * (1 - share.value)
-    count = min(clips, max(1.0, spread / float(np.nanvar(draws))))
+    variance = float(np.nanvar(draws))  # none where all people have the same share
+    count = min(clips, max(1.0, spread / variance)) if variance else clips
     middle = share.value + _Z**2 / (2 * count)
     half = _Z * math.sqrt(spread / count + _Z**2 / (4 * count**2))
     low, high = ((middle + sign * half) / (1 + _Z**2 / count) for sign in (-1, 1))

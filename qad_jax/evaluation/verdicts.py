@@ -122,11 +122,13 @@ class Thresholds:
         try:
             # Files of before have no shift.
             numbers = {name: float({"shift": 0.0, **stored}[name]) for name in _NUMBERS}
-            people = int(stored.get("people", 0))
             real, fake = (tuple(map(float, stored[name])) for name in (REAL, FAKE))
         except (KeyError, TypeError) as error:
             raise ValueError(f"thresholds: {error} is missing or no number") from error
+        people = stored.get("people", 0)
         made = cls(**numbers, real=real, fake=fake, people=people)
+        if type(people) is not int or people < 0:
+            raise ValueError("the thresholds' people are no number of people")
         probabilities = (made.equal_error, made.lower, made.upper, *real, *fake)
         if not all(0 <= value <= 1 for value in probabilities) or made.lower > made.upper:
             raise ValueError("thresholds are no probabilities in their order")
