@@ -2,9 +2,9 @@
 
 python benchmarks/painted_faces.py FACES [--models MODEL.safetensors ...]
 
-A training may have seen the painters of `data_builders.self_blended`. This one has larger squares,
-enlarges in other steps and has another loss than those of its way of enlarging. It learns the faces
-of the people of the train split, and paints those of the test split.
+A training may have seen the painters of `data_builders.self_blended`. This one has larger squares
+and enlarges in other steps, the last of them by four. It learns the faces of the people of the
+train split, and paints those of the test split.
 The painted face is blended into its own image with a soft edge, and nothing else is changed: no
 colour, no place and no sharpness but the network's own. Camera and codec are those of
 `self_blended`. Prints the AUC at each quality, with intervals over people.
