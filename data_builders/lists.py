@@ -155,6 +155,11 @@ def videos_in(*folders: Path) -> dict[str, Path]:
     return dict(sorted(paths.items()))
 
 
+def no_folder(path: Path) -> str:
+    """What is wrong with a path that is no folder."""
+    return "is no folder" if path.exists() else "there is no such folder"
+
+
 def nothing_in(folder: Path, problem: str, expected: str) -> UserError:
     """Makes the error of a folder in which a dataset is not found.
 
@@ -163,8 +168,7 @@ def nothing_in(folder: Path, problem: str, expected: str) -> UserError:
       problem: What is wrong with it if it is there.
       expected: What should be in it.
     """
-    missing = "is no folder" if folder.exists() else "there is no such folder"
-    wrong = problem if folder.is_dir() else missing
+    wrong = problem if folder.is_dir() else no_folder(folder)
     return UserError(f"{folder}: {wrong}; expected {expected} in it")
 
 

@@ -297,17 +297,15 @@ def is_greener(fake, real):
     return bool((green - before > 50).any())
 
 
+def all_painted(people, data_dir, painters, **recipe):
+    """The builder of a dataset whose fakes are all of the family."""
+    options = {"manual_dir": people, "data_dir": data_dir, "painters": painters}
+    return build.builder("self_blended", families=["painted"], **options, **recipe)
+
+
 def test_a_video_is_painted_frame_by_frame(painters, tmp_path, monkeypatch):
     trees.write(tmp_path / "ann/a.mp4", trees.rendered("2", 12, crf=10))
-    dataset = build.builder(
-        "self_blended",
-        manual_dir=tmp_path,
-        data_dir=tmp_path,
-        families=["painted"],
-        painters=painters,
-        qualities=("raw",),
-        frames_per_video=2,
-    )
+    dataset = all_painted(tmp_path, tmp_path, painters, qualities=("raw",), frames_per_video=2)
     (sources,) = dataset.clip_sources().values()
     monkeypatch.setattr(painter_files, "_loaded", lambda file: GREEN)
     pair = clip.read(sources[0])
@@ -320,14 +318,7 @@ def test_a_painter_that_is_changed_ends_the_build(painters, people, tmp_path):
     folder = tmp_path / "painters"
     shutil.copytree(painters, folder)
     path = folder / f"{SMALLEST}.safetensors"
-    dataset = build.builder(
-        "self_blended",
-        manual_dir=people,
-        data_dir=tmp_path,
-        families=["painted"],
-        painters=folder,
-        max_skipped=1.0,
-    )
+    dataset = all_painted(people, tmp_path, folder, max_skipped=1.0)
     path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(BrokenBuildError, match="was changed while it was used; build again"):
         build.prepare(dataset)

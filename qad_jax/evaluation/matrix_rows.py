@@ -10,6 +10,7 @@ from typing import Any
 
 from data_builders.errors import UserError
 from data_builders.files import read_json
+from data_builders.lists import no_folder
 from qad_jax.evaluation.results import Estimate
 
 #: Fields of a row as it is stored.
@@ -129,8 +130,7 @@ def names_of(folders: Sequence[Path]) -> list[str]:
 def _results(folder: Path, split: str) -> list[tuple[Path, bool | None]]:
     """The files of results, each with whether the run was trained on the dataset."""
     if not folder.is_dir():
-        wrong = "is no folder" if folder.exists() else "there is no such folder"
-        raise UserError(f"{folder}: {wrong}; name the folder of a run or of results")
+        raise UserError(f"{folder}: {no_folder(folder)}; name the folder of a run or of results")
     direct = folder / "metrics.json"
     if direct.is_file():
         return [(direct, None)]

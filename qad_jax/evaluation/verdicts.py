@@ -68,7 +68,7 @@ class Thresholds:
     @property
     def promising(self) -> bool:
         """Whether there were people enough to promise `real_error` for a new one."""
-        return (self.people + 1) * self.real_error >= 1
+        return _enough(self.people, self.real_error)
 
     def of_several(self, scores: Sequence[float]) -> Thresholds:
         """The thresholds for all faces of a file, of which each may be called fake by mistake.
@@ -174,6 +174,11 @@ def conformal(
     return lower, max(usual_real, usual_fake)
 
 
+def _enough(count: int, error: float) -> bool:
+    """Whether so many can promise so small an error for one more."""
+    return (count + 1) * error >= 1
+
+
 def _rank(count: int, error: float) -> int:
     return math.ceil((count + 1) * (1 - error))
 
@@ -241,7 +246,7 @@ def choose(
         lower, upper = conformal(real, fake, real_error=real_error, fake_error=fake_error)
         seen = np.asarray(clips.identity)[~is_fake]
         people = len(set(seen))
-        if (people + 1) * real_error >= 1:
+        if _enough(people, real_error):
             upper = max(upper, usual_of_people(column[~is_fake], seen, real_error))
         chosen[quality] = Thresholds(
             temperature=scaling[0],
@@ -261,5 +266,5 @@ def choose(
 def _highest(scores: Array, groups: npt.NDArray[np.str_], error: float) -> Array:
     """The scores, ascending, of all or of the group whose threshold is highest."""
     members = [scores[groups == group] for group in np.unique(groups)]
-    large = [of_group for of_group in members if (len(of_group) + 1) * error >= 1]
+    large = [of_group for of_group in members if _enough(len(of_group), error)]
     return np.sort(max([scores, *large], key=lambda of_group: _at_rank(of_group, error)))
