@@ -130,7 +130,8 @@ def read(source: BlendSource) -> Pair:
     rng, before = source.random("blend"), next(aged())
     for _ in range(_DRAWS):
         drawn = recipes.draw(family, found[0].size, filmed.scale, rng, len(recipe.painters))
-        paint = None if drawn.painter is None else recipe.painters[drawn.painter].load()
+        painters = recipe.painters
+        paint = None if drawn.painter is None else painters[drawn.painter].load(drawn.detail)
         blended = _blended(images, aged(), found, drawn, donor, paint)
         first = next(blended)
         if blend.change(before, first, found[0], filmed.scale) >= _LEAST_CHANGE:

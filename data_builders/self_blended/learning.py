@@ -19,7 +19,7 @@ from data_builders.errors import UserError, unusable
 from data_builders.files import check_writable, write_whole
 from data_builders.progress import Progress
 from data_builders.records import Image
-from data_builders.self_blended import painter, painter_files
+from data_builders.self_blended import judge, painter, painter_files
 from data_builders.self_blended.builder import SelfBlended
 from data_builders.self_blended.stills import is_of_file, read_stills
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _AROUND = 1.25  # sides of the square that are cut out, for turns and movements
 _LEAST = 8  # faces: of fewer, nothing is learned but these
 _MOST = 4000  # files: a painter of 1200 steps sees few faces more
+# A judge learns beside the second half of the lessons. Then its opinion counts, from one share of
+# them on, more and more up to another: of what is not yet a face it would have none of use.
+_JUDGED_FROM, _COUNTS_FROM, _COUNTS_WHOLLY = 0.5, 0.6, 0.7
+_COUNTS = 0.3  # its weight then
 
 
 def faces_of(folder: Path, side: int) -> list[Image]:
@@ -69,7 +73,10 @@ def faces_of(folder: Path, side: int) -> list[Image]:
 
 
 def _loss(kind: str) -> Callable[[jax.Array], jax.Array]:
-    """What is made small, of the difference of painted and real squares."""
+    """What is made small, of the difference of painted and real squares.
+
+    Where a painter is judged, this is 'edges', and the judge's opinion comes on top.
+    """
     import jax.numpy as jnp
 
     def squared(error: jax.Array) -> jax.Array:
@@ -80,7 +87,7 @@ def _loss(kind: str) -> Callable[[jax.Array], jax.Array]:
         steps = (jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (1, 2))
         return jnp.abs(error).mean() + sum(steps)
 
-    return {"squared": squared, "edges": edges}[kind]
+    return {"squared": squared, "edges": edges, "judged": edges}[kind]
 
 
 def learn(
@@ -115,7 +122,9 @@ def learn(
 
     rng = np.random.default_rng(seed)
     params = model.init(jax.random.key(seed), jnp.zeros((1, side, side, 3)))
-    optimiser = optax.adam(optax.schedules.cosine_decay_schedule(2e-3, steps, 0.05))
+    judged = loss == "judged"
+    decaying = optax.schedules.cosine_decay_schedule(2e-3, steps, 0.05)
+    optimiser = optax.adam(decaying, b1=0.5 if judged else 0.9)
     measured = _loss(loss)
 
     @jax.jit
@@ -128,9 +137,10 @@ def learn(
         return optax.apply_updates(params, updates), state
 
     state = optimiser.init(params)
+    opponent = judge.Opponent(model, measured, optimiser, side, seed) if judged else None
     whole = len(squares[0])
     with Progress(steps, name, unit="step") as progress:
-        for _ in range(steps):
+        for number in range(steps):
             drawn = np.empty((batch, side, side, 3), np.float32)
             for one in drawn:
                 turn = cv2.getRotationMatrix2D(
@@ -140,7 +150,12 @@ def learn(
                 face = squares[int(rng.integers(len(squares)))]
                 shown = cv2.warpAffine(face, turn, (side, side), borderMode=cv2.BORDER_REFLECT)
                 one[:] = shown[:, :: rng.choice([-1, 1])] / 127.5 * rng.uniform(0.8, 1.15) - 1
-            params, state = step(params, state, drawn)
+            if opponent is None or number < _JUDGED_FROM * steps:
+                params, state = step(params, state, drawn)
+            else:
+                shares = [_COUNTS_FROM, _COUNTS_WHOLLY]
+                weight = np.interp(number / steps, shares, [0, _COUNTS])
+                params, state = opponent.step(params, state, drawn, float(weight))
             progress.advance(1)
     return params
 

@@ -36,17 +36,26 @@ class Kind(NamedTuple):
     """What is built and how it learns.
 
     Attributes:
-      side: Of the square in pixels, a multiple of 16.
-      code: Channels of the code, which is a sixteenth as wide and as high as the square.
+      side: Of the square that it learns in pixels, a multiple of 16.
+      code: Channels of the code.
       enlarging: How it doubles its size: 'nearest' repeats pixels; in 'shuffle' a convolution
         makes four pixels of one, as a transposed convolution does.
-      loss: 'squared' or 'edges', see `learning`.
+      loss: 'squared', 'edges' or 'judged', see `learning`.
+      halvings: How often the square is halved to the code, 4 or 3. Four leave the shape of a face
+        and lose its detail, as the autoencoders of the first deepfakes do. Three leave nearly all,
+        and what is wrong is the texture, as where later generators paint.
     """
 
     side: int
     code: int
     enlarging: str
     loss: str
+    halvings: int = 4
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Of the squares that it paints: texture can be painted at other sizes than it learned."""
+        return (96, 128, 192, 256) if self.halvings == 3 else (self.side,)
 
 
 #: The painters that are learned, by the names of their files. The larger the code, the sharper.
@@ -54,7 +63,12 @@ KINDS = {
     "shuffle64": Kind(64, 192, "shuffle", "edges"),
     "shuffle96": Kind(96, 96, "shuffle", "squared"),
     "nearest96": Kind(96, 192, "nearest", "edges"),
+    "shuffle128": Kind(128, 24, "shuffle", "judged", 3),
+    "nearest128": Kind(128, 16, "nearest", "judged", 3),
 }
+#: Widths of the layers that make the square smaller, and larger, by the number of halvings. The
+#: first halves it twice; a last layer of 16 channels comes after those that make it larger.
+_WIDTHS = {4: ((48, 96, 192), (96, 64, 32)), 3: ((48, 128), (64, 32))}
 
 
 def fold(x: jax.Array, by: int) -> jax.Array:
@@ -98,10 +112,11 @@ def network(kind: Kind) -> Any:
     class Painter(nn.Module):
         @nn.compact
         def __call__(self, x: jax.Array) -> jax.Array:
-            for by, width in ((4, 48), (2, 96), (2, 192)):
-                x = Block()(nn.Conv(width, (1, 1))(fold(x, by)))
+            smaller, larger = _WIDTHS[kind.halvings]
+            for i, width in enumerate(smaller):
+                x = Block()(nn.Conv(width, (1, 1))(fold(x, 2 if i else 4)))
             x = Block()(nn.Conv(128, (1, 1))(nn.Conv(kind.code, (1, 1))(x)))
-            for width in (96, 64, 32):
+            for width in larger:
                 x = Block()(self._enlarged(x, width))
             return nn.Conv(3, (3, 3))(nn.leaky_relu(self._enlarged(x, 16), 0.1))
 
@@ -207,7 +222,7 @@ class Loaded:
 
     Attributes:
       paint: Paints squares.
-      side: Of these squares.
+      side: Of these squares, in pixels.
     """
 
     paint: Paint

@@ -59,14 +59,18 @@ class File:
     path: Path
     digest: str
 
-    def load(self) -> painter.Loaded:
+    def load(self, detail: float = 0.0) -> painter.Loaded:
         """Reads it, once for all in a process.
+
+        Args:
+          detail: From 0 to below 1, which of the sides that it can paint.
 
         Raises:
           UserError: It is no painter, or its tensors are not those of its kind.
           BrokenBuildError: It is gone, or was changed since it was found.
         """
-        return _loaded(self)
+        paint, sides = _loaded(self)
+        return painter.Loaded(paint, sides[int(detail * len(sides))])
 
 
 def find(folder: Path) -> tuple[File, ...]:
@@ -121,7 +125,8 @@ def _header(data: bytes) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=_MOST)
-def _loaded(file: File) -> painter.Loaded:
+def _loaded(file: File) -> tuple[painter.Paint, tuple[int, ...]]:
+    """What paints, and the sides of the squares that it paints."""
     import jax
     import jax.numpy as jnp
     from flax.traverse_util import flatten_dict, unflatten_dict
@@ -156,7 +161,7 @@ def _loaded(file: File) -> painter.Loaded:
         raise UserError(f"{path}: has numbers that are not finite")
     params = unflatten_dict(tensors, sep="/")
     # As an argument: constants of a program would be kept with it, among what is compiled.
-    return painter.Loaded(functools.partial(jax.jit(model.apply), params), kind.side)
+    return functools.partial(jax.jit(model.apply), params), kind.sides
 
 
 def _all_float32(header: dict[str, Any]) -> bool:

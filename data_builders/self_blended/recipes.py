@@ -62,6 +62,7 @@ class Recipe:
         folds nothing.
       seamless: Whether the donor's colours follow from those along the edge.
       painter: Which of the painters paints the new face; None where none does.
+      detail: Which of the sides that the painter can paint, see `painter_files.File.load`.
     """
 
     part: str
@@ -87,6 +88,7 @@ class Recipe:
     fitted: bool
     seamless: bool
     painter: int | None = None
+    detail: float = 0.0
 
 
 def draw(
@@ -167,5 +169,6 @@ def draw(
     # Numbers of their own: all else is drawn as without painters.
     apart = np.random.default_rng([drawn.seed, 4])
     if family == PAINTED or (painters and family == SWAP and apart.random() < 0.5):
-        return dataclasses.replace(drawn, painter=int(apart.integers(painters)))
+        which, detail = int(apart.integers(painters)), float(apart.random())
+        return dataclasses.replace(drawn, painter=which, detail=detail)
     return drawn
