@@ -1,10 +1,12 @@
-"""Fakes of a painter that no training saw: an autoencoder paints the face, as that of Deepfakes.
+"""Fakes of painters that no training saw: networks paint the face, as generators of deepfakes do.
 
-python benchmarks/painted_faces.py FACES [--models MODEL.safetensors ...]
+python benchmarks/painted_faces.py FACES [--painter NAME] [--models MODEL.safetensors ...]
 
-A training may have seen the painters of `data_builders.self_blended`. This one has larger squares
-and enlarges in other steps, the last of them by four. It learns the faces of the people of the
-train split, and paints those of the test split.
+A training may have seen the painters of `data_builders.self_blended`. These are others. `soft`, an
+autoencoder as that of Deepfakes, has larger squares and enlarges in other steps, the last of them
+by four. `sharp`, which a judge teaches, has larger squares, a larger code, and no layer of theirs:
+it makes smaller by strides and larger by bilinear interpolation. A painter learns the faces of the
+people of the train split, and paints those of the test split.
 The painted face is blended into its own image with a soft edge, and nothing else is changed: no
 colour, no place and no sharpness but the network's own. Camera and codec are those of
 `self_blended`. Prints the AUC at each quality, with intervals over people.
@@ -16,6 +18,7 @@ import argparse
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -36,13 +39,11 @@ from qad_jax.evaluation import metrics
 from qad_jax.evaluation.bootstrap import bootstrap, interval
 from qad_jax.weights import model_file
 
-SIDE, CODE, BATCH = 128, 40, 24
-LOSS = "edges"  # see `painter.Kind`
 CRFS = {"c23": 23, "c30": 30, "c40": 40}
 FRAMES, KEPT = 12, 6  # filmed, and the one that is judged
 
 
-class Painter(nn.Module):
+class Soft(nn.Module):
     """An autoencoder: 128 px become a code of 8 by 8 by 40, and a picture again."""
 
     @nn.compact
@@ -51,11 +52,49 @@ class Painter(nn.Module):
         Block = block()
         for by, width in ((4, 64), (2, 96), (2, 128)):
             x = Block()(nn.Conv(width, (1, 1))(fold(x, by)))
-        x = Block()(Block()(nn.Conv(128, (1, 1))(nn.Conv(CODE, (1, 1))(x))))
+        x = Block()(Block()(nn.Conv(128, (1, 1))(nn.Conv(40, (1, 1))(x))))
         for width in (96, 64):
             x = Block()(unfold(nn.Conv(4 * width, (1, 1))(x), 2))
         x = nn.Conv(48, (3, 3))(nn.leaky_relu(Block()(x), 0.1))
         return unfold(x, 4)
+
+
+class Sharp(nn.Module):
+    """An autoencoder: 160 px become a code of 20 by 20 by 32, and a picture again."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Paints `(n, 160, 160, 3)` in [-1, 1]."""
+        for width in (24, 48, 96):
+            x = nn.silu(nn.Conv(width, (3, 3), strides=2)(x))
+        x = nn.Conv(96, (3, 3))(nn.Conv(32, (1, 1))(x))
+        for width in (64, 32, 16):
+            n, h, w, channels = x.shape
+            x = jax.image.resize(nn.silu(x), (n, 2 * h, 2 * w, channels), "bilinear")
+            x = nn.Conv(width, (3, 3))(x)
+        return nn.Conv(3, (3, 3))(nn.silu(x))
+
+
+class Lessons(NamedTuple):
+    """A painter, and how it learns.
+
+    Attributes:
+      network: The painter.
+      side: Of its squares in pixels.
+      batch: Squares of a step.
+      loss: See `painter.Kind`.
+    """
+
+    network: nn.Module
+    side: int
+    batch: int
+    loss: str
+
+
+PAINTERS = {
+    "soft": Lessons(Soft(), 128, 24, "edges"),
+    "sharp": Lessons(Sharp(), 160, 12, "judged"),
+}
 
 
 def pair(path: Path, paint: Loaded, seed: int) -> Iterator[dict[str, Image]]:
@@ -97,20 +136,18 @@ def main() -> None:
     """Trains the painter, and judges what it painted."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("faces", type=Path, help="a folder as self_blended takes it")
+    parser.add_argument("--painter", choices=PAINTERS, default="soft")
     parser.add_argument("--models", type=Path, nargs="+", default=[model_file.SHIPPED])
-    parser.add_argument("--steps", type=int, default=1800, help="of the autoencoder")
+    parser.add_argument("--steps", type=int, default=1800, help="of the painter")
     parser.add_argument("--variants", type=int, default=4, help="pairs of each photograph")
     args = parser.parse_args()
     cpu.tune()
+    network, side, batch, loss = PAINTERS[args.painter]
+    squares = learning.faces_of(args.faces, side)
     params = learning.learn(
-        Painter(),
-        learning.faces_of(args.faces, SIDE),
-        side=SIDE,
-        loss=LOSS,
-        steps=args.steps,
-        batch=BATCH,
+        network, squares, side=side, loss=loss, steps=args.steps, batch=batch, name=args.painter
     )
-    paint = Loaded(jax.jit(lambda square: Painter().apply(params, square)), SIDE)
+    paint = Loaded(jax.jit(lambda square: network.apply(params, square)), side)
     tested = SelfBlended.find(args.faces).splits["test"]
     detectors = {}
     for path in args.models:

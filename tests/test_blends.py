@@ -38,6 +38,16 @@ def test_a_head_in_profile_still_has_a_width():
     assert 500 < (mask > 0.5).sum() < 20000
 
 
+def test_a_rectangle_has_straight_edges():
+    """Its hard edge lies on one column, and on one row, of an upright face."""
+    rng = np.random.default_rng(0)
+    for part in (faces.HEAD, faces.JAW):
+        inside = faces.mask(UPRIGHT, part, (200, 200), rng, softness=0.02) > 0.5
+        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        assert inside.sum() == len(rows) * len(columns)
+        assert 2 * 0.88 * 1.1 * 40 - 2 < len(columns) < 2 * 1.12 * 1.4 * 40 + 2
+
+
 @pytest.mark.parametrize(
     ("part", "inside", "outside"),
     [
@@ -46,6 +56,8 @@ def test_a_head_in_profile_still_has_a_width():
         (faces.UPPER, (0, 1), (3, 4)),
         (faces.EYES, (0, 1), (2, 3, 4)),
         (faces.INNER, (0, 1, 2, 3, 4), ()),
+        (faces.HEAD, (0, 1, 2, 3, 4), ()),
+        (faces.JAW, (3, 4), (0, 1)),
     ],
 )
 def test_a_mask_covers_its_part(part, inside, outside):

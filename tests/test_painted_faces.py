@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from skimage import data
@@ -14,7 +15,7 @@ import painted_faces
 from data_builders.self_blended.painter import Loaded
 
 #: Paints every face grey.
-GREY = Loaded(np.zeros_like, painted_faces.SIDE)
+GREY = Loaded(np.zeros_like, 128)
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,13 @@ def photograph(tmp_path_factory):
     path = tmp_path_factory.mktemp("one") / "astronaut.png"
     cv2.imwrite(str(path), data.astronaut()[..., ::-1])
     return path
+
+
+@pytest.mark.parametrize("lessons", painted_faces.PAINTERS.values(), ids=painted_faces.PAINTERS)
+def test_painters_paint_squares_of_their_size(lessons):
+    square = jax.ShapeDtypeStruct((2, lessons.side, lessons.side, 3), np.float32)
+    made, _ = jax.eval_shape(lessons.network.init_with_output, jax.random.key(0), square)
+    assert made.shape == square.shape
 
 
 def test_a_pair_differs_in_the_face_alone(photograph):

@@ -13,7 +13,16 @@ import safetensors.numpy
 
 from data_builders import build
 from data_builders.errors import BrokenBuildError, UserError
-from data_builders.self_blended import blend, clip, learning, painter, painter_files, recipes
+from data_builders.self_blended import (
+    blend,
+    clip,
+    judge,
+    learning,
+    painter,
+    painter_files,
+    recipes,
+)
+from data_builders.self_blended.face import HEAD, JAW
 from tests import trees
 from tests.test_blends import UPRIGHT
 from tests.test_self_blended_folders import people_of, picture, write
@@ -52,13 +61,32 @@ def painters(people, tmp_path_factory):
 @pytest.mark.parametrize(("name", "kind"), painter.KINDS.items())
 def test_a_painter_paints_a_square_of_its_own_size(name, kind):
     """Shapes alone, and between them a code of as many channels as are said."""
-    square = jax.ShapeDtypeStruct((2, kind.side, kind.side, 3), np.float32)
-    made, params = jax.eval_shape(painter.network(kind).init_with_output, jax.random.key(0), square)
-    assert made.shape == square.shape
     assert name == f"{kind.enlarging}{kind.side}"
+    assert kind.side in kind.sides
+    init = painter.network(kind).init_with_output
+    shapes = []
+    for side in kind.sides:
+        square = jax.ShapeDtypeStruct((2, side, side, 3), np.float32)
+        made, params = jax.eval_shape(init, jax.random.key(0), square)
+        assert made.shape == square.shape
+        shapes.append(jax.tree.map(lambda leaf: leaf.shape, params))
+    assert all(one == shapes[0] for one in shapes)  # one file is for all sides
     kernels = [leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim == 4]
-    assert (1, 1, 192, kind.code) in kernels
+    before = {4: 192, 3: 128}[kind.halvings]
+    assert (1, 1, before, kind.code) in kernels
     assert (1, 1, kind.code, 128) in kernels
+
+
+def test_the_code_is_as_small_as_the_halvings_say():
+    """Three make it an eighth as wide and high as the square, four a sixteenth."""
+    for halvings in (3, 4):
+        kind = painter.Kind(64, 8, "nearest", "edges", halvings)
+        model = painter.network(kind)
+        square = np.zeros((1, 64, 64, 3), np.float32)
+        params = model.init(jax.random.key(1), square)
+        _, state = model.apply(params, square, capture_intermediates=True)
+        codes = [one for one in jax.tree.leaves(state) if one.shape[-1] == 8]
+        assert [one.shape for one in codes] == [(1, 64 >> halvings, 64 >> halvings, 8)]
 
 
 def test_pixels_become_channels_and_come_back():
@@ -140,22 +168,27 @@ def test_a_blend_shows_what_was_painted():
 
 def test_half_of_the_swaps_are_painted_and_the_rest_is_drawn_as_before():
     counts = np.zeros(4, int)
-    painted = 0
+    painted, rectangles, details = 0, 0, list[float]()
     for seed in range(400):
         for family in ("swap", "painted", "colour"):
             one = recipes.draw(family, 200, 1, np.random.default_rng(seed), 4)
             if family != "painted":  # it cannot be drawn without painters
                 without = recipes.draw(family, 200, 1, np.random.default_rng(seed))
-                assert dataclasses.replace(one, painter=None) == without
+                assert dataclasses.replace(one, painter=None, detail=0.0) == without
                 assert without.painter is None
             if family == "colour":
                 assert one.painter is None
             elif one.painter is not None:
                 counts[one.painter] += 1
+                details.append(one.detail)
+                rectangles += one.part in (HEAD, JAW)
                 painted += family == "swap"
     assert 160 < painted < 240
     assert counts.sum() == 400 + painted
     assert counts.min() > 0.2 * counts.sum()
+    assert 120 < rectangles < 200  # two fifths of the family, and no swap
+    quarters, _ = np.histogram(details, 4, (0, 1))
+    assert quarters.min() > 0.2 * counts.sum()
 
 
 # Files
@@ -203,6 +236,54 @@ def test_a_painter_learns():
         shown = np.stack([np.full((32, 32, 3), grey / 127.5 - 1, np.float32) for grey in (60, 190)])
         off[steps] = float(np.abs(model.apply(params, shown) - shown).mean())
     assert off[40] < 0.3 * off[1]
+
+
+def test_a_judge_wants_marks_apart_by_two():
+    """Photographs 2 and 0: only the second costs, 1. Paintings -3 and 0.5: the second, 1.5."""
+    real, made = np.float32([2, 0]), np.float32([-3, 0.5])
+    assert judge.hinge(real, made) == pytest.approx(1 / 2 + 1.5 / 2)
+
+
+def test_a_painting_is_disliked_for_its_features_and_its_marks():
+    """Nothing but the mark is left where it is the photograph."""
+    rng = np.random.default_rng(0)
+    real, other = rng.uniform(-1, 1, (2, 2, 32, 32, 3)).astype(np.float32)
+    network = judge.network()
+    params = network.init(jax.random.key(0), real)
+    marks, features = network.apply(params, real)
+    assert marks.shape == (2, 4, 4, 1)
+    assert judge.dislike(params, real, real) == pytest.approx(-0.1 * float(marks.mean()), abs=1e-6)
+    theirs, seen = network.apply(params, other)
+    off = sum(np.abs(np.float64(a) - b).mean() for a, b in zip(features, seen, strict=True))
+    expected = off - 0.1 * float(theirs.mean())
+    assert judge.dislike(params, real, other) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_judge_learns_and_painters_learn_from_it():
+    """Noise that no small code holds is painted flat without a judge, and with one is not."""
+    rng = np.random.default_rng(0)
+    squares = [np.uint8(128 + 60 * rng.choice([-1, 1], (40, 40, 1)) * np.ones(3)) for _ in range(8)]
+    spread = {}
+    for loss in ("edges", "judged"):
+        kind = painter.Kind(32, 2, "nearest", loss, 3)
+        model = painter.network(kind)
+        params = learning.learn(model, squares, side=32, loss=loss, steps=160, batch=8)
+        shown = np.stack([one[4:36, 4:36] for one in squares]).astype(np.float32) / 127.5 - 1
+        spread[loss] = float(np.asarray(model.apply(params, shown)).std(axis=(1, 2)).mean())
+    assert spread["judged"] > 1.5 * spread["edges"]
+
+
+def test_a_file_paints_squares_of_every_side_that_its_kind_has(tmp_path):
+    kind = painter.KINDS["nearest128"]
+    params = painter.network(kind).init(jax.random.key(0), np.zeros((1, 128, 128, 3), np.float32))
+    (tmp_path / "one.safetensors").write_bytes(painter_files.save(params, "nearest128", {}))
+    (file,) = painter_files.find(tmp_path)
+    assert [file.load(detail).side for detail in (0, 0.3, 0.5, 0.999)] == [96, 128, 192, 256]
+    image = np.full((200, 200, 3), 90, np.uint8)
+    made = file.load(0.999)(image, UPRIGHT)
+    assert made.shape == image.shape
+    np.testing.assert_array_equal(made[:10], image[:10])
+    assert (made[90:110, 90:110] != 90).any()
 
 
 def broken(path, painters):
@@ -276,7 +357,7 @@ def test_a_dataset_of_painted_faces(painters, people, tmp_path, monkeypatch):
         calls.append(square)
         return GREEN.paint(square)
 
-    monkeypatch.setattr(painter_files, "_loaded", lambda file: painter.Loaded(green, GREEN.side))
+    monkeypatch.setattr(painter_files, "_loaded", lambda file: (green, (GREEN.side,)))
     build.prepare(dataset)
     found = list(dataset.as_data_source("train"))
     assert len(found) == 2 * 2 * 9
@@ -307,7 +388,7 @@ def test_a_video_is_painted_frame_by_frame(painters, tmp_path, monkeypatch):
     trees.write(tmp_path / "ann/a.mp4", trees.rendered("2", 12, crf=10))
     dataset = all_painted(tmp_path, tmp_path, painters, qualities=("raw",), frames_per_video=2)
     (sources,) = dataset.clip_sources().values()
-    monkeypatch.setattr(painter_files, "_loaded", lambda file: GREEN)
+    monkeypatch.setattr(painter_files, "_loaded", lambda file: (GREEN.paint, (GREEN.side,)))
     pair = clip.read(sources[0])
     for fake, real in zip(pair.fake.crops["raw"], pair.real.crops["raw"], strict=True):
         assert is_greener(fake, real)

@@ -15,7 +15,9 @@ Map: TypeAlias = npt.NDArray[np.float32]
 
 #: The parts of a face that are replaced.
 FULL, LOWER, UPPER, EYES, INNER = "full", "lower", "upper", "eyes", "inner"
-PARTS = (FULL, LOWER, UPPER, EYES, INNER)
+#: Those of generators that put a rectangle back: about the head, and about mouth and chin.
+HEAD, JAW = "head", "jaw"
+PARTS = (FULL, LOWER, UPPER, EYES, INNER, HEAD, JAW)
 
 # For each part its ellipses, in the coordinates of `Face.coordinates`: the centre, and half the
 # width and the height. The eyes are at (-0.5, 0) and (0.5, 0), the mouth is around (0, 1).
@@ -25,6 +27,11 @@ _ELLIPSES: dict[str, tuple[tuple[float, float, float, float], ...]] = {
     UPPER: ((0.0, 0.0, 1.0, 0.6),),
     EYES: ((-0.5, 0.0, 0.36, 0.26), (0.5, 0.0, 0.36, 0.26)),
     INNER: ((0.0, 0.5, 0.88, 0.95),),
+}
+# The same for rectangles. The first lies within what a painter paints, see `painter.REACH`.
+_RECTANGLES: dict[str, tuple[float, float, float, float]] = {
+    HEAD: (0.0, 0.45, 1.4, 1.4),
+    JAW: (0.0, 1.15, 1.1, 0.85),
 }
 
 
@@ -102,14 +109,14 @@ def mask(
     *,
     softness: float,
 ) -> Map:
-    """Draws a part of a face: ellipses with an uneven, soft edge.
+    """Draws a part of a face: ellipses with an uneven, soft edge, or a rectangle with a soft one.
 
     Args:
       face: The face.
       part: One of `PARTS`.
       shape: `(height, width)` of the image.
       rng: Draws the size and the unevenness.
-      softness: Width of the edge, in parts of the ellipse; 0.02 is a hard edge, 0.5 a broad one.
+      softness: Width of the edge, in parts of the shape; 0.02 is a hard edge, 0.5 a broad one.
 
     Returns:
       `shape` float32 from 0 to 1.
@@ -121,11 +128,16 @@ def mask(
     small = rng.standard_normal((8, 8)).astype(np.float32)
     uneven = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC) * 0.06
     # 1 in the middle, 0 on the edge, below outside.
-    depth = np.full(shape, -np.inf, np.float32)
-    for x, y, half_width, half_height in _ELLIPSES[part]:
-        radius = np.hypot((u - x) / (half_width * grow), (v - y) / (half_height * grow))
-        depth = np.maximum(depth, 1 - radius)
-    inside = np.clip((depth + uneven) / max(softness, 1e-3), 0, 1)
+    if part in _RECTANGLES:
+        x, y, half_width, half_height = _RECTANGLES[part]
+        across, down = np.abs(u - x) / (half_width * grow), np.abs(v - y) / (half_height * grow)
+        depth = np.asarray(1 - np.maximum(across, down), np.float32)
+    else:
+        depth = np.full(shape, -np.inf, np.float32)
+        for x, y, half_width, half_height in _ELLIPSES[part]:
+            radius = np.hypot((u - x) / (half_width * grow), (v - y) / (half_height * grow))
+            depth = np.maximum(depth, 1 - radius + uneven)
+    inside = np.clip(depth / max(softness, 1e-3), 0, 1)
     return np.asarray(inside * inside * (3 - 2 * inside), np.float32)
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from data_builders.self_blended.face import EYES, FULL, INNER, LOWER, UPPER
+from data_builders.self_blended.face import EYES, FULL, HEAD, INNER, JAW, LOWER, UPPER
 
 #: What each family always does. The names are the methods of the records.
 FAMILIES = {
@@ -170,5 +170,7 @@ def draw(
     apart = np.random.default_rng([drawn.seed, 4])
     if family == PAINTED or (painters and family == SWAP and apart.random() < 0.5):
         which, detail = int(apart.integers(painters)), float(apart.random())
-        return dataclasses.replace(drawn, painter=which, detail=detail)
+        drawn = dataclasses.replace(drawn, painter=which, detail=detail)
+        if family == PAINTED and apart.random() < 0.4:
+            return dataclasses.replace(drawn, part=str(apart.choice([HEAD, JAW])))
     return drawn
