@@ -4,12 +4,13 @@ A painter that minimises a mean difference paints every texture smooth, which gi
 judge beside it, it learns textures that look real, and leaves other traces: those of generators
 that were trained so.
 
+It marks each patch by itself, by the hinge loss, and painters are also asked to match its features.
+
 References:
   Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014.
-  Salimans et al., "Improved Techniques for Training GANs", NeurIPS 2016: features that match.
-  Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017: a
-    mark for each patch.
-  Lim & Ye, "Geometric GAN", arXiv 1705.02894, 2017: the hinge loss.
+  Salimans et al., "Improved Techniques for Training GANs", NeurIPS 2016.
+  Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017.
+  Lim & Ye, "Geometric GAN", arXiv 1705.02894, 2017.
 """
 
 from __future__ import annotations
