@@ -13,15 +13,27 @@ from data_builders.qualities import check_qualities
 FRAMES = 5
 
 
-def film(path, height, width):
+def film(path, height, width, rate=25):
     """Smooth shapes and fine texture that move, without loss."""
     rng = np.random.default_rng(1)
     wall = cv2.GaussianBlur(rng.integers(0, 256, (height, width + 40, 3), np.uint8), (0, 0), 1.5)
     wall = np.clip(40 + 1.5 * wall.astype(int), 0, 255).astype(np.uint8)
     cv2.circle(wall, (width // 2, height // 2), height // 4, (30, 60, 200), -1)
     frames = [wall[:, 4 * i : 4 * i + width] for i in range(FRAMES)]
-    path.write_bytes(h264.encode(frames, crf=0))
+    path.write_bytes(h264.encode(frames, crf=0, fps=rate))
     return frames
+
+
+@pytest.mark.parametrize("rate", [25, 5])
+def test_a_quality_is_made_at_the_rate_of_its_video(tmp_path, rate):
+    """At one CRF, the encoder spends fewer bits on a frame that is shown for a shorter time."""
+    frames = film(tmp_path / "v.mp4", 120, 160, rate)
+    crops = clip_of(tmp_path / "v.mp4", ("raw", "c32", "messenger")).crops
+    once = h264.encode(frames, crf=28, fps=rate)
+    twice = h264.encode(h264.decode(once), crf=32, fps=rate)
+    np.testing.assert_array_equal(crops["messenger"], list(h264.decode(twice)))
+    expected = h264.decode(h264.encode(frames, crf=32, fps=rate))
+    np.testing.assert_array_equal(crops["c32"], list(expected))
 
 
 def clip_of(path, qualities):
