@@ -76,6 +76,8 @@ def test_large_frames_are_shrunk_and_boxes_are_not(reference, pictures):
     large = np.repeat(np.repeat(small, 2, axis=0), 2, axis=1)
     (found,) = Detector(max_side=256).detect([large])
     np.testing.assert_allclose(found.boxes, 2 * reference["astronaut_half"][:, :4], atol=0.05)
+    # The smallest face is told in pixels of the frame: of 140 of the shrunken one, none is found.
+    assert len(Detector(min_face=140, max_side=256).detect([large])[0].boxes) == 1
     # Eyes, nose and corners of the mouth, read off the photograph of 512 px by eye.
     by_eye = [(203, 101), (246, 103), (225, 127), (204, 140), (244, 141)]
     np.testing.assert_allclose(found.landmarks[0], by_eye, atol=4)
