@@ -76,6 +76,11 @@ def test_large_frames_are_shrunk_and_boxes_are_not(reference, pictures):
     large = np.repeat(np.repeat(small, 2, axis=0), 2, axis=1)
     (found,) = Detector(max_side=256).detect([large])
     np.testing.assert_allclose(found.boxes, 2 * reference["astronaut_half"][:, :4], atol=0.05)
+    # The smallest face is told in pixels of the frame: of 140 of the shrunken one, none is found.
+    assert len(Detector(min_face=140, max_side=256).detect([large])[0].boxes) == 1
+    # Eyes, nose and corners of the mouth, read off the photograph of 512 px by eye.
+    by_eye = [(203, 101), (246, 103), (225, 127), (204, 140), (244, 141)]
+    np.testing.assert_allclose(found.landmarks[0], by_eye, atol=4)
 
 
 def test_small_faces_are_left_out_on_request(reference, pictures, exact):
@@ -414,6 +419,32 @@ def test_the_detected_source_follows_a_face_through_frames(reference):
     assert source("a", range(2), frames[4:5].repeat(2, axis=0)) is None
     with pytest.raises(ValueError, match="a mask of"):
         source("a", range(6), frames, masks=masks[:, :-1])
+
+
+def test_sources_do_what_their_recipe_says(tmp_path, monkeypatch):
+    """The detector is told its sizes; a gap of ten frames is left out where five are the most."""
+    told = []
+
+    class Scripted:
+        def detect(self, frames):
+            return [seen(), seen(square(100, 60, 40)), seen(), seen(square(100, 60, 40))]
+
+    def made(min_face, max_side):
+        told.append((min_face, max_side))
+        return Scripted()
+
+    monkeypatch.setattr(faces, "detector", made)
+    frames = np.zeros((4, 200, 300, 3), np.uint8)
+    for gap, kept in ((5, [False, True, False, True]), (10, [False, True, True, True])):
+        source = faces.Detected(min_face=33, max_side=500, scale=2.0, max_gap=gap)
+        track = source("a", [0, 10, 15, 20], frames)
+        assert track.kept.tolist() == kept
+        np.testing.assert_array_equal(track.boxes, [(80, 40, 160, 120)] * 4)
+    assert told == [(33, 500)] * 2
+    path = tmp_path / "boxes.json"
+    path.write_text('{"a": {"0": [100, 60, 140, 100]}}')
+    track = faces.FromFile(str(path), scale=2.0)("a", [0], frames[:1])
+    np.testing.assert_array_equal(track.boxes, [(80, 40, 160, 120)])
 
 
 def test_recipes_tell_sources_apart(tmp_path):

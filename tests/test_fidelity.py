@@ -19,6 +19,7 @@ from qad_jax import configs
 from qad_jax.models.layers import IMAGENET
 from qad_jax.runs import checkpoints, configuration, provenance, resumption, versions
 from qad_jax.training import early_stopping, loop, schedule
+from qad_jax.training.augmentation import Augmentation
 from qad_jax.training.input_pipeline import TrainBatches, TupleSource
 from qad_jax.training.step import Batch, Objective, TrainState, make_train_step
 from tests.conftest import ROOT
@@ -125,6 +126,16 @@ def test_patience(history, patience, stops):
     assert (early_stopping.reason_to_stop(validations, patience) is not None) == stops
 
 
+def test_the_log_has_the_mean_over_its_interval(small, scripted, dataset, tmp_path):
+    scripted.auc = [0.5]
+    scripted.bad = {step: {"hsic": float(step**2)} for step in range(1, EPOCH + 1)}
+    config = configured(dataset, num_epochs=1, log_every_steps=3)
+    scripted.train(config, tmp_path / "run", [dataset])
+    lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    hsic = {line["step"]: line["hsic"] for line in lines if line["split"] == "train"}
+    assert hsic == {3: pytest.approx((1 + 4 + 9) / 3), 5: pytest.approx((16 + 25) / 2)}
+
+
 def test_divergence_names_step_terms_and_checkpoint(small, scripted, dataset, tmp_path):
     scripted.auc = [0.5] * 6
     scripted.bad = {8: {"gradient_norm": np.inf, "hsic": np.nan}, 9: {"cross_entropy": np.nan}}
@@ -156,14 +167,22 @@ def test_the_sheet_of_tuples_is_what_the_network_is_fed(small, scripted, dataset
     import cv2
 
     scripted.auc = [0.5]
-    config = configured(dataset, num_epochs=1)
+    config = configured(
+        dataset,
+        num_epochs=1,
+        sampling="balanced",
+        augment={"crop": 0.8, "colour": 0.2, "lens": 0.1, "turn": 5.0, "warp": 0.01},
+    )
     scripted.train(config, tmp_path / "run", [dataset])
     (path,) = (tmp_path / "run" / "tensorboard").glob("events*")
     sheets = {v.tag: v.image for e in events(path) for v in e.summary.value if v.HasField("image")}
     png = np.frombuffer(sheets["train/tuples"].encoded_image_string, np.uint8)
     sheet = cv2.imdecode(png, cv2.IMREAD_COLOR_RGB)
     source = TupleSource(dataset, "train", config.qualities, config.image_size)
-    batch = next(TrainBatches(source, config.batch_size, seed=config.seed))
+    changes = Augmentation(crop=0.8, colour=0.2, lens=0.1, turn=5.0, warp=0.01)
+    batch = next(
+        TrainBatches(source, 8, seed=config.seed, sampling="balanced", augmentation=changes)
+    )
     for row, tuple_ in enumerate(batch.images):
         for column, image in enumerate(tuple_):
             cell = sheet[16 * row : 16 * (row + 1), 16 * column : 16 * (column + 1)]

@@ -12,6 +12,7 @@ from PIL import Image
 
 from data_builders.errors import UserError
 from data_builders.png import encode_png
+from qad_jax.training.augmentation import Augmentation
 from qad_jax.training.input_pipeline import TrainBatches, TupleSource, frames
 
 QUALITIES = ("raw", "c23", "c40")
@@ -116,6 +117,49 @@ def test_each_epoch_has_every_tuple_once_in_another_order(source):
     assert collections.Counter(first) == collections.Counter(second)
     assert len(set(first)) == 40
     assert first != second
+
+
+class Places:
+    """Tuples that are nothing but their places in the order; notes how each is shown."""
+
+    shape = (1, 2, 2, 3)
+
+    def __init__(self, size):
+        self.size, self.views = size, {}
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, place):
+        return place
+
+    def ordered(self, sampling, seed):
+        return self
+
+    def fill(self, index, row, *, view):
+        self.views[index] = view
+        return {"label": index}
+
+
+def test_an_epoch_drops_what_is_no_whole_batch():
+    batches = itertools.islice(TrainBatches(Places(10), 4, seed=0, threads=1), 4)
+    expected = [[0, 1, 2, 3], [4, 5, 6, 7], [10, 11, 12, 13], [14, 15, 16, 17]]
+    assert [batch.labels.tolist() for batch in batches] == expected
+
+
+def test_every_batch_and_every_seed_is_changed_otherwise():
+    def windows(seed, start):
+        source = Places(1000)
+        batches = TrainBatches(
+            source, 4, seed=seed, augmentation=Augmentation(crop=0.5), start=start, threads=1
+        )
+        for _ in range(3):
+            next(batches)
+        return [source.views[4 * start + i].window for i in range(12)]
+
+    first, later, other = windows(1, 0), windows(1, 3), windows(2, 0)
+    assert len({*first, *later, *other}) == 36
+    assert windows(1, 2)[4:] == later[:8]  # they belong to the places of the stream
 
 
 def test_evaluation_sees_every_record_once_and_pads_the_last_batch(dataset):

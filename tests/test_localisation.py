@@ -1,19 +1,28 @@
 """The second task of training: where a fake differs from the image that it was made from."""
 
 import json
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from data_builders.errors import UserError
 from qad_jax import configs, models
 from qad_jax.models import localiser
-from qad_jax.models.layers import normalise
+from qad_jax.models.layers import IMAGENET, normalise
 from qad_jax.runs import checkpoints, configuration
 from qad_jax.training import localisation, loop, parallel
-from qad_jax.training.step import Batch, Objective, drawn, losses
+from qad_jax.training.step import (
+    Batch,
+    Objective,
+    TrainState,
+    drawn,
+    losses,
+    make_train_step,
+)
 from qad_jax.weights import pretrained
 from tests.test_sampling import synthetic  # noqa: F401  # a fixture
 
@@ -111,6 +120,42 @@ def test_a_step_may_see_some_of_the_qualities():
     assert float(parts["localisation"]) == pytest.approx(
         float(localisation.loss(maps, images)), rel=1e-5
     )
+
+
+class Brightness:
+    """Takes bright images for fake."""
+
+    normalisation = IMAGENET
+
+    def apply(self, variables, images, **_):
+        bright = variables["params"]["fc"] * images.mean(axis=(1, 2, 3))
+        logits = jnp.stack([-bright, bright], axis=1)
+        return types.SimpleNamespace(logits=logits, features=[logits] * 6), {"batch_stats": {}}
+
+
+@pytest.mark.parametrize("cut", ["devices", "parts"])
+def test_devices_and_parts_of_a_batch_draw_for_themselves(cut):
+    """All show the same three qualities: of one draw for all, the loss would be that of one."""
+    tx = optax.GradientTransformation(
+        lambda params: optax.EmptyState(), lambda updates, state, params=None, **_: (params, state)
+    )
+    state = TrainState(jnp.zeros((), jnp.int32), {"fc": jnp.ones(())}, {}, ())
+    grey = np.uint8([0, 100, 250])[None, :, None, None, None]
+    batch = Batch(np.tile(grey, (16, 1, 2, 2, 3)), np.zeros(16, np.int32))
+    axis = "batch" if cut == "devices" else None
+    objective = Objective(Brightness(), (0.0,) * 6, axis_name=axis, at_once=1)
+    step = make_train_step(objective, tx, 0, 8 if cut == "parts" else 1)
+    if axis:
+        step = jax.vmap(step, in_axes=(None, 0), axis_name=axis)
+        batch = jax.tree.map(lambda leaf: leaf.reshape(8, 2, *leaf.shape[1:]), batch)
+    loss = float(jnp.mean(jax.jit(step)(state, batch)[1]["cross_entropy"]))
+    mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    bright = [np.mean((value / 255 - mean) / deviation) for value in (0, 100, 250)]
+    alone = np.log1p(np.exp(2 * np.array(bright)))  # the loss of a real image of each quality
+    shares = [np.array([a, b, 8 - a - b]) / 8 for a in range(9) for b in range(9 - a)]
+    found = [each for each in shares if abs(each @ alone - loss) < 1e-5]
+    assert len(found) == 1
+    assert max(found[0]) < 0.8  # of eight draws, seven would be one quality once in 130 times
 
 
 def test_it_is_added_to_what_is_minimised_and_reaches_the_backbone():

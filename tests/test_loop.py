@@ -8,12 +8,13 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from data_builders.errors import UserError
 from qad_jax import configs, models
-from qad_jax.runs import checkpoints
+from qad_jax.runs import checkpoints, placement
 from qad_jax.runs.checkpoints import Checkpoints
 from qad_jax.training import loop, parallel, schedule
 from tests.commands import call, tiny
@@ -270,12 +271,17 @@ def test_what_a_step_is_told_is_what_the_configuration_says(monkeypatch):
     config = configs.load("hkrawp_resnet")
     config.qualities_at_once, config.seed, config.accumulate_steps = 2, 7, 4
     config.model.name, config.hsic.sigma, config.ema_decay = "resnet_least", 5.0, 0.9
+    config.hsic.estimator, config.localise.weight = "unbiased", 0.7
+    config.model.dtype, config.remat = "bfloat16", True
     planned = schedule.plan(config, 6430)
     for phase in planned.phases:
         objective, _, seed, parts = loop.train_step_of(config, planned, phase)
         assert (objective.at_once, seed, parts) == (2, 7, 4)
         assert (objective.sigma, objective.ema_decay) == (5.0, 0.9)
+        assert (objective.estimator, objective.localise) == ("unbiased", 0.7)
         assert objective.head_only == phase.head_only
+        assert objective.axis_name == objective.model.axis_name == placement.AXIS
+        assert (objective.model.dtype, objective.model.remat) == (jnp.bfloat16, True)
 
 
 def test_batches_in_flight_keep_their_order():

@@ -1,12 +1,16 @@
 """What the command says of mistakes: one line, a status, and nothing written."""
 
+import contextlib
+import functools
 import re
 import subprocess
 import sys
 
 import pytest
 
+from data_builders.errors import UserError
 from qad_jax import configs
+from qad_jax.runs import configuration
 from tests.commands import call, tiny
 from tests.conftest import ROOT
 
@@ -135,6 +139,32 @@ def test_the_folder_of_another_configuration_is_left_alone(arguments, tmp_path):
     assert "seed is 7 there and 41 here" in result.err
     assert config.read_text() == '{"seed": 7, "awp": {"gamma": 1.0}}'
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+def fields(values, before=()):
+    """The path of each field of a configuration, and its value."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from fields(value, (*before, name))
+        else:
+            yield (*before, name), value
+
+
+def test_a_run_goes_on_with_other_places_and_logs_and_with_nothing_else_changed(tmp_path):
+    config = configs.load("common")
+    configuration.claim_workdir(config, tmp_path)
+    free = {f"dataset.{name}" for name in ("data_dir", "manual_dir", "manifest", "in_memory")}
+    free |= {"log_every_steps", "checkpoint_every_steps"}
+    names = {".".join(path): path for path, _ in fields(configs.to_dict(config))}
+    assert free < names.keys()
+    for name, (*parents, last) in names.items():
+        changed = configs.to_dict(config)
+        place = functools.reduce(dict.__getitem__, parents, changed)
+        value = place[last]
+        place[last] = [*value, 1] if isinstance(value, list | tuple) else f"{value}1"
+        refused = pytest.raises(UserError, match=re.escape(f"({name} is "))
+        with contextlib.nullcontext() if name in free else refused:
+            configuration.check_workdir(configs.from_dict(changed), tmp_path)
 
 
 @pytest.mark.parametrize(

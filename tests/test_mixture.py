@@ -13,6 +13,7 @@ from qad_jax import configs
 from qad_jax.evaluation import inference
 from qad_jax.runs import configuration
 from qad_jax.training import mixture
+from qad_jax.training.augmentation import View
 from qad_jax.training.input_pipeline import TrainBatches
 from qad_jax.training.mixture import Mixture
 from qad_jax.training.sampling import ordered
@@ -136,9 +137,10 @@ def test_a_training_on_two_datasets_goes_on_in_the_middle(dataset, methods):
     assert sum(index < len(first) for index in drawn) == 48  # two in three
     row = np.empty(source.shape, np.uint8)
     for index, split, own in [(39, first, 39), (40, second, 0), (57, second, 17)]:
-        record = source.fill(index, row)
+        record = source.fill(index, row, view=View(mirrored=True))
         assert record["video"] == split[own]["video"]
-        np.testing.assert_array_equal(row, split[own]["image"])
+        # As it is to be shown, also where methods are left out.
+        np.testing.assert_array_equal(row, split[own]["image"][:, :, ::-1])
 
 
 def test_excluded_methods_are_left_out_without_decoding_an_image(methods, monkeypatch):
@@ -155,6 +157,8 @@ def test_excluded_methods_are_left_out_without_decoding_an_image(methods, monkey
     assert kept == {"original", "FaceSwap"}
     assert [source[i]["label"] for i in range(18)] == labels.tolist()
     assert [source[i]["identity"] for i in range(18)] == identities
+    moments = [moment[:2] for moment in source.moments()]
+    assert moments == [(source[i]["video"], source[i]["frame"]) for i in range(18)]
 
 
 @pytest.mark.parametrize(

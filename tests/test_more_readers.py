@@ -122,6 +122,16 @@ def test_dfdc_with_its_validation_keeps_all_parts_for_train(copy):
     assert layout.notes == ["47 of the 50 parts are not there: 2 (and 46 more)"]
 
 
+def test_dfdc_a_video_of_the_test_set_is_in_no_other_split(copy):
+    root = copy(dfdc)
+    shutil.copy(root / "train/dfdc_train_part_1/cafake.mp4", root / "test/cafake.mp4")
+    with (root / "test/labels.csv").open("a") as file:
+        file.write("cafake.mp4,1\n")
+    found = names(find(dfdc, root))
+    assert [split for split in found if "cafake" in found[split]["DFDC"]] == ["test"]
+    assert found["train"]["original"] == {"aareal", "careal"}
+
+
 def test_dfdc_in_parts(copy):
     """As people have it: zips in folders of their own, samples, a part alone, lists that lack."""
     root = copy(dfdc)

@@ -1,9 +1,12 @@
 """What can be made from what is on disk, and what commands say where it cannot."""
 
+import hashlib
+import itertools
 import json
 import os
 import shlex
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +60,18 @@ def test_the_random_crf_is_never_better_than_the_file():
         for best in ("raw", "c23", "c45")
     }
     assert drawn == {"raw": {*range(18, 46)}, "c23": {*range(23, 46)}, "c45": {45}}
+
+
+def test_the_random_crf_is_drawn_from_the_seed_and_the_name():
+    """By hand: the first four bytes of a SHA-256, among the 28 numbers from 18 to 45."""
+    crfs = {}
+    for seed, video in itertools.product((0, 1, 2), ("071", "072")):
+        files = clips.VideoFiles("original", video, video, "real", {"raw": Path("a.mp4")})
+        source = clips.ClipSource(files, clips.Recipe(("random",), seed=seed))
+        digest = hashlib.sha256(f"{seed}/original/{video}".encode()).digest()
+        crfs[seed, video] = source.crf("random")
+        assert crfs[seed, video] == 18 + int.from_bytes(digest[:4], "big") % 28
+    assert len({*crfs.values()}) > 3
 
 
 @pytest.mark.parametrize(

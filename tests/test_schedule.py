@@ -93,6 +93,35 @@ def test_the_backbone_stands_still_for_the_head_only_epochs_decay_included():
     assert moved[3]["conv1"] == pytest.approx(rate(3), rel=1e-4)
 
 
+def test_a_step_has_the_hsic_the_decay_and_the_devices_that_the_configuration_says():
+    """The gradient of two devices, and Adam's first step, worked by hand."""
+    config = cycle(0.3)
+    config.head_only_epochs, config.num_epochs, config.awp.gamma = 0, 1, 0.0
+    config.weight_decay, config.hsic.weight = 0.5, 0.25
+    planned = schedule.plan(config, 10 * config.batch_size)
+    tx = schedule.optimiser(config, planned, planned.phases[0])
+    params = {"fc": jnp.array([2.0, -4.0, 1.0])}
+    of_loss, of_hsic = jnp.array([3.0, 2.0, 0.5]), jnp.array([8.0, 4.0, 4.0])
+
+    def step(scale):
+        def pullback(cotangents):
+            loss, hsic = cotangents
+            return ({"fc": scale * (loss * of_loss + hsic * of_hsic)},)
+
+        return tx.update(pullback, tx.init(params), params, grad_fn=lambda _: pullback)
+
+    mapped = jax.vmap(step, axis_name=placement.AXIS)
+    updates, state = jax.jit(mapped)(jnp.array([0.5, 1.5]))
+    gradient = np.array([3 - 2, 2 - 1, 0.5 - 1])  # less a quarter of that of HSIC
+    norms = optax.tree.get(state, "gradient_norm")
+    np.testing.assert_allclose(norms, np.linalg.norm(gradient), rtol=1e-6)
+    # The decay turns the second sign, and brings the third weight to rest.
+    signs = np.sign(gradient + 0.5 * np.array([2, -4, 1]))
+    assert signs.tolist() == [1, -1, 0]
+    rate = 2e-4 / 25  # at the first step
+    np.testing.assert_allclose(updates["fc"], [-rate * signs] * 2, rtol=1e-4, atol=1e-9)
+
+
 def test_the_perturbation_begins_after_epochs_or_a_part_of_one():
     config = configs.load("common")
     config.batch_size, config.num_epochs, config.head_only_epochs = 8, 4, 0

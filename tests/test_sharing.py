@@ -3,8 +3,10 @@
 import json
 import shutil
 import tarfile
+import types
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -74,6 +76,31 @@ def test_a_dataset_opens_by_its_name_without_its_list(opened, dataset):
     assert set(opened.qualities) == set(dataset.qualities)
     for split in ("train", "validation", "test"):
         assert digest(opened, split) == digest(dataset, split)
+
+
+def test_a_digest_tells_any_change_of_a_record_and_no_other_order():
+    record = {
+        "image": {"raw": b"a", "c23": b"b"},
+        **{"label": np.int64(1), "method": b"m", "video": b"v", "identity": b"i"},
+        **{"frame": np.int32(3), "box": np.float32([1, 2, 3, 4])},
+    }
+    changes = [
+        *({"image": {"raw": b"a", "c23": b"c"}}, {"image": {"raw": b"b", "c23": b"a"}}),
+        *({"label": np.int64(0)}, {"method": b"n"}, {"video": b"w"}, {"identity": b"j"}),
+        *({"frame": np.int32(4)}, {"box": np.float32([1, 2, 3, 5])}),
+    ]
+
+    def of(*records):
+        dataset = types.SimpleNamespace(
+            info=types.SimpleNamespace(features={"image": record["image"]}),
+            as_data_source=lambda split, decoders: records,
+        )
+        return digest(dataset, "train")
+
+    others = [{**record, **change} for change in changes]
+    digests = [of(record), of(record, record), *map(of, others)]
+    assert len({*digests}) == len(digests)
+    assert of(record, *others) == of(*others[::-1], record)
 
 
 def test_shards_are_plain_tar_files_of_samples(opened, exported):
