@@ -252,6 +252,7 @@ def test_a_face_that_looks_like_none_that_was_measured(detector, tmp_path):
     for condition, bound, reason in [
         ("least_sharpness", 0.6, "blurred more"),
         ("largest_turn", 0.001, "turned farther to the side"),
+        ("largest_tilt", 0.001, "is tilted by"),
         ("most_compression", 5, "nothing was measured above 5"),
     ]:
         detector._conditions = Conditions(smallest_face=50, **{condition: bound})
