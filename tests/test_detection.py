@@ -415,5 +415,9 @@ def test_lines_tables_and_exit_statuses(judged, tmp_path, monkeypatch):
     assert table[0] == "file,sha256,verdict,probability,quality,reason"
     assert table[1].split(",")[2] == "fake"
     assert len(table) == 3
-    monkeypatch.setattr("sys.stdin", [f"{good}\n", "\n"])
+    monkeypatch.setattr("sys.stdin", [f"{good}\r\n", "\n"])
     assert judged("-").out.count(": fake") == 1
+    monkeypatch.chdir(tmp_path)
+    good.rename("-fake.mp4")
+    for options in ((), ("--csv",), ("bad.mp4",)):
+        assert "-fake.mp4" in judged(*options, "--", "-fake.mp4").out.splitlines()[-1]
