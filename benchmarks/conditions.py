@@ -3,9 +3,9 @@
 python benchmarks/conditions.py self_blended --data_dir DATA --clips clips.csv
 
 Looks at every crop of the validation and the test split: how small, how blurred, how far turned and
-how far tilted the faces are. The bounds leave out the outermost hundredth, of which nearly nothing is known. The
-table says of each clip of which size its face is and whether it is turned aside: with it,
-`python -m qad_jax.release --clips` tells whether errors depend on that.
+how far tilted the faces are. The bounds leave out the outermost hundredth, of which nearly nothing
+is known. The table says of each clip of which size its face is and whether it is turned aside: with
+it, `python -m qad_jax.release --clips` tells whether errors depend on that.
 """
 
 from __future__ import annotations
