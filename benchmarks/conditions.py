@@ -2,10 +2,10 @@
 
 python benchmarks/conditions.py self_blended --data_dir DATA --clips clips.csv
 
-Looks at every crop of the validation and the test split: how small, how blurred and how far turned
-the faces are. The bounds leave out the outermost hundredth, of which nearly nothing is known. The
-table says of each clip of which size its face is and whether it is turned aside: with it,
-`python -m qad_jax.release --clips` tells whether errors depend on that.
+Looks at every crop of the validation and the test split: how small, how blurred, how far turned and
+how far tilted the faces are. The bounds leave out the outermost hundredth, of which nearly nothing
+is known. The table says of each clip of which size its face is and whether it is turned aside: with
+it, `python -m qad_jax.release --clips` tells whether errors depend on that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from data_builders import build, faces
 from data_builders.files import csv_text, write_whole
 from data_builders.progress import Progress
 from data_builders.qualities import crf_of
-from qad_jax.detection.conditions import sharpness, turn
+from qad_jax.detection.conditions import sharpness, tilt, turn
 
 _OUTER = 0.01
 # A file is near the worst measured quality up to this many CRF above it.
@@ -39,7 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     dataset = build.builder(args.dataset, data_dir=args.data_dir)
     detector = faces.detector()
-    sides, details, turns, rows = [], [], [], {}
+    sides, details, turns, tilts, rows = [], [], [], [], {}
     for split in ("validation", "test"):
         source = dataset.as_data_source(split)
         with Progress(len(source), split, unit="record") as progress:
@@ -49,7 +49,9 @@ def main() -> None:
                 if record["label"] == 0:  # its fake has the same box, and a face that was moved
                     side = float(np.ptp(record["box"][[0, 2]])) / faces.SCALE
                     (found,) = detector.detect([images[dataset.qualities[0]]])
-                    turned = turn(None if found.landmarks is None else found.landmarks[:1])
+                    landmarks = None if found.landmarks is None else found.landmarks[:1]
+                    turned = turn(landmarks)
+                    tilts.append(tilt(landmarks))
                     sides.append(side)
                     turns.append(turned)
                     rows[record["video"].decode()] = _size(side), _direction(turned)
@@ -65,6 +67,7 @@ def main() -> None:
                 "least_sharpness": round(float(np.quantile(details, _OUTER)), 4),
                 "largest_turn": round(float(np.nanquantile(turns, 1 - _OUTER)), 3),
                 "most_compression": max(crfs) + _NEAR,
+                "largest_tilt": round(float(np.nanquantile(tilts, 1 - _OUTER)), 1),
             }
         )
     )

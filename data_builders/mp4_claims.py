@@ -20,6 +20,7 @@ _STARTS = {
     *(b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid", b"pnot"),
     *(b"sidx", b"udta", b"meta", b"emsg", b"pdin", b"junk", b"pict", b"PICT", b"hoov"),
 }
+_PICTURES = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis")}
 # Old sound is in samples of a few bytes, of which FFmpeg puts 1024 into one entry.
 _IN_ONE_ENTRY = 1024
 
@@ -28,6 +29,12 @@ def is_mp4(file: BinaryIO) -> bool:
     """Whether a file begins as MP4 and QuickTime do."""
     file.seek(0)
     return file.read(8)[4:] in _STARTS
+
+
+def is_heic(file: BinaryIO) -> bool:
+    """Whether a file says that it is a picture of HEVC, as telephones write it."""
+    file.seek(4)
+    return file.read(8) in _PICTURES
 
 
 def excess(file: BinaryIO) -> str | None:

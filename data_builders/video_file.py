@@ -118,6 +118,11 @@ def opened(
 def _container(name: str, file: BinaryIO) -> av.container.InputContainer:
     """Opens a container of a known format, of which no table claims more than is read."""
     is_mp4 = mp4_claims.is_mp4(file)
+    if mp4_claims.is_heic(file):  # FFmpeg reads one of the tiles that such a picture is cut into
+        raise BrokenVideoError(
+            f"{name}: is a HEIC picture, which is not read; convert it to PNG, or to JPEG of the "
+            "best quality"
+        )
     if is_mp4 and (excess := mp4_claims.excess(file)) is not None:
         raise BrokenVideoError(
             f"{name}: claims {excess}: it is damaged, or made to do harm; fetch it again, or cut it"
@@ -132,7 +137,9 @@ def _container(name: str, file: BinaryIO) -> av.container.InputContainer:
     }
     try:
         return av.open(source, "r", options=options, **_ANY_TITLE)
-    except av.ArgumentError as error:
+    except (av.ArgumentError, av.InvalidDataError) as error:
+        if is_mp4 and isinstance(error, av.InvalidDataError):  # it begins as a video
+            raise
         raise BrokenVideoError(
             f"{name}: is no video of a format that is read, such as MP4, Matroska or AVI, or its "
             "beginning is lost; convert it to H.264 in MP4, or fetch it again"

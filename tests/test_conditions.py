@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from qad_jax.detection.conditions import Appearance, Conditions, sharpness, turn
+from qad_jax.detection.conditions import Appearance, Conditions, sharpness, tilt, turn
 
 
 def seen(yaw, roll=0.0, scale=40.0):
@@ -33,6 +33,17 @@ def test_a_turn_is_the_median_over_the_frames_with_landmarks():
     assert turn(frames) == pytest.approx(0.8 * math.tan(0.2))
     assert math.isnan(turn(frames[1:2]))
     assert math.isnan(turn(None))
+
+
+@pytest.mark.parametrize("degrees", [0, 10, 31, 45, 90, 135, 180])
+def test_a_tilt_is_the_angle_within_the_picture(degrees):
+    nowhere = np.full((5, 2), np.nan)
+    for yaw, error in ((0.0, 1e-9), (0.6, 2), (-0.6, 2)):  # a mouth aside looks like a tilt
+        for sign in (1, -1):
+            frames = np.stack([seen(yaw, sign * math.radians(degrees)), nowhere])
+            assert tilt(frames) == pytest.approx(degrees, abs=error)
+    assert math.isnan(tilt(frames[1:]))
+    assert math.isnan(tilt(None))
 
 
 def test_the_sharpness_of_white_noise():
@@ -64,6 +75,7 @@ def test_each_condition_is_told_by_name():
         ({"side": 59}, "59 pixels, and nothing was measured below 60"),
         ({"sharpness": 0.09}, "blurred more"),
         ({"turn": 0.81}, "turned farther"),
+        ({"tilt": 31}, "tilted by 31 degrees"),
         ({"compression": 49}, "compressed as by CRF 49, and nothing was measured above 48"),
     ]:
         assert word in conditions.broken_by(Appearance(**usual | change))

@@ -80,7 +80,7 @@ def test_a_file_goes_through_the_page(served):
     config = served["config"]
     assert (config["analytics_enabled"], config["run_history"]) == (False, False)
     answer, frame = map(Page, served["told"])
-    assert answer.text.startswith("No face was found Reason: no face was found in 1 frames.")
+    assert answer.text.startswith("No face was found Reason: no face was found.")
     (attributes,) = frame.all("iframe")
     assert attributes["sandbox"] is None  # the strictest: it has the attribute without a value
     page = Page(attributes["srcdoc"])

@@ -252,6 +252,7 @@ def test_a_face_that_looks_like_none_that_was_measured(detector, tmp_path):
     for condition, bound, reason in [
         ("least_sharpness", 0.6, "blurred more"),
         ("largest_turn", 0.001, "turned farther to the side"),
+        ("largest_tilt", 0.001, "is tilted by"),
         ("most_compression", 5, "nothing was measured above 5"),
     ]:
         detector._conditions = Conditions(smallest_face=50, **{condition: bound})
@@ -414,5 +415,9 @@ def test_lines_tables_and_exit_statuses(judged, tmp_path, monkeypatch):
     assert table[0] == "file,sha256,verdict,probability,quality,reason"
     assert table[1].split(",")[2] == "fake"
     assert len(table) == 3
-    monkeypatch.setattr("sys.stdin", [f"{good}\n", "\n"])
+    monkeypatch.setattr("sys.stdin", [f"{good}\r\n", "\n"])
     assert judged("-").out.count(": fake") == 1
+    monkeypatch.chdir(tmp_path)
+    good.rename("-fake.mp4")
+    for options in ((), ("--csv",), ("bad.mp4",)):
+        assert "-fake.mp4" in judged(*options, "--", "-fake.mp4").out.splitlines()[-1]

@@ -1,6 +1,7 @@
 """What `detect` opens: what is no file, takes too long or too much, and when a frame is shown."""
 
 import os
+import re
 import socket
 import struct
 import threading
@@ -19,6 +20,7 @@ from data_builders.images import FORMATS, read_image
 from qad_jax.detection import animation, command, media
 from qad_jax.detection.detector import Detector
 from qad_jax.weights import model_file
+from tests import trees
 from tests.commands import call
 from tests.test_detection import by_colour, film, filmed, model
 
@@ -116,6 +118,19 @@ def test_the_times_of_a_rate_that_varies(tmp_path, form):
     read = media.read(timed(tmp_path / "a", times, form=form), 5)
     assert read.indices == tuple(clips.spread(40, 5))
     assert read.times == pytest.approx([times[index] for index in read.indices], abs=2e-3)
+
+
+def test_a_download_that_stopped_is_told(tmp_path):
+    """A Matroska file says at its start how long it lasts, and is read to wherever it ends."""
+    whole = timed(tmp_path / "a.mkv", [i * 0.04 for i in range(50)], form="matroska", g="5")
+    assert media.read(whole, 3).facts.notes == ()
+    trees.truncate(whole)
+    cut = media.read(whole, 3).facts
+    assert 1 < cut.frames < 40
+    (note,) = cut.notes
+    told = re.fullmatch(r"its frames end after (.+) s, and it says that it lasts 2.00 s: .*", note)
+    assert told is not None
+    assert 0 < float(told[1]) < cut.frames * 0.04
 
 
 @pytest.mark.parametrize(("form", "rate"), [("avi", 25), ("h264", 25), ("avi", 2000)])

@@ -227,6 +227,21 @@ def test_only_sound(tmp_path):
     refused(sound(tmp_path / "a.mp4"), r"holds no video stream \(only sound\)")
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"%PDF-1.4\n%abc\n" + b"x" * 500, "is no video of a format that is read"),
+        (b"PK\3\4" + bytes(100), "is no video of a format that is read"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500), "is a HEIC picture, .* convert it"),
+    ],
+    ids=["pdf", "zip", "heic"],
+)
+def test_what_is_no_video_is_not_called_damaged(tmp_path, data, reason):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(data)
+    refused(path, reason)
+
+
 def test_codecs_that_nobody_knows_and_frames_that_are_none(shown, tmp_path):
     path = tmp_path / "a.mp4"
     whole = written(tmp_path / "whole.mp4", shown).read_bytes()

@@ -316,7 +316,7 @@ def test_a_model_that_does_not_say_what_was_measured():
 
 
 def test_what_is_said_of_a_file_without_faces():
-    verdict = Verdict("a.png", "ab" * 32, "no_face", reason="no face was found in 1 frames")
+    verdict = Verdict("a.png", "ab" * 32, "no_face", reason="no face was found")
     verdict = dataclasses.replace(verdict, model={"name": "a", "version": "1", "sha256": "0"})
     page = page_of(examination.Examination(verdict, model().description))
     assert "This says nothing about whether the file was manipulated." in page.text

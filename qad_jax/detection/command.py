@@ -72,8 +72,12 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="one JSON object for each file")
     shape.add_argument("--csv", action="store_true", help="a table")
+    behind: Sequence[str] = ()
+    if "--" in ours:  # with nothing before it, argparse drops the mark, and a name is an option
+        ours, behind = ours[: ours.index("--")], ours[ours.index("--") + 1 :]
     args = parser.parse_intermixed_args(ours)  # options may stand between paths
-    args.words, args.pipeline_options = list(argv), argv[len(ours) + 1 :]
+    args.paths = [*(args.paths or ()), *behind]
+    args.words, args.pipeline_options = list(argv), argv[len(ours) + 1 :] if piped else []
     if args.frames < 1:
         raise UserError(f"--frames: is {args.frames}, must be at least 1")
     if not args.paths and args.labels is None:

@@ -1,7 +1,7 @@
 """What a detector was measured on: outside of it, nothing is told.
 
 Error rates hold for faces like those that were measured. A face that is smaller, more blurred, more
-turned to the side, or in a file that is compressed more, is not like them.
+turned to the side, tilted more, or in a file that is compressed more, is not like them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ class Appearance:
       sharpness: See `sharpness`.
       turn: See `turn`; NaN where the landmarks are not known.
       compression: Of the file, as the CRF of H.264 that loses as much, see `quality.Quality`.
+      tilt: See `tilt`; NaN where the landmarks are not known.
     """
 
     side: float
     sharpness: float = math.inf
     turn: float = math.nan
     compression: float = 0.0
+    tilt: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +50,16 @@ class Conditions:
       least_sharpness: The least `Appearance.sharpness`.
       largest_turn: The largest `Appearance.turn`.
       most_compression: The largest `Appearance.compression`.
+      largest_tilt: The largest `Appearance.tilt`. It has a default, because model files of before
+        do not say it: the detector of the package called 3 of 14 real portraits fake that were
+        tilted by 45 degrees, and none that was tilted by 30.
     """
 
     smallest_face: float = 60.0
     least_sharpness: float = 0.0
     largest_turn: float = math.inf
     most_compression: float = math.inf
+    largest_tilt: float = 30.0
 
     @classmethod
     def of(cls, measured: Mapping[str, Any]) -> Conditions:
@@ -88,6 +94,11 @@ class Conditions:
             return "the face is blurred more than nearly all that were measured"
         if face.turn > self.largest_turn:
             return "the face is turned farther to the side than nearly all that were measured"
+        if face.tilt > self.largest_tilt:
+            return (
+                f"the face is tilted by {face.tilt:.0f} degrees, more than nearly all that were "
+                "measured; if the picture lies on its side, turn it upright"
+            )
         return ""
 
 
@@ -120,12 +131,37 @@ def turn(landmarks: npt.NDArray[np.floating] | None) -> float:
       eyes and in halves of their distance: 0 from the front, 1 where the nose is before an eye.
       NaN where no frame has landmarks.
     """
-    if landmarks is None:
-        return math.nan
-    known = landmarks[np.isfinite(landmarks).all(axis=(1, 2))].astype(np.float64)
+    known = _known(landmarks)
     if not len(known):
         return math.nan
     left, right, nose = known[:, 0], known[:, 1], known[:, 2]
     across = right - left
     along = np.sum((nose - (left + right) / 2) * across, axis=1)
     return float(np.median(2 * np.abs(along) / np.maximum(np.sum(across**2, axis=1), 1e-6)))
+
+
+def tilt(landmarks: npt.NDArray[np.floating] | None) -> float:
+    """How far a face is tilted within the picture, as when its head lies on a shoulder.
+
+    Args:
+      landmarks: `(n, 5, 2)` as in `tracks.Track`, of n frames.
+
+    Returns:
+      The median angle in degrees, of 0 to 180, by which the face has to be rotated to be upright.
+      The line of the eyes and the line from them down to the mouth tell it together. NaN where no
+      frame has landmarks.
+    """
+    known = _known(landmarks)
+    if not len(known):
+        return math.nan
+    across = known[:, 1] - known[:, 0]
+    down = (known[:, 3] + known[:, 4] - known[:, 0] - known[:, 1]) / 2
+    both = across + np.stack([down[:, 1], -down[:, 0]], axis=1)  # down, after a quarter turn
+    return float(np.median(np.degrees(np.abs(np.arctan2(both[:, 1], both[:, 0])))))
+
+
+def _known(landmarks: npt.NDArray[np.floating] | None) -> npt.NDArray[np.float64]:
+    """The landmarks of the frames that have them: `(k, 5, 2)`."""
+    if landmarks is None:
+        return np.zeros((0, 5, 2))
+    return landmarks[np.isfinite(landmarks).all(axis=(1, 2))].astype(np.float64)

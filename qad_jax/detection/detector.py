@@ -193,7 +193,8 @@ class Detector:
     def _judged(self, found: Found, scores: npt.NDArray[np.floating]) -> Look:
         name, digest = found.file, found.sha256
         if not found.faces:
-            reason = f"no face was found in {found.frames} frames"
+            of = "" if found.frames == 1 else f" in {found.frames} frames"
+            reason = f"no face was found{of}"
             return Look(
                 self._verdict(name, digest, verdict=NO_FACE, reason=reason, media=found.facts)
             )

@@ -22,7 +22,7 @@ def find(paths: Sequence[str]) -> list[str]:
     files: list[str] = []
     for given in paths:
         if given == "-":
-            files += [line.rstrip("\n") for line in sys.stdin if line.strip()]
+            files += [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
         elif not given:
             raise UserError("PATH: is an empty name; name a file or a folder")
         elif os.path.isdir(given):

@@ -22,7 +22,7 @@ from data_builders.errors import UserError, describe, trace
 from data_builders.qualities import crf_of
 from data_builders.tracks import Track, all_tracks
 from qad_jax.detection import credentials, media, quality
-from qad_jax.detection.conditions import Appearance, sharpness, turn
+from qad_jax.detection.conditions import Appearance, sharpness, tilt, turn
 from qad_jax.detection.scoring import resized
 
 Image = npt.NDArray[np.uint8]
@@ -188,7 +188,13 @@ class Looker:
             )
             side = float(np.median(track.boxes[kept, 2] - track.boxes[kept, 0]))
             side /= self.faces.scale
-            looks = Appearance(side, sharpness(of_track), turn(track.landmarks), estimated.crf)
+            looks = Appearance(
+                side,
+                sharpness(of_track),
+                turn(track.landmarks),
+                estimated.crf,
+                tilt(track.landmarks),
+            )
             weakened = () if weaker is None else _weakened(of_track, weaker)
             found.append(
                 FoundFace(places, self._as_taken(of_track), self._as_taken(weakened), looks)

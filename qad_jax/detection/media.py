@@ -43,6 +43,8 @@ SUFFIXES = frozenset((*_IMAGES, *_MPEG, *_OTHERS))
 FRAMES = 32
 #: Bounds of what one file may take.
 MAX_SECONDS = 600.0
+# A file whose frames end before this part of its time is not complete, or has much longer sound.
+_WHOLE = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,6 +245,12 @@ def _video(
     notes = facts.notes
     if facts.rate is None and any(since[index] is None for index in indices):
         notes += (f"says neither times nor a rate of its frames: {rate:g} a second are assumed",)
+    last = max((at for at in since if at is not None), default=None)
+    if facts.duration and last is not None and last + 1 / rate < _WHOLE * facts.duration:
+        notes += (
+            f"its frames end after {last:.2f} s, and it says that it lasts {facts.duration:.2f} s: "
+            "it may not be complete",
+        )
     facts = dataclasses.replace(
         facts, frames=total, width=chosen[0].shape[1], height=chosen[0].shape[0], notes=notes
     )

@@ -92,4 +92,6 @@ def _bounds(measured: Conditions) -> list[str]:
         lines.append(words.BLUR)
     if measured.largest_turn < math.inf:
         lines.append(words.TURN)
+    if measured.largest_tilt < math.inf:
+        lines.append(words.TILT.format(most=measured.largest_tilt))
     return lines

@@ -217,6 +217,7 @@ MOST_COMPRESSION = (
 )
 BLUR = "Nor are faces that are blurred more than nearly all that were measured."
 TURN = "Nor are faces that are turned farther to the side than nearly all that were measured."
+TILT = "Nor are faces that are tilted in the picture by more than {most:.0f} degrees."
 QUALITIES = "Error rates were measured at these qualities: {qualities}. The nearest one is used."
 CONDITIONS_ALWAYS = (
     "The answer is about images of faces. It is not about the person who is shown, nor about who "
