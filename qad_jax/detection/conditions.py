@@ -32,6 +32,7 @@ class Appearance:
       turn: See `turn`; NaN where the landmarks are not known.
       compression: Of the file, as the CRF of H.264 that loses as much, see `quality.Quality`.
       tilt: See `tilt`; NaN where the landmarks are not known.
+      quarters: See `upright.quarters`.
     """
 
     side: float
@@ -39,6 +40,7 @@ class Appearance:
     turn: float = math.nan
     compression: float = 0.0
     tilt: float = math.nan
+    quarters: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,10 +96,13 @@ class Conditions:
             return "the face is blurred more than nearly all that were measured"
         if face.turn > self.largest_turn:
             return "the face is turned farther to the side than nearly all that were measured"
+        if face.quarters:
+            lies = "stands upside down" if face.quarters == 2 else "lies on its side"
+            return f"the face {lies}, as none that was measured; turn the picture upright"
         if face.tilt > self.largest_tilt:
             return (
                 f"the face is tilted by {face.tilt:.0f} degrees, more than nearly all that were "
-                "measured; if the picture lies on its side, turn it upright"
+                "measured"
             )
         return ""
 

@@ -18,10 +18,11 @@ import numpy.typing as npt
 
 from data_builders import faces as face_source
 from data_builders import h264
+from data_builders.clips import spread
 from data_builders.errors import UserError, describe, trace
 from data_builders.qualities import crf_of
 from data_builders.tracks import Track, all_tracks
-from qad_jax.detection import credentials, media, quality
+from qad_jax.detection import credentials, media, quality, upright
 from qad_jax.detection.conditions import Appearance, sharpness, tilt, turn
 from qad_jax.detection.scoring import resized
 
@@ -30,6 +31,8 @@ Box = tuple[int, int, int, int]
 
 # From one frame that is searched for faces of all sizes to the next, within a run of frames.
 _EVERY = 8
+# Whether a face lies is looked up in so many of its frames.
+_UPRIGHT_IN = 3
 
 
 class Task(NamedTuple):
@@ -194,6 +197,7 @@ class Looker:
                 turn(track.landmarks),
                 estimated.crf,
                 tilt(track.landmarks),
+                self._quarters(opened.frames, track, kept),
             )
             weakened = () if weaker is None else _weakened(of_track, weaker)
             found.append(
@@ -225,6 +229,16 @@ class Looker:
         found = detector.detect(frames, wholly=searched_wholly(indices, cuts, gap))
         tracks = all_tracks(found, times=indices, max_gap=gap, cuts=cuts)
         return [face_source.squares(track, frames, self.faces.scale) for track in tracks]
+
+    def _quarters(self, frames: Sequence[Image], track: Track, kept: npt.NDArray[np.intp]) -> int:
+        """By how many quarters the picture has to be turned, see `upright.quarters`."""
+        some = kept[spread(len(kept), _UPRIGHT_IN)]
+        # Faces of all sizes: these are shown at a size of their own.
+        detector = face_source.detector(None, self.faces.max_side)
+        middle = (track.boxes[some, :2] + track.boxes[some, 2:]) / 2
+        half = (track.boxes[some, 2:] - track.boxes[some, :2]) / (2 * self.faces.scale)
+        boxes = np.concatenate([middle - half, middle + half], axis=1)
+        return upright.quarters([frames[i] for i in some], boxes, detector)
 
     def _weaker(self, name: str) -> str | None:
         """The next measured quality of more compression, if there is one.

@@ -1,0 +1,45 @@
+"""Whether a face stands in the picture or lies: of a photograph that is turned by quarters."""
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+
+from data_builders import faces
+from qad_jax.detection import upright
+from qad_jax.detection.conditions import Appearance, Conditions
+
+#: The face of the photograph of 512 px, read off by eye.
+FACE = np.array([173.0, 60, 277, 190])
+
+
+def turned(image, box, quarters):
+    """An image and a box in it, turned counterclockwise."""
+    side = len(image)
+    for _ in range(quarters):
+        x0, y0, x1, y1 = box
+        box = np.array([y0, side - x1, y1, side - x0])
+    return np.ascontiguousarray(np.rot90(image, quarters)), box
+
+
+@pytest.mark.parametrize("size", [512, 256])
+def test_a_face_that_lies_is_seen_and_told_how_to_turn(size):
+    image = cv2.resize(data.astronaut(), (size, size), interpolation=cv2.INTER_AREA)
+    box = FACE * size / 512
+    for quarters in range(4):
+        shown, where = turned(image, box, quarters)
+        found = upright.quarters([shown, shown], np.stack([where, where]), faces.detector())
+        assert found == -quarters % 4
+
+
+def test_where_nothing_looks_like_a_face_nothing_lies():
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    assert upright.quarters([noise], np.array([[60.0, 60, 140, 140]]), faces.detector()) == 0
+
+
+def test_a_lying_face_is_like_none_that_was_measured():
+    assert Conditions().broken_by(Appearance(100.0, tilt=3.0)) == ""
+    for quarters, words in ((1, "lies on its side"), (2, "stands upside down"), (3, "on its side")):
+        said = Conditions().broken_by(Appearance(100.0, tilt=3.0, quarters=quarters))
+        assert words in said
+        assert "turn the picture upright" in said
