@@ -95,9 +95,11 @@ def test_a_person_in_several_scenes_can_be_called_fake():
     assert len(every.judged) == 3
     one = told(seen(0.9), seen(0.02), seen(0.02), plausible=(few,))
     assert one.decisive.verdict == "inconclusive"
-    assert one.reason == "too few real clips were measured to call the face fake as one of 3"
+    assert one.reason == (
+        "face 1 of 3: too few real clips were measured to call the face fake as one of 3"
+    )
     pair = told(seen(0.394), seen(0.32), plausible=(dataclasses.replace(CHOSEN, fake=LOW),))
-    assert pair.reason == "the face looks fake, but as one of 2 it needs a higher score"
+    assert pair.reason == "face 1 of 2: the face looks fake, but as one of 2 it needs a higher score"
 
 
 def test_what_is_said_holds_at_each_quality_that_the_file_may_have():
@@ -129,7 +131,8 @@ def test_one_more_encoding_may_not_turn_the_verdict_of_several_faces(count):
     assert told(*turned).decisive.verdict == "real"  # nothing weaker was measured
     found = told(*turned, weaker=CHOSEN)
     assert found.decisive.verdict == "inconclusive"
-    assert found.reason == "after one more encoding the face looks fake"
+    which = f"face {count} of {count}: " if count > 1 else ""  # the one of the highest score
+    assert found.reason == f"{which}after one more encoding the face looks fake"
 
 
 @pytest.mark.parametrize(

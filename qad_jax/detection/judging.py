@@ -112,7 +112,10 @@ def judge(
     decisive = by_suspicion(staying or results)[0]
     counts = collections.Counter(reason for reason in passing if reason and staying)
     unjudged = [f"{n} of {len(faces)} faces not judged: {why}" for why, n in counts.items()]
-    reason = "; ".join(filter(None, (decisive.reason, *unjudged)))
+    why = decisive.reason
+    if why and len(faces) > 1:  # numbered as the pages number them
+        why = f"face {decisive.track + 1} of {len(faces)}: {why}"
+    reason = "; ".join(filter(None, (why, *unjudged)))
     return Judgement(tuple(results), decisive, judged, thresholds, reason)
 
 
