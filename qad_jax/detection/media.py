@@ -34,7 +34,7 @@ from qad_jax.detection.codec_numbers import CodecNumbers
 Image = npt.NDArray[np.uint8]
 
 IMAGE, ANIMATION, VIDEO = "image", "animation", "video"
-_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".apng")
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".apng")
 _MPEG = (".mp4", ".m4v", ".mov", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".3gp")
 _OTHERS = (".mkv", ".webm", ".avi", ".flv", ".wmv", ".ogv")
 #: Names of files that are looked for in a folder.

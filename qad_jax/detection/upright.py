@@ -20,9 +20,9 @@ Image = npt.NDArray[np.uint8]
 
 # The part of the frame that is shown, in sides of the face, and its side in pixels then.
 _AROUND, _SIDE = 2.4, 128
-# How much larger the odds of a face must be, as a factor, in another position. Of 155 portraits none
-# was taken for lying; of 188 that lay in one of three ways and were found at all, four were not seen
-# (`python benchmarks/lying_faces.py FACES --every 6`).
+# How much larger the odds of a face must be, as a factor, in another position. Of 155 portraits
+# none was taken for lying; of 188 that lay in one of three ways and were found at all, four were
+# not seen (`python benchmarks/lying_faces.py FACES --every 6`).
 _SURER = 2.0
 # A score counts as no nearer to 0 and 1 than this.
 _NEAREST = 1e-3, 1e-5
