@@ -66,9 +66,8 @@ def main() -> None:
                 scores[key].append(float(score))
             progress.advance()
     truth = np.array(labels)
-    print(
-        "| tilt | quality | AUC | real called fake, % | fake called fake, % |\n|---|---|---|---|---|"
-    )
+    print("| tilt | quality | AUC | real called fake, % | fake called fake, % |")
+    print("|---|---|---|---|---|")
     for (angle, quality), values in scores.items():
         found = np.array(values)
         called = found > upper[quality]

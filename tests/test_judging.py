@@ -99,7 +99,9 @@ def test_a_person_in_several_scenes_can_be_called_fake():
         "face 1 of 3: too few real clips were measured to call the face fake as one of 3"
     )
     pair = told(seen(0.394), seen(0.32), plausible=(dataclasses.replace(CHOSEN, fake=LOW),))
-    assert pair.reason == "face 1 of 2: the face looks fake, but as one of 2 it needs a higher score"
+    assert (
+        pair.reason == "face 1 of 2: the face looks fake, but as one of 2 it needs a higher score"
+    )
 
 
 def test_what_is_said_holds_at_each_quality_that_the_file_may_have():

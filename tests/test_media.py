@@ -22,6 +22,7 @@ from qad_jax.detection.detector import Detector
 from qad_jax.weights import model_file
 from tests import trees
 from tests.commands import call
+from tests.conftest import ROOT
 from tests.test_detection import by_colour, film, filmed, model
 
 # What has the name of a file, and is none.
@@ -298,3 +299,16 @@ def test_a_gif_whose_comment_would_take_minutes_is_not_opened(tmp_path, monkeypa
     monkeypatch.setattr(PIL.Image, "open", lambda *_, **__: pytest.fail("it was opened"))
     with pytest.raises(UserError, match=r"long\.gif: .*a GIF larger than"):
         media.read(path, 1)
+
+
+def test_the_page_names_what_is_looked_for_in_folders(tmp_path):
+    """All of the names that it lists, and no others; a picture of the newest of them is read."""
+    page = (ROOT / "docs/verdicts.md").read_text()
+    _, _, told = page.partition("files are judged whose names end as those of")
+    named = re.findall(r"`(\.\w+)`", told.partition("Files whose names begin")[0])
+    assert sorted(named) == sorted(media.SUFFIXES)
+    rows, columns = np.mgrid[:48, :64].astype(np.uint8)
+    shown = np.stack([rows, columns, rows + columns], axis=2)
+    PIL.Image.fromarray(shown).save(tmp_path / "a.avif", quality=95)
+    (frame,) = media.read(tmp_path / "a.avif", 8).frames
+    assert np.abs(frame.astype(int) - shown).mean() < 3
