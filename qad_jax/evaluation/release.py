@@ -30,7 +30,7 @@ from qad_jax.evaluation.rates import Rates, by_group, measure
 from qad_jax.evaluation.report import card, model_card
 from qad_jax.evaluation.scores import Scores
 from qad_jax.training.datasets import open_datasets
-from qad_jax.weights import model_file, pretrained
+from qad_jax.weights import averaging, model_file, pretrained
 
 _FEWEST, _OTHERS = 10, "groups of fewer than 10 people"
 # How faces are found and cut out, see `data_builders.faces.Detected`.
@@ -264,6 +264,7 @@ def _training(run: Path, config: Mapping[str, Any], step: int) -> dict[str, Any]
         start = known["starts"][-1]
         facts = {name: known[name] for name in ("dataset", "digest")}
         facts |= {name: start[name] for name in ("commit", "versions", "devices")}
+        facts |= {name: known[name] for name in (averaging.AVERAGED,) if name in known}
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(f"{run / 'run.json'}: does not tell how the run was trained") from error
     return {"step": step, "config": card.shared(config), **facts}

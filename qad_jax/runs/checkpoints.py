@@ -163,7 +163,7 @@ class Checkpoints:
             of a run on other data.
         """
         step = self.latest
-        if not (self.directory / str(step) / "opt_state").exists() and step == 0:
+        if (self.directory / str(step) / "origin").exists():  # see `save_for_evaluation`
             raise UserError(
                 f"--workdir: {self.directory.parent} holds converted weights, not a training; name "
                 "another folder, and start from their file with config.model.pretrained"
@@ -218,20 +218,22 @@ def save_for_evaluation(
     config: ml_collections.ConfigDict,
     *,
     origin: Mapping[str, Any] | None = None,
+    step: int = 0,
 ) -> None:
-    """Saves variables without a training, as step 0.
+    """Saves variables without a training.
 
     Args:
       workdir: The folder.
       variables: `{'params', 'batch_stats'}`, and a localiser where there is one.
       config: Names the model they are for.
       origin: Where they come from, see `new_head`.
+      step: Of a training that they come from.
     """
     variables, config = untrained(variables, config)
     manager = _manager(workdir / "checkpoints", read_only=False)
     items = {name: ocp.args.StandardSave(tree) for name, tree in variables.items()}
     manager.save(
-        0,
+        step,
         args=ocp.args.Composite(
             **items,
             config=ocp.args.JsonSave(configs.to_dict(config)),

@@ -1,6 +1,7 @@
 """Converts weights and detectors between formats.
 
 python -m qad_jax.models.pretrained FILE --out DIR
+python -m qad_jax.models.pretrained DIR --average WEIGHTS --out DIR
 python -m qad_jax.models.pretrained DIR --export FILE.safetensors
 python -m qad_jax.models.pretrained SOURCE --export FILE.onnx|FILE.stablehlo
 """
@@ -14,9 +15,10 @@ from pathlib import Path
 from absl import logging
 
 from data_builders import command_line
+from data_builders.errors import UserError
 from data_builders.files import check_writable
 from qad_jax.models import NAMES
-from qad_jax.weights import exports, model_file, pretrained
+from qad_jax.weights import averaging, exports, model_file, pretrained
 
 
 def _job(argv: Sequence[str], prog: str) -> str:
@@ -27,7 +29,8 @@ def _job(argv: Sequence[str], prog: str) -> str:
     parser.add_argument(
         "source",
         type=Path,
-        help="weights (with --out); a run, a model file or weights (with --export)",
+        help="weights, or with --average a run (with --out); a run, a model file or weights (with "
+        "--export)",
     )
     to = parser.add_mutually_exclusive_group(required=True)
     to.add_argument("--out", type=Path, metavar="DIR", help="the folder to make")
@@ -37,6 +40,12 @@ def _job(argv: Sequence[str], prog: str) -> str:
         metavar="FILE",
         help="the file to make: .onnx, .stablehlo, or of a run .safetensors for torch",
     )
+    parser.add_argument(
+        "--average",
+        type=Path,
+        metavar="WEIGHTS",
+        help="of a run: other weights of its model, or a run; the mean of both is made",
+    )
     parser.add_argument("--name", choices=NAMES, help="of weights: the model, if not to be guessed")
     parser.add_argument("--config", help="of weights: configuration to go with them")
     parser.add_argument("--step", type=int, help="of a run: checkpoint (the best)")
@@ -44,6 +53,10 @@ def _job(argv: Sequence[str], prog: str) -> str:
     written = args.out.absolute() if args.out else args.export.absolute().parent
     check_writable(written, "--out" if args.out else "--export")
     logging.set_verbosity(logging.ERROR)  # orbax logs every folder that it reads
+    if args.average:
+        if not args.out or args.name or args.config:
+            raise UserError("--average: goes with a run and --out, without --name and --config")
+        return averaging.average(args.source, args.average, args.out, args.step)
     if args.out:
         imported = pretrained.convert(args.source, args.out, args.name, args.config)
         return f"{args.out}: {imported.summary}"

@@ -251,8 +251,7 @@ def convert(
     Raises:
       UserError: As `load`, and where `out` is not empty.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out: {out} exists; name a new folder")
+    check_new(out)
     imported = read(path, name)
     config = configuration_for(imported.name, config_file)
     config.model.name, config.model.pretrained = imported.name, str(path)
@@ -271,6 +270,12 @@ def convert(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return imported
+
+
+def check_new(out: Path) -> None:
+    """Refuses a folder to make that holds something already."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out: {out} exists; name a new folder")
 
 
 def configuration_for(name: str, path: str | Path | None = None) -> ml_collections.ConfigDict:

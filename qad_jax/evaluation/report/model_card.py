@@ -43,6 +43,8 @@ def render(described: Description) -> str:
         "Versions": ", ".join(f"{n} {v}" for n, v in described.training["versions"].items()),
         "Devices": ", ".join(described.training["devices"]),
     }
+    if averaged := described.training.get("averaged_with"):
+        facts["Averaged with"] = averaged["file"]
     sections: dict[str, Sequence[str]] = {
         "What it does": [
             "It takes the crop of a face and gives the probability that the face was manipulated. "
