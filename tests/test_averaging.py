@@ -65,11 +65,13 @@ def test_each_number_is_the_mean_and_the_record_names_both(runs, other, capsys):
     assert f"--out: {runs / 'mean'} exists" in capsys.readouterr().err
 
 
-def test_it_keeps_the_step_of_the_training(runs):
+def test_it_keeps_the_step_and_the_data_of_the_training(runs):
     variables, config = checkpoints.restore_for_evaluation(runs / "first")
-    checkpoints.save_for_evaluation(runs / "later", variables, config, step=17)
+    data = {"dataset": ["self_blended/0123abcd/3.3.0"]}
+    checkpoints.save_for_evaluation(runs / "later", variables, config, step=17, data=data)
     averaging.average(runs / "later", runs / "second", runs / "mean")
     assert checkpoints.restore_step(runs / "mean")[2] == 17
+    assert checkpoints.datasets_of(runs / "mean", 17) == tuple(data["dataset"])
 
 
 def test_what_cannot_be_averaged_is_refused_and_nothing_is_left(runs, capsys):

@@ -1,5 +1,7 @@
 """Whether a face stands in the picture or lies: of a photograph that is turned by quarters."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from skimage import data
 from data_builders import faces
 from qad_jax.detection import upright
 from qad_jax.detection.conditions import Appearance, Conditions
+from qad_jax.detection.detector import Detector
 
 #: The face of the photograph of 512 px, read off by eye.
 FACE = np.array([173.0, 60, 277, 190])
@@ -43,3 +46,20 @@ def test_a_lying_face_is_like_none_that_was_measured():
         said = Conditions().broken_by(Appearance(100.0, tilt=3.0, quarters=quarters))
         assert words in said
         assert "turn the picture upright" in said
+
+
+def test_a_file_of_a_lying_face_is_not_judged_and_says_why(tmp_path):
+    """Turned once, no face is found in it, and turned thrice, one that is none."""
+    detector = Detector.from_pretrained()
+    said = []
+    for quarters in range(4):
+        path = tmp_path / f"{quarters}.png"
+        cv2.imwrite(str(path), np.rot90(data.astronaut(), quarters)[..., ::-1])
+        said.append(detector(path))
+    assert said[0].verdict == "real"
+    assert {one.verdict for one in said[1:]} == {"no_face", "inconclusive"}
+    for one in said[1:]:
+        assert re.search("turn (it|the picture) upright", one.reason)
+    blank = tmp_path / "blank.png"
+    cv2.imwrite(str(blank), np.full((200, 300, 3), 90, np.uint8))
+    assert detector(blank).reason == "no face was found"

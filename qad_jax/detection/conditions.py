@@ -52,9 +52,9 @@ class Conditions:
       least_sharpness: The least `Appearance.sharpness`.
       largest_turn: The largest `Appearance.turn`.
       most_compression: The largest `Appearance.compression`.
-      largest_tilt: The largest `Appearance.tilt`. It has a default, because older model files do not
-        say it: the rates of the detector of the package hold up to there, and at 45 degrees many
-        real faces are called fake (`benchmarks/tilted_faces.py`).
+      largest_tilt: The largest `Appearance.tilt`. It has a default, because older model files do
+        not say it: the rates of the detector of the package hold up to there, and at 45 degrees
+        many real faces are called fake (`benchmarks/tilted_faces.py`).
     """
 
     smallest_face: float = 60.0

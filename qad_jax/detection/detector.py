@@ -195,6 +195,8 @@ class Detector:
         if not found.faces:
             of = "" if found.frames == 1 else f" in {found.frames} frames"
             reason = f"no face was found{of}"
+            if found.lying:
+                reason += ", and one is found when the picture is turned: turn it upright"
             return Look(
                 self._verdict(name, digest, verdict=NO_FACE, reason=reason, media=found.facts)
             )

@@ -84,6 +84,7 @@ class Found:
       trace: The traceback where the reason is no mistake of the file that is known.
       facts: What the file says of itself.
       frames: Number of frames that were looked at.
+      lying: Whether faces are found when the picture is turned, and none as it is.
       faces: All faces, in the order of `tracks.all_tracks`.
       estimated: Its compression.
       nearest: The measured quality that is nearest.
@@ -97,6 +98,7 @@ class Found:
     trace: str = ""
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     frames: int = 0
+    lying: bool = False
     faces: tuple[FoundFace, ...] = ()
     estimated: quality.Quality | None = None
     nearest: str = ""
@@ -178,7 +180,10 @@ class Looker:
         }
         tracks = self.tracks(opened.frames, opened.indices, opened.cuts)
         if not tracks:
-            return Found(file, digest, facts=facts, frames=frames)
+            some = [opened.frames[i] for i in spread(frames, _UPRIGHT_IN)]
+            detector = face_source.detector(self.faces.min_face, self.faces.max_side)
+            lying = upright.found_when_turned(some, detector)
+            return Found(file, digest, facts=facts, frames=frames, lying=lying)
         crops = [face_source.crops(opened.frames, track) for track in tracks]
         estimated = quality.estimate(crops[0], opened.numbers)
         nearest = quality.nearest(estimated, self.qualities)

@@ -24,6 +24,9 @@ _AROUND, _SIDE = 2.4, 128
 # none was taken for lying; of 188 that lay in one of three ways and were found at all, four were
 # not seen (`python benchmarks/lying_faces.py FACES --every 6`).
 _SURER = 2.0
+# From this score on, a face that is found in a turned picture counts: the search itself takes what
+# has 0.8, and many mistakes.
+_SURE = 0.95
 # A score counts as no nearer to 0 and 1 than this.
 _NEAREST = 1e-3, 1e-5
 
@@ -52,6 +55,20 @@ def quarters(
     odds = np.log(sure / (1 - sure)).mean(axis=0)
     surest = int(odds.argmax())
     return surest if odds[surest] > odds[0] + np.log(_SURER) else 0
+
+
+def found_when_turned(frames: Sequence[Image], detector: Detector) -> bool:
+    """Whether a picture in which no face was found shows one after a quarter turn or two.
+
+    Args:
+      frames: `(height, width, 3)` uint8 RGB each; a few are enough, of which all must show it.
+      detector: Finds faces.
+    """
+    for turned in (1, 2, 3):
+        shown = [np.ascontiguousarray(np.rot90(frame, turned)) for frame in frames]
+        if all(found.scores.max(initial=0) > _SURE for found in detector.detect(shown)):
+            return True
+    return False
 
 
 def _around(frame: Image, box: npt.NDArray[np.floating[Any]]) -> Image:

@@ -217,8 +217,8 @@ def save_for_evaluation(
     variables: Mapping[str, Any],
     config: ml_collections.ConfigDict,
     *,
-    origin: Mapping[str, Any] | None = None,
     step: int = 0,
+    **told: Mapping[str, Any],
 ) -> None:
     """Saves variables without a training.
 
@@ -226,20 +226,15 @@ def save_for_evaluation(
       workdir: The folder.
       variables: `{'params', 'batch_stats'}`, and a localiser where there is one.
       config: Names the model they are for.
-      origin: Where they come from, see `new_head`.
       step: Of a training that they come from.
+      **told: `origin`, where they come from, see `new_head`; and `data`, what they learned.
     """
     variables, config = untrained(variables, config)
     manager = _manager(workdir / "checkpoints", read_only=False)
-    items = {name: ocp.args.StandardSave(tree) for name, tree in variables.items()}
-    manager.save(
-        step,
-        args=ocp.args.Composite(
-            **items,
-            config=ocp.args.JsonSave(configs.to_dict(config)),
-            origin=ocp.args.JsonSave(dict(origin or {})),
-        ),
-    )
+    items: dict[str, Any] = {k: ocp.args.StandardSave(tree) for k, tree in variables.items()}
+    jsons = {"config": configs.to_dict(config), "origin": {}, **told}
+    items |= {name: ocp.args.JsonSave(value) for name, value in jsons.items()}
+    manager.save(step, args=ocp.args.Composite(**items))
     manager.wait_until_finished()
     manager.close()
 
@@ -326,8 +321,12 @@ def best_step(directory: str | Path) -> int | None:
 
 def datasets_of(directory: str | Path, step: int) -> tuple[str, ...]:
     """Full names of the datasets that a checkpoint was trained on; none where it does not say."""
-    # Converted weights have no such item.
-    return resumption.names_of(_json_of(directory, step, "data"))
+    return resumption.names_of(data_of(directory, step))
+
+
+def data_of(directory: str | Path, step: int) -> dict[str, Any]:
+    """What a checkpoint was trained on, see `resumption.data_of`; empty for converted weights."""
+    return _json_of(directory, step, "data")
 
 
 def new_head(directory: str | Path, step: int) -> int | None:

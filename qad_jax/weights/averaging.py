@@ -67,7 +67,8 @@ def average(run: Path, other: Path, out: Path, step: int | None = None) -> str:
     shutil.rmtree(part, ignore_errors=True)
     try:
         configuration.claim_workdir(trained.config, part)
-        checkpoints.save_for_evaluation(part, mean, trained.config, step=trained.step)
+        data = checkpoints.data_of(run, trained.step)
+        checkpoints.save_for_evaluation(part, mean, trained.config, step=trained.step, data=data)
         write_json(part / provenance.FILE, record)
         os.replace(part, out)
     finally:
