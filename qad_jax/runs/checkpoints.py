@@ -235,8 +235,7 @@ def save_for_evaluation(
     jsons = {"config": configs.to_dict(config), "origin": {}, **told}
     items |= {name: ocp.args.JsonSave(value) for name, value in jsons.items()}
     manager.save(step, args=ocp.args.Composite(**items))
-    manager.wait_until_finished()
-    manager.close()
+    manager.close()  # when all is written
 
 
 def _folder(directory: str | Path) -> Path:
