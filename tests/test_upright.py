@@ -63,3 +63,16 @@ def test_a_file_of_a_lying_face_is_not_judged_and_says_why(tmp_path):
     blank = tmp_path / "blank.png"
     cv2.imwrite(str(blank), np.full((200, 300, 3), 90, np.uint8))
     assert detector(blank).reason == "no face was found"
+
+
+def test_what_is_shown_of_a_face_is_the_same_in_a_larger_frame():
+    """Its middle is that of the box, and what lies far from it changes nothing."""
+    image = data.astronaut()
+    alone = upright._around(image, FACE)
+    large = np.zeros((900, 1200, 3), np.uint8)
+    large[100:612, 300:812] = image
+    there = upright._around(large, FACE + np.array([300, 100, 300, 100]))
+    inside = slice(20, 108)  # the top of the hair lies beyond the edge of the photograph
+    np.testing.assert_allclose(there[40:108, inside], alone[40:108, inside].astype(int), atol=2)
+    middle = image[115:136, 215:236].mean(axis=(0, 1))
+    np.testing.assert_allclose(alone[60:68, 60:68].mean(axis=(0, 1)), middle, atol=12)

@@ -73,11 +73,17 @@ def found_when_turned(frames: Sequence[Image], detector: Detector) -> bool:
 
 def _around(frame: Image, box: npt.NDArray[np.floating[Any]]) -> Image:
     """The surroundings of a face, mirrored beyond the edge of the frame."""
-    scale = _SIDE / (_AROUND * float(max(box[2] - box[0], box[3] - box[1])))
-    middle = (box[:2] + box[2:]) / 2
+    width = _AROUND * float(max(box[2] - box[0], box[3] - box[1]))
+    scale, middle = _SIDE / width, (box[:2] + box[2:]) / 2
+    blur = 0.4 / scale if scale < 1 else 0.0  # else a warp would skip pixels
+    # Of a large frame, what is not shown is left out first.
+    reach = width / 2 + 4 * blur + 2
+    left, top = (max(0, int(place - reach)) for place in middle)
+    right, bottom = (int(place + reach) + 1 for place in middle)
+    part = frame[top:bottom, left:right]
+    if blur:
+        part = np.asarray(cv2.GaussianBlur(part, (0, 0), blur), np.uint8)
     matrix = np.array([[scale, 0.0, 0.0], [0.0, scale, 0.0]])
-    matrix[:, 2] = _SIDE / 2 - scale * middle
-    if scale < 1:  # a warp would skip pixels
-        frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), 0.4 / scale), np.uint8)
-    shown = cv2.warpAffine(frame, matrix, (_SIDE, _SIDE), borderMode=cv2.BORDER_REFLECT)
+    matrix[:, 2] = _SIDE / 2 - scale * (middle - (left, top))
+    shown = cv2.warpAffine(part, matrix, (_SIDE, _SIDE), borderMode=cv2.BORDER_REFLECT)
     return np.asarray(shown, np.uint8)
