@@ -41,6 +41,10 @@ COMMANDS: dict[str, Command] = {
     "compare": Command("compare two detectors on what both have scored", "qad_jax.compare"),
     "score": Command("evaluate a file of scores of any detector", "qad_jax.score"),
     "matrix": Command("many runs on many datasets in one table", "qad_jax.matrix"),
+    "release": Command(
+        "make a model file of an evaluated run, with thresholds, rates and a card",
+        "qad_jax.release",
+    ),
     "convert": Command(
         "torch weights to a run; a detector to torch weights, ONNX or StableHLO",
         "qad_jax.models.pretrained",

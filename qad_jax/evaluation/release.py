@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import csv
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -288,9 +289,9 @@ def _as_dicts(of: Mapping[str, Mapping[str, Rates]]) -> dict[str, Any]:
     }
 
 
-def _job(argv: Sequence[str]) -> str:
+def _job(argv: Sequence[str], prog: str) -> str:
     parser = command_line.Parser(
-        prog="python -m qad_jax.release",
+        prog=prog,
         description="Makes a model file of a run, with thresholds, error rates and a card.",
     )
     parser.add_argument("run", type=Path, help="the run's folder")
@@ -320,6 +321,6 @@ def _job(argv: Sequence[str]) -> str:
     return f"{args.out}: {described.name} {described.version}; {args.out.with_suffix('.md')}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m qad_jax.release") -> int:
     """Entry point of the command; returns its exit status."""
-    return command_line.run(_job, argv)
+    return command_line.run(functools.partial(_job, prog=prog), argv)
