@@ -223,6 +223,25 @@ def test_the_scores_of_another_tool(tmp_path):
     np.testing.assert_array_equal(got.score[:, 0], [0.25, 0.75, np.nan])
 
 
+def test_where_no_quality_is_named_none_is_told(tmp_path):
+    """Three of the four pairs of a real and a fake score are in order."""
+    path = tmp_path / "plain.csv"
+    rows = ["a,real,0.1", "b,real,0.6", "c,fake,0.5", "d,fake,0.9"]
+    path.write_text(
+        "\n".join(
+            [
+                "video,method,label,score,frame",
+                *(
+                    f"{video},m,{label},{score},0"
+                    for video, label, score in (row.split(",") for row in rows)
+                ),
+            ]
+        )
+    )
+    said = protocol.headline(complete(scores.read(path)))
+    assert said.startswith("Frame AUC is 75.0 % (95 % interval ")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -226,8 +226,9 @@ def headline(report: Report) -> str:
                 if len(known) > 1
                 else "there is no other quality to compare it with"
             )
+            at = "" if quality == "all" else f" at {quality}"  # what `scores.read` calls it
             return (
-                f"Frame AUC at {quality} is {percent(auc.value)} % (95 % interval "
+                f"Frame AUC{at} is {percent(auc.value)} % (95 % interval "
                 f"{span(auc.low, auc.high)}); {others}."
             )
         return f"AUC is not defined: {'; '.join(sorted(summary.undefined()))}."
