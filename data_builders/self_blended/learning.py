@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _AROUND = 1.25  # sides of the square that are cut out, for turns and movements
 _LEAST = 8  # faces: of fewer, nothing is learned but these
 _MOST = 4000  # files: a painter of 1200 steps sees few faces more
-# A judge learns beside the second half of the lessons. Then its opinion counts, from one share of
-# them on, more and more up to another: of what is not yet a face it would have none of use.
+# A judge learns in the second half of the lessons: before, there is no face that it could judge.
+# Its opinion counts from a share of the lessons on, and more and more up to another share.
 _JUDGED_FROM, _COUNTS_FROM, _COUNTS_WHOLLY = 0.5, 0.6, 0.7
 _COUNTS = 0.3  # its weight then
 
