@@ -5,16 +5,18 @@ What is read within bounds is JSON, and only plain files where a pipe would be w
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 import re
+import shutil
 import stat
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,25 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Makes a folder in full or not at all.
+
+    Args:
+      out: The folder, which must be empty or not exist.
+
+    Yields:
+      A folder beside it to write into, which takes its name in the end.
+    """
+    part = out.absolute().with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        yield part
+        os.replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_json(path: str | os.PathLike[str], value: Any, **options: Any) -> None:

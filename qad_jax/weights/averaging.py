@@ -11,8 +11,6 @@ References:
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ import jax
 import numpy as np
 
 from data_builders.errors import UserError
-from data_builders.files import read_json, write_json
+from data_builders.files import read_json, whole_folder, write_json
 from qad_jax.runs import checkpoints, configuration, provenance
 from qad_jax.weights import pretrained
 
@@ -63,16 +61,11 @@ def average(run: Path, other: Path, out: Path, step: int | None = None) -> str:
         raise UserError(f"--average: {run} and {other}: one of them has a localiser")
     mean = jax.tree.map(_mean, trained.variables, theirs)
     record = {**_record(run), AVERAGED: {"file": other.name, **facts}}
-    part = out.absolute().with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with whole_folder(out) as part:
         configuration.claim_workdir(trained.config, part)
         data = checkpoints.data_of(run, trained.step)
         checkpoints.save_for_evaluation(part, mean, trained.config, step=trained.step, data=data)
         write_json(part / provenance.FILE, record)
-        os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return f"{out}: the mean of step {trained.step} of {run} and of {other}"
 
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +19,7 @@ import safetensors
 import safetensors.numpy
 
 from data_builders.errors import UserError
-from data_builders.files import write_whole
+from data_builders.files import whole_folder, write_whole
 from qad_jax import configs
 from qad_jax.models import create
 from qad_jax.runs import checkpoints, configuration
@@ -256,9 +254,7 @@ def convert(
     config = configuration_for(imported.name, config_file)
     config.model.name, config.model.pretrained = imported.name, str(path)
     config = configuration.check(config)
-    part = out.absolute().with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with whole_folder(out) as part:
         configuration.claim_workdir(config, part)
         checkpoints.save_for_evaluation(
             part,
@@ -266,9 +262,6 @@ def convert(
             config,
             origin={"file": path.name, "new_head_instead_of": imported.dropped},
         )
-        os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return imported
 
 
