@@ -36,10 +36,10 @@ class SelfBlended(VideoDatasetBuilder):
     apart.
     """
 
-    VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("3.3.0")
+    VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("3.4.0")
     #: What an earlier version has built is still opened, by the name of its recipe.
     SUPPORTED_VERSIONS: ClassVar[list[tfds.core.Version]] = [
-        tfds.core.Version(older) for older in ("3.2.0", "3.1.0", "3.0.0", "2.0.0", "1.0.0")
+        tfds.core.Version(older) for older in ("3.3.0", "3.2.0", "3.1.0", "3.0.0", "2.0.0", "1.0.0")
     ]
     UNIT: ClassVar[str] = "pairs"
     # Boxes come with the landmarks that place the masks, so there is no other source of faces.

@@ -16,7 +16,7 @@ from data_builders import clips, compression, faces
 from data_builders.errors import UnusableClipError
 from data_builders.qualities import MESSENGER
 from data_builders.records import Clip, Image, Pair
-from data_builders.self_blended import blend, footage, painter_files, recipes
+from data_builders.self_blended import blend, expression, footage, painter_files, recipes
 from data_builders.self_blended.face import Face, Map, around
 from data_builders.self_blended.stills import Stills, read_stills
 
@@ -116,7 +116,10 @@ def read(source: BlendSource) -> Pair:
     recipe = source.recipe
     assert isinstance(recipe, BlendRecipe)
     images, found, _ = source.stills()
-    donor = _donor(source.donors) if source.donors else None
+    acting = source.random("expression")
+    lids = expression.draw(acting)
+    images = [expression.shown(one, face, lids) for one, face in zip(images, found, strict=True)]
+    donor = _donor(source.donors, acting) if source.donors else None
     filmed = footage.draw(
         images[0].shape[:2],
         around(found),
@@ -145,8 +148,8 @@ def read(source: BlendSource) -> Pair:
     )
 
 
-def _donor(files: Sequence[Path]) -> tuple[Image, Face]:
-    """The face of the first file that shows one."""
+def _donor(files: Sequence[Path], acting: np.random.Generator) -> tuple[Image, Face]:
+    """The face of the first file that shows one. It closes its eyes as often as the others."""
     for path in files:
         try:
             others = read_stills(path, 1, 0.5)
@@ -155,7 +158,8 @@ def _donor(files: Sequence[Path]) -> tuple[Image, Face]:
         except Exception as error:  # the pairs that are made of this file name it
             last = error
         else:
-            return others.images[0], others.faces[0]
+            image, face = others.images[0], others.faces[0]
+            return expression.shown(image, face, expression.draw(acting)), face
     raise UnusableClipError(
         f"none of {len(files)} files of other people shows a face for the swap; the last: {last}"
     )

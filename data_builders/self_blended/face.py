@@ -94,7 +94,7 @@ def around(found: Sequence[Face]) -> Face:
     return Face(box, found[0].landmarks)
 
 
-def _places(face: Face, shape: tuple[int, int]) -> tuple[Map, Map]:
+def places(face: Face, shape: tuple[int, int]) -> tuple[Map, Map]:
     """The coordinates of the face, see `Face.coordinates`, at each pixel of an image."""
     columns, rows = np.meshgrid(np.arange(shape[1]), np.arange(shape[0]), sparse=True)
     u, v = (np.asarray(a * columns + b * rows + c, np.float32) for a, b, c in face.coordinates())
@@ -122,7 +122,7 @@ def mask(
       `shape` float32 from 0 to 1.
     """
     height, width = shape
-    u, v = _places(face, shape)
+    u, v = places(face, shape)
     grow = rng.uniform(0.88, 1.12)
     # Smooth noise over the face, of the size of its features.
     small = rng.standard_normal((8, 8)).astype(np.float32)
@@ -151,7 +151,7 @@ def around_face(face: Face, shape: tuple[int, int]) -> Map:
     Returns:
       `shape` float32 from 0 to 1.
     """
-    u, v = _places(face, shape)
+    u, v = places(face, shape)
     depth = 1 - np.hypot(u / 1.5, (v - 0.6) / 2.1)
     return np.asarray(np.clip(depth / 0.35, 0, 1), np.float32)
 
@@ -167,7 +167,7 @@ def person(face: Face, shape: tuple[int, int]) -> Map:
       `shape` float32, 1 on the person and 0 behind, with an edge that is a fifth of the distance
       of the eyes wide.
     """
-    u, v = _places(face, shape)
+    u, v = places(face, shape)
     head = 1 - np.hypot(u / 1.5, (v - 0.3) / 2.1)
     shoulders = np.minimum(v - 1.6, 1.1 + 1.2 * (v - 1.6) - np.abs(u))
     edge = 0.2
