@@ -39,6 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.lens = 0.0  # how far the middle is enlarged or shrunk, below 1
     config.augment.turn = 0.0  # largest turn, in degrees
     config.augment.warp = 0.0  # deviation of a smooth uneven movement, in parts of the side
+    config.augment.overlay = 0.0  # chance of words, a mask, glasses or the like over the face
 
     config.batch_size = 64  # tuples, over all devices; each tuple is one image a quality
     config.accumulate_steps = 1  # parts of a batch, one in memory at a time; see docs/training.md

@@ -26,6 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.lens = 0.2
     config.augment.turn = 15.0
     config.augment.warp = 0.015
+    config.augment.overlay = 0.25
     config.num_epochs = 3
     config.head_only_epochs = 0
     config.learning_rate = 5e-4

@@ -53,8 +53,8 @@ def test_brow_cheek_and_the_rest_stay_where_they_are():
     moved = np.argwhere((closed != image).any(axis=2))
     assert len(moved) > 100
     (top, left), (bottom, right) = moved.min(axis=0), moved.max(axis=0)
-    assert top > LEFT[1] - 0.35 * DOWN and bottom < LEFT[1] + 0.35 * DOWN
-    assert left > LEFT[0] - 0.4 * ACROSS and right < RIGHT[0] + 0.4 * ACROSS
+    assert LEFT[1] - 0.35 * DOWN < top < bottom < LEFT[1] + 0.35 * DOWN
+    assert LEFT[0] - 0.4 * ACROSS < left < right < RIGHT[0] + 0.4 * ACROSS
 
 
 def test_open_eyes_are_the_same_image(eyes):

@@ -17,9 +17,9 @@ from data_builders.self_blended.face import Face, places
 
 Image = npt.NDArray[np.uint8]
 
-# In the coordinates of `Face.coordinates`: where the eyes are, how far from there skin moves, and half
-# the height of an open eye. An eye is about a sixth as high as the eyes are apart, and landmarks
-# are not exact.
+# In the coordinates of `Face.coordinates`: where the eyes are, how far from there skin moves, and
+# half the height of an open eye. An eye is about a sixth as high as the eyes are apart, and
+# landmarks are not exact.
 _EYES = (-0.5, 0.5)
 _WIDE, _HIGH = 0.38, 0.34
 _OPEN = 0.1

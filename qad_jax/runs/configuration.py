@@ -34,6 +34,7 @@ _LATER = (
     "augment.lens",
     "augment.turn",
     "augment.warp",
+    "augment.overlay",
     "localise.weight",
     "qualities_at_once",
 )
@@ -68,6 +69,7 @@ _NOT_NEGATIVE = (
     "augment.lens",
     "augment.turn",
     "augment.warp",
+    "augment.overlay",
     "ema_decay",
     "early_stop_patience",
     "checkpoint_every_steps",
@@ -149,7 +151,7 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         raise UserError(f"config.augment.crop: is {config.augment.crop}, must be in (0, 1]")
     if config.augment.colour >= 1:
         raise UserError(f"config.augment.colour: is {config.augment.colour}, must be below 1")
-    for name, most in (("lens", 0.5), ("turn", 180), ("warp", 0.1)):
+    for name, most in (("lens", 0.5), ("turn", 180), ("warp", 0.1), ("overlay", 1)):
         if config.augment[name] > most:
             raise UserError(
                 f"config.augment.{name}: is {config.augment[name]}, must be at most {most}"

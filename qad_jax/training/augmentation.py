@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from qad_jax.training import overlays
 from qad_jax.training.threaded_batches import Images
 
 
@@ -39,12 +40,14 @@ class View(NamedTuple):
       window: Left, top and side of the part that is shown, in parts of the crop's sides.
       tone: `(1, 256, 3)` uint8: the new value of each value of each colour; None changes nothing.
       shape: How it is bent; None leaves it.
+      overlay: Seed of what lies over it, see `overlays`; None for nothing.
     """
 
     mirrored: bool = False
     window: tuple[float, float, float] = (0.0, 0.0, 1.0)
     tone: Images | None = None
     shape: Shape | None = None
+    overlay: int | None = None
 
 
 #: The crop as it is stored.
@@ -62,6 +65,7 @@ class Augmentation:
         near the camera looks so, and one in a video of a wrong aspect ratio.
       turn: Largest turn, in degrees.
       warp: Standard deviation of a smooth uneven movement, in parts of the side.
+      overlay: Chance that something lies over the face, such as words or a mask.
     """
 
     crop: float = 1.0
@@ -69,6 +73,7 @@ class Augmentation:
     lens: float = 0.0
     turn: float = 0.0
     warp: float = 0.0
+    overlay: float = 0.0
 
     def draw(self, rng: np.random.Generator, count: int) -> Sequence[View]:
         """Draws the views of a batch.
@@ -104,7 +109,12 @@ class Augmentation:
                 Shape(middle, width, turn, moved)
                 for (middle, width, turn), moved in zip(drawn, steps, strict=True)
             ]
-        return [View(*parts) for parts in zip(mirrored, windows, tones, shapes, strict=True)]
+        seeds: list[int | None] = [None] * count
+        if self.overlay:
+            laid = (rng.random(count) < self.overlay).tolist()
+            drawn = rng.integers(2**31, size=count).tolist()
+            seeds = [seed if one else None for one, seed in zip(laid, drawn, strict=True)]
+        return [View(*parts) for parts in zip(mirrored, windows, tones, shapes, seeds, strict=True)]
 
 
 #: Mirroring alone.
@@ -125,7 +135,7 @@ def cut(image: Images, view: View) -> Images:
 
 
 def finish(row: Images, view: View) -> None:
-    """Gives a tuple the colours, the direction and the shape of a view, in place.
+    """Gives a tuple the colours, the direction, the shape and the overlay of a view, in place.
 
     Args:
       row: `(Q, side, side, 3)` uint8, one block of memory.
@@ -143,6 +153,8 @@ def finish(row: Images, view: View) -> None:
             image[...] = cv2.remap(
                 image, *places, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
             )
+    if view.overlay is not None:
+        overlays.lay(row, view.overlay)
 
 
 def _sources(side: int, shape: Shape) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
