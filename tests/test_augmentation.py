@@ -176,6 +176,8 @@ def test_finish_changes_the_given_memory():
         ("turn", 181.0, r"config\.augment\.turn: is 181\.0, must be at most 180"),
         ("warp", -0.1, r"config\.augment\.warp: is -0\.1, must not be negative"),
         ("lens", 0.6, r"config\.augment\.lens: is 0\.6, must be at most 0\.5"),
+        ("overlay", -0.1, r"config\.augment\.overlay: is -0\.1, must not be negative"),
+        ("overlay", 1.5, r"config\.augment\.overlay: is 1\.5, must be at most 1"),
     ],
 )
 def test_wrong_numbers_are_refused(field, value, problem):

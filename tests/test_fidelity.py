@@ -171,7 +171,14 @@ def test_the_sheet_of_tuples_is_what_the_network_is_fed(small, scripted, dataset
         dataset,
         num_epochs=1,
         sampling="balanced",
-        augment={"crop": 0.8, "colour": 0.2, "lens": 0.1, "turn": 5.0, "warp": 0.01},
+        augment={
+            "crop": 0.8,
+            "colour": 0.2,
+            "lens": 0.1,
+            "turn": 5.0,
+            "warp": 0.01,
+            "overlay": 0.5,
+        },
     )
     scripted.train(config, tmp_path / "run", [dataset])
     (path,) = (tmp_path / "run" / "tensorboard").glob("events*")

@@ -65,9 +65,9 @@ def _words(rng: np.random.Generator, side: int) -> tuple[Layer, Layer]:
         top, bottom = (max(0, place[1] + round(by * height)) for by in (-1.4, 0.4))
         around[top:bottom] = 255
     share = letters[..., None] / np.float32(255)
-    colours = share * _colour(rng) + (1 - share) * _colour(rng)
+    colours = np.asarray(share * _colour(rng) + (1 - share) * _colour(rng), np.float32)
     strength = 1.0 if rng.random() < 0.5 else rng.uniform(0.25, 0.9)
-    return colours, np.float32(strength / 255) * around
+    return colours, np.asarray(strength / 255 * around, np.float32)
 
 
 def _sticker(rng: np.random.Generator, side: int) -> tuple[Layer, Layer]:
@@ -112,7 +112,7 @@ def _bar(rng: np.random.Generator, side: int) -> tuple[Layer, Layer]:
     """A strip along one edge, of one colour."""
     weight = np.zeros((side, side), np.float32)
     weight[: round(rng.uniform(0.03, 0.35) * side)] = 1
-    weight = np.ascontiguousarray(np.rot90(weight, rng.integers(4)))
+    weight = np.ascontiguousarray(np.rot90(weight, int(rng.integers(4))))
     return np.broadcast_to(_colour(rng), (side, side, 3)), weight
 
 
@@ -136,7 +136,7 @@ def _slope(rng: np.random.Generator, side: int) -> Layer:
     """`(side, side, 1)` float32 from 0 to 1: light that falls from one side."""
     across = np.linspace(0, 1, side, dtype=np.float32)
     turned = np.broadcast_to(across, (side, side))
-    return np.rot90(turned, rng.integers(4))[..., None]
+    return np.rot90(turned, int(rng.integers(4)))[..., None]
 
 
 def _cloth(rng: np.random.Generator, side: int) -> Layer:
