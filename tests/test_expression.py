@@ -69,6 +69,12 @@ def test_lids_follow_a_head_that_is_tilted(eyes):
     assert difference.max() <= 2
 
 
+def test_eyes_at_the_edge_or_outside_of_the_image_are_borne(eyes):
+    for x, y in ((-100.0, 0.0), (0.0, -85.0), (0.0, 115.0), (-500.0, 300.0)):
+        face = UPRIGHT.moved(np.array([[1.0, 0.0, x], [0.0, 1.0, y]]))
+        assert expression.shown(eyes, face, Lids(1.0, 1.0)).shape == eyes.shape
+
+
 def test_a_fifth_of_the_faces_close_an_eye():
     rng = np.random.default_rng(0)
     drawn = [expression.draw(rng) for _ in range(4000)]

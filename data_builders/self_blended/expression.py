@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from data_builders.self_blended.face import Face, places
+from data_builders.self_blended.face import Face, Map, places
 
 Image = npt.NDArray[np.uint8]
 
@@ -64,7 +64,33 @@ def shown(image: Image, face: Face, lids: Lids) -> Image:
     """
     if not any(lids):
         return image
-    u, v = places(face, image.shape[:2])
+    to_pixels = np.linalg.inv(face.coordinates()[:, :2])
+    eyes = face.landmarks[:2].mean(axis=0)
+    reach = np.abs(to_pixels) @ (_EYES[1] + _WIDE, _HIGH)
+    size = image.shape[1::-1]
+    left, top = np.clip(np.floor(eyes - reach), 0, size).astype(int)
+    right, bottom = np.clip(np.ceil(eyes + reach) + 1, 0, size).astype(int)
+    if min(right - left, bottom - top) < 2:  # the eyes are outside of the image
+        return image
+    part = image[top:bottom, left:right]
+    here = face.moved(np.array([[1.0, 0.0, -left], [0.0, 1.0, -top]]))
+    u, v = places(here, part.shape[:2])
+    down = _steps(u, v, lids)
+    across, along = to_pixels[:, 1].astype(np.float32)  # of one unit downwards
+    rows, columns = np.indices(u.shape, np.float32)
+    result = image.copy()
+    result[top:bottom, left:right] = cv2.remap(
+        part,
+        columns + across * down,
+        rows + along * down,
+        cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT,
+    )
+    return result
+
+
+def _steps(u: Map, v: Map, lids: Lids) -> Map:
+    """From how far below each pixel comes, in the coordinates of the face; above where negative."""
     down = np.zeros(u.shape, np.float32)
     for centre, closed in zip(_EYES, lids, strict=True):
         # Fewer and fewer towards the corners of the eye, where the lids meet anyway.
@@ -85,15 +111,4 @@ def shown(image: Image, face: Face, lids: Lids) -> Image:
             ),
         )
         down += np.where(np.abs(v) < _HIGH, source - v, 0).astype(np.float32)
-    step = np.linalg.inv(face.coordinates()[:, :2])[:, 1]  # in pixels, of one unit downwards
-    rows, columns = np.indices(u.shape, np.float32)
-    return np.asarray(
-        cv2.remap(
-            image,
-            columns + np.float32(step[0]) * down,
-            rows + np.float32(step[1]) * down,
-            cv2.INTER_CUBIC,
-            borderMode=cv2.BORDER_REFLECT,
-        ),
-        np.uint8,
-    )
+    return down
