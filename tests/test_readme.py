@@ -118,10 +118,10 @@ def test_a_command_is_understood(words, monkeypatch, tmp_path):
     settings = module.settings if words[0] == "qad-jax" else {}
     for own, packaged in (
         ("configs/X.py", "configs/common.py"),
-        ("both.py", "configs/detector.py"),
-        ("three.py", "configs/detector.py"),
-        ("four.py", "configs/detector.py"),
-        ("five.py", "configs/detector.py"),
+        *(
+            (f"{name}.py", "configs/detector.py")
+            for name in ("both", "two", "three", "four", "five")
+        ),
     ):
         given = [word.replace(own, packaged) for word in given]
     if settings.get("mode") == "evaluate" and "--config" not in given:

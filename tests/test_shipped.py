@@ -107,3 +107,16 @@ def test_the_shape_of_a_real_face_is_no_sign_of_a_fake(detector, monkeypatch):
     shown = [bent_faces.bent([crop], shape, 224)[0] for shape in bent_faces.SHAPES.values()]
     assert len({image.tobytes() for image in shown}) == len(shown)
     assert detector.scores(shown).max() < 0.5
+
+
+def test_closed_eyes_a_mask_and_words_are_no_sign_of_a_fake(detector, monkeypatch):
+    """Version 1.4.0 was nearly sure of a fake under a mask (0.997) and behind a caption (0.984)."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    changes = importlib.import_module("harmless_changes").CHANGES
+    image = skimage.data.astronaut()
+    found = FaceDetector().detect([image])[0]
+    face = Face(found.boxes[0], found.landmarks[0])
+    box = faces.square_box(face.box, image.shape[:2])
+    shown = [faces.crop(change(image, face), box) for change in changes.values()]
+    assert len({crop.tobytes() for crop in shown}) == len(shown) == 14
+    assert detector.scores(shown).max() < 0.5
