@@ -167,26 +167,15 @@ def test_the_sheet_of_tuples_is_what_the_network_is_fed(small, scripted, dataset
     import cv2
 
     scripted.auc = [0.5]
-    config = configured(
-        dataset,
-        num_epochs=1,
-        sampling="balanced",
-        augment={
-            "crop": 0.8,
-            "colour": 0.2,
-            "lens": 0.1,
-            "turn": 5.0,
-            "warp": 0.01,
-            "overlay": 0.5,
-        },
-    )
+    told = {"crop": 0.8, "colour": 0.2, "lens": 0.1, "turn": 5.0, "warp": 0.01, "overlay": 0.5}
+    config = configured(dataset, num_epochs=1, sampling="balanced", augment=told)
     scripted.train(config, tmp_path / "run", [dataset])
     (path,) = (tmp_path / "run" / "tensorboard").glob("events*")
     sheets = {v.tag: v.image for e in events(path) for v in e.summary.value if v.HasField("image")}
     png = np.frombuffer(sheets["train/tuples"].encoded_image_string, np.uint8)
     sheet = cv2.imdecode(png, cv2.IMREAD_COLOR_RGB)
     source = TupleSource(dataset, "train", config.qualities, config.image_size)
-    changes = Augmentation(crop=0.8, colour=0.2, lens=0.1, turn=5.0, warp=0.01)
+    changes = Augmentation(**told)
     batch = next(
         TrainBatches(source, 8, seed=config.seed, sampling="balanced", augmentation=changes)
     )
