@@ -197,29 +197,33 @@ def main() -> None:
     args = parser.parse_args()
     cpu.tune()
     files = SelfBlended.find(args.faces).splits["test"]
-    if args.sheet is not None:
-        shown = sheet([crops_of(listed.best) for listed in files[:3]])
-        cv2.imwrite(str(args.sheet), shown[..., ::-1])
     detectors = [Detector.from_pretrained(path) for path in args.models]
     scores: dict[tuple[int, str, str], list[float]] = {}
+    first: list[dict[tuple[str, str], Image]] = []
     with Progress(len(files), "judged", unit="file") as progress:
         for listed in files:
             crops = crops_of(listed.best)
+            first += [crops] * (len(first) < 3)
             for number, detector in enumerate(detectors):
                 found = detector.scores(list(crops.values()))
                 for key, score in zip(crops, found, strict=True):
                     scores.setdefault((number, *key), []).append(float(score))
             progress.advance()
+    if args.sheet is not None:
+        cv2.imwrite(str(args.sheet), sheet(first)[..., ::-1])
     for number, detector in enumerate(detectors):
         of = detector.model.description
-        print(f"\n| {of.name} {of.version} | {' | '.join(('raw', *CRFS))} |")
+        upper = {
+            quality: verdicts.Thresholds.from_dict(of.qualities[quality]["thresholds"]).upper
+            for quality in ("raw", *CRFS)
+        }
+        print(f"\n| {of.name} {of.version} | {' | '.join(upper)} |")
         print("|---" * (len(CRFS) + 2) + "|")
         for name in CHANGES:
             cells = []
-            for quality in ("raw", *CRFS):
-                upper = verdicts.Thresholds.from_dict(of.qualities[quality]["thresholds"]).upper
+            for quality, bound in upper.items():
                 values = np.array(scores[number, name, quality])
-                cells.append(f"{values.mean():.2f}, {100 * np.mean(values > upper):.1f} %")
+                cells.append(f"{values.mean():.2f}, {100 * np.mean(values > bound):.1f} %")
             print(f"| {name} | {' | '.join(cells)} |")
 
 

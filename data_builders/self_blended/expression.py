@@ -11,11 +11,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from data_builders.records import Image
 from data_builders.self_blended.face import Face, Map, places
-
-Image = npt.NDArray[np.uint8]
 
 # In the coordinates of `Face.coordinates`: where the eyes are, how far from there skin moves, and
 # half the height of an open eye. An eye is about a sixth as high as the eyes are apart, and
