@@ -1,7 +1,8 @@
 # The two commands of the README; each makes .venv where there is none and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Bytecode is compiled as modules are imported: most of them never are, and it takes half a minute.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 # For the Python in .venv, which is there by the time a recipe asks.
 PINNED = requirements/py$(shell $(BIN)/python -c 'import sys; print("%d%d" % sys.version_info[:2])').txt
 CONSTRAINT = $(if $(wildcard $(PINNED)),--constraint $(PINNED))

@@ -10,31 +10,36 @@ Every row differs from the second one in what its name says; all see the same nu
     python benchmarks/detector_ablation.py --faces FACES --out runs/detector_ablation
 
 FACES is a folder as `self_blended` takes it. Killed, the script goes on where it was. Leaves in the
-folder `runs.json` (every run, with its minutes), `table.md` and `ablation.png`, which are of the
-runs so far; `--report` makes them without a run.
+folder `runs.json` (every run, with its minutes), what the runs gave on each test (`ranks.py`),
+`table.md` and `ablation.png`, which are of the runs so far. `--report` makes the last two of the
+others, without data and without a run:
+
+    python benchmarks/detector_ablation.py --report --out docs/measured/detector_ablation
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 import numpy as np
+import ranks
 from absl import logging
+from ranks import Cell
 
 from data_builders import build
 from data_builders.files import csv_text, write_whole
 from data_builders.paired import PairedDatasetBuilder
 from data_builders.self_blended.builder import SelfBlended
 from qad_jax import configs
-from qad_jax.evaluation import inference, metrics, scores
-from qad_jax.evaluation.bootstrap import bootstrap, interval
-from qad_jax.evaluation.metrics import Array
+from qad_jax.evaluation import inference
+from qad_jax.evaluation.bootstrap import interval
 from qad_jax.runs import checkpoints, configuration
 from qad_jax.training import loop
 from qad_jax.training.input_pipeline import TupleSource
@@ -49,6 +54,7 @@ STRANGER = "synthetic_faces/sweep"
 STRANGERS = ("raw", "c23", "c30", "c40", "c45")
 BASE = "all qualities"
 START = "raw only"  # how the weights are trained that all runs begin with
+TESTS = {"self_blended": TESTED, STRANGER: STRANGERS}
 #: Parts of the test: which fakes of which dataset. The last is another dataset.
 PARTS = ("seen families", "families left out", "rendered faces")
 
@@ -120,24 +126,19 @@ def config_of(
 
 
 class Ablation:
-    """All runs so far, in a file that is whole after each, and their scores beside it."""
+    """All runs so far, and what they gave, in files that are whole after each run.
 
-    def __init__(self, out: Path, faces: Path) -> None:
-        self.out, self._data = out, out / "data"
+    Args:
+      out: The folder of the files.
+      faces: The photographs; not needed for runs that have been made.
+    """
+
+    def __init__(self, out: Path, faces: Path | None) -> None:
+        self.out, self._faces, self._data = out, faces, out / "data"
         self._path = out / "runs.json"
         self.runs: list[dict[str, Any]] = (
             json.loads(self._path.read_text()) if self._path.exists() else []
         )
-        given: dict[str, Any] = {"data_dir": self._data, "variants": VARIANTS}
-        self._train = _built("self_blended", **given, manual_dir=faces)
-        self._plain = _built("self_blended", **given, manual_dir=faces, degraded=0.0)
-        held_out = _of_test(faces, out / "faces of the test split")
-        self._tests = {
-            "self_blended": _built(
-                "self_blended", **given, manual_dir=held_out, qualities=TESTED, max_skipped=0.2
-            ),
-            STRANGER: _built(STRANGER, data_dir=self._data),
-        }
 
     def run(self, row: str, seed: int) -> None:
         """Trains and tests, unless that has been done."""
@@ -147,15 +148,37 @@ class Ablation:
         began = time.monotonic()
         config = self._config(row, seed, start)
         folder = self.out / "runs" / f"{list(ROWS).index(row):02d}-{seed}"
-        loop.train(config, folder, [self._plain if row == "- degradations" else self._train])
+        loop.train(config, folder, [self._trained_on(plain=row == "- degradations")])
         seconds = time.monotonic() - began
-        self._test(config, folder)
+        self._test(config, folder, _name(row, seed))
         self.runs.append({"row": row, "seed": seed, "seconds": round(seconds)})
         write_whole(self._path, json.dumps(self.runs, indent=1) + "\n")
+        shutil.rmtree(folder)  # checkpoints of all runs take gigabytes
         print(json.dumps(self.runs[-1]), flush=True)
 
+    def kept(self, name: str) -> ranks.Kept:
+        """What the runs gave on a dataset."""
+        return ranks.read(self._file(name))
+
+    def _trained_on(self, plain: bool) -> PairedDatasetBuilder:
+        given: dict[str, Any] = {"degraded": 0.0} if plain else {}
+        return self._built("self_blended", manual_dir=self._faces, variants=VARIANTS, **given)
+
+    def _tested_on(self, name: str) -> PairedDatasetBuilder:
+        if name == STRANGER:
+            return self._built(name)
+        held_out = _of_test(self._faces, self.out / "faces of the test split")
+        given: dict[str, Any] = {"variants": VARIANTS, "qualities": TESTED, "max_skipped": 0.2}
+        return self._built(name, manual_dir=held_out, **given)
+
+    def _built(self, name: str, **options: Any) -> PairedDatasetBuilder:
+        dataset = build.builder(name, data_dir=self._data, **options)
+        if not dataset.is_prepared():
+            build.prepare(dataset)
+        return dataset
+
     def _config(self, row: str, seed: int, start: Path | None) -> ml_collections.ConfigDict:
-        tuples = self._train.info.splits["train"].num_examples
+        tuples = self._trained_on(plain=False).info.splits["train"].num_examples
         return config_of(row, seed, self._data, tuples // TUPLES, start)
 
     def _start(self) -> Path:
@@ -163,33 +186,30 @@ class Ablation:
         weights = self.out / "start.safetensors"
         if not weights.exists():
             folder = self.out / "start"
-            loop.train(self._config(START, 0, None), folder, [self._train])
+            loop.train(self._config(START, 0, None), folder, [self._trained_on(plain=False)])
             pretrained.export(folder, weights)
         return weights
 
-    def _test(self, config: ml_collections.ConfigDict, folder: Path) -> None:
+    def _test(self, config: ml_collections.ConfigDict, folder: Path, run: str) -> None:
         variables, _ = checkpoints.restore_for_evaluation(folder)
         step = inference.predict_step_of(config)
-        for name, dataset in self._tests.items():
-            qualities = TESTED if name == "self_blended" else STRANGERS
+        for name, qualities in TESTS.items():
             found = inference.predict(
                 step,
                 variables,
-                TupleSource(dataset, "test", qualities, config.image_size),
+                TupleSource(self._tested_on(name), "test", qualities, config.image_size),
                 qualities=qualities,
                 batch_size=32,
                 label=f"test on {name}",
             )
-            write_whole(folder / f"{name.partition('/')[0]}.csv", scores.to_csv(found))
+            ranks.add(self._file(name), run, found)
 
-    def scores(self, row: str, name: str) -> list[scores.Scores]:
-        """The scores of the runs of a row on a dataset."""
-        folders = [
-            self.out / "runs" / f"{list(ROWS).index(row):02d}-{seed}"
-            for seed in SEEDS
-            if any((done["row"], done["seed"]) == (row, seed) for done in self.runs)
-        ]
-        return [scores.read(folder / f"{name.partition('/')[0]}.csv") for folder in folders]
+    def _file(self, name: str) -> Path:
+        return self.out / f"{name.partition('/')[0]}.npz"
+
+
+def _name(row: str, seed: int) -> str:
+    return f"{row}, seed {seed}"
 
 
 def _of_test(faces: Path, folder: Path) -> Path:
@@ -206,86 +226,60 @@ def _of_test(faces: Path, folder: Path) -> Path:
     return folder
 
 
-def _built(name: str, **options: Any) -> PairedDatasetBuilder:
-    dataset = build.builder(name, **options)
-    if not dataset.is_prepared():
-        build.prepare(dataset)
-    return dataset
-
-
-def draws_of(
-    ablation: Ablation, rows: Sequence[str], part: str, quality: str
-) -> dict[str, tuple[float, Array]]:
-    """For each row the mean AUC over its seeds, and that of each draw of people.
-
-    All rows share the draws, so that differences between them have intervals.
-    """
-    name = STRANGER if part == PARTS[2] else "self_blended"
-    found = {row: ablation.scores(row, name) for row in rows}
-    first = next(iter(found.values()))[0]
-    method, fake = np.asarray(first.method), np.asarray(first.label) == 1
-    left_out = np.isin(method, LEFT_OUT)
+def cells_of(ablation: Ablation, part: str, quality: str) -> dict[str, Cell]:
+    """The cell of each row that has a run, at one quality of one part of the test."""
+    test = ablation.kept(STRANGER if part == PARTS[2] else "self_blended")
+    fake = test.label == 1
+    left_out = np.isin(test.method, LEFT_OUT)
     keep = ~fake | {PARTS[0]: ~left_out, PARTS[1]: left_out, PARTS[2]: fake}[part]
-    columns = {
-        row: [one.score[keep, one.qualities.index(quality)] for one in runs]
-        for row, runs in found.items()
+    place = test.qualities.index(quality)
+    runs = {
+        (row, done["seed"]): test.runs[_name(row, done["seed"])][keep, place]
+        for row in ROWS
+        for done in ablation.runs
+        if done["row"] == row
     }
-    identities = [who for who, kept in zip(first.identity, keep, strict=True) if kept]
-    stacked = np.stack([column for of in columns.values() for column in of], axis=1)
-    drawn = bootstrap(first.label[keep], stacked, identities)["auc"]
-    result, start = {}, 0
-    for row, of in columns.items():
-        sample = [metrics.numbers(first.label[keep], column)["auc"] for column in of]
-        result[row] = (float(np.mean(sample)), drawn[:, start : start + len(of)].mean(axis=1))
-        start += len(of)
-    return result
+    return ranks.cells(test.label[keep], test.identity[keep], runs, BASE)
 
 
-def results(ablation: Ablation) -> dict[tuple[str, str], dict[str, tuple[float, Array]]]:
-    """`draws_of` for every part of the test and its qualities, of the rows that have a run."""
-    rows = [row for row in ROWS if any(done["row"] == row for done in ablation.runs)]
+def results(ablation: Ablation) -> dict[tuple[str, str], dict[str, Cell]]:
+    """`cells_of` for every part of the test and its qualities."""
     return {
-        (part, quality): draws_of(ablation, rows, part, quality)
+        (part, quality): cells_of(ablation, part, quality)
         for part in PARTS
         for quality in (STRANGERS if part == PARTS[2] else TESTED)
     }
 
 
-def table(ablation: Ablation, found: Mapping[tuple[str, str], Any]) -> str:
-    """AUC in percent and its difference to the second row, as Markdown.
-
-    A difference is bold where its 95 % interval over people does not hold 0.
-    """
+def table(ablation: Ablation, found: Mapping[tuple[str, str], Mapping[str, Cell]]) -> str:
+    """AUC in percent and its difference to the second row, as Markdown; bold where it is clear."""
     lines = []
     for part in PARTS:
         qualities = [quality for p, quality in found if p == part]
-        lines += [f"**{part}**", ""]
+        lines += [f"*{part.capitalize()}*", ""]
         heads = [q if q in SEEN else f"*{q}*" for q in qualities]
-        lines += [
-            f"| | {' | '.join(heads)} | minutes |",
-            "|---" * (len(heads) + 2) + "|",
-        ]
+        lines += [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
         for row in found[part, "raw"]:
-            cells = [_cell(found[part, quality], row) for quality in qualities]
-            seconds = [done["seconds"] for done in ablation.runs if done["row"] == row]
-            lines.append(f"| {row} | {' | '.join(cells)} | {np.mean(seconds) / 60:.1f} |")
+            cells = [_text(row, found[part, quality][row]) for quality in qualities]
+            lines.append(f"| {row} | {' | '.join(cells)} |")
         lines.append("")
-    return "\n".join(lines)
+    seconds = [done["seconds"] for done in ablation.runs]
+    seeds = len({done["seed"] for done in ablation.runs})
+    hours = sum(seconds) / 3600
+    lines.append(f"{len(seconds)} runs of {seeds} seeds, {hours:.1f} hours of training.")
+    return "\n".join(lines) + "\n"
 
 
-def _cell(of: Mapping[str, tuple[float, Array]], row: str) -> str:
-    value, drawn = of[row]
+def _text(row: str, cell: Cell) -> str:
     if row == BASE:
-        low, high = interval(drawn)
-        return f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
-    difference = 100 * (value - of[BASE][0])
-    low, high = interval(drawn - of[BASE][1])
-    text = f"{difference:+.1f}"
-    return f"**{text}**" if low > 0 or high < 0 else text
+        low, high = interval(cell.drawn)
+        return f"{100 * cell.auc:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    text = f"{100 * cell.difference:+.1f}"
+    return f"**{text}**" if cell.clear else text
 
 
-def draw(found: Mapping[tuple[str, str], Any], path: Path) -> None:
-    """For each part and quality the difference to the second row, with its interval."""
+def draw(found: Mapping[tuple[str, str], Mapping[str, Cell]], path: Path) -> None:
+    """For each part and quality the difference to the second row: interval, mean, and seeds."""
     from matplotlib.figure import Figure
 
     rows = [row for row in found[PARTS[0], "raw"] if row != BASE]
@@ -298,14 +292,12 @@ def draw(found: Mapping[tuple[str, str], Any], path: Path) -> None:
                 continue
             of = found[part, quality]
             for place, row in enumerate(rows):
-                low, high = interval(of[row][1] - of[BASE][1])
-                clear = low > 0 or high < 0
-                panel.plot(
-                    [100 * low, 100 * high], [place, place], color="tab:blue" if clear else "grey"
-                )
-                panel.plot(
-                    100 * (of[row][0] - of[BASE][0]), place, "o", color="black", markersize=4
-                )
+                cell = of[row]
+                ends = [100 * end for end in interval(cell.differences)]
+                panel.plot(ends, [place, place], color="tab:blue" if cell.clear else "grey")
+                seeds = [100 * seed for seed in cell.seeds]
+                panel.plot(seeds, [place] * len(seeds), ".", color="grey", markersize=4)
+                panel.plot(100 * cell.difference, place, "o", color="black", markersize=4)
             panel.axvline(0, color="black", linewidth=0.6)
             unseen = "" if quality in SEEN else " (unseen)"
             panel.set_title(f"{part}:\n{quality}{unseen}", size=9)
@@ -319,15 +311,16 @@ def draw(found: Mapping[tuple[str, str], Any], path: Path) -> None:
 def main() -> None:
     """Makes the runs that are missing, and writes the table and the figure."""
     parser = argparse.ArgumentParser(description="Ablation of the detector on self_blended.")
-    parser.add_argument("--faces", type=Path, required=True, help="folder of real faces")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--faces", type=Path, help="folder of real faces")
+    given.add_argument("--report", action="store_true", help="no runs: of those that are there")
     parser.add_argument(
         "--out", default="runs/detector_ablation", help="where data and results are kept"
     )
-    parser.add_argument("--report", action="store_true", help="no runs: of those that are there")
     options = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     out = Path(options.out).absolute()
-    ablation = Ablation(out, options.faces.absolute())
+    ablation = Ablation(out, None if options.report else options.faces.absolute())
     for seed in SEEDS if not options.report else ():
         for row in ROWS:
             ablation.run(row, seed)

@@ -73,12 +73,13 @@ def test_95_percent_are_covered_where_frames_are_clustered():
     assert held["frame"] / trials < 0.7  # the naive bootstrap is far too sure
 
 
-def test_a_million_scores_take_little_memory(tmp_path):
+def test_many_scores_take_little_memory(tmp_path):
     """From the file to the numbers, in a process of its own, whose peak of memory is the work's.
 
-    It takes seconds. Only what takes a hundred times as long, such as each pair for itself, fails.
+    A million take four times the seconds and 0.45 GiB. What takes a hundred times as long, such as
+    each pair for itself, fails by its time.
     """
-    n, path = 1_000_000, tmp_path / "scores.csv"
+    n, path = 256_000, tmp_path / "scores.csv"
     noise = np.random.default_rng(0).normal(size=n)
     with path.open("w") as file:
         file.write("method,video,identity,frame,quality,label,score\n")
@@ -106,6 +107,6 @@ def test_a_million_scores_take_little_memory(tmp_path):
         timeout=1800,
     )
     gib, frames, videos, high = map(float, done.stdout.split())
-    assert gib < 2
+    assert gib < 0.5  # a number for each score and draw would take 2
     assert (frames, videos) == (n, n / 32)
     assert scipy.stats.norm.cdf(1 / np.sqrt(2)) == pytest.approx(high, abs=0.01)
