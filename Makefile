@@ -1,7 +1,9 @@
 # The two commands of the README; each makes .venv where there is none and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
-# Bytecode is compiled as modules are imported: most of them never are, and it takes half a minute.
+# pip would compile all modules, which takes half a minute; most are never imported. Those that are
+# must be compiled once, though, and not by each of the hundred processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 # For the Python in .venv, which is there by the time a recipe asks.
 PINNED = requirements/py$(shell $(BIN)/python -c 'import sys; print("%d%d" % sys.version_info[:2])').txt
