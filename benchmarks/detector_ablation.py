@@ -14,7 +14,7 @@ folder `runs.json` (every run, with its minutes), what the runs gave on each tes
 `table.md` and `ablation.png`, which are of the runs so far. `--report` makes the last two of the
 others, without data and without a run:
 
-    python benchmarks/detector_ablation.py --report --out docs/measured/detector_ablation
+    python benchmarks/detector_ablation.py --report --out runs/detector_ablation
 """
 
 from __future__ import annotations
