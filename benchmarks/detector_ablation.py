@@ -226,9 +226,8 @@ def _of_test(faces: Path, folder: Path) -> Path:
     return folder
 
 
-def cells_of(ablation: Ablation, part: str, quality: str) -> dict[str, Cell]:
-    """The cell of each row that has a run, at one quality of one part of the test."""
-    test = ablation.kept(STRANGER if part == PARTS[2] else "self_blended")
+def cells_of(ablation: Ablation, test: ranks.Kept, part: str, quality: str) -> dict[str, Cell]:
+    """The cell of each row that has a run, at one quality of one part of its test."""
     fake = test.label == 1
     left_out = np.isin(test.method, LEFT_OUT)
     keep = ~fake | {PARTS[0]: ~left_out, PARTS[1]: left_out, PARTS[2]: fake}[part]
@@ -244,10 +243,12 @@ def cells_of(ablation: Ablation, part: str, quality: str) -> dict[str, Cell]:
 
 def results(ablation: Ablation) -> dict[tuple[str, str], dict[str, Cell]]:
     """`cells_of` for every part of the test and its qualities."""
+    tests = {name: ablation.kept(name) for name in TESTS}
+    of_part = {part: STRANGER if part == PARTS[2] else "self_blended" for part in PARTS}
     return {
-        (part, quality): cells_of(ablation, part, quality)
-        for part in PARTS
-        for quality in (STRANGERS if part == PARTS[2] else TESTED)
+        (part, quality): cells_of(ablation, tests[name], part, quality)
+        for part, name in of_part.items()
+        for quality in TESTS[name]
     }
 
 

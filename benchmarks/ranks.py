@@ -120,7 +120,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _ranks(scores: Array) -> Array:
     """How many scores are lower than each: equal scores have equal ranks."""
-    return np.searchsorted(np.sort(scores), scores).astype(np.uint16)
+    return np.searchsorted(np.sort(scores), scores).astype(np.min_scalar_type(len(scores)))
 
 
 def cells(
