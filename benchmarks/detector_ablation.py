@@ -9,8 +9,9 @@ Every row differs from the second one in what its name says; all see the same nu
 
     python benchmarks/detector_ablation.py --faces FACES --out runs/detector_ablation
 
-FACES is a folder as `self_blended` takes it. Killed, the script goes on where it was. Leaves in the
-folder `runs.json` (every run, with its minutes), what the runs gave on each test (`ranks.py`),
+FACES is a folder as `self_blended` takes it. Killed, the script goes on where it was. Started more
+than once, as with a part of the processor for each, the processes share the runs. Leaves in the
+folder `runs.json` (every run, with its seconds), what the runs gave on each test (`ranks.py`),
 `table.md` and `ablation.png`, which are of the runs so far. `--report` makes the last two of the
 others, without data and without a run:
 
@@ -34,12 +35,13 @@ from absl import logging
 from ranks import Cell
 
 from data_builders import build
-from data_builders.files import csv_text, write_whole
+from data_builders.files import alone, csv_text, write_whole
 from data_builders.paired import PairedDatasetBuilder
 from data_builders.self_blended.builder import SelfBlended
 from qad_jax import configs
 from qad_jax.evaluation import inference
 from qad_jax.evaluation.bootstrap import interval
+from qad_jax.evaluation.scores import Scores
 from qad_jax.runs import checkpoints, configuration
 from qad_jax.training import loop
 from qad_jax.training.input_pipeline import TupleSource
@@ -59,6 +61,7 @@ TESTS = {"self_blended": TESTED, STRANGER: STRANGERS}
 PARTS = ("seen families", "families left out", "rendered faces")
 
 Change = Callable[[ml_collections.ConfigDict], None]
+Run = dict[str, Any]  # its row, its seed and its seconds of training
 
 
 def _set(**fields: Any) -> Change:
@@ -136,25 +139,34 @@ class Ablation:
     def __init__(self, out: Path, faces: Path | None) -> None:
         self.out, self._faces, self._data = out, faces, out / "data"
         self._path = out / "runs.json"
-        self.runs: list[dict[str, Any]] = (
-            json.loads(self._path.read_text()) if self._path.exists() else []
-        )
+        self._locks = out / "locks"
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs so far, by all processes."""
+        return json.loads(self._path.read_text()) if self._path.exists() else []
 
     def run(self, row: str, seed: int) -> None:
-        """Trains and tests, unless that has been done."""
-        if any((done["row"], done["seed"]) == (row, seed) for done in self.runs):
-            return
+        """Trains and tests, unless that has been done or another process does it."""
+        folder = self.out / "runs" / f"{list(ROWS).index(row):02d}-{seed}"
+        with alone(self._locks / folder.name, wait=False) as held:
+            if held and not any((run["row"], run["seed"]) == (row, seed) for run in self.runs):
+                self._run(row, seed, folder)
+
+    def _run(self, row: str, seed: int, folder: Path) -> None:
         start = self._start()
         began = time.monotonic()
         config = self._config(row, seed, start)
-        folder = self.out / "runs" / f"{list(ROWS).index(row):02d}-{seed}"
         loop.train(config, folder, [self._trained_on(plain=row == "- degradations")])
         seconds = time.monotonic() - began
-        self._test(config, folder, _name(row, seed))
-        self.runs.append({"row": row, "seed": seed, "seconds": round(seconds)})
-        write_whole(self._path, json.dumps(self.runs, indent=1) + "\n")
+        found = self._test(config, folder)
+        done: Run = {"row": row, "seed": seed, "seconds": round(seconds)}
+        with alone(self._locks / "results"):
+            for name, scores in found.items():
+                ranks.add(self._file(name), _name(row, seed), scores)
+            write_whole(self._path, json.dumps([*self.runs, done], indent=1) + "\n")
         shutil.rmtree(folder)  # checkpoints of all runs take gigabytes
-        print(json.dumps(self.runs[-1]), flush=True)
+        print(json.dumps(done), flush=True)
 
     def kept(self, name: str) -> ranks.Kept:
         """What the runs gave on a dataset."""
@@ -173,8 +185,9 @@ class Ablation:
 
     def _built(self, name: str, **options: Any) -> PairedDatasetBuilder:
         dataset = build.builder(name, data_dir=self._data, **options)
-        if not dataset.is_prepared():
-            build.prepare(dataset)
+        with alone(self._locks / "data"):
+            if not dataset.is_prepared():
+                build.prepare(dataset)
         return dataset
 
     def _config(self, row: str, seed: int, start: Path | None) -> ml_collections.ConfigDict:
@@ -184,17 +197,18 @@ class Ablation:
     def _start(self) -> Path:
         """Trains what all runs begin with, unless that has been done."""
         weights = self.out / "start.safetensors"
-        if not weights.exists():
-            folder = self.out / "start"
-            loop.train(self._config(START, 0, None), folder, [self._trained_on(plain=False)])
-            pretrained.export(folder, weights)
+        with alone(self._locks / "start"):
+            if not weights.exists():
+                folder = self.out / "start"
+                loop.train(self._config(START, 0, None), folder, [self._trained_on(plain=False)])
+                pretrained.export(folder, weights)
         return weights
 
-    def _test(self, config: ml_collections.ConfigDict, folder: Path, run: str) -> None:
+    def _test(self, config: ml_collections.ConfigDict, folder: Path) -> dict[str, Scores]:
         variables, _ = checkpoints.restore_for_evaluation(folder)
         step = inference.predict_step_of(config)
-        for name, qualities in TESTS.items():
-            found = inference.predict(
+        return {
+            name: inference.predict(
                 step,
                 variables,
                 TupleSource(self._tested_on(name), "test", qualities, config.image_size),
@@ -202,7 +216,8 @@ class Ablation:
                 batch_size=32,
                 label=f"test on {name}",
             )
-            ranks.add(self._file(name), run, found)
+            for name, qualities in TESTS.items()
+        }
 
     def _file(self, name: str) -> Path:
         return self.out / f"{name.partition('/')[0]}.npz"
@@ -226,33 +241,33 @@ def _of_test(faces: Path, folder: Path) -> Path:
     return folder
 
 
-def cells_of(ablation: Ablation, test: ranks.Kept, part: str, quality: str) -> dict[str, Cell]:
+def cells_of(runs: list[Run], test: ranks.Kept, part: str, quality: str) -> dict[str, Cell]:
     """The cell of each row that has a run, at one quality of one part of its test."""
     fake = test.label == 1
     left_out = np.isin(test.method, LEFT_OUT)
     keep = ~fake | {PARTS[0]: ~left_out, PARTS[1]: left_out, PARTS[2]: fake}[part]
     place = test.qualities.index(quality)
-    runs = {
-        (row, done["seed"]): test.runs[_name(row, done["seed"])][keep, place]
+    found = {
+        (row, run["seed"]): test.runs[_name(row, run["seed"])][keep, place]
         for row in ROWS
-        for done in ablation.runs
-        if done["row"] == row
+        for run in runs
+        if run["row"] == row
     }
-    return ranks.cells(test.label[keep], test.identity[keep], runs, BASE)
+    return ranks.cells(test.label[keep], test.identity[keep], found, BASE)
 
 
-def results(ablation: Ablation) -> dict[tuple[str, str], dict[str, Cell]]:
+def results(ablation: Ablation, runs: list[Run]) -> dict[tuple[str, str], dict[str, Cell]]:
     """`cells_of` for every part of the test and its qualities."""
     tests = {name: ablation.kept(name) for name in TESTS}
     of_part = {part: STRANGER if part == PARTS[2] else "self_blended" for part in PARTS}
     return {
-        (part, quality): cells_of(ablation, tests[name], part, quality)
+        (part, quality): cells_of(runs, tests[name], part, quality)
         for part, name in of_part.items()
         for quality in TESTS[name]
     }
 
 
-def table(ablation: Ablation, found: Mapping[tuple[str, str], Mapping[str, Cell]]) -> str:
+def table(runs: list[Run], found: Mapping[tuple[str, str], Mapping[str, Cell]]) -> str:
     """AUC in percent and its difference to the second row, as Markdown; bold where it is clear."""
     lines = []
     for part in PARTS:
@@ -264,10 +279,9 @@ def table(ablation: Ablation, found: Mapping[tuple[str, str], Mapping[str, Cell]
             cells = [_text(row, found[part, quality][row]) for quality in qualities]
             lines.append(f"| {row} | {' | '.join(cells)} |")
         lines.append("")
-    seconds = [done["seconds"] for done in ablation.runs]
-    seeds = len({done["seed"] for done in ablation.runs})
-    hours = sum(seconds) / 3600
-    lines.append(f"{len(seconds)} runs of {seeds} seeds, {hours:.1f} hours of training.")
+    seeds = len({run["seed"] for run in runs})
+    hours = sum(run["seconds"] for run in runs) / 3600
+    lines.append(f"{len(runs)} runs of {seeds} seeds, {hours:.1f} hours of training.")
     return "\n".join(lines) + "\n"
 
 
@@ -325,8 +339,9 @@ def main() -> None:
     for seed in SEEDS if not options.report else ():
         for row in ROWS:
             ablation.run(row, seed)
-    found = results(ablation)
-    write_whole(out / "table.md", table(ablation, found))
+    runs = ablation.runs  # before their tests are read: another process may add one meanwhile
+    found = results(ablation, runs)
+    write_whole(out / "table.md", table(runs, found))
     draw(found, out / "ablation.png")
     print((out / "table.md").read_text())
 

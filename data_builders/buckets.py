@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.errors import UserError, describe
-from data_builders.files import cache_folder, write_json
+from data_builders.files import alone, cache_folder, write_json
 from data_builders.progress import Progress
 
 #: The library that each kind of bucket needs, which the extra `buckets` installs.
@@ -102,7 +101,7 @@ def fetch(data_dir: str, places: Sequence[str], verify: Callable[[Path], None]) 
         )
     state = {name: [found.size, found.tag] for name, found in sorted(objects.items())}
     copy = root / place
-    with _alone(root):
+    with alone(root / ".lock"):  # the other processes of this machine wait
         if _state_of(copy) == state:
             return
         fresh = root / ".fetched"
@@ -203,15 +202,6 @@ def _state_of(folder: Path) -> Any:
         return json.loads((folder / _STATE).read_bytes())
     except (OSError, ValueError):
         return None
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Lets one process copy while the others of this machine wait for it."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
@@ -137,6 +138,27 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Holds a lock that one process of this machine can hold; it ends with the process.
+
+    Args:
+      path: The file that is locked. It is made where there is none, and stays.
+      wait: Wait for the lock while another process holds it.
+
+    Yields:
+      Whether the lock is held: always where it waits.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 @contextlib.contextmanager

@@ -7,13 +7,23 @@ import json
 import os
 import pathlib
 import re
+import subprocess
+import sys
 import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_builders.files import csv_text, marked, unmarked, write_csv, write_json, write_whole
+from data_builders.files import (
+    alone,
+    csv_text,
+    marked,
+    unmarked,
+    write_csv,
+    write_json,
+    write_whole,
+)
 
 
 def test_text_and_bytes_are_written_as_they_are(tmp_path):
@@ -59,6 +69,41 @@ def test_readers_see_one_of_the_contents_in_full(tmp_path):
     while any(writer.is_alive() for writer in writers):
         assert path.read_text() in contents
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_lock_is_of_one_process_and_ends_with_it(tmp_path):
+    path = tmp_path / "locks" / "one"
+    other = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, path], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+    with other:
+        assert other.stdout.readline() == b"True\n"
+        with alone(path, wait=False) as held:
+            assert not held
+        with alone(path.with_name("two"), wait=False) as held:
+            assert held
+        waiting = threading.Thread(target=lambda: _enter(path))
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        other.kill()
+        waiting.join()
+    with alone(path, wait=False) as held:
+        assert held
+
+
+_HOLD = """
+import pathlib, sys
+from data_builders.files import alone
+with alone(pathlib.Path(sys.argv[1]), wait=False) as held:
+    print(held, flush=True)
+    sys.stdin.read()
+"""
+
+
+def _enter(path):
+    with alone(path) as held:
+        assert held
 
 
 def test_json_is_indented_and_ends_with_a_line_feed(tmp_path):
