@@ -29,7 +29,7 @@ from absl import logging
 from data_builders import build
 from data_builders.files import write_whole
 from data_builders.records import DEFAULT_QUALITIES
-from qad_jax import configs
+from qad_jax import configs, cpu
 from qad_jax.evaluation import inference, protocol
 from qad_jax.runs import checkpoints, configuration
 from qad_jax.training import loop
@@ -207,6 +207,7 @@ def main() -> None:
     parser.add_argument("--out", default="runs/ablation", help="where runs and results are kept")
     parser.add_argument("--data_dir", default="runs/data", help="where the dataset is built")
     options = parser.parse_args()
+    cpu.tune()  # as the command does
     logging.set_verbosity(logging.ERROR)
     out = Path(options.out).absolute()
     rows = Ablation(out, options.data_dir).rows()

@@ -38,7 +38,7 @@ from data_builders import build
 from data_builders.files import alone, csv_text, write_whole
 from data_builders.paired import PairedDatasetBuilder
 from data_builders.self_blended.builder import SelfBlended
-from qad_jax import configs
+from qad_jax import configs, cpu
 from qad_jax.evaluation import inference
 from qad_jax.evaluation.bootstrap import interval
 from qad_jax.evaluation.scores import Scores
@@ -329,10 +329,9 @@ def main() -> None:
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--faces", type=Path, help="folder of real faces")
     given.add_argument("--report", action="store_true", help="no runs: of those that are there")
-    parser.add_argument(
-        "--out", default="runs/detector_ablation", help="where data and results are kept"
-    )
+    parser.add_argument("--out", default="runs/detector_ablation", help="where all is kept")
     options = parser.parse_args()
+    cpu.tune()  # as the command does
     logging.set_verbosity(logging.ERROR)
     out = Path(options.out).absolute()
     ablation = Ablation(out, None if options.report else options.faces.absolute())
