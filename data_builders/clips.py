@@ -16,9 +16,9 @@ from data_builders.qualities import MESSENGER, can_be_made, crf_of, drawn_crf
 from data_builders.records import Clip, Image
 from data_builders.tracks import Track
 
-#: What is noted of a video: how many of the chosen frames are left out because they do not show the
-#: face, and among how many faces the largest was taken.
-NO_FACE, FACES = "frames_without_face", "faces"
+#: What is noted of a video: chosen frames that do not show the face, and are left out; among how
+#: many faces the largest was taken; frames that only a part of the qualities has.
+NO_FACE, FACES, UNPAIRED = "frames_without_face", "faces", "frames_without_pair"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,7 +255,7 @@ def _read(source: ClipSource, facts: Mapping[Path, h264.Facts]) -> Clip:
         frames=[index for index, kept in zip(indices, track.kept, strict=True) if kept],
         boxes=np.asarray(track.boxes[track.kept], np.float32),
         crops=crops,
-        notes=_notes(track),
+        notes=_notes(track, [fact.frames for fact in facts.values()]),
     )
 
 
@@ -283,9 +283,10 @@ def _cut(
     return faces.crops(frames, track._replace(boxes=boxes))
 
 
-def _notes(track: Track) -> dict[str, int]:
-    without, rivals = int((~track.kept).sum()), track.rivals
-    return {**({NO_FACE: without} if without else {}), **({FACES: rivals + 1} if rivals else {})}
+def _notes(track: Track, frames: Sequence[int]) -> dict[str, int]:
+    several = track.rivals + 1 if track.rivals else 0
+    noted = {NO_FACE: int((~track.kept).sum()), FACES: several, UNPAIRED: max(frames) - min(frames)}
+    return {fact: count for fact, count in noted.items() if count}
 
 
 def spread(total: int, wanted: int) -> list[int]:

@@ -68,8 +68,9 @@ def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
     if len(listed) > _ALL_OPENED:
         opened = [listed[index] for index in clips.spread(len(listed), _SOME_OPENED)]
         lines.append(f"opened: {len(opened)} of {len(listed)} videos, spread evenly")
-    readable, unreadable, decided = _look(opened)
+    readable, unreadable, uneven, decided = _look(opened)
     lines += some("unreadable", unreadable) + some("missing", layout.missing)
+    lines += some("longer at one quality than at another, and cut to the shorter one", uneven)
     lines += [f"note: {note}" for note in dataset.notes(layout)]
     lines += [f"decided: {count} files: {note}" for note, count in decided.most_common(_NAMED)]
     absent = collections.Counter(
@@ -176,29 +177,34 @@ def _counts(layout: clips.Layout) -> list[str]:
 
 def _look(
     listed: Sequence[clips.VideoFiles],
-) -> tuple[list[_Readable], list[str], collections.Counter[str]]:
+) -> tuple[list[_Readable], list[str], list[str], collections.Counter[str]]:
     """Opens every file of the videos.
 
     Returns:
-      Each video that is readable and its number of frames, why others are not, and what was
-      decided.
+      Each video that is readable and its number of frames, why others are not, the frames of
+      those whose qualities are not equally long, and what was decided.
     """
     readable: list[_Readable] = []
-    reasons = []
+    reasons, uneven = [], []
     decided: collections.Counter[str] = collections.Counter()
     with Progress(len(listed), "looking", unit="video") as progress:
         for files in listed:
             progress.advance()
             try:
-                facts = [h264.probe(path) for path in files.files.values()]
+                facts = {quality: h264.probe(path) for quality, path in files.files.items()}
             except MemoryError:
                 raise
             except Exception as error:
                 reasons.append(str(unusable(files, files.files.values(), error)))
             else:
-                readable.append((files, min(fact.frames for fact in facts)))
-                decided.update(note for fact in facts for note in fact.notes)
-    return readable, reasons, decided
+                frames = {quality: fact.frames for quality, fact in facts.items()}
+                readable.append((files, min(frames.values())))
+                if len(set(frames.values())) > 1:
+                    (first, most), *rest = frames.items()
+                    others = "".join(f", {count} at {quality}" for quality, count in rest)
+                    uneven.append(f"{files}: {most} frames at {first}{others}")
+                decided.update(note for fact in facts.values() for note in fact.notes)
+    return readable, reasons, uneven, decided
 
 
 def some(title: str, items: Sequence[str]) -> list[str]:

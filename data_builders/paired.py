@@ -85,6 +85,8 @@ class PairedDatasetBuilder(
     def __init__(
         self, *, max_skipped: float = 0.0, file_format: str = "array_record", **kwargs: Any
     ) -> None:
+        if not 0 <= max_skipped <= 1:
+            raise UserError(f"--max_skipped: is {max_skipped:g}, must be from 0 to 1")
         #: Share of the clips that may be left out.
         self.max_skipped = max_skipped
         #: Why each clip that could not be used was left out of this build.

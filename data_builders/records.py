@@ -45,7 +45,7 @@ class Clip:
     Attributes:
       method: Manipulation method, 'original' for a real video.
       video: Name of the video, unique within `method`.
-      identity: Who is seen; no identity is in two splits.
+      identity: Who is seen. No identity is in two splits, unless the dataset's notes say so.
       label: 'real' or 'fake'.
       frames: `(n,)` index of each crop's frame in the source video.
       boxes: `(n, 4)` x0, y0, x1, y1 of each crop in pixels of the source frame.

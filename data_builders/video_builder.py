@@ -222,7 +222,7 @@ class VideoDatasetBuilder(
 
     def check_skipped(self, tried: int) -> None:
         """Stores what was noted of the clips, too."""
-        for fact in (clips.NO_FACE, clips.FACES):
+        for fact in (clips.NO_FACE, clips.FACES, clips.UNPAIRED):
             of = {name: notes[fact] for name, notes in self.noted.items() if fact in notes}
             self.info.metadata[fact] = dict(sorted(of.items()))
         self.info.metadata[f"{clips.NO_FACE}_count"] = sum(

@@ -192,7 +192,12 @@ def test_mistakes_are_one_line(first, command, run, place, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "excluded"), [("faceforensics_c23", ()), ("leave_one_out:FaceSwap", ("FaceSwap",))]
+    ("given", "excluded"),
+    [
+        ("faceforensics_c23", ()),
+        ("leave_one_out:FaceSwap", ("FaceSwap",)),
+        ("leave_one_out:FaceSwap,FaceShifter", ("FaceSwap", "FaceShifter")),
+    ],
 )
 def test_the_protocols_of_the_field(given, excluded):
     config = configs.load(given)

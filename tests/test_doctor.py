@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from data_builders import build, dfdc, doctor, faces, h264
+from data_builders import build, clips, dfdc, doctor, faces, h264
 from tests import more_trees
 
 NAMES = [
@@ -43,6 +43,21 @@ def test_a_dataset_that_is_there_needs_no_access(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "how to get it" not in out
     assert "missing: 1\n  fake/0003" in out
+
+
+def test_a_quality_that_ends_early_is_named(tmp_path, monkeypatch):
+    files = {quality: tmp_path / f"{quality}.mp4" for quality in ("raw", "c40")}
+    frames = {files["raw"]: 300, files["c40"]: 180}
+    monkeypatch.setattr(h264, "probe", lambda path: h264.Facts(frames[path], Fraction(25)))
+    video = clips.VideoFiles("original", "071", "071", "real", files)
+    dataset = dfdc.Builder(
+        manual_dir=tmp_path, data_dir=tmp_path / "data", face_source=faces.Whole()
+    )
+    report = doctor.report(dataset, clips.Layout({"train": [video]}, []))
+    assert (
+        "longer at one quality than at another, and cut to the shorter one: 1\n"
+        "  original/071: 300 frames at raw, 180 at c40\n"
+    ) in report
 
 
 def test_of_very_many_videos_few_are_opened(tmp_path, monkeypatch):

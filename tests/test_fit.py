@@ -139,6 +139,7 @@ def test_honest_files_are_kept(name, less, fps, tmp_path, request):
     frames = request.getfixturevalue(name)
     clip = read(tmp_path, fps=fps, raw=frames, c40=frames[: COUNT - less])
     assert clip.frames == clips.spread(COUNT - less, 8)
+    assert clip.notes == ({"frames_without_pair": less} if less else {})
 
 
 def test_noise_and_the_darkest_frames_are_kept(tmp_path):

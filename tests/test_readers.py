@@ -3,6 +3,7 @@
 import collections
 import itertools
 import json
+import re
 import shutil
 
 import numpy as np
@@ -436,6 +437,17 @@ def test_deepfakebench_listing(bench, tmp_path):
         for item in items:
             assert all(f"/{quality}/" in str(path) for quality, path in item.paths.items())
             assert len({path.name for path in item.paths.values()}) == 1
+
+
+def test_deepfakebench_says_who_is_in_two_splits(bench, tmp_path):
+    def again(listing):
+        for videos in listing["FF-NT"]["FF-NT"]["test"].values():
+            videos["071_974"] = videos.pop("953_974")
+
+    note = "1 identities are in more than one split ('071' is in test, train); results on them"
+    with pytest.warns(UserWarning, match=f"{re.escape(note)}|left out of|no AUC"):
+        listing = deepfakebench.reader.read(bench(again), tmp_path)
+    assert [each for each in listing.notes if each.startswith(note)]
 
 
 def test_deepfakebench_takes_frames_that_every_compression_has(bench, tmp_path):

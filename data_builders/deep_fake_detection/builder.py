@@ -33,7 +33,7 @@ class DeepFakeDetection(VideoDatasetBuilder):
         f"original_sequences/{ACTORS}/{{raw or c0,c23,c40}}/videos/TT__SCENE.mp4\n"
         f"manipulated_sequences/{METHOD}/{{raw or c0,c23,c40}}/videos/TT_SS__SCENE__ID.mp4\n"
         f"manipulated_sequences/{METHOD}/masks/videos/TT_SS__SCENE__ID.mp4, where there are masks\n"
-        "one quality is enough: the others are made from the best one that is there"
+        "one quality is enough: lower ones are made from the best one that is there"
     )
     ACCESS: ClassVar[Access] = dataclasses.replace(
         ACCESS,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from data_builders.errors import UserError
 from data_builders.lists import check_count, first_of, located, read_json
-from data_builders.manifest.listing import Labels, Listing, Tuple, checked
+from data_builders.manifest.listing import Labels, Listing, Tuple, checked, shared_identities
 
 # A video stays in the first of these splits that lists it.
 _SPLITS = {"test": "test", "val": "validation", "train": "train"}
@@ -100,7 +100,7 @@ def read(
         notes.append(f"{incomplete} frames are left out: not there at every compression")
     for (split, other), count in repeated.items():
         notes.append(f"{count} videos are left out of {split}: in {other}")
-    return checked(path, qualities, splits, notes)
+    return checked(path, qualities, splits, notes + shared_identities(splits))
 
 
 def _find(

@@ -48,7 +48,7 @@ class FaceForensics(VideoDatasetBuilder):
         "manipulated_sequences/METHOD/{raw or c0,c23,c40}/videos/TTT_SSS.mp4\n"
         "manipulated_sequences/METHOD/masks/videos/TTT_SSS.mp4, where the authors have masks\n"
         f"METHOD is one of {', '.join(METHODS.values())};\n"
-        "one quality is enough: the others are made from the best one that is there"
+        "one quality is enough: lower ones are made from the best one that is there"
     )
 
     ACCESS: ClassVar[Access] = ACCESS

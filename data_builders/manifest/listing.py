@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +57,32 @@ class Listing(NamedTuple):
                 ]
                 sha.update(repr((split, files, *item[1:])).encode())
         return sha.hexdigest()[:12]
+
+
+def shared_identities(splits: Mapping[str, Sequence[Tuple]]) -> list[str]:
+    """Says in one text, or none, who is in several splits."""
+    pairs = ((item.identity, split) for split, tuples in splits.items() for item in tuples)
+    return [
+        f"{shared}; results on them will be too good"
+        for shared in in_two_splits("identities", pairs)
+    ]
+
+
+def in_two_splits(what: str, pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Says in one text, or none, which of the names are in several splits.
+
+    Args:
+      what: What they are names of.
+      pairs: Names, each with a split that it is in.
+    """
+    splits_of: dict[str, set[str]] = collections.defaultdict(set)
+    for name, split in pairs:
+        splits_of[name].add(split)
+    shared = sorted(name for name, where in splits_of.items() if len(where) > 1)
+    if not shared:
+        return []
+    where = ", ".join(sorted(splits_of[shared[0]]))
+    return [f"{len(shared)} {what} are in more than one split ({shared[0]!r} is in {where})"]
 
 
 def checked(

@@ -7,13 +7,20 @@ import os
 import re
 import reprlib
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_builders.errors import UserError, nearest
 from data_builders.lists import check_count, first_of, located, read_json
-from data_builders.manifest.listing import Labels, Listing, Tuple, checked
+from data_builders.manifest.listing import (
+    Labels,
+    Listing,
+    Tuple,
+    checked,
+    in_two_splits,
+    shared_identities,
+)
 from data_builders.records import LABELS
 
 _SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
@@ -80,7 +87,9 @@ def read(path: str | Path) -> Listing:
         raise UserError(f"{path}: lists no image in any split")
     rows, notes = _once(path, rows)
     splits = {split: _tuples(path, key, content[key], rows[split]) for split, key in keys.items()}
-    notes += _shared_folders(rows, splits) + _shared_identities(content, splits)
+    notes += _shared_folders(rows, splits)
+    if any("identity" in lists or "video" in lists for lists in content.values()):
+        notes += shared_identities(splits)
     return checked(path, qualities, splits, notes)
 
 
@@ -264,29 +273,5 @@ def _shared_folders(
     return [
         f"{shared}, and there is no list 'video': if such a folder holds one video, results on it "
         "will be too good"
-        for shared in _in_two_splits("folders", pairs)
+        for shared in in_two_splits("folders", pairs)
     ]
-
-
-def _shared_identities(
-    content: Mapping[str, Any], splits: Mapping[str, Sequence[Tuple]]
-) -> list[str]:
-    if not any("identity" in lists or "video" in lists for lists in content.values()):
-        return []
-    pairs = ((item.identity, split) for split, tuples in splits.items() for item in tuples)
-    return [
-        f"{shared}; results on them will be too good"
-        for shared in _in_two_splits("identities", pairs)
-    ]
-
-
-def _in_two_splits(what: str, pairs: Iterator[tuple[str, str]]) -> list[str]:
-    """Says in one text, or none, which of the names are in several splits."""
-    splits_of: dict[str, set[str]] = collections.defaultdict(set)
-    for name, split in pairs:
-        splits_of[name].add(split)
-    shared = sorted(name for name, where in splits_of.items() if len(where) > 1)
-    if not shared:
-        return []
-    where = ", ".join(sorted(splits_of[shared[0]]))
-    return [f"{len(shared)} {what} are in more than one split ({shared[0]!r} is in {where})"]

@@ -40,6 +40,8 @@ _LATER = (
 )
 # The largest weight in a mixture over the smallest.
 _WIDEST_WEIGHTS = 1e6
+# JAX draws with 32 bits of a seed: more of them would begin the same network again.
+_MOST_SEED = 2**32 - 1
 _DTYPES = ("float32", "bfloat16")
 #: Which tuples training sees, see `qad_jax.training.sampling.ordered`.
 SAMPLINGS = ("natural", "balanced", "pairs", "twins")
@@ -118,6 +120,8 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         wanted = type(known[plain])
         if not isinstance(value, {float: (int, float), tuple: (tuple, list)}.get(wanted, wanted)):
             raise UserError(f"config.{name}: is {value!r}, must be of type {wanted.__name__}")
+        if wanted is float and not math.isfinite(value):
+            raise UserError(f"config.{name}: is {value}, must be a finite number")
     for name in known.keys() - set(map(_indexless, given)):
         raise UserError(f"config.{name}: is missing; build on the packaged configuration 'common'")
     with config.unlocked():
@@ -142,6 +146,8 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             raise UserError(
                 f"config.{name}: unknown {fields[name]!r}: {nearest(fields[name], choices)}"
             )
+    if config.seed > _MOST_SEED:
+        raise UserError(f"config.seed: is {config.seed}, must be at most {_MOST_SEED}")
     qualities = config.qualities
     if not all(qualities) or not qualities or len(set(qualities)) < len(qualities):
         raise UserError(f"config.qualities: {qualities} must be different names, at least one")
@@ -181,6 +187,11 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             f"config.hsic.layer_weights: {len(config.hsic.layer_weights)} numbers; a model has six "
             "features (four stages, pooled, logits)"
         )
+    for weight in config.hsic.layer_weights:
+        if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise UserError(
+                f"config.hsic.layer_weights: {weight!r} is no finite number that is 0 or more"
+            )
     at_once = config.qualities_at_once or len(qualities)
     if at_once > len(qualities):
         raise UserError(
@@ -213,7 +224,7 @@ def _names(words: Iterable[Any]) -> tuple[str, ...]:
 def _check_weights(config: ml_collections.ConfigDict) -> None:
     datasets = configs.datasets(config)
     for field, dataset in datasets.items():
-        if not (dataset.weight > 0 and math.isfinite(dataset.weight)):
+        if not dataset.weight > 0:
             raise UserError(f"{field}.weight: is {dataset.weight}, must be a positive number")
     weights = {field: dataset.weight for field, dataset in datasets.items()}
     least, most = (pick(weights, key=weights.__getitem__) for pick in (min, max))
