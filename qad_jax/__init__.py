@@ -1,4 +1,4 @@
-"""QAD in JAX/Flax: a deepfake detector that stays right when the video is compressed.
+"""QAD in JAX/Flax: deepfake detection on compressed video, with its error rates at each quality.
 
 Nothing is imported here before it is used, so that `qad-jax --help` answers at once.
 """

@@ -58,7 +58,7 @@ def _usage() -> str:
         [
             "usage: qad-jax COMMAND [options]",
             "",
-            "Deepfake detection that stays right on compressed video.",
+            "Deepfake detection on compressed video, with its error rates at each quality.",
             "",
             *(f"  {name:<{wide}}{command.help}" for name, command in COMMANDS.items()),
             "",
