@@ -184,8 +184,8 @@ class Ablation:
         return self._built(name, manual_dir=held_out, **given)
 
     def _built(self, name: str, **options: Any) -> PairedDatasetBuilder:
-        dataset = build.builder(name, data_dir=self._data, **options)
         with alone(self._locks / "data"):
+            dataset = build.builder(name, data_dir=self._data, **options)  # reads what is built
             if not dataset.is_prepared():
                 build.prepare(dataset)
         return dataset
