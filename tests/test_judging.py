@@ -104,6 +104,26 @@ def test_a_person_in_several_scenes_can_be_called_fake():
     )
 
 
+def test_no_score_is_above_real_clips_that_have_the_highest_one():
+    """Of 500 real clips, 2 % of which may be called fake, 4 % have the score 1."""
+    reals = (*np.arange(480) / 1000, *[1.0] * 20)
+    full = dataclasses.replace(CHOSEN, real=reals, upper=1.0)
+    for faces, begins in (([seen(1.0)], ""), ([seen(1.0), seen(0.01)], "face 1 of 2: ")):
+        found = told(*faces, plausible=(full,))
+        assert found.decisive.verdict == "inconclusive"
+        assert found.reason == (
+            f"{begins}some real clips have the highest score that there is, so no face is called "
+            "fake"
+        )
+
+
+def test_scores_are_compared_before_they_are_rounded():
+    sure = dataclasses.replace(CHOSEN, upper=0.9999998)
+    found = told(seen(0.9999996), plausible=(sure,))
+    assert found.decisive.verdict == "inconclusive"
+    assert {frame.score for frame in found.decisive.frames} == {1.0}
+
+
 def test_what_is_said_holds_at_each_quality_that_the_file_may_have():
     strict = dataclasses.replace(CHOSEN, lower=0.1, upper=0.8, temperature=2.0)
     assert told(seen(0.7)).decisive.verdict == "fake"

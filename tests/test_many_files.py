@@ -248,8 +248,20 @@ def test_a_line_without_an_end_is_dropped(detector, folder, tmp_path):
     assert sorted(set(told("\n".join(lines)))) == FOLDER
 
 
+def test_a_verdict_that_another_program_has_saved_is_kept(detector, folder, tmp_path):
+    """Such as that of the service, which has no line end."""
+    results = tmp_path / "results.jsonl"
+    saved = judge(folder / "c-real.mp4", "--json").out.rstrip("\n")
+    results.write_text(saved)
+    assert told(judge(folder / "c-real.mp4", "--results", results, "--json").out) == []
+    assert results.read_text() == saved + "\n"
+    judge(folder / "a-fake.mp4", "--results", results)
+    assert told(results.read_text()) == [("c-real", "real"), ("a-fake", "fake")]
+
+
 def test_a_file_of_something_else_is_left_as_it_is(detector, folder, tmp_path):
-    for content in (b"a photograph", b"a\nb\n", b'{"file": "a"}\n', b'{"file": 3}\nx', b"[1]\n"):
+    one = b'{"file": "a"}'
+    for content in (b"a photograph", b"a\nb\n", one, one + b"\n", b'{"file": 3}\nx', b"[1]\n"):
         other = tmp_path / "other"
         other.write_bytes(content)
         result = judge(folder, "--results", other)
@@ -283,6 +295,26 @@ def test_what_was_judged_before_an_interruption_is_kept(detector, folder, tmp_pa
     assert told(results.read_text()) == FOLDER[:4]
     detector.__dict__["_score"] = by_colour
     assert told(judge(folder, "--results", results, "--json").out) == [FOLDER[1], FOLDER[4]]
+
+
+def test_pages_say_what_the_verdicts_say(detector, folder, tmp_path):
+    """A page that was made with other frames, or by another model, is none of this run."""
+    file = folder / "c-real.mp4"
+    results, out = tmp_path / "results.jsonl", tmp_path / "pages"
+    run = (file, "--results", results, "--out", out)
+    judge(*run)
+    (page,) = out.glob("c-real*")
+    made = page.read_bytes()
+    judge(*run, "--frames=4")
+    assert [each.name for each in out.glob("c-real*")] != [page.name]
+    own = detector.model
+    detector.model = dataclasses.replace(own, sha256="1" * 64)
+    judge(*run)
+    assert [each.name for each in out.glob("c-real*")] != [page.name]
+    detector.model = own
+    assert judge(*run).status == 0
+    (again,) = out.glob("c-real*")
+    assert (again.name, again.read_bytes()) == (page.name, made)
 
 
 def test_pages_of_done_files_are_kept(detector, folder, tmp_path):
@@ -347,9 +379,10 @@ def test_results_in_a_folder_or_where_none_can_be(detector, folder, tmp_path):
     for place, reason in (
         (tmp_path, f"--results: {tmp_path}: is a folder; name a file"),
         (tmp_path / "file/x", "--results: cannot write to "),
+        (tmp_path / "pages/r.jsonl", "is in the folder of --out, whose files are replaced"),
     ):
         (tmp_path / "file").touch()
-        result = judge(folder, "--results", place)
+        result = judge(folder, "--results", place, "--out", tmp_path / "pages")
         assert (result.status, result.out) == (1, "")
         assert reason in result.err
 

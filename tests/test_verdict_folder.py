@@ -20,6 +20,7 @@ from tests.test_detection import by_colour, film, filmed, model, tinted
 from tests.test_verdict_pages import Page, examined
 
 MODEL = model().description
+MADE = folder.Made("0" * 64, 32)
 
 
 def test_colours_have_contrast():
@@ -120,23 +121,23 @@ def test_folders_that_are_left_alone(tmp_path):
     one = examined([0.95])
     (tmp_path / "file").touch()
     with pytest.raises(Exception, match=r"--out: .* is a file; name a folder"):
-        folder.Pages(tmp_path / "file", "", MODEL)
+        folder.Pages(tmp_path / "file", "", MODEL, MADE)
     with pytest.raises(Exception, match=r"--out: cannot write to /proc/nowhere/pages: "):
-        folder.Pages(Path("/proc/nowhere/pages"), "", MODEL)
+        folder.Pages(Path("/proc/nowhere/pages"), "", MODEL, MADE)
     for name, content in (("notes.txt", ""), ("index.html", "<html>"), ("verdicts.jsonl", "{}")):
         other = tmp_path / f"holds {name}"
         other.mkdir()
         (other / name).write_text(content)
         with pytest.raises(Exception, match=f"holds {name}, which is no page of this command"):
-            folder.Pages(other, "", MODEL)
+            folder.Pages(other, "", MODEL, MADE)
         assert [path.name for path in other.iterdir()] == [name]
     made = tmp_path / "new" / "pages"
-    first = folder.Pages(made, "first", MODEL)
+    first = folder.Pages(made, "first", MODEL, MADE)
     assert not made.exists()
     first.add(one, "")
     first.finish()
     (made / f".index.html.{'0' * 32}.part").write_text("of a process that was killed")
-    second = folder.Pages(made, "second", MODEL)
+    second = folder.Pages(made, "second", MODEL, MADE)
     second.add(examined([0.95], file="other.mp4"), "")
     assert len(list(made.iterdir())) == 6  # with the objects of this run, under another name
     second.finish()
@@ -145,5 +146,5 @@ def test_folders_that_are_left_alone(tmp_path):
     assert {path.name for path in made.iterdir()} == {
         "index.html",
         "verdicts.jsonl",
-        folder.page_name("other.mp4", "ab" * 32),
+        folder.page_name("other.mp4", "ab" * 32, MADE),
     }

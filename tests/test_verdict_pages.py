@@ -301,9 +301,10 @@ def test_names_are_text():
     line = verdict.as_json()
     assert json.loads(line.encode())["file"] == verdict.file
     assert len(line.splitlines()) == 1
-    name = folder.page_name(verdict.file, verdict.sha256)
+    made = folder.Made("0" * 64, 32)
+    name = folder.page_name(verdict.file, verdict.sha256, made)
     assert re.fullmatch(r"[A-Za-z0-9._-]+-[0-9a-f]{16}\.html", name)
-    assert name != folder.page_name(verdict.file.replace("dir", "other"), verdict.sha256)
+    assert name != folder.page_name(verdict.file.replace("dir", "other"), verdict.sha256, made)
 
 
 def test_a_model_that_does_not_say_what_was_measured():

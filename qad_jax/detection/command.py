@@ -93,17 +93,27 @@ class _Work:
     def __init__(
         self, args: argparse.Namespace, prog: str, detector: Detector, labels: Labels | None
     ) -> None:
-        """Looks at the files and folders that are written; no verdict is there yet."""
+        """Looks at the files and folders that are written; no verdict is there yet.
+
+        Raises:
+          UserError: One of them cannot be written, or holds something else.
+        """
         self._args, self._prog, self._detector = args, prog, detector
         self.failed = self.before = 0
         self.pages = self.journal = self._measured = None
         if labels is not None:
             self._measured = Measurement(labels, list(detector.model.description.qualities))
         elif args.out is not None:
-            from qad_jax.detection.pages.folder import Pages
+            if args.results is not None and _is_in(args.results, args.out):
+                raise UserError(
+                    f"--results: {args.results}: is in the folder of --out, whose files are "
+                    "replaced; name a file elsewhere"
+                )
+            from qad_jax.detection.pages.folder import Made, Pages
 
             whole = command_line.command(*prog.split(), *args.words)
-            self.pages = Pages(args.out, whole, detector.model.description)
+            made = Made(detector.model.sha256, args.frames)
+            self.pages = Pages(args.out, whole, detector.model.description, made)
         if args.results is not None:
             self.journal = Journal(args.results, model=detector.model.sha256, frames=args.frames)
 
@@ -219,6 +229,10 @@ def _judge(args: argparse.Namespace, prog: str) -> int:
     if not work.failed:
         return command_line.DONE
     return command_line.FAILED if work.failed == len(files) else command_line.PARTLY
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    return path.expanduser().resolve().is_relative_to(folder.expanduser().resolve())
 
 
 def _alone(prog: str, file: str, args: argparse.Namespace) -> str:

@@ -147,7 +147,8 @@ class Detector:
             that the network takes. The scores are the same.
         """
         side = None if keep else self.model.description.image_size
-        return Looker(self.frames, self._faces, tuple(self._thresholds), side)
+        smallest = self._conditions.smallest_face
+        return Looker(self.frames, self._faces, tuple(self._thresholds), side, smallest)
 
     def scores(self, crops: Sequence[Image]) -> npt.NDArray[np.floating]:
         """Scores crops as they were cut out.
@@ -203,7 +204,7 @@ class Detector:
         seen = []
         for face, (of_face, weakened) in zip(found.faces, found.parted(scores), strict=True):
             frames = tuple(
-                FrameScore(*place, round(float(one), 6))
+                FrameScore(*place, float(one))
                 for place, one in zip(face.places, of_face, strict=True)
             )
             seen.append(Seen(frames, face.appearance, weakened))

@@ -37,7 +37,7 @@ class Journal:
     def __init__(self, path: Path, *, model: str, frames: int) -> None:
         """Opens the file, which is made where there is none, for this process alone.
 
-        A last line without an end is of a process that was killed, and is dropped.
+        A last line that is cut off is of a process that was killed, and is dropped.
 
         Args:
           path: The file.
@@ -109,20 +109,22 @@ class Journal:
 
     def _read(self) -> dict[str, _Entry]:
         entries: dict[str, _Entry] = {}
-        whole = 0  # bytes of the lines that have an end
+        whole = 0  # bytes of the lines that are not cut off
+        ended = True
         with self.path.open("rb") as lines:
             for number, line in enumerate(_lines(lines), 1):
-                if not line.endswith(b"\n"):
-                    if not (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
-                        raise self._other(number)
+                if not line.endswith(b"\n") and _is_cut(line):
                     break
                 try:
                     self._keep(entries, _parsed(line), whole)
                 except (ValueError, TypeError, KeyError, AttributeError):
                     raise self._other(number) from None
                 whole += len(line)
+                ended = line.endswith(b"\n")
         if os.fstat(self._file.fileno()).st_size > whole:
             self._file.truncate(whole)
+        if not ended:  # as other programs save the verdict on one file
+            self._file.write(b"\n")
         return entries
 
     def _keep(self, entries: dict[str, _Entry], stored: dict[str, Any], offset: int) -> None:
@@ -147,6 +149,17 @@ class Journal:
 def _lines(file: BinaryIO) -> Iterator[bytes]:
     while line := file.readline(_LONGEST_LINE):
         yield line
+
+
+def _is_cut(line: bytes) -> bool:
+    """Whether a last line is the beginning of a verdict: its process was killed on the way."""
+    if not line.startswith(_BEGINNING) or len(line) == _LONGEST_LINE:
+        return _BEGINNING.startswith(line)
+    try:
+        _parsed(line)
+    except ValueError:
+        return True
+    return False
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

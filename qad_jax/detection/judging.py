@@ -18,6 +18,8 @@ _CONTRADICTION = 0.25
 # A face that is seen in less than this part of the frames, or is this much smaller than the
 # largest, is not judged: most of such faces are detected by mistake, or pass by.
 _LEAST_SEEN, _LEAST_SIDE = 0.1, 0.25
+# Of what is told. Verdicts are of the numbers before they are rounded: thresholds are not, either.
+_DIGITS = 6
 _ORDER = {REAL: 0, INCONCLUSIVE: 1, FAKE: 2}
 
 
@@ -101,11 +103,14 @@ def judge(
         if not reason:
             verdict = thresholds.verdict(mean)
             if verdict == INCONCLUSIVE:
-                reason = _between(mean, plausible[0], each[0], thresholds, len(places))
+                reason = _between(mean, plausible[0], each, thresholds, len(places))
             elif reason := _doubt(face, verdict, thresholds, weaker):
                 verdict = INCONCLUSIVE
-        probability = round(plausible[0].probability(mean), 6)
-        results.append(Face(number, verdict, probability, reason, face.frames))
+        probability = round(plausible[0].probability(mean), _DIGITS)
+        told = tuple(
+            dataclasses.replace(frame, score=round(frame.score, _DIGITS)) for frame in face.frames
+        )
+        results.append(Face(number, verdict, probability, reason, told))
     judged = tuple(results[place] for place in places)
     # A face that stays, and is like none that was measured, may be the one that is fake.
     staying = [face for face, reason in zip(results, passing, strict=True) if not reason]
@@ -134,21 +139,23 @@ def _passing(face: Seen, sampled: int, largest: float) -> str:
 
 
 def _between(
-    score: float, alone: Thresholds, nearest: Thresholds, held: Thresholds, judged: int
+    score: float, alone: Thresholds, each: Sequence[Thresholds], held: Thresholds, judged: int
 ) -> str:
     """Why nothing can be told of a face whose score lies between the thresholds.
 
     Args:
       score: Its mean score.
       alone: Thresholds of the nearest quality, for a face alone.
-      nearest: The same for all faces that were judged.
+      each: Those of each quality for all faces that were judged, the nearest quality first.
       held: Those that the score was compared with, which hold at each quality.
       judged: Number of faces that were judged.
     """
     if held.upper == 1 and score > held.equal_error:
+        if any(one.saturated for one in each):
+            return "some real clips have the highest score that there is, so no face is called fake"
         of = "" if judged == 1 else f" as one of {judged}"
         return f"too few real clips were measured to call the face fake{of}"
-    if (looks := nearest.verdict(score)) != INCONCLUSIVE:
+    if (looks := each[0].verdict(score)) != INCONCLUSIVE:
         return f"the face looks {looks}, but would not at each quality that the file may have"
     if alone.verdict(score) == FAKE:
         return f"the face looks fake, but as one of {judged} it needs a higher score"

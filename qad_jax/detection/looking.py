@@ -142,12 +142,15 @@ class Looker:
       qualities: The measured qualities.
       side: Crops are resized to this side, as the network takes them; None keeps their pixels.
         So the memory that a file takes on its way does not depend on the size of its frames.
+      smallest: Faces that are smaller, in pixels, are not judged: less is looked up of them, so
+        that a crowd of them takes little time.
     """
 
     frames: int
     faces: face_source.Detected
     qualities: tuple[str, ...]
     side: int | None = None
+    smallest: float = 0.0
 
     def __call__(self, task: Task, tell: Callable[[int, int], None] | None = None) -> Found:
         """Looks at a file. Whatever is wrong with it, or happens with it, is told and not raised.
@@ -189,22 +192,25 @@ class Looker:
         nearest = quality.nearest(estimated, self.qualities)
         weaker = self._weaker(nearest)
         found = []
+        check = media.deadline(Path(file), media.MAX_SECONDS, "look at its faces")
         for track, of_track in zip(tracks, crops, strict=True):
+            check()
             kept = np.flatnonzero(track.kept)
             places = tuple(
                 Place(opened.indices[i], opened.times[i], box_of(track.boxes[i])) for i in kept
             )
             side = float(np.median(track.boxes[kept, 2] - track.boxes[kept, 0]))
             side /= self.faces.scale
+            judged = side >= self.smallest
             looks = Appearance(
                 side,
                 sharpness(of_track),
                 turn(track.landmarks),
                 estimated.crf,
                 tilt(track.landmarks),
-                self._quarters(opened.frames, track, kept),
+                self._quarters(opened.frames, track, kept) if judged else 0,
             )
-            weakened = () if weaker is None else _weakened(of_track, weaker)
+            weakened = _weakened(of_track, weaker) if judged and weaker is not None else ()
             found.append(
                 FoundFace(places, self._as_taken(of_track), self._as_taken(weakened), looks)
             )

@@ -132,7 +132,7 @@ def read(
     Raises:
       UserError: The file cannot be read, or takes more than it may.
     """
-    check = _deadline(path, max_seconds)
+    check = deadline(path, max_seconds, "decode")
     try:
         _check_plain(path)
         with path.open("rb") as file:
@@ -149,14 +149,23 @@ def read(
     return _image_or_animation(path, frames, numbers, check)
 
 
-def _deadline(path: Path, max_seconds: float) -> Callable[[], None]:
-    """Is called again and again while a file is decoded, and ends that when it takes too long."""
+def deadline(path: Path, max_seconds: float, work: str) -> Callable[[], None]:
+    """Makes what is called again and again during work on a file, and ends it when it takes long.
+
+    Args:
+      path: The file.
+      max_seconds: Time for the work, from now on.
+      work: What is done, as in "takes more than 600 s to decode".
+
+    Returns:
+      A function that raises an `UnusableClipError` when the time is over.
+    """
     end = time.monotonic() + max_seconds
 
     def check() -> None:
         if time.monotonic() > end:
             raise UnusableClipError(
-                f"{path}: takes more than {max_seconds:g} s to decode; cut it, or make it smaller"
+                f"{path}: takes more than {max_seconds:g} s to {work}; cut it, or make it smaller"
             )
 
     return check

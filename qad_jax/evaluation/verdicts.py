@@ -70,6 +70,11 @@ class Thresholds:
         """Whether there were people enough to promise `real_error` for a new one."""
         return _enough(self.people, self.real_error)
 
+    @property
+    def saturated(self) -> bool:
+        """Whether real clips had the highest score that there is, which no fake can exceed."""
+        return bool(self.real) and self.real[-1] == 1
+
     def of_several(self, scores: Sequence[float]) -> Thresholds:
         """The thresholds for all faces of a file, of which each may be called fake by mistake.
 

@@ -120,7 +120,7 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         wanted = type(known[plain])
         if not isinstance(value, {float: (int, float), tuple: (tuple, list)}.get(wanted, wanted)):
             raise UserError(f"config.{name}: is {value!r}, must be of type {wanted.__name__}")
-        if wanted is float and not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"config.{name}: is {value}, must be a finite number")
     for name in known.keys() - set(map(_indexless, given)):
         raise UserError(f"config.{name}: is missing; build on the packaged configuration 'common'")

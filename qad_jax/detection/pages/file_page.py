@@ -110,7 +110,8 @@ def _faces(examined: Examination) -> Iterator[str]:
 
 def _thresholds(thresholds: Thresholds) -> Iterator[str]:
     upper, lower = thresholds.upper, thresholds.lower
-    yield words.UPPER.format(upper=upper) if upper < 1 else words.NO_UPPER
+    none = words.SATURATED if thresholds.saturated else words.NO_UPPER
+    yield words.UPPER.format(upper=upper) if upper < 1 else none
     yield words.LOWER.format(lower=lower) if lower > 0 else words.NO_LOWER
     if lower > 0 and upper < 1:
         yield words.BETWEEN

@@ -7,7 +7,7 @@ import os
 import re
 import uuid
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from data_builders.errors import UserError
 from data_builders.files import check_writable, write_whole
@@ -25,16 +25,29 @@ _PART = re.compile(r"\..+\.[0-9a-f]{32}\.part")
 _LONGEST_NAME = 80
 
 
+class Made(NamedTuple):
+    """What verdicts are made with.
+
+    Attributes:
+      model: SHA-256 of the model.
+      frames: Number of frames of a video that are looked at.
+    """
+
+    model: str
+    frames: int
+
+
 class Pages:
     """Writes the pages of one run: that of each file at once, those over all at the end."""
 
-    def __init__(self, folder: Path, command: str, model: Description) -> None:
+    def __init__(self, folder: Path, command: str, model: Description, made: Made) -> None:
         """Looks at the folder; nothing is left there before the first page.
 
         Args:
           folder: New, empty, or with the pages of an earlier run, which are replaced.
           command: The command of this run.
           model: What the detector says of itself.
+          made: What the verdicts of this run are made with.
 
         Raises:
           UserError: The folder holds something else, is a file, or cannot be written.
@@ -47,7 +60,7 @@ class Pages:
         check_writable(self._folder.absolute(), "--out")
         self._rows: list[overview.Row] = []
         self._objects: BinaryIO | None = None
-        self._model = model
+        self._model, self._made = model, made
 
     def has(self, file: str, digest: str) -> bool:
         """Whether an earlier run has written the page of a file.
@@ -56,11 +69,11 @@ class Pages:
           file: The path as it was given.
           digest: SHA-256 of the file.
         """
-        return page_name(file, digest) in self._earlier
+        return page_name(file, digest, self._made) in self._earlier
 
     def keep(self, verdict: Verdict) -> None:
         """Takes the page over that an earlier run has written, see `has`."""
-        self._list(page_name(verdict.file, verdict.sha256), verdict)
+        self._list(page_name(verdict.file, verdict.sha256, self._made), verdict)
 
     def add(self, examined: Examination, command: str) -> None:
         """Writes the page of a file.
@@ -70,7 +83,7 @@ class Pages:
           command: The command that writes this page alone.
         """
         verdict = examined.verdict
-        name = page_name(verdict.file, verdict.sha256)
+        name = page_name(verdict.file, verdict.sha256, self._made)
         page = file_page.render(examined, command, back=INDEX)
         write_whole(self._folder / name, page)
         self._list(name, verdict)
@@ -104,16 +117,21 @@ class Pages:
         return index
 
 
-def page_name(file: str, digest: str | None) -> str:
-    """The name of a file's page: safe on every system, and another one for every path and content.
+def page_name(file: str, digest: str | None, made: Made) -> str:
+    """The name of a file's page, safe on every system.
+
+    It is another one for every path and content, and for every model and number of frames: a page
+    that is there is kept by its name, see `Pages.has`, and must say what the others say.
 
     Args:
       file: The path as it was given; it may hold any character.
       digest: SHA-256 of the file; None where it cannot be read.
+      made: What the verdict is made with.
     """
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name_of(file))[-_LONGEST_NAME:].lstrip(".-_")
-    both = hashlib.sha256(f"{file}\0{digest or ''}".encode("utf-8", "backslashreplace"))
-    return f"{plain or 'file'}-{both.hexdigest()[:16]}.html"
+    about = "\0".join([file, digest or "", made.model, str(made.frames)])
+    told = hashlib.sha256(about.encode("utf-8", "backslashreplace"))
+    return f"{plain or 'file'}-{told.hexdigest()[:16]}.html"
 
 
 def _earlier(folder: Path) -> set[str]:

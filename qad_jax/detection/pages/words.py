@@ -89,6 +89,7 @@ SCORE_IS = (
 )
 UPPER = "A mean above {upper:.3f} is called fake."
 NO_UPPER = "No face is called fake: too few clips were measured to choose a threshold for that."
+SATURATED = "No face is called fake: real clips that were measured have the highest score, too."
 LOWER = "A mean below {lower:.3f} is called real."
 NO_LOWER = "No face is called real: too few clips were measured to choose a threshold for that."
 BETWEEN = "For a mean between these two the detector cannot tell."
