@@ -231,6 +231,29 @@ def test_crops_of_a_messenger_are_encoded_again(tmp_path):
     assert weakest.faces[0].weakened == ()
 
 
+def test_of_a_face_that_is_too_small_little_is_looked_up(tmp_path, monkeypatch):
+    clip = str(film(tmp_path / "a.mp4", filmed(8), crf=34))
+    turned = []
+    monkeypatch.setattr(Looker, "_quarters", lambda *_: turned.append(1) or 3)
+    for smallest, looked in ((1000, False), (0, True)):
+        found = Looker(8, Detected(), ("raw", "c40"), smallest=smallest)(Task(clip))
+        (face,) = found.faces
+        assert (bool(face.weakened), face.appearance.quarters) == (looked, 3 if looked else 0)
+        assert len(turned) == looked
+
+
+def test_faces_that_take_too_long(tmp_path, monkeypatch):
+    clip = film(tmp_path / "a.mp4", filmed(8))
+    at_once = media.deadline
+    monkeypatch.setattr(
+        media,
+        "deadline",
+        lambda path, most, work: at_once(path, -1 if "faces" in work else most, work),
+    )
+    found = Looker(8, Detected(), ("raw", "c40"))(Task(str(clip)))
+    assert found.error.startswith(f"{clip}: takes more than -1 s to look at its faces; cut it")
+
+
 def test_a_score_between_the_thresholds(detector, tmp_path):
     detector.__dict__["_score"] = lambda crops: np.full(len(crops), 0.5)
     verdict = detector(film(tmp_path / "a.mp4", filmed(8)))
