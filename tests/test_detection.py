@@ -232,11 +232,11 @@ def test_crops_of_a_messenger_are_encoded_again(tmp_path):
 
 
 def test_of_a_face_that_is_too_small_little_is_looked_up(tmp_path, monkeypatch):
-    clip = str(film(tmp_path / "a.mp4", filmed(8), crf=34))
+    clip = str(film(tmp_path / "a.mp4", filmed(8), crf=23))
     turned = []
     monkeypatch.setattr(Looker, "_quarters", lambda *_: turned.append(1) or 3)
     for smallest, looked in ((1000, False), (0, True)):
-        found = Looker(8, Detected(), ("raw", "c40"), smallest=smallest)(Task(clip))
+        found = Looker(8, Detected(), ("c23", "c40"), smallest=smallest)(Task(clip))
         (face,) = found.faces
         assert (bool(face.weakened), face.appearance.quarters) == (looked, 3 if looked else 0)
         assert len(turned) == looked
