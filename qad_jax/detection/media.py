@@ -24,7 +24,7 @@ import numpy.typing as npt
 import PIL.Image
 from av.video.reformatter import VideoReformatter
 
-from data_builders import clips, h264, images
+from data_builders import avif, clips, h264, images
 from data_builders.errors import UnusableClipError, UserError
 from data_builders.files import kind_of_no_file
 from data_builders.video_file import opened
@@ -144,7 +144,7 @@ def read(
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     if not head:
         raise UserError(f"{path}: is empty")
-    if numbers is None:
+    if numbers is None or (avif.is_one(head) and not avif.is_still(path)):
         return _video(path, frames, check, tell)
     return _image_or_animation(path, frames, numbers, check)
 
