@@ -104,7 +104,7 @@ def timed(path, times, *, form=None, clock=1000, **options):
         stream.codec_context.time_base = Fraction(1, clock)
         stream.options = {"preset": "ultrafast", "threads": "1", **options}
         for number, at in enumerate(times):
-            image = np.full((48, 64, 3), 4 * number, np.uint8)
+            image = np.full((48, 64, 3), 2 * number, np.uint8)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = round(at * clock), Fraction(1, clock)
             file.mux(stream.encode(frame))
@@ -126,12 +126,47 @@ def test_a_download_that_stopped_is_told(tmp_path):
     whole = timed(tmp_path / "a.mkv", [i * 0.04 for i in range(50)], form="matroska", g="5")
     assert media.read(whole, 3).facts.notes == ()
     trees.truncate(whole)
-    cut = media.read(whole, 3).facts
-    assert 1 < cut.frames < 40
-    (note,) = cut.notes
-    told = re.fullmatch(r"its frames end after (.+) s, and it says that it lasts 2.00 s: .*", note)
-    assert told is not None
-    assert 0 < float(told[1]) < cut.frames * 0.04
+    with av.open(str(whole)) as file:
+        left = [frame.time for frame in file.decode(video=0)]
+    assert 1 < len(left) < 40
+    for wanted in (1, 2, 3, 99):  # decoding stops earlier, the fewer frames are wanted
+        cut = media.read(whole, wanted).facts
+        assert cut.frames == len(left)
+        ends = f"its frames end after {left[-1]:.2f} s, and it says that it lasts 2.00 s: "
+        assert cut.notes == (ends + "it may not be complete",)
+
+
+@pytest.mark.parametrize("form", ["mp4", "matroska", "mpegts", "avi"])
+@pytest.mark.parametrize("wanted", [1, 2, 5])
+def test_a_whole_video_is_called_whole_where_few_frames_are_wanted(tmp_path, form, wanted):
+    """Also where the last frames are shown longest, and where some look ahead."""
+    times = [i * 0.04 for i in range(100)]
+    if form not in ("avi", "mpegts"):  # they say nothing of how long their frames are shown
+        times += [4 + i * 0.5 for i in range(12)]
+    path = timed(tmp_path / "a", times, form=form, clock=1000 if form != "avi" else 25, bf="2")
+    read = media.read(path, wanted)
+    assert read.facts.duration == pytest.approx(times[-1], abs=1)
+    assert read.facts.notes == ()
+
+
+def test_a_sound_that_goes_on_is_told_however_few_frames_are_wanted(tmp_path):
+    """A whole index and a second of frames, in a file that lasts four."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        sound = file.add_stream("aac", rate=16000)
+        for number in range(25):
+            image = np.full((48, 64, 3), 4 * number, np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        file.mux(stream.encode(None))
+        heard = av.AudioFrame.from_ndarray(np.zeros((1, 64000), np.float32), "fltp", "mono")
+        heard.sample_rate = 16000
+        file.mux(sound.encode(heard))
+        file.mux(sound.encode(None))
+    for wanted in (1, 2, 25):
+        (note,) = media.read(path, wanted).facts.notes
+        assert note.startswith("its frames end after 0.96 s, and it says that it lasts 4.0")
 
 
 @pytest.mark.parametrize(("form", "rate"), [("avi", 25), ("h264", 25), ("avi", 2000)])

@@ -246,7 +246,12 @@ def _video(
     if facts.rate is None and any(since[index] is None for index in indices):
         notes += (f"says neither times nor a rate of its frames: {rate:g} a second are assumed",)
     last = max((at for at in since if at is not None), default=None)
-    if facts.duration and last is not None and last + 1 / rate < _WHOLE * facts.duration:
+    early = _WHOLE * (facts.duration or 0) - 1 / rate
+    if last is not None and last < early and looks.count < total:
+        # Decoding stops at the last chosen frame, and says nothing of what comes after it.
+        end, begin = h264.last_time(path, check), stated[0]
+        last = None if end is None or begin is None else end - begin
+    if last is not None and last < early:
         notes += (
             f"its frames end after {last:.2f} s, and it says that it lasts {facts.duration:.2f} s: "
             "it may not be complete",
