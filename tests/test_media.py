@@ -7,6 +7,7 @@ import struct
 import threading
 import types
 import warnings
+import zlib
 from fractions import Fraction
 
 import av
@@ -23,6 +24,7 @@ from qad_jax.weights import model_file
 from tests import trees
 from tests.commands import call
 from tests.conftest import ROOT
+from tests.image_files import chunk, png
 from tests.test_detection import by_colour, film, filmed, model
 
 # What has the name of a file, and is none.
@@ -300,6 +302,70 @@ def test_the_times_of_an_animation(tmp_path, form):
     read = media.read(path, 3)
     assert read.indices == (2, 6, 10)
     assert read.times == pytest.approx([sum(lasts[:index]) / 1000 for index in (2, 6, 10)])
+
+
+def apng(path, frames, *, colour, default, before=b"", over=True):
+    """Writes an APNG file by its specification, whose default image is not in the animation.
+
+    Args:
+      path: The file.
+      frames: Place (x, y), pixels and milliseconds of each.
+      colour: The colour type.
+      default: Pixels of the default image.
+      before: Chunks that come before it.
+      over: Frames are laid over those before, and do not replace what is there.
+    """
+    control, chunks = struct.pack(">II", len(frames), 0), []
+    for number, ((x, y), pixels, lasts) in enumerate(frames):
+        height, width = pixels.shape[:2]
+        shown = struct.pack(">5IHHBB", 2 * number, width, height, x, y, lasts, 1000, 0, over)
+        rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+        data = struct.pack(">I", 2 * number + 1) + zlib.compress(rows)
+        chunks += [chunk(b"fcTL", shown), chunk(b"fdAT", data)]
+    still = png(default, colour=colour, before=chunk(b"acTL", control) + before)
+    end = chunk(b"IEND")
+    path.write_bytes(still.removesuffix(end) + b"".join(chunks) + end)
+    return path
+
+
+@pytest.mark.parametrize("wanted", [2, 8])
+def test_a_default_image_that_no_player_shows_is_left_out(tmp_path, wanted):
+    """Only programs that do not know APNG show it."""
+    frames = [((0, 0), np.full((6, 8, 3), 10 * i, np.uint8), 100 + i) for i in range(4)]
+    default = np.full((6, 8, 3), 255, np.uint8)
+    read = media.read(apng(tmp_path / "a.png", frames, colour=2, default=default), wanted)
+    assert (read.facts.kind, read.facts.frames) == (media.ANIMATION, 4)
+    assert read.indices == tuple(clips.spread(4, wanted))
+    begins = [0, 0.1, 0.201, 0.303]
+    assert read.times == pytest.approx([begins[index] for index in read.indices])
+    assert [frame.max() for frame in read.frames] == [10 * index for index in read.indices]
+
+
+def test_a_default_image_of_an_animation_that_it_begins_is_a_frame(tmp_path):
+    read = media.read(animated(tmp_path / "a.png", 3, duration=100), 8)
+    assert (read.facts.frames, read.times) == (3, pytest.approx((0, 0.1, 0.2)))
+    assert [frame.max() for frame in read.frames] == [0, 20, 40]
+
+
+@pytest.mark.parametrize("over", [True, False])
+@pytest.mark.parametrize("colour", [0, 2, 3, 4, 6])
+def test_no_frame_lies_on_the_default_image(tmp_path, colour, over):
+    """An animation begins on nothing, which is white here, and its first frame may be a part."""
+    shape = {0: (), 2: (3,), 3: (), 4: (2,), 6: (4,)}[colour]
+    palette = chunk(b"PLTE", bytes([0, 0, 0, 255, 255, 255, 90, 90, 90]))
+    part = np.full((2, 3, *shape), 2 if colour == 3 else 90, np.uint8)
+    if colour in (4, 6):
+        part[..., -1] = 255
+    default = np.zeros((6, 8, *shape), np.uint8)
+    if colour in (4, 6):
+        default[..., -1] = 255
+    before = palette if colour == 3 else b""
+    path = tmp_path / "a.png"
+    apng(path, [((4, 1), part, 50)], colour=colour, default=default, before=before, over=over)
+    (frame,) = media.read(path, 8).frames
+    expected = np.full((6, 8, 3), 255)
+    expected[1:3, 4:7] = 90
+    np.testing.assert_array_equal(frame, expected)
 
 
 # Images.
