@@ -116,6 +116,40 @@ def count(path: str | os.PathLike[str], check: Callable[[], None] | None = None)
         return sum(1 for _ in _decoded(video))
 
 
+def last_time(
+    path: str | os.PathLike[str], check: Callable[[], None] | None = None
+) -> float | None:
+    """Reads when the last frame of a video is shown, from its packets: no frame is decoded.
+
+    Args:
+      path: The file.
+      check: See `probe`.
+
+    Returns:
+      The time in seconds, counted as `av.VideoFrame.time` is; None where the file says none, or
+      where times go back, as in files that were put behind each other.
+
+    Raises:
+      BrokenVideoError: The file is not a video, or claims too much.
+      FileNotFoundError: There is no such file.
+    """
+    last: float | None = None
+    before: int | None = None
+    with opened(path, check) as video:
+        for packet in video.packets_in_turn():
+            if not packet.size or packet.is_corrupt or packet.is_discard:
+                continue
+            if packet.dts is not None:
+                if before is not None and packet.dts < before:
+                    return None
+                before = packet.dts
+            ticks = packet.dts if packet.pts is None else packet.pts
+            if ticks is not None and packet.time_base is not None:
+                at = float(ticks * packet.time_base)
+                last = at if last is None else max(last, at)
+    return last
+
+
 def decode(source: bytes | str | os.PathLike[str]) -> Iterator[Frame]:
     """Yields the frames of a video in order, as a player shows them.
 

@@ -17,6 +17,7 @@ import numpy as np
 import PIL.Image
 from PIL import ImageCms
 
+from data_builders import avif, shown
 from data_builders.errors import UserError
 from data_builders.files import kind_of_no_file
 from data_builders.png import Image
@@ -30,7 +31,10 @@ _STRIP = 256  # rows
 _MAX_SCANS = 100  # of a JPEG; encoders make some ten
 _MAX_CHUNKS = 10**6  # of a PNG file; 100 megapixels in pieces of 8 kB are 40 000
 #: Each of these is decoded by a library; Pillow would also run other programs for some formats.
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", *([avif.FORMAT] if avif.SUPPORTED else []))
+# AV1 has up to 12 bits a channel, so it takes more memory than others, as a frame of a video does.
+_MOST_PIXELS = {avif.FORMAT: shown.MOST_PIXELS}
+_LAST = "BMP, GIF or AVIF" if avif.SUPPORTED else "BMP or GIF"
 _BACKGROUND = (255, 255, 255)
 _ORIENTATION = 0x0112  # the tag in EXIF; what undoes each of its values
 _UNDO = {
@@ -60,7 +64,7 @@ def read_image(path: Path) -> Image:
     file. What is transparent is laid on white. Of 16 bits a channel the upper 8 are kept.
 
     Args:
-      path: A PNG, JPEG, WebP, TIFF, BMP or GIF file.
+      path: A PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF file.
 
     Returns:
       `(height, width, 3)` uint8, RGB.
@@ -77,10 +81,10 @@ def read_image(path: Path) -> Image:
             warnings.simplefilter("ignore")
             return _read(path)
     except PIL.UnidentifiedImageError as error:
-        reason = "not a PNG, JPEG, WebP, TIFF, BMP or GIF file, or cut short"
+        reason = f"not a PNG, JPEG, WebP, TIFF, {_LAST} file, or cut short"
         raise UserError(_refusal(path, reason)) from error
     except PIL.Image.DecompressionBombError as error:
-        raise UserError(_refusal(path, _too_large())) from error
+        raise UserError(_refusal(path, _too_large(MAX_MEGAPIXELS * 10**6))) from error
     except OSError as error:
         raise UserError(_refusal(path, error.strerror or str(error))) from error
     except MemoryError:  # of the machine and not of the image
@@ -90,14 +94,19 @@ def read_image(path: Path) -> Image:
 
 
 def check_size(path: Path) -> None:
-    """Raises a `ValueError` where a file is larger than an image of its format may be."""
+    """Raises a `ValueError` where a file is larger than an image of its format may be.
+
+    Of an AVIF file the tables count, too: Pillow reads them when it opens the file.
+    """
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise ValueError(f"larger than {MAX_FILE_BYTES / 2**30:g} GiB")
-    if size > _MAX_GIF_BYTES:
-        with path.open("rb") as file:
-            if file.read(4) == b"GIF8":
-                raise ValueError(f"a GIF larger than {_MAX_GIF_BYTES / 2**20:g} MiB")
+    with path.open("rb") as file:
+        head = file.read(avif.HEADER)
+    if size > _MAX_GIF_BYTES and head.startswith(b"GIF8"):
+        raise ValueError(f"a GIF larger than {_MAX_GIF_BYTES / 2**20:g} MiB")
+    if avif.is_one(head):
+        avif.check_tables(path)
 
 
 def _refusal(path: Path, reason: str) -> str:
@@ -105,8 +114,8 @@ def _refusal(path: Path, reason: str) -> str:
     return f"{path}: not a readable image ({one_line}); replace it, or take it out of the list"
 
 
-def _too_large() -> str:
-    return f"larger than {MAX_MEGAPIXELS} megapixels or than {MAX_SIDE} pixels a side"
+def _too_large(pixels: int) -> str:
+    return f"larger than {pixels / 10**6:g} megapixels or than {MAX_SIDE} pixels a side"
 
 
 def _read(path: Path) -> Image:
@@ -114,6 +123,8 @@ def _read(path: Path) -> Image:
         _check_header(image)
         if image.format in ("JPEG", "MPO"):
             _check_scans(path)
+        if image.format == avif.FORMAT:
+            avif.check_frames(path)
         chunks = _png_chunks(path) if image.format == "PNG" else {}
         profile, gamma = _colours(image.info, chunks)
         image.load()  # a truncated file fails here and not in the middle of training
@@ -145,8 +156,9 @@ def _check_header(image: PIL.Image.Image) -> None:
     tags = getattr(image, "tag_v2", {})
     tile = tags.get(322, 0) * tags.get(323, 0)  # a tile of a TIFF can be larger than the image
     pixels = max(image.width * image.height, tile)
-    if pixels > MAX_MEGAPIXELS * 10**6 or max(image.size) > MAX_SIDE:
-        raise ValueError(f"{image.width}x{image.height} px: {_too_large()}")
+    most = _MOST_PIXELS.get(str(image.format), MAX_MEGAPIXELS * 10**6)
+    if pixels > most or max(image.size) > MAX_SIDE:
+        raise ValueError(f"{image.width}x{image.height} px: {_too_large(most)}")
     # The first image of a camera's MPO file is the photograph, the others are made from it.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise ValueError("it has several frames; save the one that is meant as a file of its own")

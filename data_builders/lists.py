@@ -139,6 +139,15 @@ def located(folder: Path, name: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def one_form(name: str) -> str:
+    """A name with its letters in one form (NFC), in which names are compared.
+
+    The same name from two systems, or from a folder and a list, would otherwise be two names: one
+    person would be in two splits.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
 def videos_in(*folders: Path) -> dict[str, Path]:
     """Finds the videos in folders by their stems, also where a copy has `videos/` around them.
 

@@ -37,6 +37,20 @@ def is_heic(file: BinaryIO) -> bool:
     return file.read(8) in _PICTURES
 
 
+def holds_pictures(file: BinaryIO) -> bool:
+    """Whether a file lists pictures beside its tracks; FFmpeg makes a video of each of their tiles.
+
+    Its brand does not tell: a file of any brand can list them, and any listed one is read.
+
+    Args:
+      file: The file. Its position stays, for FFmpeg may read on from there.
+    """
+    place = file.tell()
+    listed = any(b"iinf" in payload and b"iloc" in payload for payload in _tables(file))
+    file.seek(place)
+    return listed
+
+
 def excess(file: BinaryIO) -> str | None:
     """Says what of an MP4 file is more than is read.
 

@@ -29,7 +29,9 @@ _FORMATS = (
     "matroska,avi,asf,flv,ogg,mpeg,mpegts,mpegvideo,m4v,h264,hevc,obu,ivf,mxf,nut,rm,wtv,dv,gif,"
     "yuv4mpegpipe"
 )
-_BOUNDS = {"max_pixels": str(shown.MOST_PIXELS)}  # also where the size changes on the way
+#: Options of decoders; they hold also where the size changes on the way.
+BOUNDS = {"max_pixels": str(shown.MOST_PIXELS)}
+_CONVERT = "convert it to PNG, or to JPEG of the best quality"
 _MOST_SHARING = 10  # how often each byte of a file may be a part of a frame
 
 
@@ -91,13 +93,18 @@ def opened(
                 raise BrokenVideoError(f"{name}: is {kind} and no file; expected a video file")
             looked_at = open(name, "rb")  # noqa: SIM115
         size = looked_at.seek(0, os.SEEK_END)
-        with looked_at, _container(name, looked_at) as file:
+        with looked_at, container(name, looked_at) as file:
             video = VideoFile(name, file, _best_stream(file, name), check=check)
+            if video.stream.frames == 1 and mp4_claims.holds_pictures(looked_at):
+                raise BrokenVideoError(
+                    f"{name}: is a picture, such as HEIC or AVIF, whose tiles are not put together "
+                    f"here; {_CONVERT}"
+                )
             if video.stream.index > 0:
                 video.notes.append(f"stream {video.stream.index} is read, the best of its video")
             # Callers read many videos at a time, each in its own process.
             video.stream.codec_context.thread_count = 1
-            video.stream.codec_context.options = _BOUNDS
+            video.stream.codec_context.options = BOUNDS
             _read_index(video, size)
             yield video
     except (FileNotFoundError, PermissionError):
@@ -115,14 +122,20 @@ def opened(
         raise broken from error
 
 
-def _container(name: str, file: BinaryIO) -> av.container.InputContainer:
-    """Opens a container of a known format, of which no table claims more than is read."""
+def container(name: str, file: BinaryIO) -> av.container.InputContainer:
+    """Opens a container of a known format, of which no table claims more than is read.
+
+    Args:
+      name: The path of the file, or its name in messages if it is in memory.
+      file: The file.
+
+    Raises:
+      BrokenVideoError: It is no such file, or claims too much.
+      av.FFmpegError: It cannot be opened.
+    """
     is_mp4 = mp4_claims.is_mp4(file)
     if mp4_claims.is_heic(file):  # FFmpeg reads one of the tiles that such a picture is cut into
-        raise BrokenVideoError(
-            f"{name}: is a HEIC picture, which is not read; convert it to PNG, or to JPEG of the "
-            "best quality"
-        )
+        raise BrokenVideoError(f"{name}: is a HEIC picture, which is not read; {_CONVERT}")
     if is_mp4 and (excess := mp4_claims.excess(file)) is not None:
         raise BrokenVideoError(
             f"{name}: claims {excess}: it is damaged, or made to do harm; fetch it again, or cut it"
@@ -133,7 +146,7 @@ def _container(name: str, file: BinaryIO) -> av.container.InputContainer:
     options = {
         "format_whitelist": "mov" if is_mp4 else _FORMATS,
         "protocol_whitelist": "file",
-        **_BOUNDS,
+        **BOUNDS,
     }
     try:
         return av.open(source, "r", options=options, **_ANY_TITLE)

@@ -77,7 +77,7 @@ def test_jpeg(tmp_path):
     assert codec_numbers(path) == CodecNumbers("jpeg", pytest.approx(30), pytest.approx(30), 1)
 
 
-@pytest.mark.parametrize("suffix", ["png", "webp", "tiff", "bmp", "gif"])
+@pytest.mark.parametrize("suffix", ["png", "webp", "tiff", "bmp", "gif", "avif"])
 def test_other_images_tell_nothing(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     PIL.Image.fromarray(astronaut()[:64, :64]).save(path)

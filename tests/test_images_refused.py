@@ -28,7 +28,7 @@ def test_a_broken_profile_is_refused(tmp_path, kind):
         read_image(path)
 
 
-@pytest.mark.parametrize("kind", ["gif", "png", "webp", "tif"])
+@pytest.mark.parametrize("kind", ["gif", "png", "webp", "tif", "avif"])
 def test_several_frames_are_refused(tmp_path, kind):
     frames = [Image.fromarray(PHOTO), Image.fromarray(255 - PHOTO)]
     path = saved(tmp_path, frames[0], f"a.{kind}", save_all=True, append_images=frames[1:])
@@ -37,7 +37,7 @@ def test_several_frames_are_refused(tmp_path, kind):
     ):
         read_image(path)
     still = saved(tmp_path, frames[0], f"b.{kind}", save_all=True, lossless=True)
-    assert np.abs(read_image(still) - PHOTO.astype(int)).mean() < 3
+    assert np.abs(read_image(still) - PHOTO.astype(int)).mean() < 4
 
 
 def test_the_photograph_in_a_file_of_several_is_taken(tmp_path):
@@ -47,7 +47,7 @@ def test_the_photograph_in_a_file_of_several_is_taken(tmp_path):
     assert np.abs(read_image(path) - PHOTO.astype(int)).mean() < 8
 
 
-@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tif", "bmp", "gif"])
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tif", "bmp", "gif", "avif"])
 def test_cut_files_are_refused(tmp_path, kind):
     data = saved(tmp_path, PHOTO, f"a.{kind}").read_bytes()
     for size in (0, 7, 40, len(data) // 2, len(data) * 9 // 10):
@@ -68,10 +68,10 @@ def _fail(image):
     pytest.fail("pixels are decoded")
 
 
-@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "bmp", "gif", "webp"])
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "bmp", "gif", "webp", "avif"])
 def test_size_is_refused_by_the_header(tmp_path, kind, monkeypatch):
     monkeypatch.setattr(ImageFile.ImageFile, "load", _fail)
-    side = 16_383 if kind == "webp" else 60_000
+    side = {"webp": 16_383, "avif": 6001}.get(kind, 60_000)
     path = saved(tmp_path, np.zeros((8, 8, 3), np.uint8), f"a.{kind}", lossless=True)
     data = bytearray(path.read_bytes())
     if kind == "png":
@@ -85,9 +85,12 @@ def test_size_is_refused_by_the_header(tmp_path, kind, monkeypatch):
         struct.pack_into("<ii", data, 18, side, side)
     elif kind == "gif":
         struct.pack_into("<HH", data, 6, side, side)
+    elif kind == "avif":
+        struct.pack_into(">II", data, data.index(b"ispe") + 8, side, side)
     else:
         struct.pack_into("<I", data, data.index(b"VP8L") + 9, side | side << 14)
-    assert_refused_without_memory(written(tmp_path, bytes(data), f"b.{kind}"), "100 megapixels")
+    most = "36 megapixels" if kind == "avif" else "100 megapixels"
+    assert_refused_without_memory(written(tmp_path, bytes(data), f"b.{kind}"), most)
 
 
 def test_tiles_are_refused_by_the_header(tmp_path, monkeypatch):
@@ -141,7 +144,9 @@ def test_a_large_gif_is_not_opened(tmp_path, monkeypatch):
 def test_other_formats_are_refused_without_running_a_program(tmp_path):
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
     for data in (script, b"no image", b""):
-        with pytest.raises(UserError, match=r"a\.eps: .*not a PNG, JPEG, WebP, TIFF, BMP or GIF"):
+        with pytest.raises(
+            UserError, match=r"a\.eps: .*not a PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF"
+        ):
             read_image(written(tmp_path, data, "a.eps"))
     with pytest.raises(UserError, match=r"none\.png: not a readable image \(No such file"):
         read_image(tmp_path / "none.png")

@@ -13,6 +13,9 @@ import pytest
 from data_builders import build, celeb_df_v2, deepfakebench, faces, lists
 from data_builders.errors import UserError
 from data_builders.manifest import reader
+from data_builders.self_blended import builder
+from qad_jax.detection.labels import Labels
+from qad_jax.evaluation import scores
 from tests import trees
 
 NFC, NFD = (unicodedata.normalize(form, "crêpe à la façon") for form in ("NFC", "NFD"))
@@ -82,6 +85,75 @@ def test_letters_with_accents_in_either_form(write, tmp_path, listed, there):
     items = reader.read(path).splits["train"]
     assert all(item.paths["raw"].is_file() for item in items)
     assert items[0].video == f"{NFC}/{NFC}"
+
+
+def in_two_forms(split_of):
+    """A name whose two forms would be drawn into train and into test."""
+    names = (f"Zoë {i}" for i in range(1000))
+    forms = ((unicodedata.normalize(form, name) for form in ("NFC", "NFD")) for name in names)
+    return next((a, b) for a, b in forms if (split_of(a), split_of(b)) == ("train", "test"))
+
+
+@pytest.mark.parametrize("folders", [False, True])
+def test_a_person_in_two_forms_of_letters_is_in_one_split(tmp_path, folders):
+    one, other = in_two_forms(builder._split_of)
+    names = [f"{one}/1.jpg", f"{other}/2.jpg"] if folders else ["1.jpg", "2.jpg"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    if not folders:
+        rows = f"file,identity\n1.jpg,{one}\n2.jpg,{other}\n"
+        (tmp_path / builder.LIST).write_text(rows, encoding="utf-8")
+    splits = builder.SelfBlended.find(tmp_path).splits
+    assert [len(splits[split]) for split in ("train", "validation", "test")] == [2, 0, 0]
+
+
+@pytest.mark.parametrize("second", ["./3.jpg", "b/../3.jpg", ".\\3.jpg", "b/up/3.jpg", "3.jpg"])
+def test_a_file_of_two_names_has_one_identity(tmp_path, second):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/up").symlink_to(tmp_path)
+    (tmp_path / "3.jpg").write_bytes(b"x")
+    table = tmp_path / builder.LIST
+    table.write_text(f"file,identity\n{second},x\n3.jpg,x\n")
+    layout = builder.SelfBlended.find(tmp_path)
+    assert [files.identity for files in layout.videos] == ["x"]
+    assert (layout.missing, layout.notes) == ([], [])
+    table.write_text(f"file,identity\n3.jpg,x\n{second},y\n")
+    with pytest.raises(UserError) as error:
+        builder.SelfBlended.find(tmp_path)
+    told = f"line 3 gives {second} a second identity, 'y' after 'x'; keep one"
+    assert str(error.value) == f"{table}: {told}"
+
+
+def test_a_link_to_a_listed_file_is_a_file_of_its_own(tmp_path):
+    (tmp_path / "1.jpg").write_bytes(b"x")
+    (tmp_path / "2.jpg").symlink_to("1.jpg")
+    (tmp_path / builder.LIST).write_text("file,identity\n2.jpg,x\n")
+    layout = builder.SelfBlended.find(tmp_path)
+    assert [files.best.name for files in layout.videos] == ["2.jpg"]
+    assert layout.notes == ["1 files are not in identities.csv and are left out"]
+
+
+@pytest.mark.parametrize("name", ["identity", "video"])
+def test_a_manifest_sees_a_person_of_two_forms_in_two_splits(write, name):
+    def lists_of(value, folder):
+        return split(f"{folder}/0.png", f"{folder}/1.png") | {name: [value, f"other {folder}"]}
+
+    path = write({"train": lists_of(NFC, "a"), "test": lists_of(NFD, "b")})
+    with pytest.warns(UserWarning, match="1 identities are in more than one split"):
+        listing = reader.read(path)
+    assert all(items[0].identity == NFC for items in listing.splits.values())
+
+
+def test_scores_and_labels_count_a_person_of_two_forms_once(tmp_path):
+    """Intervals would be too narrow: their people are drawn, and count as independent."""
+    table = tmp_path / "scores.csv"
+    head = "method,video,identity,frame,label,score\n"
+    rows = (f"original,v{i},{who},0,0,0.5\n" for i, who in enumerate((NFC, NFD)))
+    table.write_text(head + "".join(rows), encoding="utf-8")
+    assert scores.read(table).identity == [NFC, NFC]
+    table.write_text(f"file,label,identity\na.mp4,real,{NFC}\nb.mp4,fake,{NFD}\n", "utf-8")
+    assert [one.identity for one in Labels(table).files()] == [NFC, NFC]
 
 
 def test_a_file_whose_name_is_not_utf_8(write, tmp_path):

@@ -7,6 +7,7 @@ import struct
 import threading
 import types
 import warnings
+import zlib
 from fractions import Fraction
 
 import av
@@ -23,6 +24,7 @@ from qad_jax.weights import model_file
 from tests import trees
 from tests.commands import call
 from tests.conftest import ROOT
+from tests.image_files import chunk, png
 from tests.test_detection import by_colour, film, filmed, model
 
 # What has the name of a file, and is none.
@@ -104,7 +106,7 @@ def timed(path, times, *, form=None, clock=1000, **options):
         stream.codec_context.time_base = Fraction(1, clock)
         stream.options = {"preset": "ultrafast", "threads": "1", **options}
         for number, at in enumerate(times):
-            image = np.full((48, 64, 3), 4 * number, np.uint8)
+            image = np.full((48, 64, 3), 2 * number, np.uint8)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = round(at * clock), Fraction(1, clock)
             file.mux(stream.encode(frame))
@@ -126,12 +128,47 @@ def test_a_download_that_stopped_is_told(tmp_path):
     whole = timed(tmp_path / "a.mkv", [i * 0.04 for i in range(50)], form="matroska", g="5")
     assert media.read(whole, 3).facts.notes == ()
     trees.truncate(whole)
-    cut = media.read(whole, 3).facts
-    assert 1 < cut.frames < 40
-    (note,) = cut.notes
-    told = re.fullmatch(r"its frames end after (.+) s, and it says that it lasts 2.00 s: .*", note)
-    assert told is not None
-    assert 0 < float(told[1]) < cut.frames * 0.04
+    with av.open(str(whole)) as file:
+        left = [frame.time for frame in file.decode(video=0)]
+    assert 1 < len(left) < 40
+    for wanted in (1, 2, 3, 99):  # decoding stops earlier, the fewer frames are wanted
+        cut = media.read(whole, wanted).facts
+        assert cut.frames == len(left)
+        ends = f"its frames end after {left[-1]:.2f} s, and it says that it lasts 2.00 s: "
+        assert cut.notes == (ends + "it may not be complete",)
+
+
+@pytest.mark.parametrize("form", ["mp4", "matroska", "mpegts", "avi"])
+@pytest.mark.parametrize("wanted", [1, 2, 5])
+def test_a_whole_video_is_called_whole_where_few_frames_are_wanted(tmp_path, form, wanted):
+    """Also where the last frames are shown longest, and where some look ahead."""
+    times = [i * 0.04 for i in range(100)]
+    if form not in ("avi", "mpegts"):  # they say nothing of how long their frames are shown
+        times += [4 + i * 0.5 for i in range(12)]
+    path = timed(tmp_path / "a", times, form=form, clock=1000 if form != "avi" else 25, bf="2")
+    read = media.read(path, wanted)
+    assert read.facts.duration == pytest.approx(times[-1], abs=1)
+    assert read.facts.notes == ()
+
+
+def test_a_sound_that_goes_on_is_told_however_few_frames_are_wanted(tmp_path):
+    """A whole index and a second of frames, in a file that lasts four."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        sound = file.add_stream("aac", rate=16000)
+        for number in range(25):
+            image = np.full((48, 64, 3), 4 * number, np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        file.mux(stream.encode(None))
+        heard = av.AudioFrame.from_ndarray(np.zeros((1, 64000), np.float32), "fltp", "mono")
+        heard.sample_rate = 16000
+        file.mux(sound.encode(heard))
+        file.mux(sound.encode(None))
+    for wanted in (1, 2, 25):
+        (note,) = media.read(path, wanted).facts.notes
+        assert note.startswith("its frames end after 0.96 s, and it says that it lasts 4.0")
 
 
 @pytest.mark.parametrize(("form", "rate"), [("avi", 25), ("h264", 25), ("avi", 2000)])
@@ -265,6 +302,70 @@ def test_the_times_of_an_animation(tmp_path, form):
     read = media.read(path, 3)
     assert read.indices == (2, 6, 10)
     assert read.times == pytest.approx([sum(lasts[:index]) / 1000 for index in (2, 6, 10)])
+
+
+def apng(path, frames, *, colour, default, before=b"", over=True):
+    """Writes an APNG file by its specification, whose default image is not in the animation.
+
+    Args:
+      path: The file.
+      frames: Place (x, y), pixels and milliseconds of each.
+      colour: The colour type.
+      default: Pixels of the default image.
+      before: Chunks that come before it.
+      over: Frames are laid over those before, and do not replace what is there.
+    """
+    control, chunks = struct.pack(">II", len(frames), 0), []
+    for number, ((x, y), pixels, lasts) in enumerate(frames):
+        height, width = pixels.shape[:2]
+        shown = struct.pack(">5IHHBB", 2 * number, width, height, x, y, lasts, 1000, 0, over)
+        rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+        data = struct.pack(">I", 2 * number + 1) + zlib.compress(rows)
+        chunks += [chunk(b"fcTL", shown), chunk(b"fdAT", data)]
+    still = png(default, colour=colour, before=chunk(b"acTL", control) + before)
+    end = chunk(b"IEND")
+    path.write_bytes(still.removesuffix(end) + b"".join(chunks) + end)
+    return path
+
+
+@pytest.mark.parametrize("wanted", [2, 8])
+def test_a_default_image_that_no_player_shows_is_left_out(tmp_path, wanted):
+    """Only programs that do not know APNG show it."""
+    frames = [((0, 0), np.full((6, 8, 3), 10 * i, np.uint8), 100 + i) for i in range(4)]
+    default = np.full((6, 8, 3), 255, np.uint8)
+    read = media.read(apng(tmp_path / "a.png", frames, colour=2, default=default), wanted)
+    assert (read.facts.kind, read.facts.frames) == (media.ANIMATION, 4)
+    assert read.indices == tuple(clips.spread(4, wanted))
+    begins = [0, 0.1, 0.201, 0.303]
+    assert read.times == pytest.approx([begins[index] for index in read.indices])
+    assert [frame.max() for frame in read.frames] == [10 * index for index in read.indices]
+
+
+def test_a_default_image_of_an_animation_that_it_begins_is_a_frame(tmp_path):
+    read = media.read(animated(tmp_path / "a.png", 3, duration=100), 8)
+    assert (read.facts.frames, read.times) == (3, pytest.approx((0, 0.1, 0.2)))
+    assert [frame.max() for frame in read.frames] == [0, 20, 40]
+
+
+@pytest.mark.parametrize("over", [True, False])
+@pytest.mark.parametrize("colour", [0, 2, 3, 4, 6])
+def test_no_frame_lies_on_the_default_image(tmp_path, colour, over):
+    """An animation begins on nothing, which is white here, and its first frame may be a part."""
+    shape = {0: (), 2: (3,), 3: (), 4: (2,), 6: (4,)}[colour]
+    palette = chunk(b"PLTE", bytes([0, 0, 0, 255, 255, 255, 90, 90, 90]))
+    part = np.full((2, 3, *shape), 2 if colour == 3 else 90, np.uint8)
+    if colour in (4, 6):
+        part[..., -1] = 255
+    default = np.zeros((6, 8, *shape), np.uint8)
+    if colour in (4, 6):
+        default[..., -1] = 255
+    before = palette if colour == 3 else b""
+    path = tmp_path / "a.png"
+    apng(path, [((4, 1), part, 50)], colour=colour, default=default, before=before, over=over)
+    (frame,) = media.read(path, 8).frames
+    expected = np.full((6, 8, 3), 255)
+    expected[1:3, 4:7] = 90
+    np.testing.assert_array_equal(frame, expected)
 
 
 # Images.

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import unicodedata
 
 import jax
 import numpy as np
@@ -58,6 +59,17 @@ def made(run, about):
     assert result.status == 0, result.err
     assert "ours 1.0" in result.out
     return out
+
+
+@pytest.mark.parametrize("key", ["identity", "video"])
+def test_a_group_is_found_by_a_name_in_either_form(tmp_path, key):
+    one, other = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
+    path = tmp_path / "groups.csv"
+    path.write_text(f"{key},sex\n{other},f\nbob,m\nbob,m\nann,\n", encoding="utf-8")
+    assert release.groups_of(path, key) == {"sex": {one: "f", "bob": "m"}}
+    path.write_text(f"{key},sex\n{other},f\n{one},m\n", encoding="utf-8")
+    with pytest.raises(UserError, match=f"{one} has two groups in the column sex, 'f' and 'm'"):
+        release.groups_of(path, key)
 
 
 def test_the_weights_are_those_of_the_run(run, made):

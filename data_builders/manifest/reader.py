@@ -6,13 +6,12 @@ import collections
 import os
 import re
 import reprlib
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_builders.errors import UserError, nearest
-from data_builders.lists import check_count, first_of, located, read_json
+from data_builders.lists import check_count, first_of, located, one_form, read_json
 from data_builders.manifest.listing import (
     Labels,
     Listing,
@@ -173,8 +172,7 @@ def _shown(path: Path, name: str, file: Path) -> str:
     if shown == plain and not os.path.isabs(name):
         shown = os.path.relpath(file, path.parent)
     # Old names may be in another encoding than UTF-8, which a record cannot hold.
-    text = os.fsencode(shown).decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", text)
+    return one_form(os.fsencode(shown).decode("utf-8", "backslashreplace"))
 
 
 def _once(
@@ -228,7 +226,7 @@ def _text(path: Path, where: str, value: Any) -> str:
         raise UserError(f"{path}: {where} is {text[:40]}; must be text or a number")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise UserError(f"{path}: {where} is {text!r}, which is not valid Unicode")
-    return text
+    return one_form(text)
 
 
 def _videos(rows: Sequence[_Row]) -> list[str]:

@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import itertools
 import os
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +16,7 @@ import tensorflow_datasets as tfds
 from data_builders.clips import ClipSource, Layout, VideoFiles
 from data_builders.draws import drawn
 from data_builders.errors import UserError, nearest
-from data_builders.lists import located, nothing_in, read_table
+from data_builders.lists import located, nothing_in, one_form, read_table
 from data_builders.records import DEFAULT_QUALITIES, SPLITS, Pair
 from data_builders.self_blended import clip, doctor, painter_files, recipes
 from data_builders.self_blended.stills import IMAGES, VIDEOS
@@ -128,8 +127,8 @@ class SelfBlended(VideoDatasetBuilder):
             name = _text(path.relative_to(root))
             if listed is None:
                 identity = _text(path.relative_to(root).with_suffix("")).partition("/")[0]
-            elif path in listed:
-                identity = listed[path]
+            elif (place := _place(path)) in listed:
+                identity = listed[place]
             else:
                 unlisted += 1
                 continue
@@ -212,25 +211,40 @@ def _in_turn(families: Sequence[str]) -> list[str]:
     return [turn for other in others for turn in (other, recipes.SWAP)] or [recipes.SWAP]
 
 
-def _listed(path: Path) -> tuple[dict[Path, str] | None, list[str]]:
-    """Reads which file shows whom, None without a list; and names the files that are not there."""
+def _listed(path: Path) -> tuple[dict[str, str] | None, list[str]]:
+    """Reads who is in the file at each `_place`; and names the files that are not there.
+
+    Without a list, there is None for the first.
+
+    Raises:
+      UserError: The list cannot be read, or gives a file two identities.
+    """
     if not path.exists():
         return None, []
     listed: dict[str, str] = {}
+    missing: dict[str, str] = {}
     for line, (name, identity) in read_table(path, "list of identities", ("file", "identity")):
         if not name or not identity:
             raise UserError(f"{path}: line {line} has no file or no identity")
-        if listed.setdefault(name, identity) != identity:
-            raise UserError(f"{path}: line {line} gives {name} a second identity")
-    files = {name: located(path.parent, name) for name in listed}
-    missing = sorted(name for name, file in files.items() if file is None)
-    return {file: listed[name] for name, file in files.items() if file is not None}, missing
+        file, who = located(path.parent, name), one_form(identity)
+        # A file has several names, such as a.jpg and ./a.jpg.
+        known, key = (missing, one_form(name)) if file is None else (listed, _place(file))
+        if known.setdefault(key, who) != who:
+            raise UserError(
+                f"{path}: line {line} gives {name} a second identity, {who!r} after "
+                f"{known[key]!r}; keep one"
+            )
+    return listed, sorted(missing)
+
+
+def _place(file: Path) -> str:
+    """Where a file is, whatever way leads to its folder. A link to it is a file of its own."""
+    return os.path.join(os.path.realpath(file.parent), file.name)
 
 
 def _text(path: Path) -> str:
     """A path as all systems write it. A record cannot hold names of another encoding than UTF-8."""
-    text = os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", text)
+    return one_form(os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace"))
 
 
 def _plain(path: Path, root: Path) -> str:

@@ -22,8 +22,19 @@ _MOST_DECODED, _MOST_KEPT = 10**9, 5 * 10**8
 
 
 def count(image: PIL.Image.Image) -> int:
-    """The number of frames of an image; the first time, a GIF file is gone through for it."""
-    return int(getattr(image, "n_frames", 1))
+    """The number of frames of an image; the first time, a GIF file is gone through for it.
+
+    The default image of an APNG file counts only where it is a part of the animation.
+    """
+    return int(getattr(image, "n_frames", 1)) - _before(image)
+
+
+def _before(image: PIL.Image.Image) -> int:
+    """How many images Pillow counts as frames that come before the animation and are not shown.
+
+    A program that knows APNG shows the animation, and any other shows the default image.
+    """
+    return int(bool(getattr(image, "default_image", False)))
 
 
 def frames_of(
@@ -38,8 +49,8 @@ def frames_of(
       check: Is called before each frame; what it raises ends the reading.
 
     Returns:
-      The frames, `(height, width, 3)` uint8 RGB each and of one size; the index of each; and the
-      time of each in seconds.
+      The frames, `(height, width, 3)` uint8 RGB each and of one size; the index of each among
+      those that are shown; and the time of each in seconds.
 
     Raises:
       UserError: It cannot be decoded, or has too many pixels.
@@ -49,12 +60,15 @@ def frames_of(
     times: list[float] = []
     at = 0.0
     try:
-        total = count(image)
+        total, before = count(image), _before(image)
         _check_pixels(path, size, total, min(total, wanted))
         indices = clips.spread(total, wanted)
+        if before:
+            check()
+            _clear(image)
         for index in range(indices[-1] + 1):
             check()
-            image.seek(index)
+            image.seek(index + before)
             if image.size != size:  # Pillow makes room for a frame that reaches beyond
                 raise UserError(
                     f"{path}: frame {index} reaches beyond the {size[0]}x{size[1]} pixels of the "
@@ -70,6 +84,20 @@ def frames_of(
     except Exception as error:  # of any decoder, on bytes of a stranger
         raise UserError(f"{path}: an animation that cannot be decoded; get it again") from error
     return taken, indices, times
+
+
+def _clear(image: PIL.Image.Image) -> None:
+    """Removes the default image, on which Pillow would draw the first frame of the animation.
+
+    What the first frame leaves out is transparent, so it is white here.
+    """
+    image.load()
+    if image.mode == "P":
+        white = PIL.Image.new("RGB", image.size, "white")
+        empty = white.quantize(palette=image, dither=PIL.Image.Dither.NONE)
+    else:
+        empty = PIL.Image.new("RGBA", image.size, (255, 255, 255, 0)).convert(image.mode)
+    image.paste(empty)
 
 
 def _check_pixels(path: Path, size: tuple[int, int], total: int, kept: int) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from data_builders import shown, video_file
+from data_builders import avif, shown, video_file
 
 #: Frames of a video that are looked at, at the most. They lie at four places: a video may begin
 #: with a title on black.
@@ -29,7 +29,7 @@ MOST_FRAMES = 64
 _PLACES = 4
 #: Bytes at the start of a file that tell whether it is an image.
 HEAD = 12
-_JPEG = "jpeg"
+_JPEG, _AVIF = "jpeg", "avif"
 _IMAGES = {
     b"\xff\xd8\xff": _JPEG,
     b"\x89PNG\r\n\x1a\n": "png",
@@ -98,7 +98,7 @@ def image_format(head: bytes) -> str | None:
         # An AVI video begins with RIFF, too.
         if head.startswith(magic) and (name != "webp" or head[:HEAD].endswith(b"WEBP")):
             return name
-    return None
+    return _AVIF if avif.is_one(head) else None
 
 
 def of_image(form: str, file: BinaryIO) -> CodecNumbers:

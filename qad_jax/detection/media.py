@@ -24,7 +24,7 @@ import numpy.typing as npt
 import PIL.Image
 from av.video.reformatter import VideoReformatter
 
-from data_builders import clips, h264, images
+from data_builders import avif, clips, h264, images
 from data_builders.errors import UnusableClipError, UserError
 from data_builders.files import kind_of_no_file
 from data_builders.video_file import opened
@@ -144,7 +144,7 @@ def read(
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     if not head:
         raise UserError(f"{path}: is empty")
-    if numbers is None:
+    if numbers is None or (avif.is_one(head) and not avif.is_still(path)):
         return _video(path, frames, check, tell)
     return _image_or_animation(path, frames, numbers, check)
 
@@ -255,7 +255,12 @@ def _video(
     if facts.rate is None and any(since[index] is None for index in indices):
         notes += (f"says neither times nor a rate of its frames: {rate:g} a second are assumed",)
     last = max((at for at in since if at is not None), default=None)
-    if facts.duration and last is not None and last + 1 / rate < _WHOLE * facts.duration:
+    early = _WHOLE * (facts.duration or 0) - 1 / rate
+    if last is not None and last < early and looks.count < total:
+        # Decoding stops at the last chosen frame, and says nothing of what comes after it.
+        end, begin = h264.last_time(path, check), stated[0]
+        last = None if end is None or begin is None else end - begin
+    if last is not None and last < early:
         notes += (
             f"its frames end after {last:.2f} s, and it says that it lasts {facts.duration:.2f} s: "
             "it may not be complete",

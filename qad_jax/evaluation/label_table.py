@@ -114,5 +114,6 @@ def _row(where: str, cells: dict[str, str]) -> Row:
     if label is None:
         raise UserError(f"{where}: label is {said!r}; must be real or fake")
     method = cells.get("method") or (typ if label else "")
-    extra = (cells.get(name, "") for name in ("identity", "video", "frame"))
-    return Row(where, cells["file"], label, method, *extra)
+    identity, video = (lists.one_form(cells.get(name, "")) for name in ("identity", "video"))
+    frame = cells.get("frame", "")
+    return Row(where, cells["file"], label, lists.one_form(method), identity, video, frame)

@@ -23,7 +23,7 @@ import numpy as np
 from data_builders import command_line
 from data_builders.errors import UserError
 from data_builders.files import check_writable, is_number, read_json, unmarked, write_whole
-from data_builders.lists import read_text
+from data_builders.lists import one_form, read_text
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import configs, models
 from qad_jax.evaluation import compare, scores, verdicts
@@ -154,7 +154,7 @@ def _described(
     tested = tested_on.videos()
     rates = measure(tested, chosen)
     groups = {
-        column: [of.get(name, "") for name in names]
+        column: [of.get(one_form(name), "") for name in names]
         for names, columns in ((tested.identity, people), (tested.video, clips))
         for column, of in (columns or {}).items()
     }
@@ -226,16 +226,23 @@ def groups_of(path: Path, key: str) -> dict[str, dict[str, str]]:
       For each other column the group of each; where it is empty, it is in none.
 
     Raises:
-      UserError: The file cannot be read, or has no such columns.
+      UserError: The file cannot be read, has no such columns, or names two groups of one.
     """
     rows = list(csv.DictReader(read_text(path, "list of groups").splitlines()))
     columns = [name for name in (rows[0] if rows else ()) if name and name != key]
     if not columns or key not in rows[0]:
         raise UserError(f"{path}: needs a column {key} and at least one more, and a row")
-    return {
-        column: {unmarked(row[key]): row[column] for row in rows if row[key] and row[column]}
-        for column in columns
-    }
+    groups: dict[str, dict[str, str]] = {column: {} for column in columns}
+    for row in rows:
+        name = one_form(unmarked(row[key] or ""))
+        for column in columns:
+            group = row[column]
+            if name and group and groups[column].setdefault(name, group) != group:
+                raise UserError(
+                    f"{path}: {name} has two groups in the column {column}, "
+                    f"{groups[column][name]!r} and {group!r}; keep one"
+                )
+    return groups
 
 
 def _crop(datasets: Sequence[PairedDatasetBuilder]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from data_builders.errors import UserError
 from data_builders.files import csv_text, unmarked
+from data_builders.lists import one_form
 from qad_jax.evaluation import metrics, score_dialect
 
 #: Columns of `scores.csv`, and the other names under which each is accepted.
@@ -236,9 +237,11 @@ def collect(path: Path, rows: Iterable[Row]) -> Scores:
         frame, label = row.frame, row.label
         index = keys.setdefault((method, video, frame), len(keys))
         column = qualities.setdefault(row.quality, len(qualities))
+        # The rows of one person may come from two systems: as two people, they would count twice.
+        identity = sys.intern(one_form(row.identity))
         if index == len(facts):
-            facts.append((label, sys.intern(row.identity)))
-        elif facts[index] != (label, row.identity):
+            facts.append((label, identity))
+        elif facts[index] != (label, identity):
             raise UserError(
                 f"{row.where}: {method}/{video} frame {frame} has another label or identity than "
                 "in an earlier row"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import collections
-import unicodedata
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 from data_builders.errors import UserError
-from data_builders.lists import first_of
+from data_builders.lists import first_of, one_form
 from qad_jax.evaluation import label_table
 
 
@@ -77,4 +76,4 @@ class Truth:
 
 def _plain(name: str) -> str:
     """A name with slashes, without `./`, and with its letters in one form."""
-    return unicodedata.normalize("NFC", name.strip().replace("\\", "/")).removeprefix("./")
+    return one_form(name.strip().replace("\\", "/")).removeprefix("./")
