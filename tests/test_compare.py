@@ -115,13 +115,16 @@ def test_identical_scores_do_not_differ():
     [
         ({"label": np.ones(27, int)}, "one class only: all 27 are fake"),
         ({"identity": ["one"] * 27}, "one identity only"),
+        ({"identity": [*"aaabbbccc", *["one"] * 18]}, "one class is of one identity"),
+        ({"identity": [*["one"] * 9, *"aaabbbcccaaabbbccc"]}, "one class is of one identity"),
         ({"score": np.full((27, 2), np.nan)}, "there are no items"),
     ],
 )
 def test_what_is_not_defined_says_why(change, reason):
     a = make_scores()._replace(**change)
     compared = compare.compare(a, other(a))
-    assert compared.qualities["raw"].frame.identity_low is None
+    for level in (compared.qualities["raw"].frame, compared.qualities["raw"].video):
+        assert (level.identity_low, level.identity_high) == (None, None)
     assert f"not defined at raw, frame level: {reason}" in compare.table(compared).replace(
         "no interval over identities: ", ""
     )

@@ -20,7 +20,7 @@ from data_builders import command_line
 from data_builders.errors import UserError
 from data_builders.files import check_writable, write_csv, write_json
 from qad_jax.evaluation import delong, scores
-from qad_jax.evaluation.bootstrap import bootstrap, interval
+from qad_jax.evaluation.bootstrap import bootstrap, interval, why_no_interval
 from qad_jax.evaluation.comparison import (
     ClipDifference,
     Comparison,
@@ -151,13 +151,13 @@ def _level(pair: Scores) -> LevelComparison:
     low = high = None
     reason = tested.undefined
     if tested.difference is not None:
-        if len(set(pair.identity)) > 1:
+        if why := why_no_interval(pair.label, pair.identity):
+            reason = reason or f"no interval over identities: {why}"
+        else:
             drawn = bootstrap(pair.label, pair.score, pair.identity)["auc"]
             low, high = interval(drawn[:, 0] - drawn[:, 1])
             if low is None:
                 reason = reason or "most draws of identities hold one class only"
-        else:
-            reason = reason or "no interval over identities: one identity only"
     return LevelComparison(
         items=len(pair.label),
         auc_a=tested.auc[0],
