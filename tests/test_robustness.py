@@ -168,6 +168,27 @@ def curves_of(clean):
     return Robustness("d/1.0.0", "test", "raw", (RunCurves("run", 7, aucs(clean), curves),))
 
 
+@pytest.mark.parametrize(
+    ("lowest", "said"),
+    [
+        (0.52, "No corruption of raw lowers frame AUC, which is 50.0 % without one; it is lowest"),
+        (0.5, "blur (Gaussian blur, standard deviation in px: 0): 50.0 %."),
+        (0.4999, "from 50.0 % to 50.0 %, less than 0.1 points down."),
+        (0.499, "from 50.0 % to 49.9 %, 0.1 points down."),
+    ],
+)
+def test_nothing_is_said_to_cost_what_it_does_not(lowest, said):
+    def aucs(value):
+        return Aucs(Estimate(value), Estimate(value))
+
+    curves = {"blur": (Point(0, aucs(lowest)),), "jpeg": (Point(0, aucs(0.6)),)}
+    run = RunCurves("run", 7, aucs(0.5), curves)
+    text = robustness_curves.headline(Robustness("d", "test", "raw", (run,)))
+    assert said in text
+    assert ("costs most" in text) == (lowest < 0.5)
+    assert "-" not in text
+
+
 def test_a_curve_of_one_person_in_a_class_has_no_intervals():
     made = make_scores(6)
     whole = [level for aucs in robustness._aucs(made) for _, level in aucs.levels()]
