@@ -32,15 +32,15 @@ def test_a_file_of_another_tool_gives_the_table_the_numbers_and_the_report(tmp_p
     file, out = theirs(tmp_path / "theirs.csv", made), tmp_path / "out"
     assert external_scores.main([str(file), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    report = protocol.read(out)
+    stored = protocol.read(out)
     same = made.of(("c40",))._replace(qualities=("all",), identity=made.video)
     expected = protocol.summarise(same)
-    assert report.summary.qualities["all"].frame == expected.qualities["all"].frame
-    assert report.summary.identities == 8
+    assert stored.summary.qualities["all"].frame == expected.qualities["all"].frame
+    assert stored.summary.identities == 8
     assert printed.startswith("theirs test\n")
-    assert protocol.table(report) in printed
+    assert protocol.table(stored) in printed
     page = (out / "report.html").read_text()
-    assert protocol.headline(report) in page
+    assert protocol.headline(stored) in page
     assert "None" not in page
     assert "theirs.csv, sha256" in page
     assert (out / "metrics.csv").is_file()
@@ -167,3 +167,24 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys):
         assert message in error
     assert not out.exists()
     assert own.read_text() == good.read_text()
+
+
+@pytest.mark.parametrize("largest", ["3.4e38", "-3.4e38"])
+def test_the_largest_scores_make_a_whole_report_and_larger_ones_are_one_line(
+    tmp_path, capsys, largest
+):
+    """The figures span the scores, so that their difference has to be a number, too."""
+    file, out = tmp_path / "theirs.csv", tmp_path / "out"
+    lines = ["method,video,frame,label,score", "o,a,0,0,0.5", f"o,b,0,0,{largest}", "x,c,0,1,-1e38"]
+    file.write_text("\n".join([*lines, "x,d,0,1,3.4e38"]))
+    assert external_scores.main([str(file), "--out", str(out)]) == 0, capsys.readouterr().err
+    assert (out / "report.html").is_file()
+    capsys.readouterr()
+    file.write_text(file.read_text().replace("3.4e38", "1.7e308"))
+    again = tmp_path / "again"
+    assert external_scores.main([str(file), "--out", str(again)]) == command_line.FAILED
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {file}: row 3: score is '{largest[:-6]}1.7e308'; ")
+    assert "must lie between -3.4e+38 and 3.4e+38" in error
+    assert error.count("\n") == 1
+    assert not again.exists()
