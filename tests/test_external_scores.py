@@ -188,3 +188,11 @@ def test_the_largest_scores_make_a_whole_report_and_larger_ones_are_one_line(
     assert "must lie between -3.4e+38 and 3.4e+38" in error
     assert error.count("\n") == 1
     assert not again.exists()
+
+
+def test_an_empty_identity_is_not_one_person(tmp_path):
+    """A cell that says nothing says no more than a column that is not there."""
+    made = make_scores(4)
+    file = tmp_path / "theirs.csv"
+    file.write_text(scores.to_csv(made._replace(identity=["", *made.identity[1:]])))
+    assert scores.read(file).identity == [made.video[0], *made.identity[1:]]
