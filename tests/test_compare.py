@@ -165,6 +165,19 @@ def test_the_command_takes_folders_and_files_and_writes_what_it_prints(tmp_path,
     ]
 
 
+@pytest.mark.parametrize("name", ["clips.csv", "comparison.csv", "comparison.json"])
+def test_what_is_compared_is_not_overwritten(tmp_path, capsys, name):
+    good = save(tmp_path / "good.csv", make_scores())
+    held = save(tmp_path / "out" / name, other(make_scores()))
+    before = held.read_bytes()
+    for pair in ((held, good), (good, held)):
+        assert compare.main([*map(str, pair), "--out", str(tmp_path / "out")]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: --out: {held} is read, and would be overwritten; ")
+        assert error.count("\n") == 1
+    assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [before]
+
+
 def test_a_full_disk_leaves_no_half_of_a_file(tmp_path, capsys):
     file = save(tmp_path / "a.csv", make_scores())
     with no_file_larger_than(500):

@@ -299,10 +299,16 @@ def table(report: Report) -> str:
     return "\n".join([*lines, *sorted(reasons)])
 
 
+def files(folder: Path) -> list[Path]:
+    """The files that `write` writes into a folder."""
+    return [folder / name for name in ("scores.csv", "metrics.json")]
+
+
 def write(folder: Path, scores: Scores, report: Report) -> None:
     """Writes `scores.csv` and `metrics.json`, each in full or not at all."""
-    write_whole(folder / "scores.csv", to_csv(scores))
-    write_json(folder / "metrics.json", report.as_dict())
+    of_scores, of_numbers = files(folder)
+    write_whole(of_scores, to_csv(scores))
+    write_json(of_numbers, report.as_dict())
 
 
 def read(folder: Path) -> Report:
