@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 from data_builders import command_line, compilation_cache
 from data_builders.errors import UserError
-from data_builders.files import csv_text
+from data_builders.files import check_kept, check_writable, csv_text
 from data_builders.progress import Progress
 from qad_jax import cpu
-from qad_jax.detection import credentials, listing, media, printing
+from qad_jax.detection import credentials, listing, measuring, media, printing
 from qad_jax.detection.journal import Journal
 from qad_jax.detection.labels import Labels
-from qad_jax.detection.measuring import Measurement
 from qad_jax.detection.results import ERROR, Verdict
 
 if TYPE_CHECKING:  # at run time they import JAX, for which `--help` must not wait
@@ -98,10 +97,15 @@ class _Work:
         self.failed = self.before = 0
         self.pages = self.journal = self._measured = None
         if labels is not None:
-            self._measured = Measurement(labels, list(detector.model.description.qualities))
+            self._measured = measuring.Measurement(
+                labels, list(detector.model.description.qualities)
+            )
         elif args.out is not None:
-            from qad_jax.detection.pages.folder import Pages
+            from qad_jax.detection.pages.folder import INDEX, OBJECTS, Pages
 
+            if args.results is not None:
+                pages = args.out.expanduser()
+                check_kept([args.results], [pages / INDEX, pages / OBJECTS], "--out")
             whole = command_line.command(*prog.split(), *args.words)
             self.pages = Pages(args.out, whole, detector.model.description)
         if args.results is not None:
@@ -129,7 +133,8 @@ class _Work:
                 print(look.trace, file=sys.stderr)
         self.failed += verdict.verdict == ERROR
         if self._measured is not None:
-            self._measured.add(verdict)
+            judgement = None if look is None else look.judgement
+            self._measured.add(verdict, None if judgement is None else judgement.decisive)
 
     def _stored(self, file: str) -> Verdict:
         assert self.journal is not None
@@ -188,6 +193,8 @@ def _judge(args: argparse.Namespace, prog: str) -> int:
         files = listing.find(args.paths)
     else:
         files = [row.path for row in labels.files()]
+    if labels is not None and args.out is not None:
+        _check_report(args, files)
     cpu.tune()  # before JAX is imported
     compilation_cache.keep()
     from qad_jax.detection import many
@@ -219,6 +226,23 @@ def _judge(args: argparse.Namespace, prog: str) -> int:
     if not work.failed:
         return command_line.DONE
     return command_line.FAILED if work.failed == len(files) else command_line.PARTLY
+
+
+def _check_report(args: argparse.Namespace, files: Sequence[str]) -> None:
+    """Checks, before hours of work, that the report of `--labels` can be written and costs nothing.
+
+    Raises:
+      UserError: The folder cannot be written, or a file of the report would replace one that is
+        read: the labels, the results, a judged file, the model, or the scores of a run that is one.
+    """
+    check_writable(args.out.absolute(), "--out")
+    read = [args.labels, *files]
+    if args.results is not None:
+        read.append(args.results)
+    if args.model is not None:
+        model = Path(args.model).expanduser()
+        read += [model, *model.glob("evaluation/*/scores.csv")]
+    check_kept(read, measuring.files(args.out), "--out")
 
 
 def _alone(prog: str, file: str, args: argparse.Namespace) -> str:
