@@ -218,6 +218,41 @@ def check_writable(folder: Path, flag: str, inside: Iterable[str] = ()) -> None:
         ) from error
 
 
+def check_kept(
+    read: Iterable[str | os.PathLike[str]], written: Iterable[str | os.PathLike[str]], flag: str
+) -> None:
+    """Checks that a command overwrites none of the files that it reads.
+
+    A file is known by its inode, as it may come under several names: by links, or on a disk that
+    does not tell small letters from large ones.
+
+    Args:
+      read: The files that are read, and others that have to stay.
+      written: The files that are written. They need not be there yet.
+      flag: The option that says where they go, for the message.
+
+    Raises:
+      UserError: A file is in both.
+    """
+    replaced = {_identity(path) for path in written}
+    for path in read:
+        if _identity(path) in replaced:
+            raise UserError(
+                f"{flag}: {path} is read, and would be overwritten; name another folder"
+            )
+
+
+def _identity(path: str | os.PathLike[str]) -> tuple[int, int] | str:
+    """What two names of one file have in common, whether the file is there or not."""
+    try:
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+    except OSError:
+        return os.path.realpath(path)
+    except ValueError:  # no file can have such a name
+        return os.fspath(path)
+
+
 def is_pattern(path: str | os.PathLike[str]) -> bool:
     """Whether libraries that search by patterns misread a path: `*`, `?` and `[` mean others."""
     return bool(set("[*?") & set(os.fspath(path)))

@@ -123,3 +123,35 @@ def test_scores_are_read_where_there_is_a_mean_and_nowhere_else(tmp_path):
     assert averages.of_rows(rows[:1]) == []
     with pytest.raises(UserError, match=r"scores\.csv: has no column"):
         averages.of_rows(rows)
+
+
+def test_a_mean_with_a_number_of_one_person_has_no_interval(tmp_path):
+    """One method shows a person alone: the AUC of all fakes has an interval, its own has none."""
+    made = make_scores(6)
+    people = zip(made.identity, made.method, strict=True)
+    one = made._replace(identity=["x" if of == "FaceSwap" else who for who, of in people])
+    kept = {
+        "a/1": made,
+        "b/1": one,
+        "c/1": made._replace(identity=[*["x"] * 18, *one.identity[18:]]),
+    }
+    for name, scores in kept.items():
+        store(tmp_path / "run" / name.replace("/", "-"), name, scores)
+    rows = [
+        dataclasses.replace(row, run="run")
+        for name in kept
+        for row in matrix.collect([tmp_path / "run" / name.replace("/", "-")], "test")
+    ]
+    bounded = {
+        (mean.over, mean.dataset): [end is not None for end in (mean.frame.low, mean.video.high)]
+        for mean in averages.of_rows(rows)
+    }
+    assert bounded == {
+        ("methods", "a/1"): [True, True],
+        ("methods", "b/1"): [False, False],
+        ("methods", "c/1"): [False, False],
+        ("datasets", ""): [False, False],
+    }
+    two = averages.of_rows([row for row in rows if row.dataset != "c/1"])
+    (mean, *_) = [mean for mean in two if mean.over == "datasets"]
+    assert mean.frame.low < mean.frame.value < mean.frame.high

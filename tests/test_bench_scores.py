@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -161,7 +162,10 @@ def test_pickles_that_do_not_fit_say_so(tmp_path, monkeypatch):
     fails("label 1 is not that of", label=np.ones(5, np.int64))
     fails("label 0 is not that of", label=1 - np.minimum([of for _, _, of in FRAMES], 1))
     fails("labels must be whole numbers", label=np.array([1, 0, 0.5, 1, 0]))
-    fails("pred 2 is infinite", pred=np.array([0, 0, np.inf, 0, 0]))
+    for score in (np.inf, -np.inf, 1e39):
+        fails(
+            re.escape(f"pred 2 is {score:.4g}; must lie"), pred=np.array([0, 0, score, np.nan, 0])
+        )
     fails("occurs twice", [*FRAMES, FRAMES[0]])
     fails("list of paths", [(7, 0.5, 0)])
     fails("list of paths", [("x" * 5000, 0.5, 0)])

@@ -53,6 +53,26 @@ def test_intervals_are_percentiles_of_what_is_defined():
     assert bootstrap.interval(np.empty(0)) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("labels", "people", "why"),
+    [
+        ([0, 0, 1, 1], "aabb", "one class is of one identity"),
+        ([0, 0, 0, 1], "abcb", "one class is of one identity"),
+        ([0, 0, 1, 1], "aaaa", "one identity only"),
+        ([1, 1, 1, 1], "aaaa", "one identity only"),
+        ([0, 0, 1, 1], "abab", ""),
+        ([0, 0, 1, 1], "abcd", ""),
+        ([1, 1, 1, 1], "abcd", ""),  # of the class that is there, there are several
+    ],
+)
+def test_one_person_in_a_class_tells_nothing_of_others(labels, people, why):
+    assert bootstrap.why_no_interval(labels, list(people)) == why
+    drawn = bootstrap.bootstrap(labels, np.random.default_rng(5).random((4, 2)), list(people))
+    assert np.isfinite(drawn["accuracy"]).all() == (not why)
+    if why:
+        assert all(np.isnan(values).all() for values in drawn.values())
+
+
 def test_95_percent_are_covered_where_frames_are_clustered():
     """Simulated people, each with an offset of their own, against the AUC of the population."""
     people, frames, trials = 100, 8, 800

@@ -115,13 +115,16 @@ def test_identical_scores_do_not_differ():
     [
         ({"label": np.ones(27, int)}, "one class only: all 27 are fake"),
         ({"identity": ["one"] * 27}, "one identity only"),
+        ({"identity": [*"aaabbbccc", *["one"] * 18]}, "one class is of one identity"),
+        ({"identity": [*["one"] * 9, *"aaabbbcccaaabbbccc"]}, "one class is of one identity"),
         ({"score": np.full((27, 2), np.nan)}, "there are no items"),
     ],
 )
 def test_what_is_not_defined_says_why(change, reason):
     a = make_scores()._replace(**change)
     compared = compare.compare(a, other(a))
-    assert compared.qualities["raw"].frame.identity_low is None
+    for level in (compared.qualities["raw"].frame, compared.qualities["raw"].video):
+        assert (level.identity_low, level.identity_high) == (None, None)
     assert f"not defined at raw, frame level: {reason}" in compare.table(compared).replace(
         "no interval over identities: ", ""
     )
@@ -160,6 +163,19 @@ def test_the_command_takes_folders_and_files_and_writes_what_it_prints(tmp_path,
         "comparison.csv",
         "comparison.json",
     ]
+
+
+@pytest.mark.parametrize("name", ["clips.csv", "comparison.csv", "comparison.json"])
+def test_what_is_compared_is_not_overwritten(tmp_path, capsys, name):
+    good = save(tmp_path / "good.csv", make_scores())
+    held = save(tmp_path / "out" / name, other(make_scores()))
+    before = held.read_bytes()
+    for pair in ((held, good), (good, held)):
+        assert compare.main([*map(str, pair), "--out", str(tmp_path / "out")]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: --out: {held} is read, and would be overwritten; ")
+        assert error.count("\n") == 1
+    assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [before]
 
 
 def test_a_full_disk_leaves_no_half_of_a_file(tmp_path, capsys):

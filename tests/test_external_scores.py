@@ -1,6 +1,7 @@
 """Scores of other tools are evaluated as ours are; ours are read by other tools."""
 
 import csv
+import hashlib
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_builders import command_line
-from qad_jax.evaluation import calibration, external_scores, protocol, scores
+from qad_jax.evaluation import calibration, external_scores, protocol, report, scores
 from tests.conftest import ROOT
 from tests.test_protocol import make_scores
 
@@ -32,15 +33,15 @@ def test_a_file_of_another_tool_gives_the_table_the_numbers_and_the_report(tmp_p
     file, out = theirs(tmp_path / "theirs.csv", made), tmp_path / "out"
     assert external_scores.main([str(file), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    report = protocol.read(out)
+    stored = protocol.read(out)
     same = made.of(("c40",))._replace(qualities=("all",), identity=made.video)
     expected = protocol.summarise(same)
-    assert report.summary.qualities["all"].frame == expected.qualities["all"].frame
-    assert report.summary.identities == 8
+    assert stored.summary.qualities["all"].frame == expected.qualities["all"].frame
+    assert stored.summary.identities == 8
     assert printed.startswith("theirs test\n")
-    assert protocol.table(report) in printed
+    assert protocol.table(stored) in printed
     page = (out / "report.html").read_text()
-    assert protocol.headline(report) in page
+    assert protocol.headline(stored) in page
     assert "None" not in page
     assert "theirs.csv, sha256" in page
     assert (out / "metrics.csv").is_file()
@@ -167,3 +168,84 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys):
         assert message in error
     assert not out.exists()
     assert own.read_text() == good.read_text()
+
+
+OUTPUTS = ("scores.csv", "metrics.csv", "metrics.json", "report.html", "figures/roc_frame.png")
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("read", ["file", "validation", "labels"])
+def test_what_is_read_is_not_overwritten(tmp_path, capsys, name, read):
+    """Whatever its name and its part, also where a link leads to it."""
+    made, out = make_scores(8), tmp_path / "out"
+    held, other = out / name, tmp_path / "other.csv"
+    held.parent.mkdir(parents=True)
+    held.write_text("file,label\n" if read == "labels" else scores.to_csv(made))
+    other.write_text(scores.to_csv(made._replace(score=np.sqrt(made.score))))
+    (tmp_path / "link").symlink_to(held)
+    (tmp_path / "elsewhere").symlink_to(out)
+    before = held.read_bytes()
+    for path in (held, tmp_path / "link"):
+        for folder in (out, tmp_path / "elsewhere"):
+            given = [str(path)] if read == "file" else [str(other), f"--{read}", str(path)]
+            assert external_scores.main([*given, "--out", str(folder)]) == command_line.FAILED
+            error = capsys.readouterr().err
+            assert error.startswith(f"error: --out: {path} is read, and would be overwritten; ")
+            assert error.count("\n") == 1
+    assert [path for path in out.rglob("*") if path.is_file()] == [held]
+    assert held.read_bytes() == before
+
+
+def test_the_page_has_the_digests_of_what_was_read(tmp_path, monkeypatch):
+    """Not of what lies there when the results are written."""
+    file = theirs(tmp_path / "file.csv", make_scores(8))
+    held = theirs(tmp_path / "held.csv", make_scores(9))
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (file, held)]
+    write = protocol.write
+
+    def while_others_write(*arguments):
+        file.write_text("other")
+        held.write_text("other")
+        write(*arguments)
+
+    monkeypatch.setattr(protocol, "write", while_others_write)
+    external_scores.evaluate(file, tmp_path / "out", validation=held)
+    page = (tmp_path / "out" / "report.html").read_text()
+    for path, digest in zip((file, held), digests, strict=True):
+        assert f"{path.name}, sha256 {digest}" in page
+
+
+def test_what_is_written_is_what_is_guarded(tmp_path):
+    file, out = theirs(tmp_path / "theirs.csv", make_scores(8)), tmp_path / "out"
+    external_scores.evaluate(file, out)
+    written = {path for path in out.rglob("*") if path.is_file()}
+    assert written == {*protocol.files(out), *report.files(out)}
+
+
+@pytest.mark.parametrize("largest", ["3.4e38", "-3.4e38"])
+def test_the_largest_scores_make_a_whole_report_and_larger_ones_are_one_line(
+    tmp_path, capsys, largest
+):
+    """The figures span the scores, so that their difference has to be a number, too."""
+    file, out = tmp_path / "theirs.csv", tmp_path / "out"
+    lines = ["method,video,frame,label,score", "o,a,0,0,0.5", f"o,b,0,0,{largest}", "x,c,0,1,-1e38"]
+    file.write_text("\n".join([*lines, "x,d,0,1,3.4e38"]))
+    assert external_scores.main([str(file), "--out", str(out)]) == 0, capsys.readouterr().err
+    assert (out / "report.html").is_file()
+    capsys.readouterr()
+    file.write_text(file.read_text().replace("3.4e38", "1.7e308"))
+    again = tmp_path / "again"
+    assert external_scores.main([str(file), "--out", str(again)]) == command_line.FAILED
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {file}: row 3: score is '{largest[:-6]}1.7e308'; ")
+    assert "must lie between -3.4e+38 and 3.4e+38" in error
+    assert error.count("\n") == 1
+    assert not again.exists()
+
+
+def test_an_empty_identity_is_not_one_person(tmp_path):
+    """A cell that says nothing says no more than a column that is not there."""
+    made = make_scores(4)
+    file = tmp_path / "theirs.csv"
+    file.write_text(scores.to_csv(made._replace(identity=["", *made.identity[1:]])))
+    assert scores.read(file).identity == [made.video[0], *made.identity[1:]]

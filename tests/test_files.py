@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_builders.errors import UserError
 from data_builders.files import (
     alone,
+    check_kept,
     csv_text,
     marked,
     unmarked,
@@ -164,3 +166,28 @@ def test_texts_that_are_harmless_and_numbers_are_not_marked():
     for text in ("", "a=b", "a-b", "it's", "'a", "-1", "+2,5", "-1.5e-07", "a; b", "a;1"):
         assert marked(text) == unmarked(text) == text
     assert (marked("-1 "), marked("-a"), marked("-inf")) == ("'-1 ", "'-a", "'-inf")
+
+
+def test_what_is_read_is_kept_under_each_of_its_names(tmp_path):
+    """Links in both directions, folders that are links, and a file that is not there yet."""
+    (tmp_path / "out").mkdir()
+    held, there = tmp_path / "held", tmp_path / "out/there"
+    for path in (held, there):
+        path.write_text(path.name)
+    (tmp_path / "folder").symlink_to("out")
+    (tmp_path / "link").symlink_to(there)
+    (tmp_path / "out/link").symlink_to(held)
+    os.link(there, tmp_path / "hard")
+    written = [tmp_path / "out" / name for name in ("there", "link", "new")]
+    for name in (
+        "out/there",
+        "out/../out/there",
+        "folder/there",
+        "link",
+        "hard",
+        "held",
+        "out/new",
+    ):
+        with pytest.raises(UserError, match=rf"^--out: .*/{name} is read, and would be overwr"):
+            check_kept(["none", f"{tmp_path}/{name}"], written, "--out")
+    check_kept(["none", "a\0b", tmp_path / "out", tmp_path / "new"], written, "--out")

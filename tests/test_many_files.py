@@ -475,7 +475,7 @@ def test_labels_with_results_and_other_files(detector, folder, tmp_path):
     result = judge("--labels", table)
     assert result.status == 3
     assert "none.mp4: error" in result.out
-    assert "has no column identity" in result.err
+    assert "does not say who is shown in 2 of 2 files (column identity)" in result.err
 
 
 def test_a_file_that_is_named_twice_counts_once(detector, tmp_path, monkeypatch):

@@ -193,6 +193,35 @@ def test_one_identity_gives_numbers_and_no_interval():
     assert "no interval: one identity only" in protocol.headline(report)
 
 
+def ends_of(stored):
+    """All ends of intervals in what is stored as JSON."""
+    if isinstance(stored, dict):
+        for name, value in stored.items():
+            if name.endswith(("low", "high")):
+                yield value
+            yield from ends_of(value)
+
+
+@pytest.mark.parametrize("alone", [0, 1])
+@pytest.mark.parametrize("qualities", [("raw", "c40"), ("c40",)])
+def test_one_identity_in_a_class_gives_no_interval_of_anything(alone, qualities):
+    """Neither of the numbers, nor of the drop, nor in the words."""
+    made = make_scores(12).of(qualities)
+    assert any(end is not None for end in ends_of(complete(made).as_dict()))
+    people = zip(made.identity, made.label, strict=True)
+    report = complete(made._replace(identity=["x" if y == alone else who for who, y in people]))
+    assert set(ends_of(report.as_dict())) == {None}
+    assert report.summary.bootstrap == 0
+    assert report.summary.qualities["c40"].video.auc.value is not None
+    text = protocol.headline(report)
+    assert text == protocol.headline(Report.from_dict(report.as_dict()))
+    assert "(no interval: one class is of one identity)" in text
+    assert "95 %" not in text
+    assert "chance" not in text
+    if len(qualities) == 2:
+        assert report.summary.drop.frame.difference > 0
+
+
 def test_files_hold_every_frame_at_every_quality_and_are_read_again(tmp_path):
     made = make_scores()
     protocol.write(tmp_path, made, complete(made))

@@ -145,6 +145,14 @@ def test_the_quality_with_the_most_false_positives_is_named(whole):
     assert said in Page(text).text
 
 
+def test_where_no_real_frame_is_called_fake_no_quality_is_named(tmp_path):
+    made = make_scores()
+    made.score[made.label == 0] = 0.1
+    text = Page(written(tmp_path, made, chosen=None)[1]).text
+    assert "No real frame is called fake at raw, c40." in text
+    assert "highest false-positive rate" not in text
+
+
 def test_ids_are_unique_and_all_references_end_in_the_page(whole):
     page = Page(whole[1])
     ids = [a["id"] for _, a in page.tags if "id" in a]

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from sklearn.metrics import roc_auc_score
 
 from qad_jax import models
-from qad_jax.evaluation import protocol, robustness_curves
+from qad_jax.evaluation import protocol, robustness, robustness_curves
 from qad_jax.evaluation.corruptions import CORRUPTIONS
 from qad_jax.evaluation.results import Estimate
 from qad_jax.evaluation.robustness import CorruptedSource
@@ -21,6 +21,7 @@ from qad_jax.evaluation.robustness_curves import Aucs, Point, Robustness, RunCur
 from qad_jax.runs import checkpoints
 from qad_jax.training.step import normalise
 from tests.commands import call, tiny
+from tests.test_protocol import make_scores
 
 SIZE = 32
 QUALITIES = ("raw", "c23", "c40")
@@ -165,6 +166,36 @@ def curves_of(clean):
 
     curves = {"jpeg": points(0.9, 0.8), "blur": points(0.7, None), "h264": points(0.1)}
     return Robustness("d/1.0.0", "test", "raw", (RunCurves("run", 7, aucs(clean), curves),))
+
+
+@pytest.mark.parametrize(
+    ("lowest", "said"),
+    [
+        (0.52, "No corruption of raw lowers frame AUC, which is 50.0 % without one; it is lowest"),
+        (0.5, "blur (Gaussian blur, standard deviation in px: 0): 50.0 %."),
+        (0.4999, "from 50.0 % to 50.0 %, less than 0.1 points down."),
+        (0.499, "from 50.0 % to 49.9 %, 0.1 points down."),
+    ],
+)
+def test_nothing_is_said_to_cost_what_it_does_not(lowest, said):
+    def aucs(value):
+        return Aucs(Estimate(value), Estimate(value))
+
+    curves = {"blur": (Point(0, aucs(lowest)),), "jpeg": (Point(0, aucs(0.6)),)}
+    run = RunCurves("run", 7, aucs(0.5), curves)
+    text = robustness_curves.headline(Robustness("d", "test", "raw", (run,)))
+    assert said in text
+    assert ("costs most" in text) == (lowest < 0.5)
+    assert "-" not in text
+
+
+def test_a_curve_of_one_person_in_a_class_has_no_intervals():
+    made = make_scores(6)
+    whole = [level for aucs in robustness._aucs(made) for _, level in aucs.levels()]
+    assert all(level.low <= level.value <= level.high for level in whole)
+    one = made._replace(identity=[*made.identity[:18], *["x"] * 36])
+    levels = [level for aucs in robustness._aucs(one) for _, level in aucs.levels()]
+    assert levels == [Estimate(level.value) for level in whole]
 
 
 @pytest.mark.parametrize("clean", [0.9, None])

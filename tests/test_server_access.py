@@ -201,6 +201,24 @@ def test_a_rate_by_hand():
         rates.take("ann")
 
 
+@pytest.mark.parametrize("per_minute", [1, 7, 30, 59, 60, 61, 120])
+def test_who_waits_as_long_as_is_said_is_not_refused_again(per_minute):
+    for used in (0.0, 0.4, 0.6, 1.4, 7.7):
+        now = [0.0]
+        rates = guard.Rates(per_minute, clock=lambda now=now: now[0])
+        for _ in range(per_minute):
+            rates.take("ann")
+        now[0] += used * 60 / per_minute  # one more for each whole one of `used`
+        for _ in range(min(per_minute, int(used))):
+            rates.take("ann")
+        with pytest.raises(Problem) as refused:
+            rates.take("ann")
+        seconds = refused.value.headers["Retry-After"]
+        assert seconds.isdecimal()  # RFC 9110 has whole seconds, and no fractions
+        now[0] += int(seconds)
+        rates.take("ann")
+
+
 @pytest.mark.parametrize(
     ("host", "client"),
     [

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 from data_builders import command_line, compilation_cache
 from data_builders.errors import UserError
-from data_builders.files import csv_text
+from data_builders.files import check_kept, check_writable, csv_text
 from data_builders.progress import Progress
 from qad_jax import cpu
-from qad_jax.detection import credentials, listing, media, printing
+from qad_jax.detection import credentials, listing, measuring, media, printing
 from qad_jax.detection.journal import Journal
 from qad_jax.detection.labels import Labels
-from qad_jax.detection.measuring import Measurement
 from qad_jax.detection.results import ERROR, Verdict
 
 if TYPE_CHECKING:  # at run time they import JAX, for which `--help` must not wait
@@ -102,7 +101,9 @@ class _Work:
         self.failed = self.before = 0
         self.pages = self.journal = self._measured = None
         if labels is not None:
-            self._measured = Measurement(labels, list(detector.model.description.qualities))
+            self._measured = measuring.Measurement(
+                labels, list(detector.model.description.qualities)
+            )
         elif args.out is not None:
             if args.results is not None and _is_in(args.results, args.out):
                 raise UserError(
@@ -139,7 +140,8 @@ class _Work:
                 print(look.trace, file=sys.stderr)
         self.failed += verdict.verdict == ERROR
         if self._measured is not None:
-            self._measured.add(verdict)
+            judgement = None if look is None else look.judgement
+            self._measured.add(verdict, None if judgement is None else judgement.decisive)
 
     def _stored(self, file: str) -> Verdict:
         assert self.journal is not None
@@ -198,6 +200,8 @@ def _judge(args: argparse.Namespace, prog: str) -> int:
         files = listing.find(args.paths)
     else:
         files = [row.path for row in labels.files()]
+    if labels is not None and args.out is not None:
+        _check_report(args, files)
     cpu.tune()  # before JAX is imported
     compilation_cache.keep()
     from qad_jax.detection import many
@@ -233,6 +237,23 @@ def _judge(args: argparse.Namespace, prog: str) -> int:
 
 def _is_in(path: Path, folder: Path) -> bool:
     return path.expanduser().resolve().is_relative_to(folder.expanduser().resolve())
+
+
+def _check_report(args: argparse.Namespace, files: Sequence[str]) -> None:
+    """Checks, before hours of work, that the report of `--labels` can be written and costs nothing.
+
+    Raises:
+      UserError: The folder cannot be written, or a file of the report would replace one that is
+        read: the labels, the results, a judged file, the model, or the scores of a run that is one.
+    """
+    check_writable(args.out.absolute(), "--out")
+    read = [args.labels, *files]
+    if args.results is not None:
+        read.append(args.results)
+    if args.model is not None:
+        model = Path(args.model).expanduser()
+        read += [model, *model.glob("evaluation/*/scores.csv")]
+    check_kept(read, measuring.files(args.out), "--out")
 
 
 def _alone(prog: str, file: str, args: argparse.Namespace) -> str:

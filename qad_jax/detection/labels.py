@@ -25,6 +25,7 @@ class Labelled(NamedTuple):
       label: 0 real, 1 fake.
       method: How it was made; 'original' or 'fake' where the table does not say it.
       identity: Who is shown; where the table does not say it, a name that no other file has.
+      is_known: Whether the table says who is shown.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Labelled(NamedTuple):
     label: int
     method: str
     identity: str
+    is_known: bool
 
 
 class Labels:
@@ -49,9 +51,7 @@ class Labels:
         """
         self.path = path
         self._rows: dict[str, Labelled] = {}
-        table = label_table.read(path)
-        self.has_identities = "identity" in table.columns
-        for row in table.rows:
+        for row in label_table.read(path).rows:
             labelled = self._labelled(row)
             where = os.path.abspath(labelled.path)
             if where in self._rows:
@@ -79,4 +79,5 @@ class Labels:
         located = (lists.located(self.path.parent, name) for name in names)
         found = next((path for path in located if path), self.path.parent / row.name)
         method = sys.intern(row.method or _METHODS[row.label])
-        return Labelled(row.name, str(found), row.label, method, row.identity or f"file {row.name}")
+        who = row.identity or f"file {row.name}"
+        return Labelled(row.name, str(found), row.label, method, who, bool(row.identity))

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data_builders.errors import one_line
-from data_builders.files import csv_text, write_whole
+from data_builders.errors import UserError, one_line
+from data_builders.files import check_kept, csv_text, write_whole
 from data_builders.lists import first_of
 from data_builders.records import LABELS
 from qad_jax.detection.labels import Labelled, Labels
@@ -35,6 +35,7 @@ TITLES = {
     "inconclusive_real": "real, cannot tell",
     "inconclusive_fake": "fake, cannot tell",
 }
+_VERDICTS = "verdicts.csv"
 _RULE = (
     "0.5 for the scores of frames; the verdicts have thresholds of their own, and what came of "
     "them is in the tables of verdicts"
@@ -53,6 +54,11 @@ class _Judged:
     scores: npt.NDArray[np.float64]
 
 
+def files(folder: Path) -> list[Path]:
+    """The files that `Measurement.write` writes into a folder."""
+    return [*protocol.files(folder), *reports.files(folder), folder / _VERDICTS]
+
+
 class Measurement:
     """Takes verdicts one after another, and measures them at the end."""
 
@@ -69,11 +75,16 @@ class Measurement:
         self._seen: set[str] = set()
         self._without_label: dict[str, str] = {}
 
-    def add(self, verdict: Verdict) -> None:
+    def add(self, verdict: Verdict, decisive: Face | None = None) -> None:
         """Takes the verdict on a file; of several verdicts on one file the first counts.
 
         A file may come under two names, such as `a.mp4` and `./a.mp4`. To count it twice would make
         the intervals too narrow.
+
+        Args:
+          verdict: What is said of the file.
+          decisive: The face that decides it; None where it is not known any more, as of a verdict
+            that was stored.
         """
         row = self._labels.of(verdict.file)
         if row is None:
@@ -85,7 +96,7 @@ class Measurement:
         self._counts[verdict.verdict, row.label] += 1
         if verdict.probability is None or verdict.quality is None:
             return
-        face = _decisive(verdict)
+        face = decisive or _decisive(verdict)
         self._judged.append(
             _Judged(
                 row,
@@ -100,7 +111,8 @@ class Measurement:
     def remarks(self) -> list[str]:
         """What a reader should know of the files that were not measured, a line each."""
         path = self._labels.path
-        missing = [row.name for row in self._labels.files() if row.path not in self._seen]
+        listed = self._labels.files()
+        missing = [row.name for row in listed if row.path not in self._seen]
         lines = []
         if missing:
             lines.append(
@@ -108,10 +120,11 @@ class Measurement:
             )
         if others := list(self._without_label.values()):
             lines.append(f"{path}: does not list {len(others)} judged files: {first_of(others)}")
-        if not self._labels.has_identities:
+        if unknown := [row.name for row in listed if not row.is_known]:
             lines.append(
-                f"{path}: has no column identity, so each file counts as another person; where a "
-                "person is in several files, the intervals are too narrow"
+                f"{path}: does not say who is shown in {len(unknown)} of {len(listed)} files "
+                f"(column identity), so each of them counts as another person: {first_of(unknown)}"
+                "; where a person is in several files, the intervals are too narrow"
             )
         return lines
 
@@ -166,13 +179,17 @@ class Measurement:
 
         Returns:
           The path of the page; None where no labelled file has a face, so that there is none.
+
+        Raises:
+          UserError: The labels would be overwritten.
         """
         if not self._judged:
             return None
+        check_kept([self._labels.path], files(folder), "--out")
         rates, scores = self.rates(), self._scores()
         report = Report(self._labels.path.stem, "labels", None, self._summary(scores), _RULE)
         protocol.write(folder, scores, report)
-        write_whole(folder / "verdicts.csv", _csv(rates))
+        write_whole(folder / _VERDICTS, _csv(rates))
         facts = origin.describe(labels=self._labels.path.name, files=str(len(self._judged)))
         tables = {"Verdicts": self._counted(), "Error rates of the verdicts": _table(rates)}
         return reports.write(folder, report, scores, provenance=facts, sections=tables)
@@ -235,13 +252,23 @@ class Measurement:
 
 
 def _decisive(verdict: Verdict) -> Face:
-    """The face that the verdict of a file is that of."""
+    """The face that decides a stored verdict.
+
+    A file has the verdict and the probability of the face that decides, and of several with both
+    the first decides, see `judging.judge`. Only where a face that passes by has both, too, and
+    comes first, this is another face of the same verdict and probability.
+
+    Raises:
+      UserError: No face has them, so that somebody has changed what was stored.
+    """
     told = (verdict.verdict, verdict.probability)
     for face in verdict.faces:
-        # The verdict's reason may go on behind that of the face.
-        if (face.verdict, face.probability) == told and verdict.reason.startswith(face.reason):
+        if (face.verdict, face.probability) == told:
             return face
-    return verdict.faces[0]
+    raise UserError(
+        f"{verdict.file}: its stored verdict is that of none of its faces; remove it, and judge "
+        "the file again"
+    )
 
 
 def _against(method: str) -> str:

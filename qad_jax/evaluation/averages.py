@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from qad_jax.evaluation import scores
-from qad_jax.evaluation.bootstrap import affordable, draws, interval
+from qad_jax.evaluation.bootstrap import affordable, draws, interval, why_no_interval
 from qad_jax.evaluation.matrix_rows import MatrixRow
 from qad_jax.evaluation.metrics import Array, Ranking
 from qad_jax.evaluation.results import LEVELS, Estimate
@@ -94,7 +94,7 @@ def of_rows(rows: Sequence[MatrixRow]) -> list[Average]:
       AUC at a quality is in none of its means. The intervals of a mean over methods come from draws
       of the people of the dataset, which all methods share; those of a mean over datasets from
       draws of the people of each, independent of each other. A mean has none where the scores of
-      one of its numbers are not there or are of one person.
+      one of its numbers are not there, or are of one person in all or in a class.
     """
     result: list[Average] = []
     for run in _unique(row.run for row in rows):
@@ -163,8 +163,8 @@ def _draws(path: Path | None, *, seed: int) -> Mapping[_Key, Array]:
         the same, and not independent.
 
     Returns:
-      The AUC of each draw by level, method and quality; none where there is no such file, or one
-      person alone.
+      The AUC of each draw by level, method and quality; none where there is no such file, and of
+      methods of which draws tell nothing, see `why_no_interval`.
     """
     if path is None or not path.is_file():
         return {}
@@ -180,13 +180,13 @@ def _draws(path: Path | None, *, seed: int) -> Mapping[_Key, Array]:
 
 def _draws_of(of: Scores, replicates: int, seed: int) -> dict[tuple[str, str], Array]:
     people, person = np.unique(np.asarray(of.identity), return_inverse=True)
-    if len(people) < 2:
-        return {}
     methods, fake = np.asarray(of.method), of.label == 1
     parts = {"": np.ones(len(fake), bool)}
     parts |= {method: ~fake | (methods == method) for method in _unique(methods[fake].tolist())}
     rankings: dict[tuple[str, str], tuple[Ranking, int]] = {}
     for method, chosen in parts.items():
+        if why_no_interval(of.label[chosen], person[chosen]):
+            continue
         for quality, column in zip(of.qualities, of.score.T, strict=True):
             if np.isfinite(column[chosen]).all():
                 ranking = Ranking(of.label[chosen], column[chosen], person[chosen])

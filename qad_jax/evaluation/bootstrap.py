@@ -9,12 +9,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from data_builders.workers import available_cores
 from qad_jax.evaluation.metrics import NAMES, Array, Ranking
+
+Names: TypeAlias = npt.NDArray[Any]
 
 REPLICATES = 1000
 #: With many scores there are fewer draws, but never fewer than this, so that the intervals of a
@@ -74,16 +77,18 @@ def bootstrap(
       seed: Seed of the draws.
 
     Returns:
-      `(replicates, k)` for each of `metrics.NAMES`; NaN where a draw holds one class only, and in
-      columns that hold anything but finite numbers.
+      `(replicates, k)` for each of `metrics.NAMES`; NaN where a draw holds one class only, in
+      columns that hold anything but finite numbers, and everywhere where `why_no_interval` says
+      that draws tell nothing.
     """
     columns = np.asarray(scores, np.float64)
     replicates = affordable(columns.size) if replicates is None else replicates
     names, member = np.unique(np.asarray(clusters), return_inverse=True)
+    untold = why_no_interval(labels, member)
     rankings = {
         i: Ranking(labels, column, member, thresholds[i] if thresholds else None)
         for i, column in enumerate(columns.T)
-        if len(column) and np.isfinite(column).all()
+        if len(column) and np.isfinite(column).all() and not untold
     }
     result = {name: np.full((replicates, columns.shape[1]), np.nan) for name in NAMES}
     block = max(1, _BLOCK // max(1, len(columns)))
@@ -114,8 +119,29 @@ def fewest_people(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> int:
       labels: `(n,)` 0 or 1.
       clusters: `(n,)` names or numbers.
     """
-    label, names = np.asarray(labels).astype(bool), np.asarray(clusters)
-    return min(len(np.unique(names[label == of])) for of in (False, True))
+    return min(map(len, _by_class(labels, clusters)))
+
+
+def _by_class(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> tuple[Names, Names]:
+    """The clusters of the reals, and those of the fakes."""
+    fake, names = np.asarray(labels).astype(bool), np.asarray(clusters)
+    return np.unique(names[~fake]), np.unique(names[fake])
+
+
+def why_no_interval(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> str:
+    """Says why draws of clusters give no interval of numbers of both classes; empty if they do.
+
+    Every draw with both classes has all items of a class with one cluster. So the draws do not show
+    how much others of that class differ, and their interval would be too narrow.
+
+    Args:
+      labels: `(n,)` 0 real, 1 fake.
+      clusters: `(n,)` identities, as names or as numbers.
+    """
+    reals, fakes = _by_class(labels, clusters)
+    if len(np.union1d(reals, fakes)) < 2:
+        return "one identity only"
+    return "one class is of one identity" if min(len(reals), len(fakes)) == 1 else ""
 
 
 def interval(replicates: Array) -> tuple[float | None, float | None]:

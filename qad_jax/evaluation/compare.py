@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from data_builders import command_line
 from data_builders.errors import UserError
-from data_builders.files import check_writable, write_csv, write_json
+from data_builders.files import check_kept, check_writable, write_csv, write_json
 from qad_jax.evaluation import delong, scores
-from qad_jax.evaluation.bootstrap import bootstrap, interval
+from qad_jax.evaluation.bootstrap import bootstrap, interval, why_no_interval
 from qad_jax.evaluation.comparison import (
     ClipDifference,
     Comparison,
@@ -151,13 +151,13 @@ def _level(pair: Scores) -> LevelComparison:
     low = high = None
     reason = tested.undefined
     if tested.difference is not None:
-        if len(set(pair.identity)) > 1:
+        if why := why_no_interval(pair.label, pair.identity):
+            reason = reason or f"no interval over identities: {why}"
+        else:
             drawn = bootstrap(pair.label, pair.score, pair.identity)["auc"]
             low, high = interval(drawn[:, 0] - drawn[:, 1])
             if low is None:
                 reason = reason or "most draws of identities hold one class only"
-        else:
-            reason = reason or "no interval over identities: one identity only"
     return LevelComparison(
         items=len(pair.label),
         auc_a=tested.auc[0],
@@ -259,6 +259,11 @@ def _p(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.2g}"
 
 
+def files(folder: Path) -> list[Path]:
+    """The files that `write` writes into a folder."""
+    return [folder / name for name in ("comparison.json", "comparison.csv", "clips.csv")]
+
+
 def write(folder: Path, comparison: Comparison) -> None:
     """Writes `comparison.json`, `comparison.csv` and `clips.csv`, each whole or not at all."""
     rows = [
@@ -267,9 +272,10 @@ def write(folder: Path, comparison: Comparison) -> None:
         for level, numbers in compared.levels()
     ]
     clips = [dataclasses.astuple(clip) for clip in comparison.clips]
-    write_json(folder / "comparison.json", comparison.as_dict(), allow_nan=False)
-    write_csv(folder / "comparison.csv", ("quality", "level", *FIELDS), rows)
-    write_csv(folder / "clips.csv", _CLIP_FIELDS, clips)
+    whole, of_numbers, of_clips = files(folder)
+    write_json(whole, comparison.as_dict(), allow_nan=False)
+    write_csv(of_numbers, ("quality", "level", *FIELDS), rows)
+    write_csv(of_clips, _CLIP_FIELDS, clips)
 
 
 def _job(argv: Sequence[str], prog: str) -> str:
@@ -286,6 +292,8 @@ def _job(argv: Sequence[str], prog: str) -> str:
     if args.out:
         check_writable(args.out.absolute(), "--out")
     paths = [find(path, args.split) for path in (args.a, args.b)]
+    if args.out:
+        check_kept(paths, files(args.out), "--out")
     a, b = (scores.read(path) for path in paths)
     for path, scored in zip(paths, (a, b), strict=True):
         if beyond := scored.beyond_probabilities():

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from data_builders import command_line
 from data_builders.errors import UserError
-from data_builders.files import check_writable
+from data_builders.files import check_kept, check_writable
 from qad_jax.evaluation import calibration, formats, protocol
 from qad_jax.evaluation import report as reports
 from qad_jax.evaluation.formats import deepfakebench
@@ -51,14 +51,13 @@ def evaluate(
     Raises:
       UserError: Naming the row that is wrong.
     """
-    if path.resolve() in {(folder / name).resolve() for name in ("scores.csv", "metrics.csv")}:
-        raise UserError(
-            f"--out: {folder} holds {path.name}, which would be overwritten; name another folder"
-        )
+    written = (*protocol.files(folder), *reports.files(folder))
+    check_kept(formats.sources(path, validation, labels), written, "--out")
     scored = formats.read(path, labels=labels, column=column)
     if found := deepfakebench.metrics_file(path):
         path, dataset = found, dataset or found.absolute().parent.name  # the folder has the name
     dataset = dataset or path.stem
+    facts = {"scores": _named(path)}
     chosen, rule = None, "0.5: no validation scores were given to choose one on"
     beyond = scored.beyond_probabilities()
     no_threshold = f"; scores run {beyond}: at 0.5, accuracy and FPR have no meaning"
@@ -70,6 +69,7 @@ def evaluate(
             )
         validated = formats.read(validation, labels=labels, column=column)
         validation = deepfakebench.metrics_file(validation) or validation
+        facts["validation"] = _named(validation)
         if missing := [name for name in scored.qualities if name not in validated.qualities]:
             raise UserError(
                 f"{validation}: has no scores at {', '.join(missing)}; it needs every quality of "
@@ -96,9 +96,7 @@ def evaluate(
         folder,
         report,
         scored,
-        provenance=origin.describe(
-            scores=_named(path), validation=_named(validation) if validation else "", threshold=rule
-        ),
+        provenance=origin.describe(**facts, threshold=rule),
     )
     return "\n".join([protocol.table(report), str(folder), protocol.headline(report), str(page)])
 
@@ -127,10 +125,7 @@ def export(
       UserError: As `formats.read` and `formats.write`.
     """
     made = formats.read(path, labels=labels, column=column)
-    sources = tuple(file for file in (path, labels) if file is not None)
-    if found := deepfakebench.metrics_file(path):
-        sources = deepfakebench.both_files(found)
-    return "\n".join(map(str, formats.write(folder, form, made, sources)))
+    return "\n".join(map(str, formats.write(folder, form, made, formats.sources(path, labels))))
 
 
 def _warning(path: Path, beyond: str, no_threshold: str) -> str:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from data_builders.files import read_json, write_json, write_whole
 from qad_jax.evaluation import calibration, metrics
-from qad_jax.evaluation.bootstrap import bootstrap, fewest_people, interval
+from qad_jax.evaluation.bootstrap import bootstrap, interval, why_no_interval
 from qad_jax.evaluation.calibration import Calibration
 from qad_jax.evaluation.metrics import Array
 from qad_jax.evaluation.results import (
@@ -25,6 +25,9 @@ from qad_jax.evaluation.results import (
     Summary,
 )
 from qad_jax.evaluation.scores import Scores, to_csv
+
+# Where `Numbers.undefined` says why there are no intervals.
+_INTERVALS = "intervals"
 
 
 def summarise(
@@ -71,11 +74,10 @@ class _Level:
     def __init__(
         self, scores: Scores, with_intervals: bool, thresholds: Sequence[float | None]
     ) -> None:
-        self._people = len(set(scores.identity))
-        self._fewest = fewest_people(scores.label, scores.identity)
+        self._without_interval = why_no_interval(scores.label, scores.identity)
         columns = scores.score.T
         self.draws: dict[str, Array] = {name: np.empty((0, len(columns))) for name in metrics.NAMES}
-        if with_intervals and self._people > 1:
+        if with_intervals and not self._without_interval:
             self.draws = bootstrap(
                 scores.label, scores.score, scores.identity, thresholds=thresholds
             )
@@ -97,14 +99,10 @@ class _Level:
         threshold: float | None,
         undefined: Mapping[str, str],
     ) -> Numbers:
-        single = self._people == 1 or self._fewest == 1
-        if single and metrics.ALL not in undefined:
-            one = "one identity only" if self._people == 1 else "one class is of one identity"
-            undefined = {**undefined, "intervals": one}
+        if self._without_interval and metrics.ALL not in undefined:
+            undefined = {**undefined, _INTERVALS: self._without_interval}
         estimates = {
-            name: Estimate(None)
-            if value is None
-            else Estimate(value, *((None, None) if single else interval(draws[name])))
+            name: Estimate(None) if value is None else Estimate(value, *interval(draws[name]))
             for name, value in values.items()
         }
         return Numbers(**estimates, threshold=threshold, undefined=undefined)
@@ -209,18 +207,26 @@ def span(low: float | None, high: float | None) -> str:
     return "n/a" if low is None or high is None else f"{percent(low)} to {percent(high)}"
 
 
+def _in_brackets(of: Estimate | Difference, numbers: Numbers) -> str:
+    """The interval of a number, or why there is none."""
+    if of.low is None:
+        return f"(no interval: {numbers.undefined.get(_INTERVALS, 'none was computed')})"
+    return f"(95 % interval {span(of.low, of.high)})"
+
+
 def headline(report: Report) -> str:
     """A sentence that names the weakest quality and what it loses."""
     summary = report.summary
     drop = summary.drop
     if drop is None:
         known = {
-            quality: result.frame.auc
+            quality: result.frame
             for quality, result in summary.qualities.items()
             if result.frame.auc.value is not None
         }
         if known:
-            quality, auc = next(iter(known.items()))
+            quality, numbers = next(iter(known.items()))
+            auc = numbers.auc
             others = (
                 "each quality is of other files, so that none is compared with another"
                 if len(known) > 1
@@ -228,8 +234,7 @@ def headline(report: Report) -> str:
             )
             at = "" if quality == "all" else f" at {quality}"  # what `scores.read` calls it
             return (
-                f"Frame AUC{at} is {percent(auc.value)} % (95 % interval "
-                f"{span(auc.low, auc.high)}); {others}."
+                f"Frame AUC{at} is {percent(auc.value)} % {_in_brackets(auc, numbers)}; {others}."
             )
         return f"AUC is not defined: {'; '.join(sorted(summary.undefined()))}."
     weakest = percent(summary.qualities[drop.weakest].frame.auc.value)
@@ -240,11 +245,9 @@ def headline(report: Report) -> str:
         f"The weakest quality is {drop.weakest}: frame AUC {weakest} %, "
         f"{percent(lost.difference)} points below {drop.first}"
     )
-    if lost.low is None:
-        reason = "one identity only" if summary.identities < 2 else "none was computed"
-        return f"{text} (no interval: {reason})."
-    chance = "" if lost.low > 0 else "; the difference may be chance"
-    return f"{text} (95 % interval {span(lost.low, lost.high)}){chance}."
+    ends = _in_brackets(lost, summary.qualities[drop.weakest].frame)
+    chance = "" if lost.low is None or lost.low > 0 else "; the difference may be chance"
+    return f"{text} {ends}{chance}."
 
 
 #: Titles of the numbers in tables.
@@ -296,10 +299,16 @@ def table(report: Report) -> str:
     return "\n".join([*lines, *sorted(reasons)])
 
 
+def files(folder: Path) -> list[Path]:
+    """The files that `write` writes into a folder."""
+    return [folder / name for name in ("scores.csv", "metrics.json")]
+
+
 def write(folder: Path, scores: Scores, report: Report) -> None:
     """Writes `scores.csv` and `metrics.json`, each in full or not at all."""
-    write_whole(folder / "scores.csv", to_csv(scores))
-    write_json(folder / "metrics.json", report.as_dict())
+    of_scores, of_numbers = files(folder)
+    write_whole(of_scores, to_csv(scores))
+    write_json(of_numbers, report.as_dict())
 
 
 def read(folder: Path) -> Report:

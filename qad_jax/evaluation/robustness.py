@@ -88,11 +88,8 @@ def _aucs(scores: Scores) -> list[Aucs]:
 
 
 def _level(scores: Scores) -> list[Estimate]:
-    draws = None
-    if len(set(scores.identity)) > 1:
-        draws = bootstrap(scores.label, scores.score, scores.identity)["auc"]
-    estimates = []
-    for i, column in enumerate(scores.score.T):
-        low, high = (None, None) if draws is None else interval(draws[:, i])
-        estimates.append(Estimate(metrics.numbers(scores.label, column)["auc"], low, high))
-    return estimates
+    draws = bootstrap(scores.label, scores.score, scores.identity)["auc"]
+    return [
+        Estimate(metrics.numbers(scores.label, column)["auc"], *interval(drawn))
+        for column, drawn in zip(scores.score.T, draws.T, strict=True)
+    ]

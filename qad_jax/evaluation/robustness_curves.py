@@ -155,7 +155,7 @@ class Robustness:
 
 
 def headline(measured: Robustness) -> str:
-    """A sentence that names the corruption which costs the first run most."""
+    """A sentence that names the corruption which costs the first run most, if any costs it AUC."""
     run = measured.runs[0]
     clean = run.clean.frame.value
     aucs = [
@@ -167,10 +167,17 @@ def headline(measured: Robustness) -> str:
     if clean is None or not aucs:
         return f"AUC under corruptions of {measured.quality} is not defined."
     auc, name, strength = min(aucs)
+    worst = f"{name} ({TITLES[name]}: {strength:g})"
+    if auc >= clean:
+        return (
+            f"No corruption of {measured.quality} lowers frame AUC, which is {100 * clean:.1f} % "
+            f"without one; it is lowest under {worst}: {100 * auc:.1f} %."
+        )
+    lost = f"{100 * (clean - auc):.1f}"
     return (
-        f"Of the corruptions of {measured.quality}, {name} ({TITLES[name]}: {strength:g}) costs "
-        f"most: it takes frame AUC from {100 * clean:.1f} % to {100 * auc:.1f} %, "
-        f"{100 * (clean - auc):.1f} points down."
+        f"Of the corruptions of {measured.quality}, {worst} costs most: it takes frame AUC from "
+        f"{100 * clean:.1f} % to {100 * auc:.1f} %, "
+        f"{'less than 0.1' if lost == '0.0' else lost} points down."
     )
 
 

@@ -11,8 +11,16 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from data_builders.errors import UserError, nearest
 
+#: The largest score, and with a minus the smallest: what a network can give, whose numbers have 32
+#: bits. Sums and differences of larger ones could be infinite.
+LARGEST_SCORE = float(np.finfo(np.float32).max)
+SCORE_RANGE = (
+    f"must lie between -{LARGEST_SCORE:.2g} and {LARGEST_SCORE:.2g}, as floats of 32 bits do"
+)
 _DELIMITERS = (",", ";", "\t")
 _LARGEST = 2**63
 # Whole numbers beyond it have no float of their own: two frames would become one.
@@ -132,6 +140,8 @@ class Numbers:
             raise ValueError("must be a number, or empty or nan where there is none") from None
         if value in (float("inf"), float("-inf")):
             raise ValueError("must be finite, or empty or nan where there is none")
+        if abs(value) > LARGEST_SCORE:
+            raise ValueError(SCORE_RANGE)
         return value
 
     def frame(self, text: str) -> int:

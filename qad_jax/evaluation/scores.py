@@ -133,8 +133,8 @@ def read(path: Path) -> Scores:
         frame, label (0, 1, real or fake, the same in the whole video), score (a larger one means
         that fake is more likely; accuracy and calibration have a meaning for probabilities only),
         and optionally quality and identity. Without quality there is one,
-        'all'; without identity, each name of a video counts as one person, whom two methods then
-        share. See `COLUMNS` for other names of the columns.
+        'all'; without identity, or where it is empty, each name of a video counts as one person,
+        whom two methods then share. See `COLUMNS` for other names of the columns.
 
     Returns:
       The scores, frames in the order of the file.
@@ -203,7 +203,7 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
                 where,
                 names["method"],
                 names["video"],
-                names.get("identity", names["video"]),
+                names.get("identity") or names["video"],
                 parsed_number(where, "frame", row[place["frame"]], numbers.frame),
                 names.get("quality", "all"),
                 label,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http
 import json
+import math
 from collections.abc import Mapping
 
 from starlette.responses import Response
@@ -44,7 +45,8 @@ class Problem(Exception):
 
 def busy(kind: str, detail: str, seconds: float) -> Problem:
     """Too much at a time, which is over after some seconds."""
-    return Problem(429, kind, detail, {"Retry-After": str(max(1, round(seconds)))})
+    # The header has whole seconds: rounded down, who obeys it would come too early and be refused.
+    return Problem(429, kind, detail, {"Retry-After": str(max(1, math.ceil(seconds)))})
 
 
 def not_stored() -> Problem:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from data_builders.errors import UserError
-from data_builders.files import write_whole
+from data_builders.files import check_kept, write_whole
 from qad_jax.evaluation import scores
 from qad_jax.evaluation.formats import deepfakebench, listed, truth
 from qad_jax.evaluation.scores import Scores
@@ -43,6 +43,20 @@ def read(path: Path, *, labels: Path | None = None, column: str | None = None) -
     if labels is not None:
         raise UserError(f"--labels: {path} has the labels of its scores; leave it out")
     return made
+
+
+def sources(*given: Path | None) -> tuple[Path, ...]:
+    """The files that are read where these are given: of a test in DeepfakeBench there are two.
+
+    Args:
+      *given: Files or folders, see `read`; None stands for what is not given.
+    """
+    files: list[Path] = []
+    for path in given:
+        if path is not None:
+            named = deepfakebench.metrics_file(path)
+            files += deepfakebench.both_files(named) if named else (path,)
+    return tuple(files)
 
 
 def _ours(made: Scores) -> Iterator[tuple[str, Files]]:
@@ -98,10 +112,7 @@ def write(folder: Path, form: str, made: Scores, sources: tuple[Path, ...] = ())
         for quality, group in FORMS[form](made)
         for name, content in group.items()
     }
-    kept = {path.resolve() for path in sources}
-    for path in files:
-        if path.resolve() in kept:
-            raise UserError(f"--out: {path} would be overwritten; name another folder")
+    check_kept(sources, files, "--out")
     for path, content in files.items():
         write_whole(path, content)
     return list(files)

@@ -17,7 +17,7 @@ import numpy as np
 
 from data_builders import lists
 from data_builders.errors import UserError
-from qad_jax.evaluation import metrics, scores
+from qad_jax.evaluation import metrics, score_dialect, scores
 from qad_jax.evaluation.scores import Scores
 from qad_jax.weights import array_pickle
 from qad_jax.weights.pickle_machine import MOST_STEPS, RefusedError, TooLongError
@@ -91,8 +91,9 @@ def read(path: Path) -> Scores:
         )
     if not np.isin(labels, range(256)).all():
         raise UserError(f"{path}: labels must be whole numbers, 0 for real")
-    if np.isinf(made).any():
-        raise UserError(f"{path}: pred {int(np.isinf(made).argmax())} is infinite; must be finite")
+    if (beyond := np.abs(made) > score_dialect.LARGEST_SCORE).any():
+        row = int(beyond.argmax())
+        raise UserError(f"{path}: pred {row} is {made[row]:.4g}; {score_dialect.SCORE_RANGE}")
     return scores.collect(
         path, _rows(path, paths, (labels != 0).astype(int).tolist(), made.tolist())
     )

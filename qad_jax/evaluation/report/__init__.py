@@ -17,6 +17,12 @@ from qad_jax.evaluation.robustness_curves import Robustness
 from qad_jax.evaluation.scores import Scores
 
 
+def files(folder: Path) -> list[Path]:
+    """The files that `write` writes into a folder, and the figures that are there already."""
+    figures_there = sorted((folder / "figures").glob("*.png"))
+    return [folder / "metrics.csv", folder / "report.html", *figures_there]
+
+
 def write(
     folder: Path,
     report: Report,

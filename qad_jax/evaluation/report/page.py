@@ -81,12 +81,14 @@ def sentences(report: Report) -> list[str]:
         for quality, result in summary.qualities.items()
         if result.frame.fpr_at_threshold.value is not None
     }
-    if rates:
+    if any(rates.values()):
         quality = max(rates, key=lambda quality: rates[quality])
         lines.append(
             f"{quality} has the highest false-positive rate: {percent(rates[quality])} % of its "
             "real frames are called fake."
         )
+    elif rates:
+        lines.append(f"No real frame is called fake at {', '.join(rates)}.")
     lines += [
         f"Not defined at {', '.join(qualities)}: {reason}."
         for reason, qualities in summary.undefined().items()
