@@ -163,10 +163,14 @@ def test_nothing_that_is_read_is_overwritten_and_nothing_is_judged(
 
 def test_results_that_are_not_there_yet_are_not_overwritten_either(judge_files, tmp_path):
     table, out = labelled(tmp_path, ROWS), tmp_path / "out"
-    for words, name in ((["--labels", table], "scores.csv"), ([tmp_path], "verdicts.jsonl")):
+    for words, name, why in (
+        (["--labels", table], "scores.csv", "is read, and would be overwritten"),
+        ([tmp_path], "verdicts.jsonl", "is in the folder of --out, whose files are replaced"),
+    ):
         result, _ = judge_files(*words, "--out", out, "--results", out / name)
         assert (result.status, result.out) == (1, "")
-        assert f"--out: {out / name} is read, and would be overwritten" in result.err
+        assert f"{out / name}" in result.err
+        assert why in result.err
         assert not out.exists()
 
 
