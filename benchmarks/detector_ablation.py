@@ -281,7 +281,8 @@ def table(runs: list[Run], found: Mapping[tuple[str, str], Mapping[str, Cell]]) 
         lines.append("")
     seeds = len({run["seed"] for run in runs})
     hours = sum(run["seconds"] for run in runs) / 3600
-    lines.append(f"{len(runs)} runs of {seeds} seeds, {hours:.1f} hours of training.")
+    seen = f"{seeds} of {len(SEEDS)} seeds"
+    lines.append(f"{len(runs)} runs with {seen}, {hours:.1f} hours of training.")
     return "\n".join(lines) + "\n"
 
 

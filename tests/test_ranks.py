@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from data_builders.errors import UserError
 from qad_jax.evaluation.scores import Scores
+from tests.conftest import ROOT
 from tests.test_benchmarks import script
 
 pytestmark = pytest.mark.checkout
@@ -93,3 +94,12 @@ def test_a_difference_is_clear_only_if_all_seeds_agree():
     assert cell._replace(differences=-drawn, seeds=[-0.01, -0.02, -0.03]).clear
     assert not cell._replace(seeds=[0.05, 0.05, -0.01]).clear
     assert not cell._replace(differences=drawn - 0.02).clear
+
+
+def test_the_page_has_the_table_of_the_runs_that_are_kept():
+    ablation = script("detector_ablation")
+    kept = ablation.Ablation(ROOT / "docs/measured/detector_ablation", None)
+    runs = kept.runs
+    assert {run["row"] for run in runs} >= {ablation.START, ablation.BASE}
+    made = ablation.table(runs, ablation.results(kept, runs))
+    assert made in (ROOT / "docs/method.md").read_text()
