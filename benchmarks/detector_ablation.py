@@ -21,6 +21,7 @@ others, without data and without a run:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import time
@@ -234,7 +235,7 @@ def _of_test(faces: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for files in layout.splits["test"]:
         link = folder / f"{files.video}{files.best.suffix}"
-        if not link.exists():
+        with contextlib.suppress(FileExistsError):  # by this process or by another one
             link.symlink_to(files.best)
         rows.append((link.name, files.identity))
     write_whole(folder / "identities.csv", csv_text(("file", "identity"), rows, exact=True))
@@ -279,10 +280,9 @@ def table(runs: list[Run], found: Mapping[tuple[str, str], Mapping[str, Cell]]) 
             cells = [_text(row, found[part, quality][row]) for quality in qualities]
             lines.append(f"| {row} | {' | '.join(cells)} |")
         lines.append("")
-    seeds = len({run["seed"] for run in runs})
+    seeds = f"{len({run['seed'] for run in runs})} of {len(SEEDS)} seeds"
     hours = sum(run["seconds"] for run in runs) / 3600
-    seen = f"{seeds} of {len(SEEDS)} seeds"
-    lines.append(f"{len(runs)} runs with {seen}, {hours:.1f} hours of training.")
+    lines.append(f"{len(runs)} runs with {seeds}, {hours:.1f} hours of training.")
     return "\n".join(lines) + "\n"
 
 

@@ -200,9 +200,9 @@ def _look(
                 frames = {quality: fact.frames for quality, fact in facts.items()}
                 readable.append((files, min(frames.values())))
                 if len(set(frames.values())) > 1:
-                    (first, most), *rest = frames.items()
-                    others = "".join(f", {count} at {quality}" for quality, count in rest)
-                    uneven.append(f"{files}: {most} frames at {first}{others}")
+                    (best, frames_of_best), *others = frames.items()
+                    told = "".join(f", {count} at {quality}" for quality, count in others)
+                    uneven.append(f"{files}: {frames_of_best} frames at {best}{told}")
                 decided.update(note for fact in facts.values() for note in fact.notes)
     return readable, reasons, uneven, decided
 
