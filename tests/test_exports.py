@@ -6,6 +6,7 @@ import os
 import re
 import sys
 
+import cv2
 import jax
 import jax.export
 import numpy as np
@@ -189,6 +190,20 @@ def test_a_run(folder, tmp_path):
     assert result.status == 1
     assert "there is no checkpoint of step 7" in result.err
     assert not (tmp_path / "b.onnx").exists()
+
+
+def test_the_detector_of_the_package(tmp_path):
+    """As docs/deployment.md has it; it also marks places, which the file leaves out."""
+    result = convert("detector", "--export", tmp_path / "a.onnx")
+    assert result.status == 0, result.err
+    read = model_file.read(model_file.SHIPPED)
+    assert "localiser" in read.variables
+    side = read.description.image_size
+    smooth = cv2.resize(images(1, 8)[0], (side, side), interpolation=cv2.INTER_CUBIC)
+    expected = Scorer(read.description.network, side, read.variables)([smooth])
+    opened = session(tmp_path / "a.onnx")
+    (probability,) = opened.run(["probability"], {"images": smooth[None]})
+    np.testing.assert_allclose(probability, expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,8 @@ from qad_jax.weights import model_file, pretrained
 SUFFIXES = ONNX, STABLEHLO = ".onnx", ".stablehlo"
 FORMAT = 1
 _PLATFORMS = ("cpu", "cuda", "tpu")
+#: The localiser is no part of the files: their outputs do not depend on it.
+_OF_THE_SCORE = ("params", "batch_stats")
 # How the detector itself resizes, see `qad_jax.training.resizing.resize_into`.
 _RESIZE = {
     "shorter_side_is_larger_than_the_input": "INTER_AREA",
@@ -46,7 +48,7 @@ class Source:
     Attributes:
       network: See `qad_jax.models.create`.
       image_size: Side of the crops, in pixels.
-      variables: `{'params', 'batch_stats'}`, float32.
+      variables: `{'params', 'batch_stats'}`, float32, and the localiser where there is one.
       known: What its file or its run says of it, see docs/deployment.md.
     """
 
@@ -157,7 +159,8 @@ def write(source: Source, file: Path) -> str:
       What was written, in a few words.
     """
     side, about = source.image_size, source.about()
-    model, variables = create(source.network), jax.device_get(source.variables)
+    model = create(source.network)
+    variables = jax.device_get({name: source.variables[name] for name in _OF_THE_SCORE})
     what = f"{source.network}, crops of {side} x {side} px"
     if file.suffix == ONNX:
         from qad_jax.weights import onnx_graph
