@@ -254,7 +254,7 @@ def test_a_run_begins_with_the_weights_of_another(run):
 def test_twins_stay_on_one_device():
     devices = parallel.device_count()
     parallel.check_divides(devices)
-    with pytest.raises(UserError, match="its original on the same one; 16 can"):
+    with pytest.raises(UserError, match="the real image beside it on the same one; 16 can"):
         parallel.check_divides(devices, together=2)
 
 

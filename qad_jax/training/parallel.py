@@ -35,7 +35,9 @@ def rows(batch_size: int) -> slice:
 
 def check(config: ml_collections.ConfigDict) -> None:
     """As `check_divides`, of the batches of a training."""
-    together = 2 if config.localise.weight else 1
+    # The localiser compares a fake and its neighbour, and qualities that are drawn are of both.
+    some = 0 < config.qualities_at_once < len(config.qualities)
+    together = 2 if config.localise.weight or (some and config.sampling != "natural") else 1
     check_divides(config.batch_size, config.accumulate_steps, together=together)
 
 
@@ -60,7 +62,7 @@ def check_divides(batch_size: int, parts: int = 1, *, together: int = 1) -> None
     if batch_size % unit:
         near = max(unit, round(batch_size / unit) * unit)
         times = f" in {parts} parts (config.accumulate_steps)" if parts > 1 else ""
-        times += ", a fake and its original on the same one" if together > 1 else ""
+        times += ", a fake and the real image beside it on the same one" if together > 1 else ""
         raise UserError(
             f"config.batch_size: {batch_size} tuples cannot be shared evenly by {devices} devices"
             f"{times}; {near} can"

@@ -39,7 +39,8 @@ class Objective(NamedTuple):
       ema_decay: Decay of the moving average of the parameters, where the state has one.
       localise: Weight of the localiser's loss beside the cross-entropy, see
         `qad_jax.training.localisation`; 0 leaves it out. Batches must be of twins.
-      at_once: How many qualities of each tuple a step sees, see `drawn`; 0: all.
+      at_once: How many qualities of each tuple a step sees, see `drawn`; 0: all. With HSIC, all
+        tuples are seen at the same ones.
     """
 
     model: nn.Module
@@ -53,7 +54,7 @@ class Objective(NamedTuple):
     at_once: int = 0
 
 
-def drawn(images: jax.Array, count: int, key: jax.Array) -> jax.Array:
+def drawn(images: jax.Array, count: int, key: jax.Array, *, alike: bool = False) -> jax.Array:
     """Draws some qualities of each tuple.
 
     Two neighbours in the batch have the same: where they are a fake and a real image of one person,
@@ -63,6 +64,7 @@ def drawn(images: jax.Array, count: int, key: jax.Array) -> jax.Array:
       images: `(m, Q, H, W, 3)`.
       count: How many to draw, at most Q.
       key: Key of the draw.
+      alike: Whether all tuples have the same qualities, as a comparison of qualities needs it.
 
     Returns:
       `(m, count, H, W, 3)`, in the order of the qualities.
@@ -70,8 +72,9 @@ def drawn(images: jax.Array, count: int, key: jax.Array) -> jax.Array:
     tuples, qualities = images.shape[:2]
     if count == qualities:
         return images
-    order = jax.random.uniform(key, ((tuples + 1) // 2, qualities)).argsort(axis=1)
-    chosen = jnp.sort(order[:, :count], axis=1).repeat(2, axis=0)[:tuples]
+    draws = 1 if alike else (tuples + 1) // 2
+    order = jax.random.uniform(key, (draws, qualities)).argsort(axis=1)
+    chosen = jnp.sort(order[:, :count], axis=1).repeat(tuples if alike else 2, axis=0)[:tuples]
     return jnp.take_along_axis(images, chosen[:, :, None, None, None], axis=1)
 
 
@@ -81,6 +84,7 @@ def losses(
     batch_stats: Any,
     batch: Batch,
     key: jax.Array,
+    shared: jax.Array | None = None,
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any, dict[str, jax.Array]]]:
     """Computes cross-entropy of this device's tuples, and HSIC of the global batch.
 
@@ -89,7 +93,9 @@ def losses(
       params: Parameters of the model.
       batch_stats: Running statistics of the model.
       batch: This device's tuples.
-      key: Key of dropout and stochastic depth.
+      key: This device's key, of dropout, of stochastic depth and of the qualities that are drawn.
+      shared: The key that all devices have; None: `key`. It draws the qualities that HSIC compares,
+        of which it needs the whole batch.
 
     Returns:
       `((minimised, hsic), (logits, batch_stats, parts))`: two float32 scalars, the cross-entropy as
@@ -98,7 +104,11 @@ def losses(
       statistics; and by name the cross-entropy, the loss of the localiser where it has a weight,
       and the unweighted HSIC of each layer that has one.
     """
-    seen = drawn(batch.images, objective.at_once, key) if objective.at_once else batch.images
+    seen = batch.images
+    if objective.at_once:
+        compared = any(objective.layer_weights)
+        draw = shared if compared and shared is not None else key
+        seen = drawn(seen, objective.at_once, draw, alike=compared)
     tuples, qualities = seen.shape[:2]
     images = normalise(seen.reshape(-1, *seen.shape[2:]), objective.model.normalisation)
     if objective.head_only:
@@ -137,7 +147,13 @@ def losses(
 
 
 def _over_microbatches(
-    objective: Objective, params: Any, batch_stats: Any, batch: Batch, key: jax.Array, count: int
+    objective: Objective,
+    params: Any,
+    batch_stats: Any,
+    batch: Batch,
+    key: jax.Array,
+    shared: jax.Array,
+    count: int,
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any, dict[str, jax.Array]]]:
     """Computes `losses` of one part of the batch after the other, and averages the results.
 
@@ -147,13 +163,13 @@ def _over_microbatches(
     parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
-    def of_part(params: Any, part: Batch, key: jax.Array) -> Any:
-        return losses(objective, params, batch_stats, part, key)
+    def of_part(params: Any, part: Batch, key: jax.Array, shared: jax.Array) -> Any:
+        return losses(objective, params, batch_stats, part, key, shared)
 
     _, (values, (logits, stats, named)) = jax.lax.scan(
         lambda _, part: (None, of_part(params, *part)),
         None,
-        (parts, jax.random.split(key, count)),
+        (parts, jax.random.split(key, count), jax.random.split(shared, count)),
     )
     means = jax.tree.map(lambda x: jnp.mean(x, axis=0), (values, stats, named))
     values, stats, named = means
@@ -191,13 +207,13 @@ def make_train_step(
         return tree if axis is None else jax.lax.pmean(tree, axis)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        key = shared = jax.random.fold_in(jax.random.key(seed), state.step)
         if axis is not None:
-            key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+            key = jax.random.fold_in(shared, jax.lax.axis_index(axis))
 
         def at(params: Any) -> Any:
             # The same key at the clean and at the perturbed weights: AWP climbs one function.
-            given = objective, params, state.batch_stats, batch, key
+            given = objective, params, state.batch_stats, batch, key, shared
             return losses(*given) if accumulate == 1 else _over_microbatches(*given, accumulate)
 
         values, pullback, (logits, batch_stats, parts) = jax.vjp(at, state.params, has_aux=True)
