@@ -14,7 +14,7 @@ from qad_jax import configs, models
 from qad_jax.models import localiser
 from qad_jax.models.layers import IMAGENET, normalise
 from qad_jax.runs import checkpoints, configuration
-from qad_jax.training import localisation, loop, parallel
+from qad_jax.training import localisation, loop, mixture, parallel
 from qad_jax.training.step import (
     Batch,
     Objective,
@@ -256,6 +256,17 @@ def test_twins_stay_on_one_device():
     parallel.check_divides(devices)
     with pytest.raises(UserError, match="the real image beside it on the same one; 16 can"):
         parallel.check_divides(devices, together=2)
+
+
+def test_it_learns_at_the_best_quality(synthetic):  # noqa: F811
+    config = configs.load("detector")
+    config.qualities = ("c40", "raw")
+    with pytest.raises(UserError, match=r"config\.qualities: name 'raw' first, the best of syn"):
+        mixture.open_training(config, [synthetic])
+    config.qualities = ("raw", "c40")
+    assert len(mixture.open_training(config, [synthetic])) > 0
+    config.qualities, config.localise.weight = ("c40", "raw"), 0.0
+    assert len(mixture.open_training(config, [synthetic])) > 0
 
 
 def test_it_needs_twins():

@@ -56,7 +56,7 @@ def measure(
       dataset: A builder whose dataset is built.
       split: Its split.
       runs: Name, model and scores of the split for each run; all runs scored the same qualities,
-        the first of which is corrupted.
+        the best of which is corrupted.
       batch_size: Tuples in a batch, see `inference.predict`; a batch here holds as many images.
 
     Returns:
@@ -64,10 +64,11 @@ def measure(
       qualities are named by a CRF.
     """
     qualities = runs[0][2].qualities
+    best = min(qualities, key=dataset.qualities.index)
     records = max(1, batch_size * len(qualities) // len(_COLUMNS))
     measured = []
     for name, model, scores in runs:
-        source = CorruptedSource(dataset, split, qualities[0], model.config.image_size)
+        source = CorruptedSource(dataset, split, best, model.config.image_size)
         corrupted = model.score(source, batch_size=records, label=f"robustness of {name}")
         points: dict[str, list[Point]] = {family: [] for family in CORRUPTIONS}
         for (family, strength), aucs in zip(_COLUMNS, _aucs(corrupted), strict=True):
@@ -77,8 +78,8 @@ def measure(
         if crfs:
             points[H264] = [Point(crf, own[crfs[crf]]) for crf in sorted(crfs)]
         curves = {family: tuple(curve) for family, curve in points.items()}
-        measured.append(RunCurves(name, model.step, own[0], curves))
-    return Robustness(dataset.info.full_name, split, qualities[0], tuple(measured))
+        measured.append(RunCurves(name, model.step, own[qualities.index(best)], curves))
+    return Robustness(dataset.info.full_name, split, best, tuple(measured))
 
 
 def _aucs(scores: Scores) -> list[Aucs]:

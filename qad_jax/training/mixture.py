@@ -153,10 +153,13 @@ def open_training(
       datasets: The builders of its datasets, in the same order.
 
     Raises:
-      UserError: As `open_split`, or where all records of a class are excluded.
+      UserError: As `open_split`, or where all records of a class are excluded, or where the first
+        quality is not the best and the localiser learns.
     """
     fields = configs.datasets(config)
     sources = [open_split(config, i, dataset, "train") for i, dataset in enumerate(datasets)]
+    if config.localise.weight:
+        _check_best_first(config.qualities, datasets)
     left = {
         label
         for source, of in zip(sources, fields.values(), strict=True)
@@ -173,6 +176,17 @@ def open_training(
     if len(sources) == 1:
         return sources[0]
     return Mixture(sources, [of.weight for of in fields.values()])
+
+
+def _check_best_first(qualities: Sequence[str], datasets: Sequence[PairedDatasetBuilder]) -> None:
+    """The localiser learns from the first quality; at a worse one, a codec's noise differs, too."""
+    for dataset in datasets:
+        best = min(qualities, key=dataset.qualities.index)
+        if qualities[0] != best:
+            raise UserError(
+                f"config.qualities: name {best!r} first, the best of {dataset.info.full_name}, for "
+                "config.localise learns from it where a fake was changed"
+            )
 
 
 def open_split(
