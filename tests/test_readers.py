@@ -58,7 +58,11 @@ def assert_sound(layout):
     assert set(layout.splits) == {"train", "validation", "test"}
     assert len({(video.method, video.video) for video in videos}) == len(videos)
     assert all((video.label == "real") == (video.method == "original") for video in videos)
-    assert all(path.is_file() for video in videos for path in video.files.values())
+    files = [path for video in videos for path in video.files.values()]
+    assert all(path.is_file() for path in files)
+    assert len(set(files)) == len(files)  # none is in two splits, or stands for two videos
+    masks = [{video.mask for video in found} - {None} for found in layout.splits.values()]
+    assert disjoint(*masks)
     assert all(video.mask is None or video.mask.is_file() for video in videos)
     assert all(note and "\n" not in note for note in layout.notes)
 
@@ -304,6 +308,30 @@ def test_ffiw_levels_seen_in_the_wild(ffiw, tmp_path):
             path.rename(parent / path.name)
         (parent / "test").rmdir()
     assert names(ffiw10k.Builder.find(root)) == names(ffiw10k.Builder.find(ffiw[0]))
+
+
+@pytest.mark.parametrize("level", ["val", "test", "", "val/videos"])
+def test_ffiw_the_archive_of_the_test_split_is_never_validation(tmp_path, level):
+    """The files of both archives may have the same names, and lie in folders of the same name."""
+    release, test = (tmp_path / f"FFIW10K-v1-release{name}" for name in ("", "-test"))
+    kinds = ("source", "target", "target_mask")
+    for kind in kinds:
+        trees.write(release / kind / "train/0.mp4", b"")
+        for stem in ("val_0", "val_1"):
+            trees.write(release / kind / f"val/{stem}.mp4", b"")
+        for stem in ("val_0", "val_2"):
+            trees.write(test / kind / level / f"{stem}.mp4", b"")
+    layout = ffiw10k.Builder.find(tmp_path)
+    assert_sound(layout)
+    for split, parent, numbers in (
+        ("validation", release, {"val_0", "val_1"}),
+        ("test", test, {"val_0", "val_2"}),
+    ):
+        files = {path for v in layout.splits[split] for path in (v.best, v.mask)}
+        assert {path.stem for path in files} == numbers
+        assert all(path.is_relative_to(parent) for path in files)
+    alone = ffiw10k.Builder.find(test)
+    assert {split for split, videos in alone.splits.items() if videos} == {"test"}
 
 
 def test_ffiw_one_number_in_two_splits_is_two_videos(ffiw, tmp_path):
