@@ -148,6 +148,11 @@ def one_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def as_text(name: str) -> str:
+    """A name of a file as text: a record cannot hold one of another encoding than UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def videos_in(*folders: Path) -> dict[str, Path]:
     """Finds the videos in folders by their stems, also where a copy has `videos/` around them.
 
@@ -157,10 +162,15 @@ def videos_in(*folders: Path) -> dict[str, Path]:
       *folders: Where they may be. Of two files with one name, that of the later folder is taken.
 
     Returns:
-      The files by stem, sorted; without hidden ones, which macOS leaves beside others.
+      The files by stem, as `as_text` writes it, sorted; without hidden ones, which macOS leaves
+      beside others.
     """
     levels = [folder / level for folder in folders for level in ("", "videos")]
-    paths = {path.stem: path for level in levels for path in level.glob("[!.]*.mp4")}
+    paths: dict[str, Path] = {}
+    for level in levels:
+        videos = [path for path in level.glob("[!.]*") if path.suffix.lower() == ".mp4"]
+        videos.sort(key=lambda path: path.suffix)  # of a.MP4 and a.mp4, the second is taken
+        paths |= {as_text(path.stem): path for path in videos}
     return dict(sorted(paths.items()))
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from data_builders.access import Access
 from data_builders.celeb_df_v2.builder import FAKE, TREE, CelebDfV2
+from data_builders.lists import as_text
 
 
 class CelebDfPp(CelebDfV2):
@@ -24,4 +25,4 @@ class CelebDfPp(CelebDfV2):
     def fakes(cls, root: Path) -> dict[str, str]:
         """Names the method of each folder of fakes; there may be some of them, and new ones."""
         folders = sorted(path for path in (root / FAKE).glob("*/[!.]*") if path.is_dir())
-        return {f"{FAKE}/{path.parent.name}/{path.name}": path.name for path in folders}
+        return {f"{FAKE}/{path.parent.name}/{path.name}": as_text(path.name) for path in folders}

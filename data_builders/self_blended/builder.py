@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from data_builders.clips import ClipSource, Layout, VideoFiles
 from data_builders.draws import drawn
 from data_builders.errors import UserError, nearest
-from data_builders.lists import located, nothing_in, one_form, read_table
+from data_builders.lists import as_text, located, nothing_in, one_form, read_table
 from data_builders.records import DEFAULT_QUALITIES, SPLITS, Pair
 from data_builders.self_blended import clip, doctor, painter_files, recipes
 from data_builders.self_blended.stills import IMAGES, VIDEOS
@@ -243,8 +243,8 @@ def _place(file: Path) -> str:
 
 
 def _text(path: Path) -> str:
-    """A path as all systems write it. A record cannot hold names of another encoding than UTF-8."""
-    return one_form(os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace"))
+    """A path as all systems write it."""
+    return one_form(as_text(path.as_posix()))
 
 
 def _plain(path: Path, root: Path) -> str:
