@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from data_builders.errors import UserError
+from data_builders.errors import UserError, describe
 from data_builders.files import parse_json
 
 #: Bounds of a list. One within them takes a few GB of memory at most.
@@ -172,6 +172,37 @@ def videos_in(*folders: Path) -> dict[str, Path]:
         videos.sort(key=lambda path: path.suffix)  # of a.MP4 and a.mp4, the second is taken
         paths |= {as_text(path.stem): path for path in videos}
     return dict(sorted(paths.items()))
+
+
+def files_under(root: Path) -> tuple[list[Path], list[str]]:
+    """Finds the files in a folder and in all folders in it, also behind links to folders.
+
+    Each folder is read once: links in a ring end, and nobody is there under two names. A folder
+    that is in `root` keeps its own name; of links to another one, the first is followed.
+
+    Args:
+      root: The folder, which need not exist.
+
+    Returns:
+      The files, sorted, without hidden ones and those in hidden folders; and why folders could not
+      be read.
+    """
+    files: list[Path] = []
+    errors: list[OSError] = []
+    known, tops = set[tuple[int, int]](), [root]
+    while tops:
+        for folder, inner, names in os.walk(tops.pop(0), onerror=errors.append):
+            facts = os.stat(folder)
+            if (facts.st_dev, facts.st_ino) in known:
+                inner.clear()
+                continue
+            known.add((facts.st_dev, facts.st_ino))
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            # `os.walk` does not enter them: what is no link comes first.
+            tops += [Path(folder, name) for name in inner if os.path.islink(Path(folder, name))]
+            paths = (Path(folder, name) for name in names if not name.startswith("."))
+            files += [path for path in paths if path.is_file()]
+    return sorted(files), [describe(error) for error in errors]
 
 
 def no_folder(path: Path) -> str:
