@@ -122,6 +122,16 @@ def test_dfdc_with_its_validation_keeps_all_parts_for_train(copy):
     assert layout.notes == ["47 of the 50 parts are not there: 2 (and 46 more)"]
 
 
+def test_dfdc_validation_is_of_parts_that_have_videos(copy):
+    root = copy(dfdc)
+    (root / "train/dfdc_train_part_7/metadata.json").unlink()  # and so its videos have no labels
+    (root / "train/dfdc_train_part_8").mkdir()
+    layout = find(dfdc, root)
+    assert names(layout)["validation"] == {"original": {"careal", "shared"}, "DFDC": {"cafake"}}
+    assert "validation is parts of train: 1" in layout.notes
+    assert not any("no validation" in note for note in layout.notes)
+
+
 def test_dfdc_a_video_of_the_test_set_is_in_no_other_split(copy):
     root = copy(dfdc)
     shutil.copy(root / "train/dfdc_train_part_1/cafake.mp4", root / "test/cafake.mp4")

@@ -55,8 +55,9 @@ class Dfdc(VideoDatasetBuilder):
         for video in (video for videos in official.values() for video in videos):
             train.pop(video.video, None)
         held = []  # parts whose sources stand for validation, where there is none
-        if len(parts) > 1 and not official["validation"]:
-            held = list(parts)[-max(1, len(parts) // 10) :]
+        filled = [n for n in parts if any(video.video in train for video in of_part[n])]
+        if len(filled) > 1 and not official["validation"]:
+            held = filled[-max(1, len(filled) // 10) :]
             notes.append(f"validation is parts of train: {', '.join(map(_name, held))}")
         sources = {video.identity for part in held for video in of_part[part]}
         people = ((video, [video.identity]) for video in train.values())
