@@ -70,8 +70,8 @@ class FaceForensics(VideoDatasetBuilder):
             files = {quality: paths[name] for quality, paths in videos_of[method] if name in paths}
             label = "real" if method == ORIGINAL else "fake"
             if files:  # a fake is called TARGET_SOURCE, and shows the target
-                # A real video has the mask of the first method that has one.
-                by = methods[1:] if method == ORIGINAL else [method]
+                # All methods change the same face. FaceShifter has no masks of its own.
+                by = methods[1:] if method == ORIGINAL else [method, *methods[1:]]
                 mask = next((masks_of[each][fake] for each in by if fake in masks_of[each]), None)
                 video = VideoFiles(method, name, name.partition("_")[0], label, files, mask)
                 splits[split].append(video)
