@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,6 +24,15 @@ class CelebDfPp(CelebDfV2):
 
     @classmethod
     def fakes(cls, root: Path) -> dict[str, str]:
-        """Names the method of each folder of fakes; there may be some of them, and new ones."""
+        """Names the method of each folder of fakes; there may be some of them, and new ones.
+
+        A name that is in two scenarios is that of two methods, such as `FaceSwap_NAME`.
+        """
         folders = sorted(path for path in (root / FAKE).glob("*/[!.]*") if path.is_dir())
-        return {f"{FAKE}/{path.parent.name}/{path.name}": as_text(path.name) for path in folders}
+        times = collections.Counter(path.name for path in folders)
+        return {
+            f"{FAKE}/{path.parent.name}/{path.name}": as_text(
+                path.name if times[path.name] == 1 else f"{path.parent.name}_{path.name}"
+            )
+            for path in folders
+        }
