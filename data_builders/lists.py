@@ -153,6 +153,27 @@ def as_text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+def entries(folder: Path) -> list[Path]:
+    """Lists what is in a folder, sorted by name.
+
+    Args:
+      folder: The folder, which need not exist.
+
+    Returns:
+      Files and folders, without hidden ones, which macOS leaves beside others.
+
+    Raises:
+      UserError: It cannot be read. `Path.glob` would find nothing in it.
+    """
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"{folder}: cannot read the folder: {error.strerror or error}") from error
+    return [folder / name for name in sorted(names) if not name.startswith(".")]
+
+
 def videos_in(*folders: Path) -> dict[str, Path]:
     """Finds the videos in folders by their stems, also where a copy has `videos/` around them.
 
@@ -162,13 +183,15 @@ def videos_in(*folders: Path) -> dict[str, Path]:
       *folders: Where they may be. Of two files with one name, that of the later folder is taken.
 
     Returns:
-      The files by stem, as `as_text` writes it, sorted; without hidden ones, which macOS leaves
-      beside others.
+      The files by stem, as `as_text` writes it, sorted; without hidden ones.
+
+    Raises:
+      UserError: A folder cannot be read.
     """
     levels = [folder / level for folder in folders for level in ("", "videos")]
     paths: dict[str, Path] = {}
     for level in levels:
-        videos = [path for path in level.glob("[!.]*") if path.suffix.lower() == ".mp4"]
+        videos = [path for path in entries(level) if path.suffix.lower() == ".mp4"]
         videos.sort(key=lambda path: path.suffix)  # of a.MP4 and a.mp4, the second is taken
         paths |= {as_text(path.stem): path for path in videos}
     return dict(sorted(paths.items()))

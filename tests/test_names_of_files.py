@@ -122,6 +122,24 @@ def test_a_name_in_another_encoding_is_text_in_records(module, tmp_path):
         assert b"caf\xe9" in os.fsencode(video.best)
 
 
+# The preview of DFDC asks for each file by its name.
+@pytest.mark.parametrize("module", [m for m in (*TREES, *LISTED) if m is not dfdc_preview])
+def test_a_folder_that_cannot_be_read_ends_the_search(module, tmp_path, monkeypatch):
+    """Its masks, or its quality, would otherwise be taken for missing."""
+    last = next(reversed(made(module, tmp_path, "01_02__a").videos))
+    folder, listed = (last.mask or last.best).parent, os.listdir
+
+    def refuse(path):
+        if str(path) == str(folder):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(UserError, match="cannot read the folder: Permission denied") as error:
+        made(module, tmp_path, "01_02__a")
+    assert str(error.value).startswith(f"{folder}: ")
+
+
 def test_of_two_suffixes_the_usual_one_is_taken(tmp_path):
     for suffix in (".mp4", ".MP4", ".mP4"):
         (tmp_path / f"a{suffix}").touch()

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from data_builders.access import Access
 from data_builders.celeb_df_v2.builder import FAKE, TREE, CelebDfV2
-from data_builders.lists import as_text
+from data_builders.lists import as_text, entries
 
 
 class CelebDfPp(CelebDfV2):
@@ -28,7 +28,8 @@ class CelebDfPp(CelebDfV2):
 
         A name that is in two scenarios is that of two methods, such as `FaceSwap_NAME`.
         """
-        folders = sorted(path for path in (root / FAKE).glob("*/[!.]*") if path.is_dir())
+        methods = (path for scenario in entries(root / FAKE) for path in entries(scenario))
+        folders = [path for path in methods if path.is_dir()]
         times = collections.Counter(path.name for path in folders)
         return {
             f"{FAKE}/{path.parent.name}/{path.name}": as_text(
