@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import collections
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from data_builders import clips, h264
-from data_builders.errors import UnusableClipError, UserError, unusable
+from data_builders.errors import UnusableClipError, UserError, printable, unusable
 from data_builders.progress import Progress
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ def expected(dataset: VideoDatasetBuilder) -> str:
     return "\n".join(["expected:", *(f"  {line}" for line in dataset.TREE.splitlines())])
 
 
+def joined(lines: Iterable[str]) -> str:
+    """Joins lines for a terminal, whose cursor no name in them can move."""
+    return "\n".join(map(printable, lines))
+
+
 def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
     """Describes the folder of a dataset, in lines for a terminal.
 
@@ -91,7 +96,7 @@ def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
     seconds += frames / max(1, usable) * sum(absent.values()) / _ENCODE_FPS
     size = usable * dataset.recipe.frames_per_video * len(dataset.qualities) * _CROP_MB / 1e3
     lines.append(cost(dataset, seconds, size))
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def _crops(dataset: PairedDatasetBuilder) -> str:
@@ -101,7 +106,7 @@ def _crops(dataset: PairedDatasetBuilder) -> str:
         tuples = collections.Counter(source.method for source in sources)
         videos = collections.Counter(method for method, _ in {(s.method, s.video) for s in sources})
         lines += [f"{m:<18}{split:<12}{videos[m]:>7}{tuples[m]:>9}" for m in sorted(videos)]
-    return "\n".join([*lines, *(f"note: {note}" for note in dataset.info.metadata["notes"])])
+    return joined([*lines, *(f"note: {note}" for note in dataset.info.metadata["notes"])])
 
 
 def _faces(dataset: VideoDatasetBuilder, readable: Sequence[_Readable]) -> list[str]:

@@ -70,8 +70,12 @@ def one_line(text: str) -> str:
     if len(text) > _LONGEST_MESSAGE:
         half = _LONGEST_MESSAGE // 2
         text = f"{text[:half]} ... {text[-half:]}"
-    line = " ".join(line.strip() for line in text.splitlines() if line.strip())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    return printable(" ".join(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def printable(text: str) -> str:
+    """Shows what is no printable character by its escape, line ends too."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def unusable(clip: object, files: Iterable[object], error: Exception) -> UnusableClipError:

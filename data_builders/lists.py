@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from data_builders.errors import UserError
+from data_builders.errors import UserError, describe
 from data_builders.files import parse_json
 
 #: Bounds of a list. One within them takes a few GB of memory at most.
@@ -148,6 +148,32 @@ def one_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def as_text(name: str) -> str:
+    """A name of a file as text: a record cannot hold one of another encoding than UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def entries(folder: Path) -> list[Path]:
+    """Lists what is in a folder, sorted by name.
+
+    Args:
+      folder: The folder, which need not exist.
+
+    Returns:
+      Files and folders, without hidden ones, which macOS leaves beside others.
+
+    Raises:
+      UserError: It cannot be read. `Path.glob` would find nothing in it.
+    """
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"{folder}: cannot read the folder: {error.strerror or error}") from error
+    return [folder / name for name in sorted(names) if not name.startswith(".")]
+
+
 def videos_in(*folders: Path) -> dict[str, Path]:
     """Finds the videos in folders by their stems, also where a copy has `videos/` around them.
 
@@ -157,11 +183,49 @@ def videos_in(*folders: Path) -> dict[str, Path]:
       *folders: Where they may be. Of two files with one name, that of the later folder is taken.
 
     Returns:
-      The files by stem, sorted; without hidden ones, which macOS leaves beside others.
+      The files by stem, as `as_text` writes it, sorted; without hidden ones.
+
+    Raises:
+      UserError: A folder cannot be read.
     """
     levels = [folder / level for folder in folders for level in ("", "videos")]
-    paths = {path.stem: path for level in levels for path in level.glob("[!.]*.mp4")}
+    paths: dict[str, Path] = {}
+    for level in levels:
+        videos = [path for path in entries(level) if path.suffix.lower() == ".mp4"]
+        videos.sort(key=lambda path: path.suffix)  # of a.MP4 and a.mp4, the second is taken
+        paths |= {as_text(path.stem): path for path in videos}
     return dict(sorted(paths.items()))
+
+
+def files_under(root: Path) -> tuple[list[Path], list[str]]:
+    """Finds the files in a folder and in all folders in it, also behind links to folders.
+
+    Each folder is read once: links in a ring end, and nobody is there under two names. A folder
+    that is in `root` keeps its own name; of links to another one, the first is followed.
+
+    Args:
+      root: The folder, which need not exist.
+
+    Returns:
+      The files, sorted, without hidden ones and those in hidden folders; and why folders could not
+      be read.
+    """
+    files: list[Path] = []
+    errors: list[OSError] = []
+    known, tops = set[tuple[int, int]](), [root]
+    while tops:
+        for folder, inner, names in os.walk(tops.pop(0), onerror=errors.append):
+            facts = os.stat(folder)
+            if (facts.st_dev, facts.st_ino) in known:
+                inner.clear()
+                continue
+            known.add((facts.st_dev, facts.st_ino))
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            # `os.walk` does not enter them: what is no link comes first.
+            tops += [Path(folder, name) for name in inner if os.path.islink(Path(folder, name))]
+            paths = (Path(folder, name) for name in names if not name.startswith("."))
+            files += [path for path in paths if path.is_file()]
+    return sorted(files), [describe(error) for error in errors]
 
 
 def no_folder(path: Path) -> str:

@@ -122,6 +122,25 @@ def test_dfdc_with_its_validation_keeps_all_parts_for_train(copy):
     assert layout.notes == ["47 of the 50 parts are not there: 2 (and 46 more)"]
 
 
+def test_dfdc_a_video_that_is_listed_twice_is_one(copy):
+    root = copy(dfdc)
+    with (root / "test/labels.csv").open("a") as file:
+        file.write("eatest.mp4,1\n")
+    layout = find(dfdc, root)
+    assert_sound(layout)
+    assert names(layout)["test"] == {"original": {"ebtest"}, "DFDC": {"eatest"}}
+
+
+def test_dfdc_validation_is_of_parts_that_have_videos(copy):
+    root = copy(dfdc)
+    (root / "train/dfdc_train_part_7/metadata.json").unlink()  # and so its videos have no labels
+    (root / "train/dfdc_train_part_8").mkdir()
+    layout = find(dfdc, root)
+    assert names(layout)["validation"] == {"original": {"careal", "shared"}, "DFDC": {"cafake"}}
+    assert "validation is parts of train: 1" in layout.notes
+    assert not any("no validation" in note for note in layout.notes)
+
+
 def test_dfdc_a_video_of_the_test_set_is_in_no_other_split(copy):
     root = copy(dfdc)
     shutil.copy(root / "train/dfdc_train_part_1/cafake.mp4", root / "test/cafake.mp4")
@@ -167,6 +186,7 @@ def test_dfdc_in_parts(copy):
         ("train/dfdc_train_part_1/metadata.json", '{"a.mp4": {"label": "TRUE"}}', "REAL or FAKE"),
         ("train/dfdc_train_part_1/metadata.json", '{"a\\ud800.mp4": {"label": "REAL"}}', "name"),
         ("test/labels.csv", "filename,label\neatest.mp4,2\n", "'eatest.mp4'"),
+        ("test/labels.csv", "filename,label\neatest.mp4,1\neatest.mp4,0\n", "as real and as fake"),
         ("test/labels.csv", "name,label\neatest.mp4,1\n", "has no column filename"),
         ("test/labels.csv", "filename,label\neatest.mp4\n", "must be a name and a label"),
     ],
@@ -299,6 +319,17 @@ def test_celeb_df_pp_has_a_method_for_each_folder(roots):
     assert {video.label for video in layout.splits["validation"]} == {"real", "fake"}
     assert disjoint(identities(layout)["train"], identities(layout)["validation"])
     assert not layout.missing
+
+
+def test_celeb_df_pp_one_name_in_two_scenarios_is_two_methods(copy):
+    root = copy(celeb_df_pp)
+    shutil.copytree(
+        root / "Celeb-synthesis/FaceSwap/BlendFace", root / "Celeb-synthesis/FaceReenact/BlendFace"
+    )
+    layout = find(celeb_df_pp, root)
+    assert_sound(layout)
+    methods = {video.method for video in layout.videos if video.label == "fake"}
+    assert methods == {"Celeb-DF", "FaceSwap_BlendFace", "FaceReenact_BlendFace", "LIA", "FLOAT"}
 
 
 def test_celeb_df_pp_in_part(copy):

@@ -54,6 +54,36 @@ def test_compression_gives_nothing_back(quality, best, possible):
     assert qualities.can_be_made(quality, best) is possible
 
 
+@pytest.mark.parametrize(
+    ("real", "fake", "noted"),
+    [
+        ("c23", "c23 c40", ["c40 is made", "4 of 4 real and 0 of 4 fake"]),
+        ("raw c23", "c23", ["c40 is made", "0 of 4 real and 4 of 4 fake"]),
+        ("raw", "raw c23 c40", []),  # the recipe of the authors: once each
+        ("c23", "c23", []),
+        ("c23 c40", "c23 c40", []),
+    ],
+)
+@pytest.mark.parametrize("name", ["face_forensics", "deep_fake_detection"])
+def test_compression_that_goes_with_the_label_is_noted(tmp_path, name, real, fake, noted):
+    """Compression is counted by hand: c40 on disk or of raw has gone through one, of c23 two."""
+    videos = [
+        clips.VideoFiles("m", f"{label}{i}", "a", label, {q: tmp_path / q for q in held.split()})
+        for label, held in (("real", real), ("fake", fake))
+        for i in range(4)
+    ]
+    dataset = build.builder(
+        name,
+        manual_dir=tmp_path,
+        data_dir=tmp_path,
+        qualities=("c23", "c40"),
+        face_source=faces.Whole(),
+    )
+    notes = dataset.notes(clips.Layout({"train": videos}))
+    assert len(notes) == bool(noted)
+    assert all(text in notes[0] for text in noted)
+
+
 def test_the_random_crf_is_never_better_than_the_file():
     drawn = {
         best: {qualities.drawn_crf(f"0/a/{i}", best) for i in range(999)}

@@ -58,7 +58,11 @@ def assert_sound(layout):
     assert set(layout.splits) == {"train", "validation", "test"}
     assert len({(video.method, video.video) for video in videos}) == len(videos)
     assert all((video.label == "real") == (video.method == "original") for video in videos)
-    assert all(path.is_file() for video in videos for path in video.files.values())
+    files = [path for video in videos for path in video.files.values()]
+    assert all(path.is_file() for path in files)
+    assert len(set(files)) == len(files)  # none is in two splits, or stands for two videos
+    masks = [{video.mask for video in found} - {None} for found in layout.splits.values()]
+    assert disjoint(*masks)
     assert all(video.mask is None or video.mask.is_file() for video in videos)
     assert all(note and "\n" not in note for note in layout.notes)
 
@@ -147,7 +151,14 @@ def test_face_forensics_masks_go_with_the_fake_and_with_its_target(ff):
             for name in split["Deepfakes"]:
                 assert masks["Deepfakes", name] == folder / f"{name}.mp4"
                 assert masks["original", name[:3]] == folder / f"{name}.mp4"
-    assert {mask for (method, _), mask in masks.items() if method == "NeuralTextures"} == {None}
+    # In `all`, a fake without a mask shows the face of its target, as the mask of another says.
+    of_fakes = [
+        (name, mask) for (method, name), mask in masks.items() if method == "NeuralTextures"
+    ]
+    assert of_fakes
+    assert all(mask == folder / f"{name}.mp4" for name, mask in of_fakes)
+    alone = face_forensics.Builder.find(root, "neural_textures")
+    assert {video.mask for video in alone.videos} == {None}
     (folder / "071_054.mp4").rename(folder / "071_054.avi")
     layout = face_forensics.Builder.find(root, "deepfakes")
     assert {str(v) for v in layout.videos if v.mask is None} == {
@@ -304,6 +315,30 @@ def test_ffiw_levels_seen_in_the_wild(ffiw, tmp_path):
             path.rename(parent / path.name)
         (parent / "test").rmdir()
     assert names(ffiw10k.Builder.find(root)) == names(ffiw10k.Builder.find(ffiw[0]))
+
+
+@pytest.mark.parametrize("level", ["val", "test", "", "val/videos"])
+def test_ffiw_the_archive_of_the_test_split_is_never_validation(tmp_path, level):
+    """The files of both archives may have the same names, and lie in folders of the same name."""
+    release, test = (tmp_path / f"FFIW10K-v1-release{name}" for name in ("", "-test"))
+    kinds = ("source", "target", "target_mask")
+    for kind in kinds:
+        trees.write(release / kind / "train/0.mp4", b"")
+        for stem in ("val_0", "val_1"):
+            trees.write(release / kind / f"val/{stem}.mp4", b"")
+        for stem in ("val_0", "val_2"):
+            trees.write(test / kind / level / f"{stem}.mp4", b"")
+    layout = ffiw10k.Builder.find(tmp_path)
+    assert_sound(layout)
+    for split, parent, numbers in (
+        ("validation", release, {"val_0", "val_1"}),
+        ("test", test, {"val_0", "val_2"}),
+    ):
+        files = {path for v in layout.splits[split] for path in (v.best, v.mask)}
+        assert {path.stem for path in files} == numbers
+        assert all(path.is_relative_to(parent) for path in files)
+    alone = ffiw10k.Builder.find(test)
+    assert {split for split, videos in alone.splits.items() if videos} == {"test"}
 
 
 def test_ffiw_one_number_in_two_splits_is_two_videos(ffiw, tmp_path):

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import os
 import re
 
 import cv2
@@ -143,6 +144,42 @@ def test_donors_are_other_people_of_the_split_and_not_always_the_same(tmp_path):
         assert 1 < len(source.donors) <= 8
         used |= set(source.donors)
     assert used == set(tmp_path.rglob("*.png"))
+
+
+def test_folders_behind_links_are_read_once(tmp_path, monkeypatch):
+    faces, elsewhere = tmp_path / "faces", tmp_path / "elsewhere"
+    for path in (faces / "carol", elsewhere / "bob/2025", faces / ".hidden"):
+        trees.write(path / "1.jpg", b"")
+    for link, to in (
+        ("bob", elsewhere / "bob"),
+        ("robert", elsewhere / "bob"),  # the same person again
+        ("a", faces / "carol"),  # who is there under her own name
+        ("carol/all", faces),  # a ring
+        ("lost", elsewhere / "nobody"),
+    ):
+        (faces / link).symlink_to(to)
+    layout = builder.SelfBlended.find(faces)
+    found = {files.best.relative_to(faces): files.identity for files in layout.videos}
+    assert {str(path): who for path, who in found.items()} == {
+        "bob/2025/1.jpg": "bob",
+        "carol/1.jpg": "carol",
+    }
+    assert not layout.notes
+    (faces / builder.LIST).write_text("file,identity\nbob/2025/1.jpg,Robert\n")
+    listed = builder.SelfBlended.find(faces)
+    assert [files.identity for files in listed.videos] == ["Robert"]
+    (faces / builder.LIST).unlink()
+
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path) == str(faces / "carol"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    layout = builder.SelfBlended.find(faces)
+    assert layout.notes == [f"1 folders are left out: {faces / 'carol'}: Permission denied"]
 
 
 def test_a_swap_comes_after_each_of_the_others(tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 from pathlib import Path
 from typing import ClassVar
 
 from data_builders.access import Access
 from data_builders.celeb_df_v2.builder import FAKE, TREE, CelebDfV2
+from data_builders.lists import as_text, entries
 
 
 class CelebDfPp(CelebDfV2):
@@ -22,6 +24,16 @@ class CelebDfPp(CelebDfV2):
 
     @classmethod
     def fakes(cls, root: Path) -> dict[str, str]:
-        """Names the method of each folder of fakes; there may be some of them, and new ones."""
-        folders = sorted(path for path in (root / FAKE).glob("*/[!.]*") if path.is_dir())
-        return {f"{FAKE}/{path.parent.name}/{path.name}": path.name for path in folders}
+        """Names the method of each folder of fakes; there may be some of them, and new ones.
+
+        A name that is in two scenarios is that of two methods, such as `FaceSwap_NAME`.
+        """
+        methods = (path for scenario in entries(root / FAKE) for path in entries(scenario))
+        folders = [path for path in methods if path.is_dir()]
+        times = collections.Counter(path.name for path in folders)
+        return {
+            f"{FAKE}/{path.parent.name}/{path.name}": as_text(
+                path.name if times[path.name] == 1 else f"{path.parent.name}_{path.name}"
+            )
+            for path in folders
+        }

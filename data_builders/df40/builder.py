@@ -36,4 +36,5 @@ class Df40(Deepfakebench):
 def _method(path: str) -> str:
     """The folder of the method: labels in the lists are sometimes those of another method."""
     found = _METHOD.search(path.replace("\\", "/"))
-    return found[1] if found else ""
+    # A record holds no half of a character.
+    return found[1].encode("utf-8", "backslashreplace").decode() if found else ""

@@ -55,8 +55,9 @@ class Dfdc(VideoDatasetBuilder):
         for video in (video for videos in official.values() for video in videos):
             train.pop(video.video, None)
         held = []  # parts whose sources stand for validation, where there is none
-        if len(parts) > 1 and not official["validation"]:
-            held = list(parts)[-max(1, len(parts) // 10) :]
+        filled = [n for n in parts if any(video.video in train for video in of_part[n])]
+        if len(filled) > 1 and not official["validation"]:
+            held = filled[-max(1, len(filled) // 10) :]
             notes.append(f"validation is parts of train: {', '.join(map(_name, held))}")
         sources = {video.identity for part in held for video in of_part[part]}
         people = ((video, [video.identity]) for video in train.values())
@@ -104,13 +105,14 @@ def _listed(folder: Path, file: str, missing: list[str], notes: list[str]) -> li
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yields name, label and source of each video that a list names."""
+    """Yields name, label and source of each video that a list names, without repetitions."""
     if path.name == METADATA:
         listed = read_entries(path, "metadata").items()
         rows = [(file, str(about.get("label")), about.get("original")) for file, about in listed]
     else:
         table = read_table(path, "list of labels", ("filename", "label"))
         rows = [(file, label, None) for _, (file, label) in table]
+    labels: dict[str, str] = {}
     for file, said, original in rows:
         label, source = _LABELS.get(said), str(original or file)
         if not file or label is None or not f"{file}{source}".isprintable():
@@ -118,4 +120,9 @@ def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
                 f"{path}: {file!r}, {said!r}: must be a name and a label, which is REAL or FAKE in "
                 f"{METADATA}, and 0 (real) or 1 in {LABELS}"
             )
-        yield Path(file).stem, label, Path(source).stem
+        name = Path(file).stem
+        if name not in labels:
+            labels[name] = label
+            yield name, label, Path(source).stem
+        elif labels[name] != label:
+            raise UserError(f"{path}: {file!r} is listed as real and as fake; keep one")

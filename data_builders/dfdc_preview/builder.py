@@ -66,7 +66,8 @@ class DfdcPreview(VideoDatasetBuilder):
         found, missing = dict[tuple[str, str], tuple[VideoFiles, _Entry]](), []
         for entry in _entries(root / LIST):
             deep, name = root / entry.path, entry.path.stem
-            path = deep if deep.is_file() else flat[entry.path.parts[0]].get(name)
+            spelt = (path for path in (deep, deep.with_suffix(".MP4")) if path.is_file())
+            path = next(spelt, None) or flat[entry.path.parts[0]].get(name)
             if path is None:
                 missing.append(str(entry.path.with_suffix("")))
                 continue
@@ -95,5 +96,7 @@ def _entries(path: Path) -> Iterator[_Entry]:
                 "or in method_A or method_B with 'fake', and set must be 'train' or 'test'"
             )
         target, donor = about.get("target_id"), about.get("swapped_id")
+        if not f"{name}{target}{donor}".isprintable():
+            raise UserError(f"{path}: {name!r}: {about!r}: must be names of printable characters")
         people = [str(person) for person in (target or file.parts[1], donor) if person is not None]
         yield _Entry(file, str(label), split == "test", tuple(people))

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
-from data_builders.face_forensics.folders import qualities
-from data_builders.lists import nothing_in
+from data_builders.face_forensics.folders import qualities, uneven_histories
+from data_builders.lists import nothing_in, videos_in
 from data_builders.paired import PairedConfig
 from data_builders.video_builder import VideoDatasetBuilder
 
@@ -33,6 +33,7 @@ ACCESS = Access(
     reported="the default server refuses connections, and EU2 works with breaks (issues 96, 104, "
     "106); the originals gave error 404 there from 2024 to 2025 (issue 111)",
 )
+_MASKS = "manipulated_sequences/{}/masks/videos"
 _FILES = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -61,18 +62,17 @@ class FaceForensics(VideoDatasetBuilder):
           UserError: There is no such folder, or it has no originals or no fakes.
         """
         methods = [ORIGINAL, *(METHODS.values() if config == "all" else [METHODS[config]])]
-        folders = {
-            name: qualities(root, "youtube" if name == ORIGINAL else name, real=name == ORIGINAL)
-            for name in methods
-        }
+        videos_of = {method: _videos(root, method) for method in methods}
+        masks_of = {method: _there(root / _MASKS.format(method)) for method in methods[1:]}
         splits: dict[str, list[VideoFiles]] = {split: [] for split in _FILES}
         missing = []
         for split, method, name, fake in _official(methods):
-            paths = [(quality, path / f"{name}.mp4") for quality, path in folders[method]]
-            files = {quality: path for quality, path in paths if path.is_file()}
+            files = {quality: paths[name] for quality, paths in videos_of[method] if name in paths}
             label = "real" if method == ORIGINAL else "fake"
             if files:  # a fake is called TARGET_SOURCE, and shows the target
-                mask = _mask(root, methods[1:] if method == ORIGINAL else [method], fake)
+                # All methods change the same face. FaceShifter has no masks of its own.
+                by = methods[1:] if method == ORIGINAL else [method, *methods[1:]]
+                mask = next((masks_of[each][fake] for each in by if fake in masks_of[each]), None)
                 video = VideoFiles(method, name, name.partition("_")[0], label, files, mask)
                 splits[split].append(video)
             else:
@@ -85,15 +85,26 @@ class FaceForensics(VideoDatasetBuilder):
             raise nothing_in(root, lacks, f"{real} and {fake}, c23 or another quality,")
         return Layout(splits, missing, [f"there are no videos of {name}" for name in absent])
 
+    def notes(self, layout: Layout) -> list[str]:
+        """As in the base, and where real and fake were not compressed equally often."""
+        more = uneven_histories(layout.videos, self.recipe.qualities)
+        return [*super().notes(layout), *more]
+
 
 def _any(splits: Mapping[str, Sequence[VideoFiles]], method: str) -> bool:
     return any(video.method == method for videos in splits.values() for video in videos)
 
 
-def _mask(root: Path, methods: Sequence[str], fake: str) -> Path | None:
-    """Finds the mask of a fake; for a real video, that of the first method that has one."""
-    folders = (root / "manipulated_sequences" / method / "masks" / "videos" for method in methods)
-    return next((f / f"{fake}.mp4" for f in folders if (f / f"{fake}.mp4").is_file()), None)
+def _videos(root: Path, method: str) -> list[tuple[str, dict[str, Path]]]:
+    """Finds the videos of a method by quality and name."""
+    real = method == ORIGINAL
+    folders = qualities(root, "youtube" if real else method, real=real)
+    return [(quality, _there(folder)) for quality, folder in folders]
+
+
+def _there(folder: Path) -> dict[str, Path]:
+    """Finds the videos in a folder. A link to a file that was not fetched is none."""
+    return {name: path for name, path in videos_in(folder).items() if path.is_file()}
 
 
 def _official(methods: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:

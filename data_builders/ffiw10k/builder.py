@@ -16,7 +16,7 @@ from data_builders.video_builder import VideoDatasetBuilder
 RELEASE = "FFIW10K-v1-release"
 
 _METHODS = {"source": ("original", "real"), "target": ("FFIW", "fake")}
-_MASKS = "target_mask"
+_MASKS, _TEST = "target_mask", f"{RELEASE}-test"
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -25,7 +25,7 @@ class Ffiw10k(VideoDatasetBuilder):
 
     TREE: ClassVar[str] = (
         f"{RELEASE}/{{source,target,target_mask}}/{{train,val}}/STEM.mp4\n"
-        f"{RELEASE}-test/{{source,target,target_mask}}/STEM.mp4, an archive of its own\n"
+        f"{_TEST}/{{source,target,target_mask}}/STEM.mp4, an archive of its own\n"
         "a mask may be called STEM_mask.mp4; without one, the largest face is taken"
     )
 
@@ -73,12 +73,14 @@ class Ffiw10k(VideoDatasetBuilder):
 
 def _read(root: Path, split: str) -> Mapping[str, Mapping[str, Path]]:
     """Finds the files of a split by kind and stem, in all places where archives are unpacked."""
-    parents = (root, root / RELEASE, root / f"{RELEASE}-test")
+    # The archive of the test split calls its folder val, too: only test may look there.
+    apart = root if root.name == _TEST else root / _TEST
+    parents = [parent for parent in (root, root / RELEASE) if parent != apart]
     kinds: dict[str, dict[str, Path]] = {}
     for kind in (*_METHODS, _MASKS):
         folders = [parent / kind / split for parent in parents]
         if split == "test":
-            folders += [parents[-1] / kind, parents[-1] / kind / "val"]
+            folders += [apart / kind / level for level in ("test", "", "val")]
         suffix = "_mask" if kind == _MASKS else ""
         found = videos_in(*folders).items()
         kinds[kind] = {stem.removesuffix(suffix): path for stem, path in found}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_builders.errors import UserError, nearest
-from data_builders.lists import check_count, first_of, located, one_form, read_json
+from data_builders.lists import as_text, check_count, first_of, located, one_form, read_json
 from data_builders.manifest.listing import (
     Labels,
     Listing,
@@ -171,8 +171,7 @@ def _shown(path: Path, name: str, file: Path) -> str:
     shown = plain.removeprefix(f"{path.parent}{os.sep}")
     if shown == plain and not os.path.isabs(name):
         shown = os.path.relpath(file, path.parent)
-    # Old names may be in another encoding than UTF-8, which a record cannot hold.
-    return one_form(os.fsencode(shown).decode("utf-8", "backslashreplace"))
+    return one_form(as_text(shown))
 
 
 def _once(

@@ -16,7 +16,15 @@ import tensorflow_datasets as tfds
 from data_builders.clips import ClipSource, Layout, VideoFiles
 from data_builders.draws import drawn
 from data_builders.errors import UserError, nearest
-from data_builders.lists import located, nothing_in, one_form, read_table
+from data_builders.lists import (
+    as_text,
+    files_under,
+    first_of,
+    located,
+    nothing_in,
+    one_form,
+    read_table,
+)
 from data_builders.records import DEFAULT_QUALITIES, SPLITS, Pair
 from data_builders.self_blended import clip, doctor, painter_files, recipes
 from data_builders.self_blended.stills import IMAGES, VIDEOS
@@ -110,13 +118,8 @@ class SelfBlended(VideoDatasetBuilder):
           UserError: There is no such folder, it holds no images or videos, or its list is wrong.
         """
         del config
-        files = sorted(
-            path
-            for path in root.rglob("*")
-            if path.suffix.lower() in (*IMAGES, *VIDEOS)
-            and not any(part.startswith(".") for part in path.relative_to(root).parts)
-            and path.is_file()
-        )
+        there, unread = files_under(root)
+        files = [path for path in there if path.suffix.lower() in (*IMAGES, *VIDEOS)]
         if not files:
             raise nothing_in(root, "holds no images or videos", f"this: {cls.TREE}")
         listed, missing = _listed(root / LIST)
@@ -144,6 +147,8 @@ class SelfBlended(VideoDatasetBuilder):
                 f"they are there, such as {_text(files[0].relative_to(root))}"
             )
         notes = [f"{unlisted} files are not in {LIST} and are left out"] if unlisted else []
+        if unread:
+            notes.append(f"{len(unread)} folders are left out: {first_of(unread)}")
         return Layout(splits, missing, notes)
 
     def sources_of(self, listed: Sequence[VideoFiles]) -> Sequence[ClipSource]:
@@ -243,8 +248,8 @@ def _place(file: Path) -> str:
 
 
 def _text(path: Path) -> str:
-    """A path as all systems write it. A record cannot hold names of another encoding than UTF-8."""
-    return one_form(os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace"))
+    """A path as all systems write it."""
+    return one_form(as_text(path.as_posix()))
 
 
 def _plain(path: Path, root: Path) -> str:

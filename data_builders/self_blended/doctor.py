@@ -61,7 +61,7 @@ def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
     seconds = len(pairs) / _PAIRS_PER_S
     size = tuples * len(dataset.qualities) * _CROP_MB / 1e3
     lines.append(doctor.cost(dataset, seconds, size))
-    return "\n".join(lines)
+    return doctor.joined(lines)
 
 
 def _counts(layout: clips.Layout) -> list[str]:

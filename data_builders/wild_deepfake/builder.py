@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from data_builders.access import Access
 from data_builders.clips import spread
 from data_builders.errors import UserError
-from data_builders.lists import nothing_in
+from data_builders.lists import as_text, entries, nothing_in
 from data_builders.manifest.builder import Manifest
 from data_builders.manifest.listing import Listing, Tuple, checked
 from data_builders.paired import PairedConfig
@@ -78,10 +78,11 @@ class WildDeepfake(Manifest):
 def _sequences(root: Path, part: str, label: str) -> Sequence[Tuple]:
     """Lists the frames of a part that are taken; archive N is what is known of the people."""
     tuples = []
-    for folder in sorted((root / part).glob(f"[!.]*/{label}/[!.]*")):
-        frames = sorted(folder.glob("[!.]*.png"), key=_number)
-        who = f"{part}/{folder.parts[-3]}"
-        name = f"{who}/{folder.name}"
+    for folder in (each for archive in entries(root / part) for each in entries(archive / label)):
+        images = (path for path in entries(folder) if path.suffix.lower() == ".png")
+        frames = sorted(images, key=_number)
+        who = f"{part}/{as_text(folder.parts[-3])}"
+        name = f"{who}/{as_text(folder.name)}"
         for index in spread(len(frames), FRAMES):
             paths = {"raw": frames[index]}
             tuples.append(Tuple(paths, label, _METHODS[label], name, who, index))
