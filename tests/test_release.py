@@ -135,6 +135,11 @@ def test_the_card_says_what_the_file_says(run, made):
     each = len(frames.label) / len(set(frames.video))
     assert 1 < each < 10
     assert f"A clip has {each:.3g} frames on average." in card
+    # A manifest lists crops, and not how they were made.
+    assert "How the faces were cut out is not known." in card
+    assert "it calls every file with a face inconclusive" in card
+    shipped = model_file.SHIPPED.with_suffix(".md").read_text()
+    assert "inconclusive, and tells no error rates" not in shipped
 
 
 @pytest.mark.parametrize(
