@@ -12,8 +12,9 @@ import safetensors
 import safetensors.numpy
 
 from data_builders.errors import UserError
+from qad_jax import configs
 from qad_jax.detection.detector import Detector
-from qad_jax.evaluation import release, scores
+from qad_jax.evaluation import release, release_inputs, scores
 from qad_jax.evaluation.rates import Rates
 from qad_jax.evaluation.verdicts import Thresholds
 from qad_jax.runs import checkpoints
@@ -66,10 +67,10 @@ def test_a_group_is_found_by_a_name_in_either_form(tmp_path, key):
     one, other = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
     path = tmp_path / "groups.csv"
     path.write_text(f"{key},sex\n{other},f\nbob,m\nbob,m\nann,\n", encoding="utf-8")
-    assert release.groups_of(path, key) == {"sex": {one: "f", "bob": "m"}}
+    assert release_inputs.groups_of(path, key) == {"sex": {one: "f", "bob": "m"}}
     path.write_text(f"{key},sex\n{other},f\n{one},m\n", encoding="utf-8")
     with pytest.raises(UserError, match=f"{one} has two groups in the column sex, 'f' and 'm'"):
-        release.groups_of(path, key)
+        release_inputs.groups_of(path, key)
 
 
 def test_the_weights_are_those_of_the_run(run, made):
@@ -224,6 +225,43 @@ def test_a_run_that_was_evaluated_is_a_detector(run, made, tmp_path):
         Detector.from_pretrained(part)
     with pytest.raises(UserError, match=r"evaluation: holds no run"):
         Detector.from_pretrained(run / "evaluation")
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_results_of_another_checkpoint_are_refused(run, about, tmp_path, split):
+    """What one step was measured to do says nothing of another's weights."""
+    part = tmp_path / "part"
+    shutil.copytree(run, part)
+    numbers = part / "evaluation" / split / "metrics.json"
+    told = json.loads(numbers.read_text())
+    for step, of in ((told["step"] + 1, f"of step {told['step'] + 1}"), (None, "of another tool")):
+        numbers.write_text(json.dumps({**told, "step": step}))
+        with pytest.raises(UserError, match=rf"{of}, and the weights of step 2; run: ") as error:
+            Detector.from_pretrained(part)
+        assert f"qad-jax evaluate {part} --split {split} --step 2" in str(error.value)
+        assert str(numbers) in str(error.value)
+    numbers.unlink()
+    options = [f"--validation={part}", f"--test={part}", f"--about={about}"]
+    result = call(part, *options, f"--out={tmp_path / 'a.safetensors'}", main=release.main)
+    assert result.status == 1
+    assert f"{numbers}: does not tell of which checkpoint the scores are" in result.err
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_excluded_methods_choose_no_thresholds(monkeypatch):
+    """As docs/training.md promises it, and as `evaluate` does it."""
+    config = configs.load("leave_one_out:Deepfakes")
+    names = ["original", "Deepfakes", "FaceSwap"]
+    read = scores.Scores(
+        ("raw",), np.array([0, 1, 1]), names, names, names, np.zeros(3, int), np.zeros((3, 1))
+    )
+    monkeypatch.setattr(checkpoints, "datasets_of", lambda run, step: ("face_forensics/all/1.0.0",))
+    kept = {
+        dataset: release_inputs.without_excluded(read, dataset, run=None, step=2, config=config)
+        for dataset in ("face_forensics/all/1.0.0", "celeb_df_v2/1.0.0")
+    }
+    assert kept["face_forensics/all/1.0.0"].method == ["original", "FaceSwap"]
+    assert kept["celeb_df_v2/1.0.0"].method == names
 
 
 def test_mistakes_of_a_release(tmp_path, run, about, made):
