@@ -1,5 +1,6 @@
 """A model file: made of a run, read by others, refused where it is not one."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ import safetensors
 import safetensors.numpy
 
 from data_builders.errors import UserError
+from data_builders.faces import Detected
 from qad_jax import configs
 from qad_jax.detection.detector import Detector
 from qad_jax.evaluation import release, release_inputs, scores
@@ -20,6 +22,8 @@ from qad_jax.evaluation.verdicts import Thresholds
 from qad_jax.runs import checkpoints
 from qad_jax.weights import model_file, pretrained
 from tests.commands import call, tiny
+
+RECIPE = Detected().recipe
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +152,18 @@ def test_the_card_says_what_the_file_says(run, made):
     [
         ({"format": 2}, "its format is 2, and this version of qad-jax knows 1"),
         ({"image_size": 10**6}, "image_size is 1000000"),
+        ({"image_size": 32.0}, "image_size is 32.0, must be a whole number from 32 to 1024"),
+        ({"image_size": True}, "image_size is True"),
+        ({"crop": {**RECIPE, "scale": "x"}}, "crop: scale is 'x', must be a number from 0.1 to 10"),
+        ({"crop": {**RECIPE, "scale": -1}}, "crop: scale is -1"),
+        ({"crop": {**RECIPE, "min_face": 5}}, "crop: min_face is 5, must be a number from 12 to"),
+        ({"crop": {**RECIPE, "min_face": {}}}, "crop: min_face is {}"),
+        ({"crop": {**RECIPE, "max_side": 10**9}}, "crop: max_side is 1000000000, must be a whole"),
+        ({"crop": {**RECIPE, "max_side": 640.0}}, "crop: max_side is 640.0"),
+        ({"crop": {**RECIPE, "max_gap": None}}, "crop: max_gap is None"),
+        ({"normalisation": {"mean": [10**400] * 3, "std": [1] * 3}}, "normalisation is not that"),
+        ({"name": "\ud800"}, "surrogates not allowed"),
+        ({"sources": ["a"]}, "sources is no list of objects"),
         ({"network": "vit"}, "network 'vit' is not known"),
         ({"normalisation": {"mean": [0, 0, 0], "std": [1, 1, 1]}}, "normalisation is not that of"),
         ({"qualities": {}}, "no measured quality"),
@@ -162,6 +178,46 @@ def test_what_a_stranger_claims_is_checked(tmp_path, made, change, message):
     with pytest.raises(UserError, match=re.escape(message)) as error:
         model_file.read(path)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"false_positive_rate": 7.5}, "c23: rates: false_positive_rate is 7.5, no share from 0"),
+        ({"false_positive_rate": -1 / 99}, "no share from 0 to 1"),
+        ({"inconclusive_fake": [0.1]}, "no share from 0 to 1"),
+        ({"auc_low": 0.9, "auc_high": 0.8}, "the interval of auc is from 0.9 to 0.8"),
+        ({"real_clips": -1}, "real_clips is -1, no number of clips"),
+        ({"fake_clips": 2.5}, "fake_clips is 2.5, no number of clips"),
+        ({"fake_clips": None}, "fake_clips is None, no number of clips"),
+    ],
+)
+def test_rates_are_shares(tmp_path, made, change, message):
+    def changing(text):
+        told = json.loads(text)
+        told["qualities"]["c23"]["rates"].update(change)
+        return json.dumps(told)
+
+    with pytest.raises(UserError, match=re.escape(message)):
+        model_file.describe(changed(made, tmp_path, changing))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": 16}, "image_size is 16, must be a whole number from 32 to 1024"),
+        ({"image_size": 1100}, "image_size is 1100"),
+        ({"version": "1" * (1 << 20)}, "longer than 1,048,576"),
+        ({"training": {"values": [0] * 50_001}}, "more than 50,000 values"),
+        ({"measured": {"clips": float("nan")}}, "not JSON compliant"),
+    ],
+)
+def test_no_file_is_written_that_cannot_be_read(tmp_path, made, change, message):
+    read = model_file.read(made)
+    described = dataclasses.replace(read.description, **change)
+    with pytest.raises(UserError, match=rf"^ours: no model file can be made of it: .*{message}"):
+        model_file.write(tmp_path / "a.safetensors", read.variables, described)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

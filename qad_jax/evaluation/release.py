@@ -82,8 +82,9 @@ def release(
         clips=release_inputs.groups_of(clips, "video") if clips else None,
         step=step,
     )
+    rendered = model_card.render(described)  # first: a mistake in it leaves nothing behind
     model_file.write(out, variables, described)
-    write_whole(out.with_suffix(".md"), model_card.render(described))
+    write_whole(out.with_suffix(".md"), rendered)
     return described
 
 
