@@ -1,5 +1,6 @@
 """A model file: made of a run, read by others, refused where it is not one."""
 
+import csv
 import dataclasses
 import json
 import re
@@ -15,7 +16,9 @@ import safetensors.numpy
 from data_builders.errors import UserError
 from data_builders.faces import Detected
 from qad_jax import configs
+from qad_jax.detection.conditions import Conditions
 from qad_jax.detection.detector import Detector
+from qad_jax.detection.marks import Marks
 from qad_jax.evaluation import release, release_inputs, scores
 from qad_jax.evaluation.rates import Rates
 from qad_jax.evaluation.verdicts import Thresholds
@@ -75,6 +78,59 @@ def test_a_group_is_found_by_a_name_in_either_form(tmp_path, key):
     path.write_text(f"{key},sex\n{other},f\n{one},m\n", encoding="utf-8")
     with pytest.raises(UserError, match=f"{one} has two groups in the column sex, 'f' and 'm'"):
         release_inputs.groups_of(path, key)
+
+
+@pytest.mark.parametrize("name", ["ann\u2028lee", "ann\nlee", "ann\x0blee", 'ann "lee", jr.'])
+def test_a_name_is_one_whatever_ends_of_lines_it_has(tmp_path, name):
+    path = tmp_path / "groups.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["identity", "sex"], [name, "f"], ["bob", "m"]])
+    assert release_inputs.groups_of(path, "identity") == {"sex": {name: "f", "bob": "m"}}
+
+
+def test_a_cell_that_is_too_long_is_told(tmp_path):
+    path = tmp_path / "groups.csv"
+    path.write_text('identity,sex\nann,"' + "x" * 200_000 + '"\n')
+    with pytest.raises(UserError, match=r"groups\.csv: cannot be read: field larger than"):
+        release_inputs.groups_of(path, "identity")
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"conditions": {"smalest_face": 200}}, "no condition 'smalest_face': did you mean"),
+        ({"localisation": {"raw": {"right": 0.8}}}, "the localisation at raw must be right, found"),
+        ({"localisation": {"raw": {"right": 2, "found": 0, "false": 0}}}, "from 0 to 1 each"),
+        ({"localisation": {"raw": {"right": "1", "found": 0, "false": 0}}}, "from 0 to 1 each"),
+        ({"localisation": {"raw": [1, 1, 1]}}, "about.json: "),
+    ],
+)
+def test_what_is_told_of_a_detector_is_what_is_read(tmp_path, told, message):
+    path = tmp_path / "about.json"
+    path.write_text(json.dumps({"name": "a", "version": "1", "sources": [], **told}))
+    with pytest.raises(UserError, match=re.escape(message)):
+        release_inputs.about(path)
+
+
+def test_all_that_is_read_can_be_told(tmp_path):
+    for known, of in ((release_inputs.CONDITIONS, Conditions), (release_inputs.MARKS, Marks)):
+        assert known == tuple(field.name for field in dataclasses.fields(of))
+    shares = {"right": 0.8, "found": 0.5, "false": 0.1}
+    conditions = dict.fromkeys(release_inputs.CONDITIONS, 1)
+    told = {"name": "a", "version": "1", "sources": [], "conditions": conditions}
+    path = tmp_path / "about.json"
+    path.write_text(json.dumps({**told, "localisation": {"raw": shares}}))
+    assert release_inputs.about(path)["localisation"] == {"raw": shares}
+
+
+def test_a_release_whose_card_fails_leaves_nothing(tmp_path, run, about, monkeypatch):
+    def fail(described):
+        raise UserError("no card")
+
+    monkeypatch.setattr(release.model_card, "render", fail)
+    options = [f"--validation={run}", f"--test={run}", f"--about={about}"]
+    result = call(run, *options, f"--out={tmp_path / 'a.safetensors'}", main=release.main)
+    assert (result.status, list(tmp_path.iterdir())) == (1, [])
 
 
 def test_the_weights_are_those_of_the_run(run, made):

@@ -6,6 +6,7 @@ See `qad_jax.evaluation.release`.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,23 @@ import ml_collections
 import numpy as np
 
 from data_builders import command_line
-from data_builders.errors import UserError
+from data_builders.errors import UserError, nearest
 from data_builders.files import is_number, read_json, unmarked
 from data_builders.lists import one_form, read_text
 from qad_jax import configs
 from qad_jax.evaluation import compare, scores
 from qad_jax.evaluation.scores import Scores
 from qad_jax.runs import checkpoints
+
+#: What `qad_jax.detection.conditions.Conditions` and `detection.marks.Marks` read, which lie above.
+CONDITIONS = (
+    "smallest_face",
+    "least_sharpness",
+    "largest_turn",
+    "most_compression",
+    "largest_tilt",
+)
+MARKS = ("right", "found", "false")
 
 
 def results(path: Path, split: str, *, run: Path, step: int) -> tuple[Scores, str]:
@@ -95,8 +106,16 @@ def about(path: Path) -> dict[str, Any]:
             if not {"title", "licence"} <= source.keys():
                 raise ValueError("each of the sources needs a title and a licence")
         for name, value in (told.get("conditions") or {}).items():
+            if name not in CONDITIONS:  # a bound that nobody reads would hold nothing
+                raise ValueError(f"there is no condition {name!r}: {nearest(name, CONDITIONS)}")
             if not is_number(value):
                 raise ValueError(f"the condition {name} is {value!r}, no finite number")
+        for quality, shares in (told.get("localisation") or {}).items():
+            known = all(is_number(shares.get(name)) and 0 <= shares[name] <= 1 for name in MARKS)
+            if shares.keys() != set(MARKS) or not known:
+                raise ValueError(
+                    f"the localisation at {quality} must be {', '.join(MARKS)}, from 0 to 1 each"
+                )
         json.dumps(told, allow_nan=False)  # as the file holds it
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -117,7 +136,13 @@ def groups_of(path: Path, key: str) -> dict[str, dict[str, str]]:
     Raises:
       UserError: The file cannot be read, has no such columns, or names two groups of one.
     """
-    rows = list(csv.DictReader(read_text(path, "list of groups").splitlines()))
+    text = io.StringIO(read_text(path, "list of groups"), newline="")
+    try:
+        rows = list(csv.DictReader(text))
+    except csv.Error as error:
+        raise UserError(
+            f"{path}: cannot be read: {error}; look for a quote without an end"
+        ) from error
     columns = [name for name in (rows[0] if rows else ()) if name and name != key]
     if not columns or key not in rows[0]:
         raise UserError(f"{path}: needs a column {key} and at least one more, and a row")
