@@ -19,10 +19,13 @@ from qad_jax import configs
 from qad_jax.detection.conditions import Conditions
 from qad_jax.detection.detector import Detector
 from qad_jax.detection.marks import Marks
+from qad_jax.detection.scoring import batch_size
 from qad_jax.evaluation import release, release_inputs, scores
+from qad_jax.evaluation.inference import predict_step_of
 from qad_jax.evaluation.rates import Rates
 from qad_jax.evaluation.verdicts import Thresholds
-from qad_jax.runs import checkpoints
+from qad_jax.runs import checkpoints, placement
+from qad_jax.training import parallel
 from qad_jax.weights import model_file, pretrained
 from tests.commands import call, tiny
 
@@ -219,6 +222,7 @@ def test_the_card_says_what_the_file_says(run, made):
         ({"crop": {**RECIPE, "max_gap": None}}, "crop: max_gap is None"),
         ({"normalisation": {"mean": [10**400] * 3, "std": [1] * 3}}, "normalisation is not that"),
         ({"name": "\ud800"}, "surrogates not allowed"),
+        ({"training": {"config": {"model": {"dtype": "int4"}}}}, "config.model.dtype is 'int4'"),
         ({"sources": ["a"]}, "sources is no list of objects"),
         ({"network": "vit"}, "network 'vit' is not known"),
         ({"normalisation": {"mean": [0, 0, 0], "std": [1, 1, 1]}}, "normalisation is not that of"),
@@ -374,6 +378,20 @@ def test_excluded_methods_choose_no_thresholds(monkeypatch):
     }
     assert kept["face_forensics/all/1.0.0"].method == ["original", "FaceSwap"]
     assert kept["celeb_df_v2/1.0.0"].method == names
+
+
+def test_scores_are_computed_in_the_arithmetic_of_the_evaluation(made):
+    """In the other one they differ from those that the thresholds were chosen on."""
+    read = model_file.read(made)
+    config = configs.from_dict({**configs.to_dict(configs.load("hkrawp_resnet")), "image_size": 32})
+    config.model.name, config.model.dtype = read.description.network, "bfloat16"
+    training = {**read.description.training, "config": {"model": {"dtype": "bfloat16"}}}
+    described = dataclasses.replace(read.description, training=training)
+    images = np.random.default_rng(3).integers(0, 256, (batch_size(), 1, 32, 32, 3), np.uint8)
+    step = predict_step_of(config)
+    expected = step(placement.replicate(read.variables), parallel.shard(images))
+    got = Detector(model_file.ModelFile(described, read.variables, "0" * 64)).scores(images[:, 0])
+    np.testing.assert_array_equal(got, np.asarray(expected, np.float32).reshape(-1))
 
 
 def test_mistakes_of_a_release(tmp_path, run, about, made):

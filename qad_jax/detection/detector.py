@@ -116,7 +116,9 @@ class Detector:
     @functools.cached_property
     def _score(self) -> Scorer:
         described = self.model.description
-        return Scorer(described.network, described.image_size, self.model.variables)
+        return Scorer(
+            described.network, described.image_size, self.model.variables, described.dtype
+        )
 
     def __call__(self, path: str | Path) -> Verdict:
         """Judges a file. It is not written to, and whatever is wrong with it is a verdict.

@@ -69,6 +69,21 @@ class Description:
     measured: Mapping[str, Any]
     sources: tuple[Mapping[str, Any], ...]
 
+    @property
+    def dtype(self) -> str:
+        """The arithmetic in which the scores were measured: 'float32' or 'bfloat16'.
+
+        Raises:
+          ValueError: The configuration says something else.
+        """
+        try:
+            told = self.training["config"]["model"]["dtype"]
+        except (KeyError, TypeError):
+            return "float32"
+        if told not in ("float32", "bfloat16"):
+            raise ValueError(f"config.model.dtype is {told!r}, must be float32 or bfloat16")
+        return str(told)
+
     def as_text(self) -> str:
         """The JSON in the metadata."""
         told = {"format": FORMAT, **dataclasses.asdict(self)}
@@ -237,6 +252,7 @@ def _checked(told: Any) -> Description:
             f"{_SIDES[0]} to {_SIDES[-1]}"
         )
     crops.search_of(described.crop)
+    _ = described.dtype  # raises where it is none
     constants = models.create(described.network).normalisation._asdict()
     for name, values in constants.items():
         given = described.normalisation[name]
