@@ -19,7 +19,7 @@ from data_builders import clips, faces, h264
 from data_builders.clips import VideoFiles
 from data_builders.faces import Detected
 from data_builders.mtcnn import Detections
-from qad_jax.detection import command, media
+from qad_jax.detection import command, media, printing
 from qad_jax.detection.conditions import Appearance, Conditions, sharpness
 from qad_jax.detection.detector import Detector
 from qad_jax.detection.looking import Found, FoundFace, Looker, Place, Task
@@ -182,6 +182,39 @@ def test_a_cut_ends_a_face(detector, tmp_path):
     of_fake = next(face for face in verdict.faces if face.verdict == "fake")
     assert all(frame.frame >= 8 for frame in of_fake.frames)
     assert verdict.verdict == "fake"
+
+
+@pytest.mark.parametrize(
+    "crop",
+    [
+        {},
+        {"faces": "none"},
+        {"faces": "file boxes.json", "scale": 2.0},
+        {"faces": "mtcnn 0.1.0"},
+        {**Detected().recipe, "margin": 0.3},
+        {"scale": 1.3, "max_side": 640},
+    ],
+)
+def test_rates_of_other_crops_are_not_told(crop):
+    """What was measured on ready crops, or on those of another search, says nothing of this one."""
+    judging = Detector(
+        ModelFile(dataclasses.replace(model().description, crop=crop), {}, "0" * 64), frames=1
+    )
+    places = (Place(0, None, (0, 0, 90, 90)),)
+    face = FoundFace(places, (np.zeros((90, 90, 3), np.uint8),), (), Appearance(100.0))
+    found = Found("a.png", frames=1, faces=(face,), estimated=Quality(10, 9, 11, ""), nearest="raw")
+    look = judging.look(found, np.array([0.999]))
+    verdict = look.verdict
+    assert (verdict.verdict, verdict.quality) == ("inconclusive", "raw")
+    assert "measured on crops that were made in another way" in verdict.reason
+    assert verdict.false_positive_rate is verdict.false_negative_rate is None
+    assert "of 1000" not in printing.line(verdict)
+    judging.__dict__["_score"] = SimpleNamespace(changed=None)
+    assert judging.examined(look).rates is None
+    # The same face is fake where the crops are made as here.
+    alike = Detector(model(), frames=1).look(found, np.array([0.999])).verdict
+    assert alike.verdict == "fake"
+    assert "of 1000" in printing.line(alike)
 
 
 def test_frames_that_contradict_each_other(detector, tmp_path):

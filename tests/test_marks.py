@@ -122,7 +122,14 @@ def test_a_detector_shows_it_in_place_of_occlusion(file, monkeypatch):
 
 @pytest.mark.parametrize(
     "stored",
-    [{"c23": {"right": 2, "found": 0, "false": 0}}, {"c23": {"right": 0.5}}, {"c23": "x"}, [1]],
+    [
+        {"c23": {"right": 2, "found": 0, "false": 0}},
+        {"c23": {"right": 10**400, "found": 0, "false": 0}},
+        {"c23": {"right": "0.5", "found": 0, "false": 0}},
+        {"c23": {"right": 0.5}},
+        {"c23": "x"},
+        [1],
+    ],
 )
 def test_shares_that_are_none_are_refused(stored):
     with pytest.raises(ValueError, match="the shares of marks"):

@@ -21,7 +21,7 @@ from qad_jax.detection.detector import Detector
 from qad_jax.detection.journal import Journal
 from qad_jax.detection.looking import Task
 from qad_jax.detection.results import Face, FrameScore, Verdict
-from qad_jax.evaluation import release
+from qad_jax.evaluation import release_inputs
 from qad_jax.runs import checkpoints
 from qad_jax.weights import conversion, model_file, pretrained
 from tests import tiny_detector
@@ -138,7 +138,7 @@ def test_no_such_condition_is_released(tmp_path, text):
     start = '{"name": "a", "version": "1", "sources": [], "conditions": {"largest_turn": '
     path.write_text(start + text + "}}")
     with pytest.raises(UserError, match=re.escape(f"--about: {path}: the condition largest_turn")):
-        release._about(path)
+        release_inputs.about(path)
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS)

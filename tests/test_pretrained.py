@@ -241,6 +241,10 @@ def test_a_pickle_that_would_exhaust_the_machine(content, form):
         torch_file.read(pathlib.Path("crafted.pth"), form(content))
 
 
+_HEADER = b'{"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+FLOAT8 = struct.pack("<q", len(_HEADER)) + _HEADER + b"00"  # two numbers, whole and valid
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
@@ -250,6 +254,7 @@ def test_a_pickle_that_would_exhaust_the_machine(content, form):
         ("a.pth", zipped(pickle.dumps([1, 2])), "holds no state dict"),
         ("a.pth", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ("a.safetensors", struct.pack("<q", 10**6) + b'{"a": 1}', "damaged or cut off"),
+        ("a.safetensors", FLOAT8, "of a type that cannot be read here, such as float8"),
         ("resnet50-0676ba61.pth", b"something", "its sha256 begins with 0676ba61, but it begins"),
     ],
 )

@@ -25,9 +25,14 @@ from qad_jax.evaluation.rates import Rates
 from qad_jax.evaluation.verdicts import Thresholds
 from qad_jax.models.localiser import LOCALISER
 from qad_jax.runs import versions
-from qad_jax.weights import model_file
+from qad_jax.weights import crops, model_file
 
 Image = npt.NDArray[np.uint8]
+
+_OTHER_CROPS = (
+    "the detector was measured on crops that were made in another way than those of this file, or "
+    "in one that is not known"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +57,9 @@ class Detector:
     def __init__(self, model: model_file.ModelFile, *, frames: int = media.FRAMES) -> None:
         """Makes a detector of a model file.
 
+        If its crops were made in another way than those of `detector.looker`, every file with a
+        face is inconclusive, and no rates are told. `faces` and `scores` give scores all the same.
+
         Args:
           model: The file, as it was read.
           frames: Number of frames of a video that are looked at.
@@ -71,13 +79,14 @@ class Detector:
             }
             self._conditions = Conditions.of(described.measured)
             Marks.of(described.measured)  # a page reads them; a mistake is told before
-            names = {field.name for field in dataclasses.fields(face_source.Detected)}
-            crop = {name: value for name, value in described.crop.items() if name in names}
-            self._faces = face_source.Detected(**crop)
+            search = crops.search_of(described.crop)
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"the model {described.name} cannot be used: {describe(error)}"
             ) from error
+        self._faces = search or face_source.Detected()
+        # Whether the faces that are found here are cut out as those that were measured.
+        self._alike = search is not None
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path | None = None, **options: Any) -> Detector:
@@ -107,7 +116,9 @@ class Detector:
     @functools.cached_property
     def _score(self) -> Scorer:
         described = self.model.description
-        return Scorer(described.network, described.image_size, self.model.variables)
+        return Scorer(
+            described.network, described.image_size, self.model.variables, described.dtype
+        )
 
     def __call__(self, path: str | Path) -> Verdict:
         """Judges a file. It is not written to, and whatever is wrong with it is a verdict.
@@ -135,7 +146,8 @@ class Detector:
         Args:
           look: The verdict, with crops that have kept their pixels.
         """
-        rates = None if look.judgement is None else self._rates[str(look.verdict.quality)]
+        known = look.judgement is not None and self._alike
+        rates = self._rates[str(look.verdict.quality)] if known else None
         changed = self._score.changed if LOCALISER in self.model.variables else None
         return examination.of(look, rates, self._score, changed, self.model.description)
 
@@ -216,8 +228,10 @@ class Detector:
             [self._thresholds[name] for name in plausible],
             None if found.weaker is None else self._thresholds[found.weaker],
             self._conditions,
+            unlike="" if self._alike else _OTHER_CROPS,
         )
-        rates, decisive = self._rates[found.nearest], judgement.decisive
+        rates = self._rates[found.nearest] if self._alike else None
+        decisive = judgement.decisive
         verdict = self._verdict(
             name,
             digest,
@@ -225,8 +239,8 @@ class Detector:
             probability=decisive.probability,
             quality=found.nearest,
             reason=judgement.reason,
-            false_positive_rate=rates.false_positive_rate,
-            false_negative_rate=rates.false_negative_rate,
+            false_positive_rate=rates and rates.false_positive_rate,
+            false_negative_rate=rates and rates.false_negative_rate,
             faces=judgement.faces,
             media={**found.facts, "compression": dataclasses.asdict(found.estimated)},
         )
@@ -258,12 +272,12 @@ class Detector:
         """
         looker = self.looker()
         boxes: list[list[tuple[int, int, int, int]]] = []
-        crops: list[Image] = []
+        cut_out: list[Image] = []
         for image in images:
             of_image = [box_of(track.boxes[0]) for track in looker.tracks([image], [0], [])]
             boxes.append(of_image)
-            crops.extend(face_source.crop(image, box) for box in of_image)
-        scores = iter(self._score(crops).tolist())
+            cut_out.extend(face_source.crop(image, box) for box in of_image)
+        scores = iter(self._score(cut_out).tolist())
         return [[FaceScore(box, next(scores)) for box in of_image] for of_image in boxes]
 
     def stream(self, frames: Iterable[Image]) -> Iterator[list[FaceScore]]:

@@ -73,6 +73,8 @@ def judge(
     plausible: Sequence[Thresholds],
     weaker: Thresholds | None,
     conditions: Conditions,
+    *,
+    unlike: str = "",
 ) -> Judgement:
     """Judges the faces of a file.
 
@@ -83,11 +85,12 @@ def judge(
         What is said has to hold at each of them.
       weaker: Of the quality that `Seen.weakened` is of.
       conditions: What was measured.
+      unlike: Why no face at all is like those that were measured; empty where it may be.
     """
     largest = max(face.appearance.side for face in faces)
     passing = [_passing(face, sampled, largest) for face in faces]
-    unlike = [conditions.broken_by(face.appearance) for face in faces]
-    why_not = [by or un for by, un in zip(passing, unlike, strict=True)]
+    broken = [unlike or conditions.broken_by(face.appearance) for face in faces]
+    why_not = [by or un for by, un in zip(passing, broken, strict=True)]
     means = [float(face.scores.mean()) for face in faces]
     places = [place for place, reason in enumerate(why_not) if not reason]
     each = [one.of_several([means[place] for place in places]) for one in plausible]

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from data_builders.files import is_number
+
 #: A place of which at least this share looks changed is marked.
 MARKED = 0.5
 
@@ -37,9 +39,12 @@ class Marks:
         """
         stored = measured.get("localisation") or {}
         try:
-            return {
-                str(quality): cls(float(of["right"]), float(of["found"]), float(of["false"]))
+            shares = {
+                quality: [of[field.name] for field in dataclasses.fields(cls)]
                 for quality, of in stored.items()
             }
         except (TypeError, AttributeError, KeyError) as error:
             raise ValueError("the shares of marks are no numbers") from error
+        if not all(is_number(share) for each in shares.values() for share in each):
+            raise ValueError("the shares of marks are no numbers")
+        return {str(quality): cls(*map(float, each)) for quality, each in shares.items()}

@@ -74,8 +74,9 @@ class Verdict:
         `told_probability` for what it is worth.
       quality: The measured quality that is nearest to the file's own.
       reason: Why, in words.
-      false_positive_rate: Share of real clips of that quality that are called fake, as measured.
-      false_negative_rate: Share of fakes of that quality that are called real, as measured.
+      false_positive_rate: Share of real clips of that quality that are called fake, as measured;
+        None where no face was found, or the detector was measured on crops of another kind.
+      false_negative_rate: Share of fakes of that quality that are called real, in the same way.
       faces: All faces.
       media: What the file says of itself.
       model: Name, version and SHA-256 of the detector.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -31,17 +32,20 @@ def batch_size() -> int:
 class Scorer:
     """A network, ready to score crops."""
 
-    def __init__(self, network: str, image_size: int, variables: Any) -> None:
+    def __init__(
+        self, network: str, image_size: int, variables: Any, dtype: str = "float32"
+    ) -> None:
         """Puts the weights on all devices; compiles nothing yet.
 
         Args:
           network: See `qad_jax.models.create`.
           image_size: Side that crops are resized to, in pixels.
           variables: `{'params', 'batch_stats'}`, and a localiser where there is one.
+          dtype: The arithmetic, as the thresholds were chosen in it.
         """
         self._size = image_size
         self._variables = placement.replicate(variables)
-        model = models.create(network)
+        model = models.create(network, dtype=jnp.dtype(dtype))
         self._step = parallel.pmap_predict(make_predict_step(model))
         self._locate = jax.jit(make_locate_step(model))
 

@@ -9,11 +9,9 @@ clips of V and measured on those of T.
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
 import functools
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,11 @@ import numpy as np
 
 from data_builders import command_line
 from data_builders.errors import UserError
-from data_builders.files import check_writable, is_number, read_json, unmarked, write_whole
-from data_builders.lists import one_form, read_text
+from data_builders.files import check_writable, read_json, write_whole
+from data_builders.lists import one_form
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import configs, models
-from qad_jax.evaluation import compare, scores, verdicts
+from qad_jax.evaluation import release_inputs, verdicts
 from qad_jax.evaluation.rates import Rates, by_group, measure
 from qad_jax.evaluation.report import card, model_card
 from qad_jax.evaluation.scores import Scores
@@ -60,7 +58,7 @@ def release(
       about: JSON with `name`, `version` and `sources`, see `model_file.Description`; and, if
         there are any, the `conditions` outside of which nothing was measured, and what
         `benchmarks/localisation.py` prints, as `localisation`.
-      people: CSV of identities and their groups, see `groups_of`.
+      people: CSV of identities and their groups, see `release_inputs.groups_of`.
       clips: CSV of videos and their groups.
       hold_in: Column of `people` in each of whose groups no more real clips are to be called fake
         than in all; see `verdicts.choose`.
@@ -71,21 +69,22 @@ def release(
     """
     if out.suffix != ".safetensors":
         raise UserError(f"--out: {out}: must end in .safetensors")
-    known = groups_of(people, "identity") if people else {}
+    known = release_inputs.groups_of(people, "identity") if people else {}
     if hold_in is not None and hold_in not in known:
         raise UserError(f"--hold_in: --people has no column {hold_in!r}")
     described, variables = _described(
         run,
-        _about(about),
+        release_inputs.about(about),
         validation=validation,
         test=test,
         people=known,
         hold_in=hold_in,
-        clips=groups_of(clips, "video") if clips else None,
+        clips=release_inputs.groups_of(clips, "video") if clips else None,
         step=step,
     )
+    rendered = model_card.render(described)  # first: a mistake in it leaves nothing behind
     model_file.write(out, variables, described)
-    write_whole(out.with_suffix(".md"), model_card.render(described))
+    write_whole(out.with_suffix(".md"), rendered)
     return described
 
 
@@ -128,17 +127,21 @@ def _described(
     step: int | None = None,
 ) -> tuple[model_file.Description, dict[str, Any]]:
     """What is said of a run, and its variables."""
-    chosen_on, tested_on = (
-        scores.read(compare.find(path, split))
+    variables, config, step, dropped = pretrained.of_run(run, step)
+    if dropped is not None:
+        raise UserError(f"{run}: its head was drawn anew and is not trained")
+    (chosen_on, dataset), (tested_on, _) = (
+        release_inputs.results(path, split, run=run, step=step)
         for path, split in ((validation, "validation"), (test, "test"))
     )
-    for path, read in ((validation, chosen_on), (test, tested_on)):
-        if odd := int(np.sum(~np.isfinite(read.score))):
-            raise UserError(f"{path}: {odd} scores are not numbers; evaluate the run again")
     if shared := set(chosen_on.identity) & set(tested_on.identity):
         raise UserError(
             f"--test: {len(shared)} identities are in --validation, too, {min(shared)} among them"
         )
+    # As `evaluate` does it: what the training has not seen decides on nothing.
+    chosen_on = release_inputs.without_excluded(
+        chosen_on, dataset, run=run, step=step, config=config
+    )
     try:
         chosen = verdicts.choose(chosen_on, (people or {}).get(hold_in or ""))
     except ValueError as error:
@@ -147,9 +150,6 @@ def _described(
         raise UserError(
             f"--validation: {validation}: has no scores at {', '.join(sorted(missing))}"
         )
-    variables, config, step, dropped = pretrained.of_run(run, step)
-    if dropped is not None:
-        raise UserError(f"{run}: its head was drawn anew and is not trained")
     datasets = open_datasets(config, may_build=False)
     tested = tested_on.videos()
     rates = measure(tested, chosen)
@@ -194,55 +194,6 @@ def _described(
         sources=tuple(told["sources"]),
     )
     return described, variables
-
-
-def _about(path: Path) -> dict[str, Any]:
-    try:
-        told = read_json(path)
-        for name in ("name", "version"):
-            if not isinstance(told[name], str):
-                raise TypeError(f"{name} is no text")
-        for source in told["sources"]:
-            if not {"title", "licence"} <= source.keys():
-                raise ValueError("each of the sources needs a title and a licence")
-        for name, value in (told.get("conditions") or {}).items():
-            if not is_number(value):
-                raise ValueError(f"the condition {name} is {value!r}, no finite number")
-        json.dumps(told, allow_nan=False)  # as the file holds it
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise UserError(f"--about: {path}: {reason}") from error
-    return dict(told)
-
-
-def groups_of(path: Path, key: str) -> dict[str, dict[str, str]]:
-    """Reads a CSV file with a column for who or what it is, and one for each way of grouping.
-
-    Args:
-      path: The file.
-      key: Name of the first: `identity` or `video`.
-
-    Returns:
-      For each other column the group of each; where it is empty, it is in none.
-
-    Raises:
-      UserError: The file cannot be read, has no such columns, or names two groups of one.
-    """
-    rows = list(csv.DictReader(read_text(path, "list of groups").splitlines()))
-    columns = [name for name in (rows[0] if rows else ()) if name and name != key]
-    if not columns or key not in rows[0]:
-        raise UserError(f"{path}: needs a column {key} and at least one more, and a row")
-    groups: dict[str, dict[str, str]] = {column: {} for column in columns}
-    for row in rows:
-        name = one_form(unmarked(row[key] or ""))
-        for column in columns:
-            group = row[column]
-            if name and group and groups[column].setdefault(name, group) != group:
-                raise UserError(
-                    f"{path}: {name} has two groups in the column {column}, "
-                    f"{groups[column][name]!r} and {group!r}; keep one"
-                )
-    return groups
 
 
 def _crop(datasets: Sequence[PairedDatasetBuilder]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from data_builders.files import (
     write_whole,
 )
 from qad_jax import models
-from qad_jax.weights import conversion, pretrained
+from qad_jax.weights import conversion, crops, pretrained
 
 KEY = "qad_jax"
 FORMAT = 1
@@ -35,6 +35,8 @@ SHIPPED = Path(__file__).with_name("detector.safetensors")
 # Of the description. That of the shipped model has some ten thousand bytes.
 _LONGEST, _MOST_VALUES = 1 << 20, 50_000
 _SIDES = range(32, 1025)
+# What a description can raise that has a mistake.
+_MISTAKES = (ValueError, TypeError, KeyError, AttributeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,21 @@ class Description:
     training: Mapping[str, Any]
     measured: Mapping[str, Any]
     sources: tuple[Mapping[str, Any], ...]
+
+    @property
+    def dtype(self) -> str:
+        """The arithmetic in which the scores were measured: 'float32' or 'bfloat16'.
+
+        Raises:
+          ValueError: The configuration says something else.
+        """
+        try:
+            told = self.training["config"]["model"]["dtype"]
+        except (KeyError, TypeError):
+            return "float32"
+        if told not in ("float32", "bfloat16"):
+            raise ValueError(f"config.model.dtype is {told!r}, must be float32 or bfloat16")
+        return str(told)
 
     def as_text(self) -> str:
         """The JSON in the metadata."""
@@ -109,6 +126,9 @@ def write(path: Path, variables: Mapping[str, Any], description: Description) ->
       path: The file, whose name ends in `.safetensors`.
       variables: `{'params', 'batch_stats'}`.
       description: What to say of them.
+
+    Raises:
+      UserError: `read` would refuse the description; nothing is written.
     """
     write_whole(path, content(variables, description))
 
@@ -117,7 +137,14 @@ def content(variables: Mapping[str, Any], description: Description) -> bytes:
     """The bytes of a model file, see `write`."""
     state = conversion.to_torch(variables, description.network)
     state |= conversion.located_to_torch(variables)
-    about = {"format": "pt", "model": description.network, KEY: description.as_text()}
+    try:
+        text = description.as_text()
+        _parsed(text)
+    except _MISTAKES as error:
+        raise UserError(
+            f"{description.name}: no model file can be made of it: {_reason(error)}"
+        ) from error
+    about = {"format": "pt", "model": description.network, KEY: text}
     return pretrained.as_safetensors(state, about)
 
 
@@ -147,14 +174,11 @@ def describe(path: Path) -> Description:
             "folder, or make a model file from it with `python -m qad_jax.release`"
         )
     try:
-        if len(text) > _LONGEST:
-            raise ValueError(f"its description is longer than {_LONGEST:,} characters")
-        return _checked(
-            parse_json(text.encode(), most=_MOST_VALUES, parse_constant=refuse_constant)
-        )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise UserError(f"{path}: is not a model file that can be used: {reason}") from error
+        return _parsed(text)
+    except _MISTAKES as error:
+        raise UserError(
+            f"{path}: is not a model file that can be used: {_reason(error)}"
+        ) from error
 
 
 def is_one(path: Path) -> bool:
@@ -191,28 +215,50 @@ def _opened(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
+def _parsed(text: str) -> Description:
+    if len(text) > _LONGEST:
+        raise ValueError(
+            f"its description is longer than {_LONGEST:,} characters; it has a number for each "
+            "clip of validation"
+        )
+    return _checked(parse_json(text.encode(), most=_MOST_VALUES, parse_constant=refuse_constant))
+
+
+def _reason(error: BaseException) -> object:
+    return f"{error} is missing" if isinstance(error, KeyError) else error
+
+
 def _checked(told: Any) -> Description:
     if told["format"] != FORMAT:
         raise ValueError(
             f"its format is {told['format']!r}, and this version of qad-jax knows {FORMAT}"
         )
     fields = {field.name: told[field.name] for field in dataclasses.fields(Description)}
-    described = Description(**{**fields, "sources": tuple(fields["sources"])})
+    sources = tuple(fields["sources"])
+    described = Description(**{**fields, "sources": sources})
     for name in ("name", "version", "network"):
         if not isinstance(fields[name], str):
             raise TypeError(f"{name} is no text")
     for name in ("crop", "normalisation", "qualities", "training", "measured"):
         if not isinstance(fields[name], dict):
             raise TypeError(f"{name} is no object")
+    if not (isinstance(fields["sources"], list) and all(isinstance(of, dict) for of in sources)):
+        raise TypeError("sources is no list of objects")
     if described.network not in models.NAMES:
         raise ValueError(f"network {described.network!r} is not known")
-    if described.image_size not in _SIDES:
-        raise ValueError(f"image_size is {described.image_size!r}")
+    if type(described.image_size) is not int or described.image_size not in _SIDES:
+        raise ValueError(
+            f"image_size is {described.image_size!r}, must be a whole number from "
+            f"{_SIDES[0]} to {_SIDES[-1]}"
+        )
+    crops.search_of(described.crop)
+    _ = described.dtype  # raises where it is none
     constants = models.create(described.network).normalisation._asdict()
     for name, values in constants.items():
         given = described.normalisation[name]
         if len(given) != len(values) or not all(
-            math.isclose(a, b, rel_tol=1e-6) for a, b in zip(given, values, strict=True)
+            is_number(a) and math.isclose(a, b, rel_tol=1e-6)
+            for a, b in zip(given, values, strict=True)
         ):
             raise ValueError(f"normalisation is not that of {described.network}")
     if not described.qualities:
@@ -220,6 +266,8 @@ def _checked(told: Any) -> Description:
     for quality, of in described.qualities.items():
         _check_numbers(f"{quality}: thresholds", of["thresholds"])
         _check_numbers(f"{quality}: rates", of["rates"], unknown=True)
+        _check_rates(f"{quality}: rates", of["rates"])
+    json.dumps(told, ensure_ascii=False).encode()  # half of a character could be shown nowhere
     return described
 
 
@@ -235,3 +283,22 @@ def _check_numbers(what: str, told: Mapping[str, Any], *, unknown: bool = False)
         for value in values if isinstance(values, list) else [values]:
             if not (is_number(value) or (unknown and value is None)):
                 raise ValueError(f"{what}: {name} is {value!r}, no finite number")
+
+
+def _check_rates(what: str, told: Mapping[str, Any]) -> None:
+    """Refuses numbers of clips that are none, and shares and ends of intervals out of their range.
+
+    Args:
+      what: For the message.
+      told: Numbers or None, by name; a share `s` has its interval from `s_low` to `s_high`.
+    """
+    for name, value in told.items():
+        if name.endswith("_clips"):
+            if type(value) is not int or value < 0:
+                raise ValueError(f"{what}: {name} is {value!r}, no number of clips")
+        elif isinstance(value, list) or not (value is None or 0 <= value <= 1):
+            raise ValueError(f"{what}: {name} is {value!r}, no share from 0 to 1")
+    for name in told:
+        low, high = told.get(f"{name}_low"), told.get(f"{name}_high")
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"{what}: the interval of {name} is from {low!r} to {high!r}")

@@ -187,7 +187,12 @@ def _tensors(path: Path, data: bytes) -> _File:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return _File(file.get_tensors(), [], file.metadata() or {})
-    except Exception as error:  # its own type, or one of numpy's for a type that numpy has not
+    except (AttributeError, TypeError, KeyError) as error:  # numpy's, whatever it lacks
+        raise UserError(
+            f"{path}: holds a tensor of a type that cannot be read here, such as float8; save it "
+            "as float32"
+        ) from error
+    except Exception as error:
         raise UserError(
             f"{path}: a safetensors file that is damaged or cut off; get the file again"
         ) from error

@@ -14,6 +14,7 @@ from qad_jax.evaluation.protocol import percent
 from qad_jax.evaluation.rates import Rates
 from qad_jax.evaluation.report.card import cell, facts_list, plain_text
 from qad_jax.evaluation.verdicts import Thresholds
+from qad_jax.weights import crops
 from qad_jax.weights.model_file import Description
 
 # For each column of a table its title.
@@ -36,6 +37,10 @@ _MESSENGER = (
 _OF_MEAN = (
     "Of the run whose weights are one part of the mean. `ema_decay` is 0, as nothing is averaged "
     "any more: what the run itself had is not kept.",
+)
+_OTHER_CROPS = (
+    "`qad-jax detect` finds and cuts out faces in another way, so these numbers say nothing of "
+    "what it finds: it calls every file with a face inconclusive, and tells no error rates."
 )
 _ERRORS = ("false_positive_rate", "false_negative_rate")
 
@@ -87,7 +92,7 @@ def render(described: Description) -> str:
         "Data, weights and their terms": [
             "\n".join(f"- {_source(source)}" for source in described.sources)
         ],
-        "Crops": [facts_list({n.replace("_", " "): v for n, v in described.crop.items()})],
+        "Crops": _crops(described.crop),
         "Thresholds": [_thresholds(described)],
         "Configuration": [
             *(_OF_MEAN if averaged else ()),
@@ -270,6 +275,16 @@ def _limits(described: Description) -> str:
     if unseen:
         limits.append(f"Training saw no clips of the qualities {', '.join(unseen)}.")
     return "\n".join(f"- {plain_text(limit)}" for limit in limits)
+
+
+def _crops(recipe: Mapping[str, Any]) -> list[str]:
+    """How faces were cut out, and what that means for whole images."""
+    parts = [facts_list({name.replace("_", " "): value for name, value in recipe.items()})]
+    if not recipe:
+        parts = ["How the faces were cut out is not known."]
+    if crops.search_of(recipe) is None:
+        parts.append(_OTHER_CROPS)
+    return parts
 
 
 def _thresholds(described: Description) -> str:
