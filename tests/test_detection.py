@@ -5,8 +5,11 @@ by itself. What is tested is all around it.
 """
 
 import dataclasses
+import io
 import json
+import os
 import pickle
+import shutil
 from types import SimpleNamespace
 
 import cv2
@@ -254,6 +257,33 @@ def test_faces_that_take_too_long(tmp_path, monkeypatch):
     assert found.error.startswith(f"{clip}: takes more than -1 s to look at its faces; cut it")
 
 
+@pytest.mark.parametrize("change", ["written to", "replaced", "removed"])
+def test_a_file_that_changes_while_it_is_read_has_no_digest(tmp_path, monkeypatch, change):
+    """Its digest would be of other bytes than its frames."""
+    path = tmp_path / "a.png"
+    PIL.Image.new("RGB", (64, 64)).save(path)
+    taken = media.sha256
+
+    def changed(read):
+        digest = taken(read)
+        if change == "written to":
+            with path.open("ab") as file:
+                file.write(b"more")
+        elif change == "replaced":
+            shutil.copy2(path, tmp_path / "b")
+            os.replace(tmp_path / "b", path)
+        else:
+            path.unlink()
+        return digest
+
+    monkeypatch.setattr(media, "sha256", changed)
+    for known in (None, taken(path)):
+        found = Looker(8, Detected(), ("raw",))(Task(str(path), known))
+        assert found.error.startswith(f"{path}: it changed while it was read; judge it again")
+        assert (found.sha256, found.known) == (None, False)
+        path.touch()
+
+
 def test_a_score_between_the_thresholds(detector, tmp_path):
     detector.__dict__["_score"] = lambda crops: np.full(len(crops), 0.5)
     verdict = detector(film(tmp_path / "a.mp4", filmed(8)))
@@ -438,7 +468,7 @@ def test_lines_tables_and_exit_statuses(judged, tmp_path, monkeypatch):
     assert table[0] == "file,sha256,verdict,probability,quality,reason"
     assert table[1].split(",")[2] == "fake"
     assert len(table) == 3
-    monkeypatch.setattr("sys.stdin", [f"{good}\r\n", "\n"])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{good}\r\n\n".encode())))
     assert judged("-").out.count(": fake") == 1
     monkeypatch.chdir(tmp_path)
     good.rename("-fake.mp4")
