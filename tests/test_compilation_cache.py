@@ -1,12 +1,14 @@
 """Compiled programs are kept in one folder by all commands that compile."""
 
 import os
+import pwd
 import subprocess
 import sys
 
 import pytest
 
-from data_builders import build, compilation_cache
+from data_builders import build, compilation_cache, files
+from data_builders.errors import UserError
 from qad_jax import main
 from qad_jax.detection import command
 from qad_jax.detection.server import work
@@ -52,6 +54,26 @@ def test_processes_that_are_started_find_it(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     compilation_cache.keep()
     assert [os.environ[name] for name in NAMES] == [str(tmp_path / "qad_jax"), "0.1"]
+
+
+@pytest.mark.parametrize("value", ["", "caches", "./caches"])
+def test_a_value_that_is_no_absolute_path_counts_as_none(monkeypatch, value):
+    """As the XDG Base Directory Specification says; it was a folder where the command ran."""
+    monkeypatch.setenv("HOME", "/h")
+    monkeypatch.setenv("XDG_CACHE_HOME", value)
+    assert str(files.cache_folder()) == "/h/.cache/qad_jax"
+
+
+def test_a_user_without_a_folder_compiles_anew(monkeypatch):
+    """As in a container whose user is a number."""
+    monkeypatch.delitem(sys.modules, "jax", raising=False)
+    for name in (*NAMES, "HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    with pytest.raises(UserError, match=r"no folder of the user is known .* set XDG_CACHE_HOME"):
+        files.cache_folder()
+    compilation_cache.keep()
+    assert NAMES[0] not in os.environ
 
 
 @pytest.mark.parametrize("job", ["build", "train", "detect", "serve"])
