@@ -55,12 +55,13 @@ def serve(connection: Connection, model: str | None, frames: int) -> None:
     prepare()
     try:
         detector = load(model, frames)
-    except (UserError, OSError) as error:
+        # Compiles, so that the first client does not wait for it.
+        detector.scores([np.zeros((8, 8, 3), np.uint8)])
+        detector.faces([np.zeros((64, 64, 3), np.uint8)])
+    # Values of a model that nobody can compute with give errors of any library.
+    except (UserError, OSError, ValueError, TypeError) as error:
         send(connection, broken=describe(error)[:_LONGEST_TEXT])
         return
-    # Compiles, so that the first client does not wait for it.
-    detector.scores([np.zeros((8, 8, 3), np.uint8)])
-    detector.faces([np.zeros((64, 64, 3), np.uint8)])
     described = detector.model.description
     about = {
         "name": described.name[:_LONGEST_TEXT],
@@ -125,7 +126,9 @@ def loop(
                 raise
             except Exception as error:  # a mistake in this program costs one file and no others
                 traceback.print_exc(file=sys.stderr)
-                send(connection, failed=describe(error)[:_LONGEST_TEXT])
+                # A client is not told where the files of the service are.
+                reason = describe(error).replace(f"{task['folder']}{os.sep}", "")
+                send(connection, failed=reason[:_LONGEST_TEXT])
 
 
 def send(connection: Connection, **message: Any) -> None:
