@@ -14,7 +14,6 @@ import pytest
 from qad_jax.detection.server import work, workers
 from qad_jax.detection.server.problems import Problem
 from qad_jax.detection.server.settings import MEGABYTE, Settings
-from qad_jax.detection.server.workers import resident
 from tests.conftest import ROOT
 from tests.serving import is_there, served, wait
 from tests.serving_worker import never_ready
@@ -144,7 +143,7 @@ def test_a_worker_that_grows(tmp_path):
     with served(Settings(port=0, folder=tmp_path, most_memory=most)) as running:
         assert running.judged("fine")["verdict"] == "real"
         (worker,) = running.service.pool.pids()
-        assert 10 * MEGABYTE < resident(worker) < most
+        assert 10 * MEGABYTE < work.resident(worker) < most
         assert "more than 600 MB of memory" in running.judged("grow")["reason"]
         assert running.judged("fine")["verdict"] == "real"
 

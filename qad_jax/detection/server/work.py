@@ -94,12 +94,22 @@ def load(model: str | None = None, frames: int = media.FRAMES) -> Detector:
 
 def prepare() -> None:
     """Makes this process one that ends with its parent, and that leaves nothing behind."""
-    os.setsid()  # Ctrl-C is for the parent; and this process ends with all that it has started
+    with contextlib.suppress(PermissionError):  # it has begun a session already
+        os.setsid()  # Ctrl-C is for the parent; this process ends with all that it has started
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold the file of a stranger
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
+
+
+def resident(pid: int | None) -> int:
+    """Bytes of resident memory of a process; 0 where there is none."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def loop(
