@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from data_builders import clips, faces, h264
 from data_builders.clips import VideoFiles
 from data_builders.faces import Detected
 from data_builders.mtcnn import Detections
-from qad_jax.detection import command, media
+from qad_jax.detection import command, credentials, media
 from qad_jax.detection.conditions import Appearance, Conditions, sharpness
 from qad_jax.detection.detector import Detector
 from qad_jax.detection.looking import Found, FoundFace, Looker, Place, Task
@@ -34,6 +35,7 @@ from qad_jax.evaluation.results import Estimate
 from qad_jax.weights.model_file import Description, ModelFile
 from tests import trees
 from tests.commands import call
+from tests.conftest import ROOT
 from tests.test_odd_videos import written
 
 REAL, FAKE = 0.05, 0.95
@@ -255,6 +257,29 @@ def test_faces_that_take_too_long(tmp_path, monkeypatch):
     )
     found = Looker(8, Detected(), ("raw", "c40"))(Task(str(clip)))
     assert found.error.startswith(f"{clip}: takes more than -1 s to look at its faces; cut it")
+
+
+@pytest.mark.checkout
+def test_the_docs_name_each_key_of_a_verdict(detector, tmp_path):
+    """Of the JSON of a real video, and of content credentials, of which it has none."""
+    told = json.loads(detector(film(tmp_path / "a.mp4", filmed(8))).as_json())
+    told["media"]["credentials"] = dataclasses.asdict(credentials.Credentials("valid", ""))
+    keys = set()
+
+    def look(value):
+        for key, inner in value.items() if isinstance(value, dict) else ():
+            keys.add(key)
+            look(inner)
+        for inner in value if isinstance(value, list) else ():
+            look(inner)
+
+    look({**told, "versions": {}})
+    assert {"faces", "box", "high", "encoded_before", "generative_ai"} <= keys
+    page = (ROOT / "docs/verdicts.md").read_text(encoding="utf-8")
+    described = page.partition("## The fields of the JSON")[2].partition("## Pages")[0]
+    described = re.sub(r"^```.*?^```", "", described, flags=re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", described))))
+    assert keys <= named
 
 
 @pytest.mark.parametrize("change", ["written to", "replaced", "removed"])
