@@ -35,7 +35,7 @@ from data_builders import compilation_cache
 from qad_jax import cpu
 from qad_jax.detection.detector import Detector
 from qad_jax.detection.pages import file_page
-from qad_jax.detection.server.workers import resident
+from qad_jax.detection.server.work import resident
 
 _POLL = 0.05  # seconds between two looks at a job
 _PATIENCE = 3600.0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
+from data_builders.errors import UserError
 from data_builders.files import cache_folder
 
 _LEAST_SECONDS = 0.1
@@ -17,12 +19,14 @@ def keep() -> None:
     folder in the environment, so that the processes that a command starts use it, too.
 
     JAX itself keeps what took a second. The programs of the face detector are small and many: each
-    takes a few tenths, and all of them some seconds in each command.
+    takes a few tenths, and all of them some seconds in each command. Where there is no folder for
+    them, each command compiles anew.
     """
-    settings = {
-        "jax_compilation_cache_dir": str(cache_folder()),
+    settings: dict[str, str | float] = {
         "jax_persistent_cache_min_compile_time_secs": _LEAST_SECONDS,
     }
+    with contextlib.suppress(UserError):
+        settings["jax_compilation_cache_dir"] = str(cache_folder())
     for name, value in settings.items():
         if name.upper() in os.environ:
             continue

@@ -1,26 +1,28 @@
 """A page for a Hugging Face Space: drop a clip, and read in words what the detector says of it.
 
-Each file is judged in a process of its own, as by `qad-jax serve`. A decoder that the file of a
-stranger breaks, or keeps busy, costs that file alone.
+Each file is judged in a process of its own, which is prepared and watched as one of `qad-jax serve`
+is. A decoder that the file of a stranger breaks, keeps busy or makes grow costs that file alone.
 """
 
 from __future__ import annotations
 
 import html
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qad_jax
+from data_builders.files import parse_json
+from qad_jax.detection.journal import MOST_VALUES
 from qad_jax.detection.pages import parts, words
-from qad_jax.detection.results import ERROR
-from qad_jax.detection.server import work
+from qad_jax.detection.results import ERROR, Verdict
+from qad_jax.detection.server import folders, work
 from qad_jax.weights import model_file
 
 if TYPE_CHECKING:
@@ -29,6 +31,12 @@ if TYPE_CHECKING:
 MEGABYTE = 1_000_000
 #: Bounds of one file, and how long Gradio keeps it.
 MOST_MEGABYTES, MOST_SECONDS, KEPT_SECONDS = 100, 120.0, 600
+#: Resident memory of the process that judges: a machine of 4 GB has room for it.
+MOST_MEMORY_MEGABYTES = 3000
+#: Bytes of a verdict, and of a page, that are read.
+LARGEST_RESULT = 64 << 20
+#: From one look at the process to the next.
+BETWEEN_SECONDS = 0.1
 #: Files that may wait.
 MOST_WAITING = 16
 
@@ -51,12 +59,14 @@ CARD = "Model card: what it was trained on, and how often it is wrong"
 NO_FILE = "no file was chosen; choose one above"
 TOO_LARGE = "the file has {megabytes:.0f} MB, and {most} are the most; send a smaller one"
 TOO_LONG = "judging it takes more than {seconds:g} s here; send a shorter or a smaller file"
+TOO_MUCH = "judging it takes more than {megabytes:g} MB of memory here; send a smaller file"
 NO_VERDICT = "the program that reads it ended before it had an answer; send another file"
 
 # Judges one file: what the folder of a job and the name of its file are is told to it.
 _PROGRAM = """
 import sys
 from qad_jax.detection.server import work
+work.prepare()
 task = {"folder": sys.argv[1], "name": sys.argv[2]}
 work.judge(work.load(), task, lambda **progress: None, [])
 """
@@ -90,18 +100,22 @@ def judge(path: str | None, *, seconds: float = MOST_SECONDS) -> tuple[str, str]
         verdict, page = _detect(Path(path), seconds)
     except subprocess.TimeoutExpired:
         return _answer(ERROR, TOO_LONG.format(seconds=seconds)), ""
-    except OSError:  # whatever it was, its own words are for the log
+    except MemoryError:
+        return _answer(ERROR, TOO_MUCH.format(megabytes=MOST_MEMORY_MEGABYTES)), ""
+    except (OSError, ValueError):  # whatever it was, its own words are for the log
         return _answer(ERROR, NO_VERDICT), ""
-    reason = verdict["reason"].removeprefix(f"{verdict['file']}: ")
-    return _answer(verdict["verdict"], reason), _frame(page)
+    reason = str(verdict.reason).removeprefix(f"{verdict.file}: ")
+    return _answer(verdict.verdict, reason), _frame(page)
 
 
-def _detect(path: Path, seconds: float) -> tuple[dict[str, Any], str]:
-    """The JSON object and the page of a file.
+def _detect(path: Path, seconds: float) -> tuple[Verdict, str]:
+    """The verdict and the page of a file.
 
     Raises:
       TimeoutExpired: It takes longer; the process and all that it has started are ended.
+      MemoryError: It takes more memory than it may, and is ended so, too.
       OSError: It has written no verdict and no page, or the disk is full.
+      ValueError: What it has written is no verdict: the file has taken it over.
     """
     with tempfile.TemporaryDirectory(prefix="qad-jax-demo-") as folder:
         shutil.copyfile(path, Path(folder, work.FILE))
@@ -115,13 +129,26 @@ def _detect(path: Path, seconds: float) -> tuple[dict[str, Any], str]:
             start_new_session=True,
         )
         try:
-            process.wait(timeout=seconds)
+            _watch(process, seconds)
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
-        told, page = (Path(folder, name).read_text("utf-8") for name in (work.OBJECT, work.PAGE))
-        return json.loads(told), page
+        told, page = (
+            folders.content(Path(folder, name), LARGEST_RESULT) for name in (work.OBJECT, work.PAGE)
+        )
+        return Verdict.from_dict(parse_json(told, most=MOST_VALUES)), page.decode()
+
+
+def _watch(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Waits for the end of a process, within bounds of time and memory."""
+    end = time.monotonic() + seconds
+    while process.poll() is None:
+        if time.monotonic() > end:
+            raise subprocess.TimeoutExpired(process.args, seconds)
+        if work.resident(process.pid) > MOST_MEMORY_MEGABYTES * MEGABYTE:
+            raise MemoryError
+        time.sleep(BETWEEN_SECONDS)
 
 
 def _python_path() -> list[str]:

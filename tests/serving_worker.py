@@ -1,5 +1,6 @@
 """A worker of the service that does what the text of a file says; it imports no JAX."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -51,6 +52,8 @@ def _done(task, tell, connection):
             held.append(bytearray(os.urandom(1 << 20) * 8))
     elif word == "raise":
         raise ZeroDivisionError("nobody has thought of this")
+    elif word == "disk":
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / work.PAGE))
     elif word == "link":
         (folder / work.OBJECT).symlink_to(more[0])
         return "real"

@@ -1,12 +1,15 @@
 """Compiled programs are kept in one folder by all commands that compile."""
 
 import os
+import pwd
 import subprocess
 import sys
 
 import pytest
 
-from data_builders import build, compilation_cache
+from data_builders import build, compilation_cache, files, patches
+from data_builders.errors import UserError
+from data_builders.patches import jax_cache_entries
 from qad_jax import main
 from qad_jax.detection import command
 from qad_jax.detection.server import work
@@ -52,6 +55,54 @@ def test_processes_that_are_started_find_it(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     compilation_cache.keep()
     assert [os.environ[name] for name in NAMES] == [str(tmp_path / "qad_jax"), "0.1"]
+
+
+@pytest.mark.parametrize("value", ["", "caches", "./caches"])
+def test_a_value_that_is_no_absolute_path_counts_as_none(monkeypatch, value):
+    """As the XDG Base Directory Specification says; it was a folder where the command ran."""
+    monkeypatch.setenv("HOME", "/h")
+    monkeypatch.setenv("XDG_CACHE_HOME", value)
+    assert str(files.cache_folder()) == "/h/.cache/qad_jax"
+
+
+def test_a_user_without_a_folder_compiles_anew(monkeypatch):
+    """As in a container whose user is a number."""
+    monkeypatch.delitem(sys.modules, "jax", raising=False)
+    for name in (*NAMES, "HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    with pytest.raises(UserError, match=r"no folder of the user is known .* set XDG_CACHE_HOME"):
+        files.cache_folder()
+    compilation_cache.keep()
+    assert NAMES[0] not in os.environ
+
+
+def test_an_entry_that_is_cut_off_is_written_anew(monkeypatch, tmp_path):
+    """JAX asks for a write where it could read nothing. A write that fails leaves no part."""
+    from jax._src.lru_cache import LRUCache
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LRUCache, "put", LRUCache.put)
+        jax_cache_entries.mend.__wrapped__()
+        cache = LRUCache(str(tmp_path), max_size=-1)
+        cache.put("key", b"whole")
+        (path,) = tmp_path.iterdir()
+        path.write_bytes(b"wh")
+        cache.put("key", b"whole")
+        assert cache.get("key") == b"whole"
+        patch.setattr(os, "replace", {}.__getitem__)
+        with pytest.raises(TypeError):
+            cache.put("other", b"whole")
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_jax_keeps_its_cache_as_it_is(monkeypatch):
+    from jax._src.lru_cache import LRUCache
+
+    before = LRUCache.put
+    monkeypatch.setattr(patches.importlib.metadata, "version", lambda name: "0.11.0")
+    jax_cache_entries.mend.__wrapped__()
+    assert LRUCache.put is before
 
 
 @pytest.mark.parametrize("job", ["build", "train", "detect", "serve"])

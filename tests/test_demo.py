@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from qad_jax.detection.results import VERDICTS
+from qad_jax.detection.results import VERDICTS, Verdict
 from qad_jax.weights import model_file
 from tests.conftest import ROOT
 from tests.test_verdict_pages import Page
@@ -94,7 +94,7 @@ def test_all_answers_look_alike(app, monkeypatch):
     """That nothing can be told has the same heading, size and frame as "fake"."""
     shapes = set()
     for verdict in VERDICTS:
-        told = {"file": "a.mp4", "verdict": verdict, "reason": "a.mp4: <b>why</b>"}
+        told = Verdict("a.mp4", None, verdict, reason="a.mp4: <b>why</b>")
         monkeypatch.setattr(app, "_detect", lambda path, seconds, told=told: (told, "<p>page</p>"))
         answer, frame = app.judge(str(DEMO / "app.py"))
         page = Page(answer)
@@ -123,17 +123,27 @@ def test_files_beyond_the_limits(app, tmp_path):
         ("sleep 600 & sleep 600", "judging it takes more than 0.5 s here"),
         ("kill -ABRT $$", "ended before it had an answer"),
         ("echo no verdict", "ended before it had an answer"),
+        # As one does that the file of a stranger has taken over.
+        ("echo [ > verdict.json; touch page.html", "ended before it had an answer"),
+        ("ln -s {whole} verdict.json; touch page.html", "ended before it had an answer"),
+        ("mkfifo verdict.json; touch page.html", "ended before it had an answer"),
+        ("cp {whole} verdict.json; printf '\\377' > page.html", "ended before it had an answer"),
+        ("sleep 601", "judging it takes more than 0.001 MB of memory here"),
     ],
 )
 def test_a_program_that_hangs_or_ends(app, tmp_path, monkeypatch, program, reason):
     started = subprocess.Popen
+    whole = tmp_path / "whole.json"
+    whole.write_text(Verdict("a.mp4", None, "real").as_json())
 
     def other(command, **options):
-        return started(["sh", "-c", program], **options)
+        return started(["sh", "-c", program.format(whole=whole)], **options)
 
     monkeypatch.setattr(app.subprocess, "Popen", other)
+    if "memory" in reason:
+        monkeypatch.setattr(app, "MOST_MEMORY_MEGABYTES", 0.001)
     (tmp_path / "a.mp4").write_text("x")
-    answer, frame = app.judge(str(tmp_path / "a.mp4"), seconds=0.5 if "sleep" in program else 60)
+    answer, frame = app.judge(str(tmp_path / "a.mp4"), seconds=0.5 if "0.5 s" in reason else 60)
     assert "The file could not be judged" in answer
     assert reason in answer
     assert frame == ""

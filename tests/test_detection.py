@@ -5,8 +5,12 @@ by itself. What is tested is all around it.
 """
 
 import dataclasses
+import io
 import json
+import os
 import pickle
+import re
+import shutil
 from types import SimpleNamespace
 
 import cv2
@@ -19,7 +23,7 @@ from data_builders import clips, faces, h264
 from data_builders.clips import VideoFiles
 from data_builders.faces import Detected
 from data_builders.mtcnn import Detections
-from qad_jax.detection import command, media, printing
+from qad_jax.detection import command, credentials, media, printing
 from qad_jax.detection.conditions import Appearance, Conditions, sharpness
 from qad_jax.detection.detector import Detector
 from qad_jax.detection.looking import Found, FoundFace, Looker, Place, Task
@@ -31,6 +35,7 @@ from qad_jax.evaluation.results import Estimate
 from qad_jax.weights.model_file import Description, ModelFile
 from tests import trees
 from tests.commands import call
+from tests.conftest import ROOT
 from tests.test_odd_videos import written
 
 REAL, FAKE = 0.05, 0.95
@@ -287,6 +292,56 @@ def test_faces_that_take_too_long(tmp_path, monkeypatch):
     assert found.error.startswith(f"{clip}: takes more than -1 s to look at its faces; cut it")
 
 
+@pytest.mark.checkout
+def test_the_docs_name_each_key_of_a_verdict(detector, tmp_path):
+    """Of the JSON of a real video, and of content credentials, of which it has none."""
+    told = json.loads(detector(film(tmp_path / "a.mp4", filmed(8))).as_json())
+    told["media"]["credentials"] = dataclasses.asdict(credentials.Credentials("valid", ""))
+    keys = set()
+
+    def look(value):
+        for key, inner in value.items() if isinstance(value, dict) else ():
+            keys.add(key)
+            look(inner)
+        for inner in value if isinstance(value, list) else ():
+            look(inner)
+
+    look({**told, "versions": {}})
+    assert {"faces", "box", "high", "encoded_before", "generative_ai"} <= keys
+    page = (ROOT / "docs/verdicts.md").read_text(encoding="utf-8")
+    described = page.partition("## The fields of the JSON")[2].partition("## Pages")[0]
+    described = re.sub(r"^```.*?^```", "", described, flags=re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", described))))
+    assert keys <= named
+
+
+@pytest.mark.parametrize("change", ["written to", "replaced", "removed"])
+def test_a_file_that_changes_while_it_is_read_has_no_digest(tmp_path, monkeypatch, change):
+    """Its digest would be of other bytes than its frames."""
+    path = tmp_path / "a.png"
+    PIL.Image.new("RGB", (64, 64)).save(path)
+    taken = media.sha256
+
+    def changed(read):
+        digest = taken(read)
+        if change == "written to":
+            with path.open("ab") as file:
+                file.write(b"more")
+        elif change == "replaced":
+            shutil.copy2(path, tmp_path / "b")
+            os.replace(tmp_path / "b", path)
+        else:
+            path.unlink()
+        return digest
+
+    monkeypatch.setattr(media, "sha256", changed)
+    for known in (None, taken(path)):
+        found = Looker(8, Detected(), ("raw",))(Task(str(path), known))
+        assert found.error.startswith(f"{path}: it changed while it was read; judge it again")
+        assert (found.sha256, found.known) == (None, False)
+        path.touch()
+
+
 def test_a_score_between_the_thresholds(detector, tmp_path):
     detector.__dict__["_score"] = lambda crops: np.full(len(crops), 0.5)
     verdict = detector(film(tmp_path / "a.mp4", filmed(8)))
@@ -471,7 +526,7 @@ def test_lines_tables_and_exit_statuses(judged, tmp_path, monkeypatch):
     assert table[0] == "file,sha256,verdict,probability,quality,reason"
     assert table[1].split(",")[2] == "fake"
     assert len(table) == 3
-    monkeypatch.setattr("sys.stdin", [f"{good}\r\n", "\n"])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{good}\r\n\n".encode())))
     assert judged("-").out.count(": fake") == 1
     monkeypatch.chdir(tmp_path)
     good.rename("-fake.mp4")

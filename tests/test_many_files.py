@@ -5,6 +5,7 @@ But in the first test, what is found in a file is replaced: its text says what i
 
 import csv
 import dataclasses
+import errno
 import fcntl
 import io
 import json
@@ -18,8 +19,9 @@ import pytest
 
 from data_builders import workers
 from data_builders.errors import UserError
+from data_builders.faces import Detected
 from qad_jax import models
-from qad_jax.detection import command, looking, many, media, printing
+from qad_jax.detection import command, listing, looking, many, media, printing
 from qad_jax.detection.conditions import Appearance
 from qad_jax.detection.detector import Detector
 from qad_jax.detection.journal import Journal
@@ -340,6 +342,40 @@ def test_names_with_bytes_that_are_no_characters(detector, folder, tmp_path):
     assert told(judge(folder, "--results", journal, "--json").out) == [FOLDER[1]]
 
 
+def test_names_from_standard_input_are_bytes(monkeypatch):
+    """Its encoding may be one that refuses them."""
+    lines = io.BytesIO(b"\xff.mp4\r\n \n/a/\xc3\xa4.mp4\n")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(lines, "ascii", "strict"))
+    assert [os.fsencode(name) for name in listing.find(["-"])] == [b"\xff.mp4", b"/a/\xc3\xa4.mp4"]
+
+
+@pytest.mark.parametrize("part", ["", "inner"])
+def test_a_folder_that_cannot_be_read_is_an_error(detector, folder, monkeypatch, part):
+    """The files beside it are judged."""
+    (folder / "inner").mkdir()
+    closed = folder / part
+    scandir = os.scandir
+
+    def refused(path):
+        if Path(path) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    result = judge(folder, "--json")
+    verdicts = told(result.out)
+    assert verdicts == [*([] if not part else FOLDER), (closed.name, "error")]
+    assert result.status == (3 if part else 1)
+    assert f"{closed}: Permission denied" in json.loads(result.out.splitlines()[-1])["reason"]
+    found = looking.Looker(8, Detected(), ("raw",))(looking.Task(str(closed)))
+    assert found.error == f"{closed}: cannot be read: Permission denied"
+
+
+def test_a_link_to_a_folder_is_not_entered(folder):
+    (folder / "back").symlink_to(folder)
+    assert len(listing.find([str(folder)])) == len(FOLDER)
+
+
 # Pipelines
 
 
@@ -376,8 +412,10 @@ def test_options_stand_between_paths(detector, folder):
 
 
 def test_results_in_a_folder_or_where_none_can_be(detector, folder, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
     for place, reason in (
         (tmp_path, f"--results: {tmp_path}: is a folder; name a file"),
+        (tmp_path / "pipe", f"--results: {tmp_path / 'pipe'}: is a pipe; name a file"),
         (tmp_path / "file/x", "--results: cannot write to "),
         (tmp_path / "pages/r.jsonl", "is in the folder of --out, whose files are replaced"),
     ):

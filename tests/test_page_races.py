@@ -28,6 +28,8 @@ class Service(http.server.ThreadingHTTPServer):
         # By method, or the last word of an address: an event that is waited for, and a
         # status, or None for no answer at all.
         self.held, self.statuses = {}, {}
+        # By the same, what a proxy in between answers in place of the service.
+        self.garbled = {}
 
     def add(self, name, state="done"):
         job = {"id": name, "name": name, "bytes": 5, "state": state, "reason": ""}
@@ -65,6 +67,8 @@ class Answers(http.server.BaseHTTPRequestHandler):
                 return None
             if name in service.statuses:
                 return self._answer(service.statuses[name], {"detail": "It is not to be had."})
+            if name in service.garbled:
+                return self._answer(202, service.garbled[name], "text/html")
         if words[-1] == "limits":
             model = {"name": "a", "version": "1", "sha256": "0" * 64}
             told = {"most_bytes": MOST, "kept_seconds": 60, "stored": False, "version": "1"}
@@ -195,6 +199,21 @@ def test_all_files_are_all_files(tabs, service):
     last["state"] = "done"
     judged(tab, "c.mp4")
     assert len(kept(tab, "All data (JSON)")[1].splitlines()) == 3
+
+
+def test_an_answer_that_is_no_json_is_none(tabs, service):
+    """The file is not said to be on its way for ever, and a verdict is asked for again."""
+    tab = opened(tabs, service)
+    service.garbled["POST"] = b"<html>a proxy"
+    tab.set_input_files("#picker", {"name": "a.mp4", **FILE})
+    row(tab, "a.mp4").get_by_text("The connection was lost while the file was sent.").wait_for()
+    del service.garbled["POST"]
+    service.add("b.mp4")
+    service.garbled["verdict"] = b"<html>a proxy"
+    tab = opened(tabs, service, "b.mp4", wait=False)
+    tab.get_by_text("The service does not answer.").wait_for()
+    del service.garbled["verdict"]
+    judged(tab, "b.mp4")
 
 
 def test_files_before_the_limits_are_known(tabs, service):

@@ -1,18 +1,19 @@
 """Workers that crash, hang, grow and lie: each costs one job at most."""
 
 import dataclasses
+import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from qad_jax.detection.server import work
+from qad_jax.detection.server import work, workers
 from qad_jax.detection.server.problems import Problem
 from qad_jax.detection.server.settings import MEGABYTE, Settings
-from qad_jax.detection.server.workers import resident
 from tests.conftest import ROOT
 from tests.serving import is_there, served, wait
 from tests.serving_worker import never_ready
@@ -142,7 +143,7 @@ def test_a_worker_that_grows(tmp_path):
     with served(Settings(port=0, folder=tmp_path, most_memory=most)) as running:
         assert running.judged("fine")["verdict"] == "real"
         (worker,) = running.service.pool.pids()
-        assert 10 * MEGABYTE < resident(worker) < most
+        assert 10 * MEGABYTE < work.resident(worker) < most
         assert "more than 600 MB of memory" in running.judged("grow")["reason"]
         assert running.judged("fine")["verdict"] == "real"
 
@@ -155,6 +156,29 @@ def test_no_worker_can_start(tmp_path):
         assert pool.broken == "no worker can start: status 7"
         answer = running.client.get("/healthz")
         assert (answer.status_code, answer.json()["status"]) == (503, "broken")
+
+
+@pytest.mark.parametrize("error", [ValueError("min_face is 5"), TypeError("min_face is a text")])
+def test_a_model_that_cannot_compute_is_told_once(monkeypatch, error):
+    """Not by three processes with a traceback each."""
+    said = []
+    connection = SimpleNamespace(send_bytes=lambda line: said.append(json.loads(line)))
+
+    def faces(images):
+        raise error
+
+    monkeypatch.setattr(work, "prepare", lambda: None)
+    detector = SimpleNamespace(scores=len, faces=faces)
+    monkeypatch.setattr(work, "load", lambda model, frames: detector)
+    work.serve(connection, None, 8)
+    assert said == [{"broken": f"{type(error).__name__}: {error}"}]
+
+
+def test_a_client_is_not_told_where_files_are(running, monkeypatch):
+    monkeypatch.setattr(workers, "_LARGEST_PAGE", 3)
+    lost = "its verdict cannot be read: page.html: is no plain file of at most 3 bytes"
+    assert running.judged("fine")["reason"] == lost
+    assert running.judged("disk")["reason"] == "page.html: No space left on device"
 
 
 def test_progress_by_hand():

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
+from data_builders.errors import UserError
 from qad_jax.detection import command
 from qad_jax.detection.detector import Detector
-from qad_jax.detection.pages import folder
+from qad_jax.detection.pages import file_page, folder
 from qad_jax.evaluation.report.document import STYLE
 from tests.commands import call
 from tests.test_detection import by_colour, film, filmed, model, tinted
@@ -128,7 +129,7 @@ def test_folders_that_are_left_alone(tmp_path):
         other = tmp_path / f"holds {name}"
         other.mkdir()
         (other / name).write_text(content)
-        with pytest.raises(Exception, match=f"holds {name}, which is no page of this command"):
+        with pytest.raises(Exception, match=f"holds {name}, which is no page of an earlier run"):
             folder.Pages(other, "", MODEL, MADE)
         assert [path.name for path in other.iterdir()] == [name]
     made = tmp_path / "new" / "pages"
@@ -148,3 +149,31 @@ def test_folders_that_are_left_alone(tmp_path):
         "verdicts.jsonl",
         folder.page_name("other.mp4", "ab" * 32, MADE),
     }
+
+
+def test_one_run_writes_to_a_folder_at_a_time(tmp_path):
+    """A folder that is there is refused at the start, and a new one with the first page."""
+    made = tmp_path / "pages"
+    first, second = (folder.Pages(made, "", MODEL, MADE) for _ in range(2))
+    first.add(examined([0.95]), "")
+    busy = f"--out: {made}: another process writes there; wait for its end"
+    with pytest.raises(UserError, match=busy):
+        second.add(examined([0.95], file="other.mp4"), "")
+    second.close()
+    with pytest.raises(UserError, match=busy):
+        folder.Pages(made, "", MODEL, MADE)
+    first.finish()
+    assert sorted(path.suffix for path in made.iterdir()) == [".html", ".html", ".jsonl"]
+    third = folder.Pages(made, "", MODEL, MADE)
+    third.close()
+    assert sorted(path.suffix for path in made.iterdir()) == [".html", ".html", ".jsonl"]
+
+
+@pytest.mark.parametrize("name", ["my_case_2023.html", "index.html"])
+def test_pages_that_a_user_has_saved_stay(tmp_path, name):
+    """The page of the service has a button that saves such files, under the names of the clips."""
+    saved = file_page.render(examined([0.95]), "", back=None)
+    (tmp_path / name).write_text(saved)
+    with pytest.raises(UserError, match=f"holds {name}, which is no page of an earlier run"):
+        folder.Pages(tmp_path, "", MODEL, MADE)
+    assert (tmp_path / name).read_text() == saved

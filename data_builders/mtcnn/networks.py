@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders.mtcnn.weights import Weights
+from data_builders.patches import jax_cache_entries
 
 if TYPE_CHECKING:
     from jax import Array
@@ -37,6 +38,7 @@ def compiled() -> Compiled:
     """Wraps each function in `jax.jit`, once."""
     import jax
 
+    jax_cache_entries.mend()
     return Compiled(
         proposal=jax.jit(proposal),
         refinement=jax.jit(refinement),

@@ -116,7 +116,12 @@ class _Work:
             made = Made(detector.model.sha256, args.frames)
             self.pages = Pages(args.out, whole, detector.model.description, made)
         if args.results is not None:
-            self.journal = Journal(args.results, model=detector.model.sha256, frames=args.frames)
+            try:
+                sha256 = detector.model.sha256
+                self.journal = Journal(args.results, model=sha256, frames=args.frames)
+            except BaseException:
+                self.close()  # the folder of the pages is free again
+                raise
 
     def known(self, file: str) -> str | None:
         """SHA-256 of what is done for a file: its verdict and, where there are pages, its page."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from data_builders.errors import UserError
-from data_builders.files import check_writable, parse_json, refuse_constant
+from data_builders.files import check_writable, kind_of_no_file, parse_json, refuse_constant
 from qad_jax.detection.results import ERROR, Verdict
 
 #: Bounds of one line: a clip of many frames with a crowd has a few MB.
@@ -49,9 +49,10 @@ class Journal:
           OSError: It cannot be opened.
         """
         self.path, self._model, self._frames = path, model, frames
-        if path.is_dir():
-            raise UserError(f"--results: {path}: is a folder; name a file")
-        if not path.exists():
+        if path.exists():
+            if (kind := kind_of_no_file(path)) is not None:  # a pipe would be waited for
+                raise UserError(f"--results: {path}: is {kind}; name a file")
+        else:
             check_writable(path.absolute().parent, "--results")
             path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)

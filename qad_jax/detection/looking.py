@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,6 +160,15 @@ class Looker:
           task: The file.
           tell: See `media.read`.
         """
+        before = _state(task.file)
+        found = self._looked(task, tell)
+        if _state(task.file) == before:
+            return found
+        # The digest may be of other bytes than the frames, and both of a part of the file.
+        reason = "it changed while it was read; judge it again when it is complete"
+        return Found(task.file, error=f"{task.file}: {reason}")
+
+    def _looked(self, task: Task, tell: Callable[[int, int], None] | None) -> Found:
         digest: str | None = None
         told = ""
         try:
@@ -283,6 +293,15 @@ def searched_wholly(indices: Sequence[int], cuts: Sequence[int], gap: int) -> li
     starts = sorted({0, *apart.tolist(), *cuts})
     runs = itertools.pairwise([*starts, len(indices)])
     return sorted({i for first, end in runs for i in (*range(first, end, _EVERY), end - 1)})
+
+
+def _state(file: str) -> tuple[int, ...] | None:
+    """What is another one where a file was written to, or replaced; None where there is no file."""
+    try:
+        about = os.stat(file)
+    except (OSError, ValueError):  # no file can have such a name
+        return None
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def _weakened(crops: Sequence[Image], name: str) -> list[Image]:

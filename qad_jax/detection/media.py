@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import io
 import itertools
+import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -111,6 +112,8 @@ def sha256(path: Path) -> str:
 
 def _check_plain(path: Path) -> None:
     if (kind := kind_of_no_file(path)) is not None:
+        if path.is_dir():  # one in which no files could be looked for has a reason of its own
+            os.scandir(path).close()
         raise UserError(f"{path}: is {kind} and no file; name an image or a video, or a copy of it")
 
 

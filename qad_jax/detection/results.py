@@ -68,7 +68,7 @@ class Verdict:
 
     Attributes:
       file: The path as it was given.
-      sha256: Of the file; None where it cannot be read.
+      sha256: Of the file; None where it cannot be read, or changed meanwhile.
       verdict: One of `VERDICTS`.
       probability: Calibrated probability of fake of the most suspicious face; None without one. See
         `told_probability` for what it is worth.

@@ -25,6 +25,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from data_builders.errors import nearest
+from data_builders.patches import jax_cache_entries
 from qad_jax.models.efficientnet import EfficientNet, Stage, lite_stages
 from qad_jax.models.layers import ModelOutput, Normalisation
 from qad_jax.models.resnet import ResNet
@@ -134,4 +135,5 @@ def create(
     """
     if name not in _MODELS:
         raise ValueError(f"no model is called {name!r}: {nearest(name, NAMES)}")
+    jax_cache_entries.mend()  # what is compiled of it is kept between commands
     return _MODELS[name](num_classes=num_classes, dtype=dtype, axis_name=axis_name, remat=remat)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -12,17 +14,21 @@ from typing import BinaryIO, NamedTuple
 from data_builders.errors import UserError
 from data_builders.files import check_writable, write_whole
 from qad_jax.detection.examination import Examination
-from qad_jax.detection.pages import file_page, overview
+from qad_jax.detection.pages import file_page, overview, words
 from qad_jax.detection.pages.file_page import name_of
 from qad_jax.detection.pages.parts import GENERATOR
 from qad_jax.detection.results import Verdict
 from qad_jax.weights.model_file import Description
 
 INDEX, OBJECTS = "index.html", "verdicts.jsonl"
-# Where a page names its program; and what a process that was killed leaves behind.
-_HEAD = 400
-_PART = re.compile(r"\..+\.[0-9a-f]{32}\.part")
+# Where a page names its program and its title.
+_HEAD = 1000
 _LONGEST_NAME = 80
+# Names of `page_name`; and what a process that was killed leaves behind.
+_PAGE = re.compile(r"[A-Za-z0-9._-]+-[0-9a-f]{16}\.html")
+_PART = re.compile(
+    rf"\.({_PAGE.pattern}|{re.escape(INDEX)}|{re.escape(OBJECTS)})\.[0-9a-f]{{32}}\.part"
+)
 
 
 class Made(NamedTuple):
@@ -50,17 +56,42 @@ class Pages:
           made: What the verdicts of this run are made with.
 
         Raises:
-          UserError: The folder holds something else, is a file, or cannot be written.
+          UserError: The folder holds something else, is a file, or cannot be written; or another
+            process writes to it.
           OSError: It cannot be read.
         """
         self._folder, self._command = folder.expanduser(), command
         if self._folder.exists() and not self._folder.is_dir():
             raise UserError(f"--out: {folder} is a file; name a folder")
-        self._earlier = _earlier(self._folder) if self._folder.exists() else set()
-        check_writable(self._folder.absolute(), "--out")
         self._rows: list[overview.Row] = []
         self._objects: BinaryIO | None = None
         self._model, self._made = model, made
+        self._earlier: set[str] = set()
+        self._lock: int | None = None
+        try:
+            if self._folder.exists():
+                self._take()
+            check_writable(self._folder.absolute(), "--out")
+        except BaseException:
+            self.close()
+            raise
+
+    def _take(self) -> None:
+        """Takes the folder for this process alone, and looks at what is in it.
+
+        The folder itself is locked: a file for that would lie among the pages.
+        """
+        self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Some file systems over a network have no such locks: there it is up to the user.
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"--out: {self._folder}: another process writes there; wait for its end, or "
+                    "name another folder"
+                ) from None
+        self._earlier = _earlier(self._folder)
 
     def has(self, file: str, digest: str) -> bool:
         """Whether an earlier run has written the page of a file.
@@ -81,7 +112,15 @@ class Pages:
         Args:
           examined: The verdict and what is shown with it.
           command: The command that writes this page alone.
+
+        Raises:
+          UserError: The folder was not there at the start, and another process has made it since
+            and writes there.
+          OSError: The page cannot be written.
         """
+        if self._lock is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._take()
         verdict = examined.verdict
         name = page_name(verdict.file, verdict.sha256, self._made)
         page = file_page.render(examined, command, back=INDEX)
@@ -100,6 +139,9 @@ class Pages:
         if self._objects is not None:
             self._objects.close()
             Path(self._objects.name).unlink(missing_ok=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def finish(self) -> Path:
         """Writes the page over all files and the JSON objects, and removes pages of earlier runs.
@@ -114,6 +156,7 @@ class Pages:
         os.replace(self._objects.name, self._folder / OBJECTS)
         for name in self._earlier - {INDEX, OBJECTS, *(row.page for row in self._rows)}:
             (self._folder / name).unlink(missing_ok=True)
+        self.close()
         return index
 
 
@@ -135,7 +178,7 @@ def page_name(file: str, digest: str | None, made: Made) -> str:
 
 
 def _earlier(folder: Path) -> set[str]:
-    """The names of what an earlier run has written.
+    """The names of what an earlier run has written. A page that was saved from elsewhere is none.
 
     Raises:
       UserError: There is something else.
@@ -147,14 +190,18 @@ def _earlier(folder: Path) -> set[str]:
     for path in paths:
         if path.name not in ours:
             raise UserError(
-                f"--out: {folder} holds {path.name}, which is no page of this command; name a "
+                f"--out: {folder} holds {path.name}, which is no page of an earlier run; name a "
                 "folder that is new or empty"
             )
     return ours
 
 
 def _is_page(path: Path) -> bool:
-    if path.suffix != ".html" or not path.is_file():
+    """Whether a run has written a page: by its name, as the service lets users save pages, too."""
+    is_index = path.name == INDEX
+    if not (is_index or _PAGE.fullmatch(path.name)) or not path.is_file():
         return False
     with path.open("rb") as file:
-        return f'<meta name="generator" content="{GENERATOR}">'.encode() in file.read(_HEAD)
+        head = file.read(_HEAD).decode(errors="replace")
+    title = words.OVERVIEW.partition("{")[0] if is_index else ""
+    return f'<meta name="generator" content="{GENERATOR}">' in head and f"<title>{title}" in head

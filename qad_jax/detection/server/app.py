@@ -132,7 +132,11 @@ def _add_pages(app: FastAPI) -> None:
 def _add_service(app: FastAPI, settings: Settings) -> None:
     @app.get("/healthz", responses={503: {"model": schemas.Health}})
     def _health(service: Of, response: Response) -> schemas.Health:
-        """Whether files can be judged now."""
+        """Whether files are judged.
+
+        It stays so while a worker is started anew: files wait for that. Else a file that ends its
+        worker could make whoever asks end the service.
+        """
         workers, queued = service.pool.alive(), service.jobs.counts()[QUEUED]
         if service.pool.model is not None and not service.pool.broken:
             return schemas.Health(status="ok", workers=workers, queued=queued)

@@ -73,13 +73,14 @@ def content(path: Path, most: int) -> bytes:
     """Reads a file that a process has written which strangers' bytes may have taken over.
 
     Raises:
-      OSError: It is a link, no plain file, or too large.
+      OSError: It is a link, no plain file, or too large. Its words name no folder, as clients read
+        them.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     about = os.fstat(descriptor)
     if not stat.S_ISREG(about.st_mode) or about.st_size > most:
         os.close(descriptor)
-        raise OSError(f"{path}: is no plain file of at most {most:,} bytes")
+        raise OSError(f"{path.name}: is no plain file of at most {most:,} bytes")
     with os.fdopen(descriptor, "rb") as file:
         return file.read(most)
 

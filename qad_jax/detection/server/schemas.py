@@ -67,7 +67,7 @@ class Limits(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether files can be judged now."""
+    """Whether files are judged."""
 
     status: Literal["ok", "starting", "broken"]
     workers: int = Field(description="processes that have loaded the model")

@@ -12,11 +12,20 @@ from qad_jax.detection import media
 MEGABYTE = 1_000_000
 #: A token of fewer characters can be guessed.
 LEAST_TOKEN = 16
-# Of the settings that are numbers: 0 would let nothing pass.
-_AT_LEAST_ONE = (
-    *("frames", "workers", "most_bytes", "most_seconds", "most_memory", "most_queued"),
-    *("most_held", "most_kept", "kept_seconds", "upload_seconds", "uploads_per_minute"),
-)
+# Settings that are numbers, of which 0 would let nothing pass, and what sets them.
+_AT_LEAST_ONE = {
+    "frames": "--frames",
+    "workers": "--workers",
+    "most_bytes": "--max_mb",
+    "most_seconds": "--max_seconds",
+    "most_memory": "--max_memory_mb",
+    "most_queued": "--max_queue",
+    "most_held": "--max_disk_mb",
+    "most_kept": "most_kept",
+    "kept_seconds": "--keep_seconds",
+    "upload_seconds": "--upload_seconds",
+    "uploads_per_minute": "--max_per_minute",
+}
 _LONGEST = 1_000_000_000  # seconds, of which a calendar can tell the end: 31 years
 
 
@@ -73,13 +82,15 @@ class Settings:
         Raises:
           UserError: A setting cannot be.
         """
-        for name in _AT_LEAST_ONE:
-            if not getattr(self, name) >= 1:
-                raise UserError(f"{name}: is {getattr(self, name)}, must be at least 1")
-            if name.endswith("_seconds") and getattr(self, name) > _LONGEST:
-                raise UserError(f"{name}: is {getattr(self, name)}, must be at most {_LONGEST:,}")
+        for name, flag in _AT_LEAST_ONE.items():
+            value = getattr(self, name)
+            unit = " bytes" if flag.endswith("_mb") else ""
+            if not value >= 1:
+                raise UserError(f"{flag}: is {value}{unit}, must be at least 1")
+            if name.endswith("_seconds") and value > _LONGEST:
+                raise UserError(f"{flag}: is {value}, must be at most {_LONGEST:,}")
         if not 0 <= self.port < 1 << 16:
-            raise UserError(f"port: is {self.port}, must be from 0 to 65535")
+            raise UserError(f"--port: is {self.port}, must be from 0 to 65535")
         if self.proxy is not None and not _is_network(self.proxy):
             raise UserError(
                 f"--proxy {self.proxy}: is no address; give one such as 10.0.0.2, or a network such"

@@ -110,7 +110,7 @@ class _Incoming:
         self._path, self._most, self._hold = path, most, hold
         self._file: int | None = None
         self._name = ""
-        self._bytes = self._parts = 0
+        self._bytes = self._parts = self._headers = 0
         self._head = bytearray()
         self._open = self._ended = False
         self._field = self._value = b""
@@ -146,10 +146,18 @@ class _Incoming:
         self._field = self._value = self._disposition = b""
 
     def _on_field(self, data: bytes, start: int, end: int) -> None:
+        self._count(end - start)
         self._field += data[start:end]
 
     def _on_value(self, data: bytes, start: int, end: int) -> None:
+        self._count(end - start)
         self._value += data[start:end]
+
+    def _count(self, more: int) -> None:
+        # Headers are held in memory, and not all versions of the parser bound them.
+        self._headers += more
+        if self._headers > _MOST_AROUND:
+            raise _malformed(f"the headers of its parts have more than {_MOST_AROUND:,} bytes")
 
     def _on_header(self) -> None:
         if self._field.lower() == b"content-disposition":

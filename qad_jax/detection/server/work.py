@@ -55,12 +55,13 @@ def serve(connection: Connection, model: str | None, frames: int) -> None:
     prepare()
     try:
         detector = load(model, frames)
-    except (UserError, OSError) as error:
+        # Compiles, so that the first client does not wait for it.
+        detector.scores([np.zeros((8, 8, 3), np.uint8)])
+        detector.faces([np.zeros((64, 64, 3), np.uint8)])
+    # Values of a model that nobody can compute with give errors of any library.
+    except (UserError, OSError, ValueError, TypeError) as error:
         send(connection, broken=describe(error)[:_LONGEST_TEXT])
         return
-    # Compiles, so that the first client does not wait for it.
-    detector.scores([np.zeros((8, 8, 3), np.uint8)])
-    detector.faces([np.zeros((64, 64, 3), np.uint8)])
     described = detector.model.description
     about = {
         "name": described.name[:_LONGEST_TEXT],
@@ -93,12 +94,22 @@ def load(model: str | None = None, frames: int = media.FRAMES) -> Detector:
 
 def prepare() -> None:
     """Makes this process one that ends with its parent, and that leaves nothing behind."""
-    os.setsid()  # Ctrl-C is for the parent; and this process ends with all that it has started
+    with contextlib.suppress(PermissionError):  # it has begun a session already
+        os.setsid()  # Ctrl-C is for the parent; this process ends with all that it has started
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold the file of a stranger
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
+
+
+def resident(pid: int | None) -> int:
+    """Bytes of resident memory of a process; 0 where there is none."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def loop(
@@ -125,7 +136,9 @@ def loop(
                 raise
             except Exception as error:  # a mistake in this program costs one file and no others
                 traceback.print_exc(file=sys.stderr)
-                send(connection, failed=describe(error)[:_LONGEST_TEXT])
+                # A client is not told where the files of the service are.
+                reason = describe(error).replace(f"{task['folder']}{os.sep}", "")
+                send(connection, failed=reason[:_LONGEST_TEXT])
 
 
 def send(connection: Connection, **message: Any) -> None:

@@ -119,7 +119,7 @@ class Worker(threading.Thread):
                 pool.give_up(str(message["broken"]))
                 return
             if message is not None and "ready" in message:
-                size = resident(self._process.pid)
+                size = work.resident(self._process.pid)
                 if size > pool.settings.most_memory / 2:
                     pool.give_up(TOO_LITTLE.format(own=size / MEGABYTE, least=2 * size / MEGABYTE))
                 else:
@@ -185,7 +185,7 @@ class Worker(threading.Thread):
                     reason = why = "deleted"
                 elif time.monotonic() - began > limits.most_seconds:
                     reason, why = TOO_LONG.format(seconds=limits.most_seconds), "time"
-                elif resident(self._process.pid) > limits.most_memory:
+                elif work.resident(self._process.pid) > limits.most_memory:
                     reason, why = (
                         TOO_LARGE.format(megabytes=limits.most_memory / MEGABYTE),
                         "memory",
@@ -201,7 +201,7 @@ class Worker(threading.Thread):
         except Exception:
             traceback.print_exc()
             reason, why = MISTAKE, "mistake"
-        if why is not None or resident(self._process.pid) > limits.most_memory / 2:
+        if why is not None or work.resident(self._process.pid) > limits.most_memory / 2:
             self._end(why or "recycled")
         if reason:
             jobs.fail(job, one_line(reason))
@@ -293,12 +293,3 @@ class Pool:
         self.broken = one_line(reason)
         self.closing.set()
         self._gave_up()
-
-
-def resident(pid: int | None) -> int:
-    """Bytes of resident memory of a process; 0 where there is none."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")

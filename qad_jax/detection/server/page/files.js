@@ -165,7 +165,7 @@ async function take(item, job) {
   item.job = job;
   if (job.state === "done") {
     item.text = await service.verdict(job.id);
-    item.verdict = JSON.parse(item.text);
+    item.verdict = service.parsed(item.text);
   }
   if (job.state === "failed") item.message = job.reason;
   if (item.leaving) return;

@@ -33,6 +33,15 @@ function problem(status, body, retryAfter, shown) {
   return new Problem(status, detail || `HTTP ${status}`, seconds, shown);
 }
 
+/** Reads JSON. Where a text is none, the service has not answered: a proxy in between has. */
+export function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Problem(0, "");
+  }
+}
+
 async function ask(path, method = "GET") {
   const shown = token;
   let answer;
@@ -46,8 +55,8 @@ async function ask(path, method = "GET") {
   throw problem(answer.status, await answer.text(), answer.headers.get("Retry-After"), shown);
 }
 
-export const limits = async () => JSON.parse(await ask("v1/limits"));
-export const job = async (id) => JSON.parse(await ask(`v1/jobs/${id}`));
+export const limits = async () => parsed(await ask("v1/limits"));
+export const job = async (id) => parsed(await ask(`v1/jobs/${id}`));
 export const verdict = (id) => ask(`v1/jobs/${id}/verdict`);
 export const page = (id) => ask(`v1/jobs/${id}/page`);
 export const remove = (id) => ask(`v1/jobs/${id}`, "DELETE");
@@ -61,7 +70,7 @@ export const remove = (id) => ask(`v1/jobs/${id}`, "DELETE");
  * @returns {Promise<object>} the job
  */
 export function send(file, onSent, signal) {
-  return new Promise((resolve, reject) => {
+  const answer = new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const shown = token;
     const form = new FormData();
@@ -72,7 +81,7 @@ export function send(file, onSent, signal) {
       if (event.lengthComputable) onSent(event.loaded / event.total);
     };
     request.onload = () => {
-      if (request.status === 202) resolve(JSON.parse(request.responseText));
+      if (request.status === 202) resolve(request.responseText);
       else {
         const after = request.getResponseHeader("Retry-After");
         reject(problem(request.status, request.responseText, after, shown));
@@ -83,4 +92,5 @@ export function send(file, onSent, signal) {
     signal.addEventListener("abort", () => request.abort());
     request.send(form);
   });
+  return answer.then(parsed);
 }
