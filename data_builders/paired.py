@@ -28,6 +28,12 @@ from data_builders.workers import parallel_map
 _SHAPING = ("av", "jax", "numpy", "opencv-python-headless", "qad-jax", "tensorflow-datasets")
 
 
+@functools.cache
+def shaping_versions() -> dict[str, str]:
+    """The installed versions of this project and of the libraries that shape a record."""
+    return {name: version(name) for name in _SHAPING}
+
+
 @dataclasses.dataclass(eq=False)
 class PairedConfig(tfds.core.BuilderConfig):
     """A builder configuration that says which qualities the records hold.
@@ -166,7 +172,7 @@ class PairedDatasetBuilder(
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         del dl_manager  # nothing is downloaded: the data is rendered, or the user has it
         sources = self.clip_sources()
-        self.info.metadata["versions"] = {name: version(name) for name in _SHAPING}
+        self.info.metadata["versions"] = dict(shaping_versions())
         self.skipped, self.traces, self.noted = [], {}, {}
         if self.beam:
             return self._pipelines(sources)

@@ -22,7 +22,7 @@ from data_builders.errors import (
     UserError,
     unusable,
 )
-from data_builders.paired import PairedConfig, PairedDatasetBuilder
+from data_builders.paired import PairedConfig, PairedDatasetBuilder, shaping_versions
 from data_builders.qualities import RANDOM, check_qualities, instead
 from data_builders.records import DEFAULT_QUALITIES, Clip, FinishedClip, Pair
 
@@ -260,8 +260,10 @@ def _staged_clip(
         return unusable(source, known, error)
     # A file that was replaced, by one of the same size too, is read again.
     files = [(str(path), fact.st_size, fact.st_mtime_ns) for path, fact in facts]
-    name = json.dumps([str(source), list(source.files.files), files, source.recipe.describe()])
+    # So is one of which the lists say something else by now, or that other libraries have made.
+    about = [str(source), source.files.identity, source.files.label, list(source.files.files)]
+    name = [*about, files, source.recipe.describe(), shaping_versions()]
     try:
-        return staging.staged(folder, name, made)
+        return staging.staged(folder, json.dumps(name), made)
     except UnusableClipError as error:
         return error
