@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data_builders.access import Access
-from data_builders.errors import UnusableClipError, UserError, unusable
+from data_builders.digest import digest
+from data_builders.errors import UnusableClipError, UserError, describe, unusable
 from data_builders.patches import tfds_large_splits, tfds_record_order
 from data_builders.progress import Progress
 from data_builders.records import DEFAULT_QUALITIES, LABELS, Clip, Example, FinishedClip, Pair
@@ -103,7 +104,17 @@ class PairedDatasetBuilder(
         self.noted: dict[str, Mapping[str, int]] = {}
         #: Whether an Apache Beam pipeline makes the clips; else processes of this machine do.
         self.beam = False
-        super().__init__(file_format=file_format, **kwargs)
+        try:
+            super().__init__(file_format=file_format, **kwargs)
+            _ = self.info.metadata  # TFDS reads it when it is asked for
+        except Exception as error:  # of many kinds
+            built = hasattr(self, "_data_dir") and self.is_prepared()
+            if not built or isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"{self.data_dir}: what it says of its dataset is damaged: {describe(error)}; "
+                "remove this folder and build the dataset again, or copy it again"
+            ) from error
 
     @property
     def qualities(self) -> tuple[str, ...]:
@@ -178,6 +189,11 @@ class PairedDatasetBuilder(
             return self._pipelines(sources)
         progress = Progress(sum(map(len, sources.values())), self.info.full_name, unit="clip")
         return {split: self._generate_examples(clips, progress) for split, clips in sources.items()}
+
+    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        super()._download_and_prepare(*args, **kwargs)
+        # Before the folder gets its name: a dataset that is there has all of its information.
+        self.info.metadata["digest"] = {split: digest(self, split) for split in self.info.splits}
 
     def _generate_splits(self, *args: Any) -> Sequence[Any]:
         with tfds_record_order.in_key_order(), tfds_large_splits.without_tensorflow():

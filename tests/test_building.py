@@ -1,14 +1,25 @@
 """What may happen to a build: it is stopped, starts twice, or finds a folder that it cannot use."""
 
+import json
+import os
+import shutil
+import threading
+
 import cv2
 import numpy as np
 import pytest
 
 from data_builders import build, paired
+from data_builders.digest import digest
+from data_builders.errors import UserError
+from data_builders.files import alone
 from data_builders.records import Clip, Pair
 from data_builders.self_blended.builder import SelfBlended
 from data_builders.video_builder import VideoDatasetBuilder
+from qad_jax import configs
+from qad_jax.training import datasets
 from tests import trees
+from tests.faces import write_manifest
 
 
 @pytest.fixture
@@ -47,3 +58,118 @@ def test_a_kept_clip_is_made_again_where_a_list_or_a_library_is_another(
     newer = {**paired.shaping_versions(), "av": "99"}
     monkeypatch.setattr("data_builders.video_builder.shaping_versions", lambda: newer)
     assert made("carol7") == ({"carol7"}, 3)
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory):
+    """The list of a few crops."""
+    return write_manifest(tmp_path_factory.mktemp("crops"), {"train": 4, "val": 2})
+
+
+@pytest.fixture
+def opened(crops, tmp_path):
+    """Opens the dataset of these crops."""
+    return lambda: build.builder("manifest", data_dir=tmp_path / "data", manifest=crops)
+
+
+@pytest.fixture(scope="module")
+def whole(crops, tmp_path_factory):
+    """The dataset, built."""
+    made = build.builder("manifest", data_dir=tmp_path_factory.mktemp("whole"), manifest=crops)
+    build.prepare(made)
+    return made
+
+
+@pytest.fixture
+def copied(opened, whole):
+    """The folder of a copy of it."""
+    return shutil.copytree(whole.data_dir, opened().data_dir)
+
+
+@pytest.mark.parametrize("left", [[], ["metadata.json", "features.json"]])
+def test_a_folder_that_is_no_whole_dataset_is_refused(opened, copied, left):
+    for file in os.listdir(copied):
+        if file not in left:
+            os.remove(os.path.join(copied, file))
+    with pytest.raises(UserError, match=r"1\.0\.0: is no whole dataset; remove this folder"):
+        build.prepare(opened())
+    assert sorted(os.listdir(copied)) == sorted(left)
+
+
+def test_a_dataset_that_names_no_splits_is_refused(opened, copied):
+    path = opened().data_path / "dataset_info.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "splits": []}))
+    with pytest.raises(UserError, match="is no whole dataset"):
+        build.prepare(opened())
+
+
+@pytest.mark.parametrize("file", ["metadata.json", "dataset_info.json"])
+@pytest.mark.parametrize("content", ["", '{"notes": [', "[1]", '{"version": "2.0.0"}'])
+def test_damaged_information_is_one_line(opened, copied, file, content):
+    if file == "metadata.json" and "version" in content:
+        return  # that is information like any other
+    (opened().data_path / file).write_text(content)
+    with pytest.raises(
+        UserError, match=r"1\.0\.0: what it says of its dataset is damaged: .*again"
+    ):
+        opened()
+
+
+def test_a_dataset_has_its_digest_as_soon_as_it_is_there(opened, whole, monkeypatch):
+    def killed(self, place):
+        raise KeyboardInterrupt
+
+    dataset = opened()
+    with monkeypatch.context() as patch:
+        patch.setattr("data_builders.paired.digest", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build.prepare(dataset)
+    assert not dataset.data_path.parent.exists()
+    build.prepare(opened())
+    for file in sorted(os.listdir(whole.data_dir)):
+        assert (dataset.data_path / file).read_bytes() == (whole.data_path / file).read_bytes()
+    stored = json.loads((dataset.data_path / "metadata.json").read_text())["digest"]
+    assert stored == {split: digest(opened(), split) for split in ("train", "validation")}
+
+
+def test_what_a_build_left_that_was_killed_at_its_end_is_removed(opened, copied, monkeypatch):
+    dataset = opened()
+    finished = []
+    monkeypatch.setattr(type(dataset), "finish", lambda self: finished.append(self))
+    build.prepare(dataset)
+    assert finished == [dataset]
+
+
+def test_what_a_killed_build_was_writing_is_removed(opened):
+    place = opened().data_path
+    place.with_name(f"incomplete.KILLED_{place.name}").mkdir(parents=True)
+    place.with_name(f".{place.name}.lock").touch()
+    build.prepare(opened())
+    assert os.listdir(place.parent) == [place.name]
+
+
+def test_a_second_build_waits_for_the_first_and_opens_what_that_made(opened, whole, capsys):
+    first, second = opened(), opened()
+    place = first.data_path
+    with alone(place.with_name(f".{place.name}.lock")):
+        waiting = threading.Thread(target=build.prepare, args=[second])
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        assert os.listdir(place.parent) == [f".{place.name}.lock"]
+        shutil.copytree(whole.data_dir, place)
+    waiting.join()
+    assert f"{place}: another process builds it; this one waits" in capsys.readouterr().err
+    assert second.info.splits["train"].num_examples == 4
+    assert second.info.metadata["digest"] == whole.info.metadata["digest"]
+    assert os.listdir(place.parent) == [place.name]
+    build.prepare(first)  # which was made before the dataset was
+    assert first.info.splits["train"].num_examples == 4
+
+
+def test_a_training_opens_what_another_process_has_built_meanwhile(opened, whole, monkeypatch):
+    dataset = opened()
+    shutil.copytree(whole.data_dir, dataset.data_dir)
+    monkeypatch.setattr(datasets, "_builder", lambda field, fields: dataset)
+    (found,) = datasets.open_datasets(configs.load("common"), may_build=True)
+    assert found.info.splits["train"].num_examples == 4
