@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.writer import ExampleWriter
 
 from data_builders.access import Access
 from data_builders.digest import digest
@@ -195,6 +196,9 @@ class PairedDatasetBuilder(
         # Before the folder gets its name: a dataset that is there has all of its information.
         self.info.metadata["digest"] = {split: digest(self, split) for split in self.info.splits}
 
+    def _example_writer(self) -> Any:
+        return _Writer(self.info.file_format)
+
     def _generate_splits(self, *args: Any) -> Sequence[Any]:
         with tfds_record_order.in_key_order(), tfds_large_splits.without_tensorflow():
             splits: Sequence[Any] = super()._generate_splits(*args)
@@ -240,6 +244,16 @@ class PairedDatasetBuilder(
                 self._skip(reason, traces)
             self.noted.update(beam.noted(self._report_of(split)))
         self.check_skipped(sum(self._clips.values()))
+
+
+class _Writer(ExampleWriter):  # of the module: Beam sends it by name
+    """As that of TFDS, but what keeps a file from being written is an error of the system."""
+
+    def write(self, path: Any, examples: Any) -> Any:
+        try:
+            return super().write(path, examples)
+        except RuntimeError as error:  # array_record has no other, whatever happens
+            raise OSError(str(error)) from error
 
 
 def _finished(
