@@ -111,7 +111,7 @@ def _pipeline(dataset: PairedDatasetBuilder) -> Iterator[None]:
     """Shows the progress of a pipeline, and turns its failure, text of a worker, into one line."""
     from data_builders import beam
 
-    sources = dataset.clip_sources()
+    sources = dataset.listed()
     with beam.watch(dataset.clips_done, sum(map(len, sources.values())), dataset.info.full_name):
         try:
             yield

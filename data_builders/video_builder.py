@@ -220,7 +220,7 @@ class VideoDatasetBuilder(
         """As in the base, but each finished clip is kept, and an unusable clip is not an error."""
         return functools.partial(_staged_clip, self.staging, self.read_clip)
 
-    def check_skipped(self, tried: int) -> None:
+    def check_skipped(self, total: int) -> None:
         """Stores what was noted of the clips, too."""
         for fact in (clips.NO_FACE, clips.FACES, clips.UNPAIRED):
             of = {name: notes[fact] for name, notes in self.noted.items() if fact in notes}
@@ -228,7 +228,7 @@ class VideoDatasetBuilder(
         self.info.metadata[f"{clips.NO_FACE}_count"] = sum(
             notes.get(clips.NO_FACE, 0) for notes in self.noted.values()
         )
-        super().check_skipped(tried)
+        super().check_skipped(total)
 
     def clips_done(self) -> int:
         """Number of finished clips that a later build goes on from."""

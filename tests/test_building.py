@@ -8,6 +8,7 @@ import threading
 import cv2
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from data_builders import build, paired
 from data_builders.digest import digest
@@ -173,3 +174,64 @@ def test_a_training_opens_what_another_process_has_built_meanwhile(opened, whole
     monkeypatch.setattr(datasets, "_builder", lambda field, fields: dataset)
     (found,) = datasets.open_datasets(configs.load("common"), may_build=True)
     assert found.info.splits["train"].num_examples == 4
+
+
+def spoilt(folder, counts, bad):
+    """A list of crops in this order of splits, of which the first of each split are no images."""
+    path = write_manifest(folder, counts)
+    for split, lists in json.loads(path.read_text()).items():
+        for name in lists["raw"][: bad.get(split, 0)]:
+            (folder / name).write_bytes(b"no image")
+    return path
+
+
+@pytest.mark.parametrize("splits", [("test", "train"), ("train", "test")])
+@pytest.mark.parametrize("most", [0.1, 0.09])
+def test_the_order_of_splits_does_not_count_for_what_may_be_skipped(splits, most, tmp_path):
+    counts = {split: {"train": 16, "test": 4}[split] for split in splits}
+    listed = spoilt(tmp_path, counts, {"test": 2})
+    dataset = build.builder(
+        "manifest", data_dir=tmp_path / "data", manifest=listed, max_skipped=most
+    )
+    if most < 0.1:
+        with pytest.raises(UserError, match=r"2 of 20 tuples are unusable, more than .*0\.09"):
+            build.prepare(dataset)
+    else:
+        build.prepare(dataset)
+        assert len(dataset.info.metadata["skipped"]) == 2
+
+
+@pytest.mark.parametrize("beam", [None, []])
+def test_a_split_of_which_nothing_is_left_is_named(beam, tmp_path, monkeypatch):
+    def piped(dataset, *arguments):
+        """What a pipeline does, which takes a minute: TFDS fails in it where a split is empty."""
+        dataset._split_generators(None)
+        for split, sources in dataset.clip_sources().items():
+            told = {"skipped": [], "failed": [], "noted": []}
+            clips = map(dataset.clip_reader(), sources)
+            unusable = [(i, clip) for i, clip in enumerate(clips) if isinstance(clip, UserError)]
+            told["skipped"] = [(i, (str(error), [])) for i, error in unusable]
+            for kind, values in told.items():
+                pipelines._write(values, f"{dataset._report_of(split)}.{kind}")
+        raise ValueError("The total number of generated examples is 0 for split validation.")
+
+    if beam is not None:
+        pipelines = pytest.importorskip("data_builders.beam")
+        monkeypatch.setattr(tfds.core.GeneratorBasedBuilder, "_generate_splits", piped)
+    listed = spoilt(tmp_path, {"train": 22, "val": 2}, {"val": 2})
+    dataset = build.builder("manifest", data_dir=tmp_path / "data", manifest=listed)
+    message = r"the validation split has no tuples that .*of 2: .*0000\.png: not a readable image"
+    with pytest.raises(UserError, match=message):
+        build.prepare(dataset, beam=beam)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("beam", [None, []])
+def test_data_that_cannot_be_read_are_not_taken_for_what_is_written(opened, beam, monkeypatch):
+    def refuse():
+        raise PermissionError(13, "Permission denied", "/folder/of/another")
+
+    dataset = opened()
+    monkeypatch.setattr(dataset, "clip_sources", refuse)
+    with pytest.raises(UserError, match=r"^/folder/of/another: Permission denied; the data canno"):
+        build.prepare(dataset, beam=beam)
