@@ -46,6 +46,8 @@ _NUMBERS: dict[str, tuple[type, str]] = {
     "variants": (int, "self_blended: pairs from each file (default: 8)"),
     "degraded": (float, "self_blended: share of the pairs that are degraded (default: 0.5)"),
 }
+# Sources of faces that need no file.
+_FACES = ("mtcnn", "none")
 
 
 def names() -> list[str]:
@@ -180,6 +182,11 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
         from data_builders import faces
 
         is_file = args.faces.endswith(".json")
+        if not is_file and args.faces not in _FACES:
+            raise UserError(
+                f"--faces: there is no source of faces {args.faces!r}: "
+                f"{nearest(args.faces, _FACES)} (a file of boxes has a name that ends in .json)"
+            )
         recipe["face_source"] = faces.source(
             "file" if is_file else args.faces, path=args.faces if is_file else ""
         )
@@ -196,10 +203,13 @@ def _job(argv: Sequence[str], prog: str) -> int:
         dataset = builder(args.name, **places, **_recipe(args))
         if args.doctor:
             return _doctor(dataset, argv, prog)
+    was_built = dataset.is_prepared()
     try:
         prepare(dataset, beam=args.pipeline_options if args.beam else None)
     except UnavailableQualitiesError as error:
         raise UserError(_with_command(error, argv, prog)) from error
+    if was_built:
+        print(f"{dataset.data_dir}: is built already; remove it to build it anew", file=sys.stderr)
     for split, info in dataset.info.splits.items():
         print(f"{split}: {info.num_examples} tuples at {', '.join(dataset.qualities)}")
     print(dataset.data_dir)

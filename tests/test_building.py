@@ -235,3 +235,20 @@ def test_data_that_cannot_be_read_are_not_taken_for_what_is_written(opened, beam
     monkeypatch.setattr(dataset, "clip_sources", refuse)
     with pytest.raises(UserError, match=r"^/folder/of/another: Permission denied; the data canno"):
         build.prepare(dataset, beam=beam)
+
+
+def test_a_dataset_that_is_built_already_is_said_to_be(opened, copied, crops, tmp_path, capsys):
+    words = ["manifest", "--manifest", str(crops), "--data_dir", str(tmp_path / "data")]
+    assert build.main(words) == 0
+    out, err = capsys.readouterr()
+    assert err == f"{copied}: is built already; remove it to build it anew\n"
+    assert "train: 4 tuples" in out
+
+
+@pytest.mark.parametrize("name", ["boxes.txt", "file", "mtccn"])
+def test_sources_of_faces_are_those_of_the_command(name, tmp_path, capsys):
+    words = ["uadfv", "--manual_dir", str(tmp_path), "--data_dir", str(tmp_path), "--faces", name]
+    assert build.main(words) == 1
+    hint = "did you mean 'mtcnn'?" if name == "mtccn" else "known: mtcnn, none"
+    told = f"error: --faces: there is no source of faces {name!r}: {hint} (a file of boxes has"
+    assert capsys.readouterr().err == f"{told} a name that ends in .json)\n"
