@@ -56,12 +56,19 @@ def _is_built(dataset: PairedDatasetBuilder) -> bool:
         if not dataset.info.splits:
             dataset.info.read_from_directory(dataset.data_dir)
         dataset.finish()  # of a build that was killed at its very end
-    if there and not dataset.info.splits:
+    if there and not _is_whole(dataset):
         raise UserError(
             f"{dataset.data_dir}: is no whole dataset; remove this folder, and the same command "
             "builds it, or copy it again"
         )
     return there and dataset.is_prepared()
+
+
+def _is_whole(dataset: PairedDatasetBuilder) -> bool:
+    """Whether all files of a dataset are there; a copy may have been cut."""
+    splits = dataset.info.splits.values()
+    files = [dataset.data_path / "metadata.json", *(path for s in splits for path in s.filepaths)]
+    return bool(splits) and all(Path(file).exists() for file in files)
 
 
 def _build(dataset: PairedDatasetBuilder, downloads: str, beam: Any) -> None:
