@@ -1,5 +1,6 @@
 """What may happen to a build: it is stopped, starts twice, or finds a folder that it cannot use."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from data_builders import build, paired
 from data_builders.digest import digest
-from data_builders.errors import UserError
+from data_builders.errors import UnusableClipError, UserError
 from data_builders.files import alone
 from data_builders.records import Clip, Pair
 from data_builders.self_blended.builder import SelfBlended
@@ -257,3 +258,14 @@ def test_sources_of_faces_are_those_of_the_command(name, tmp_path, capsys):
     hint = "did you mean 'mtcnn'?" if name == "mtccn" else "known: mtcnn, none"
     told = f"error: --faces: there is no source of faces {name!r}: {hint} (a file of boxes has"
     assert capsys.readouterr().err == f"{told} a name that ends in .json)\n"
+
+
+def test_a_name_that_no_record_can_have_costs_its_file_alone(plain_clips, monkeypatch, tmp_path):
+    trees.write(tmp_path / "people/1.png", cv2.imencode(".png", trees.frames_of(0, 6)[4])[1])
+    dataset = build.builder("self_blended", data_dir=tmp_path, manual_dir=tmp_path / "people")
+    (sources,) = dataset.clip_sources().values()
+    files = dataclasses.replace(sources[0].files, video=os.fsdecode(b"caf\xe9"))
+    clip = dataset.clip_reader()(dataclasses.replace(sources[0], files=files))
+    assert isinstance(clip, UnusableClipError)
+    assert "caf\\udce9" in str(clip)
+    assert "its name is not UTF-8" in str(clip)
