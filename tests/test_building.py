@@ -260,7 +260,7 @@ def test_sources_of_faces_are_those_of_the_command(name, tmp_path, capsys):
     assert capsys.readouterr().err == f"{told} a name that ends in .json)\n"
 
 
-def test_a_name_that_no_record_can_have_costs_its_file_alone(plain_clips, monkeypatch, tmp_path):
+def test_a_name_that_no_record_can_have_costs_its_file_alone(plain_clips, tmp_path):
     trees.write(tmp_path / "people/1.png", cv2.imencode(".png", trees.frames_of(0, 6)[4])[1])
     dataset = build.builder("self_blended", data_dir=tmp_path, manual_dir=tmp_path / "people")
     (sources,) = dataset.clip_sources().values()
