@@ -10,15 +10,11 @@ python -m data_builders.build ffiw10k --manual_dir DIR --beam -- --runner=FlinkR
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import importlib
-import io
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +29,11 @@ from data_builders.command_line import (
     PARTLY,
     USAGE,
     Parser,
-    beam_options,
     command,
     run,
 )
 from data_builders.errors import UnavailableQualitiesError, UserError, nearest
-from data_builders.files import is_pattern
+from data_builders.preparing import prepare
 
 if TYPE_CHECKING:
     from data_builders.paired import PairedDatasetBuilder
@@ -51,6 +46,8 @@ _NUMBERS: dict[str, tuple[type, str]] = {
     "variants": (int, "self_blended: pairs from each file (default: 8)"),
     "degraded": (float, "self_blended: share of the pairs that are degraded (default: 0.5)"),
 }
+# Sources of faces that need no file.
+_FACES = ("mtcnn", "none")
 
 
 def names() -> list[str]:
@@ -116,78 +113,6 @@ def _class_of(name: str) -> type[PairedDatasetBuilder]:
         raise UserError(f"there is no builder for dataset {name!r}: {nearest(base, names())}")
     found: type[PairedDatasetBuilder] = importlib.import_module(f"data_builders.{base}").Builder
     return found
-
-
-def prepare(dataset: PairedDatasetBuilder, *, beam: Sequence[str] | None = None) -> None:
-    """Builds a dataset unless it is built.
-
-    A build that is interrupted or fails leaves nothing behind but the clips that are done. The next
-    one goes on from them.
-
-    Args:
-      dataset: A builder, see `builder`.
-      beam: Options of the Apache Beam pipeline that makes the clips; an empty list stands for one
-        process for each core. None: processes of this machine, without Beam.
-
-    Raises:
-      UserError: If something in the source data is wrong.
-    """
-    import tensorflow_datasets as tfds
-
-    from data_builders.digest import digest
-
-    if dataset.is_prepared():
-        return
-    dataset.beam = beam is not None
-    place = Path(dataset.data_dir)
-    if beam is not None and is_pattern(place):
-        raise UserError(
-            f"--data_dir: {place}: Apache Beam takes [, * and ? in a path for a pattern; choose "
-            "another folder, or build without --beam"
-        )
-    pipeline = contextlib.nullcontext() if beam is None else _pipeline(dataset)
-    settings = tfds.download.DownloadConfig(
-        beam_options=None if beam is None else beam_options(beam)
-    )
-    tfds.disable_progress_bar()  # this project's knows the total
-    existed = next(parent for parent in place.parents if parent.exists())
-    with tempfile.TemporaryDirectory() as downloads:
-        try:
-            # TFDS speaks of downloads; there are none.
-            with contextlib.redirect_stdout(io.StringIO()), pipeline:
-                dataset.download_and_prepare(download_dir=downloads, download_config=settings)
-        except BaseException as error:
-            _remove_empty(place.parent, down_to=existed)
-            if isinstance(error, OSError):
-                raise UserError(
-                    f"{place}: cannot write the dataset: {error.strerror or error}; name another "
-                    "folder of datasets, or mend that"
-                ) from error
-            raise
-    dataset.info.metadata["digest"] = {s: digest(dataset, s) for s in dataset.info.splits}
-    dataset.info.write_to_directory(dataset.data_dir)
-    for leftover in place.parent.glob(f"incomplete.*_{place.name}"):  # of a build that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    dataset.finish()
-
-
-@contextlib.contextmanager
-def _pipeline(dataset: PairedDatasetBuilder) -> Iterator[None]:
-    """Shows the progress of a pipeline, and turns its failure, text of a worker, into one line."""
-    from data_builders import beam
-
-    sources = dataset.clip_sources()
-    with beam.watch(dataset.clips_done, sum(map(len, sources.values())), dataset.info.full_name):
-        try:
-            yield
-        except RuntimeError as error:
-            raise beam.failed(error) from error
-
-
-def _remove_empty(folder: Path, down_to: Path) -> None:
-    while folder != down_to and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-        folder = folder.parent
 
 
 def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
@@ -257,6 +182,11 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
         from data_builders import faces
 
         is_file = args.faces.endswith(".json")
+        if not is_file and args.faces not in _FACES:
+            raise UserError(
+                f"--faces: there is no source of faces {args.faces!r}: "
+                f"{nearest(args.faces, _FACES)} (a file of boxes has a name that ends in .json)"
+            )
         recipe["face_source"] = faces.source(
             "file" if is_file else args.faces, path=args.faces if is_file else ""
         )
@@ -273,10 +203,13 @@ def _job(argv: Sequence[str], prog: str) -> int:
         dataset = builder(args.name, **places, **_recipe(args))
         if args.doctor:
             return _doctor(dataset, argv, prog)
+    was_built = dataset.is_prepared()
     try:
         prepare(dataset, beam=args.pipeline_options if args.beam else None)
     except UnavailableQualitiesError as error:
         raise UserError(_with_command(error, argv, prog)) from error
+    if was_built:
+        print(f"{dataset.data_dir}: is built already; remove it to build it anew", file=sys.stderr)
     for split, info in dataset.info.splits.items():
         print(f"{split}: {info.num_examples} tuples at {', '.join(dataset.qualities)}")
     print(dataset.data_dir)

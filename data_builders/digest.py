@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tensorflow_datasets as tfds
 
-if TYPE_CHECKING:
-    from data_builders.paired import PairedDatasetBuilder
 
-
-def digest(dataset: PairedDatasetBuilder, split: str) -> str:
+def digest(dataset: tfds.core.DatasetBuilder, split: str) -> str:
     """Digests the records of a split. Their order and the files they are in do not count.
 
     Args:
-      dataset: A builder whose dataset is built.
+      dataset: A builder whose records are written.
       split: The split.
 
     Returns:
@@ -29,7 +26,7 @@ def digest(dataset: PairedDatasetBuilder, split: str) -> str:
     return total.hexdigest()[:32]
 
 
-def changed(dataset: PairedDatasetBuilder, digests: Any) -> str:
+def changed(dataset: tfds.core.DatasetBuilder, digests: Any) -> str:
     """Finds a split whose records are not those that were digested.
 
     Args:

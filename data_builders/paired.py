@@ -7,6 +7,7 @@ Each dataset is a folder with a builder that names its clips (`clip_sources`) an
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,9 +17,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.writer import ExampleWriter
 
 from data_builders.access import Access
-from data_builders.errors import UnusableClipError, UserError, unusable
+from data_builders.digest import digest
+from data_builders.errors import UnusableClipError, UserError, describe, unusable
 from data_builders.patches import tfds_large_splits, tfds_record_order
 from data_builders.progress import Progress
 from data_builders.records import DEFAULT_QUALITIES, LABELS, Clip, Example, FinishedClip, Pair
@@ -26,6 +29,12 @@ from data_builders.workers import parallel_map
 
 # The libraries on which pixels and boxes depend. Their versions are stored with each dataset.
 _SHAPING = ("av", "jax", "numpy", "opencv-python-headless", "qad-jax", "tensorflow-datasets")
+
+
+@functools.cache
+def shaping_versions() -> dict[str, str]:
+    """The installed versions of this project and of the libraries that shape a record."""
+    return {name: version(name) for name in _SHAPING}
 
 
 @dataclasses.dataclass(eq=False)
@@ -95,9 +104,21 @@ class PairedDatasetBuilder(
         self.traces: dict[str, str] = {}
         #: What was noted of each clip, by its name.
         self.noted: dict[str, Mapping[str, int]] = {}
+        #: Number of clips of each split of this build, usable or not.
+        self._clips: dict[str, int] = {}
         #: Whether an Apache Beam pipeline makes the clips; else processes of this machine do.
         self.beam = False
-        super().__init__(file_format=file_format, **kwargs)
+        try:
+            super().__init__(file_format=file_format, **kwargs)
+            _ = self.info.metadata  # TFDS reads it when it is asked for
+        except Exception as error:  # of many kinds
+            built = hasattr(self, "_data_dir") and self.is_prepared()
+            if not built or isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"{self.data_dir}: what it says of its dataset is damaged: {describe(error)}; "
+                "remove this folder and build the dataset again, or copy it again"
+            ) from error
 
     @property
     def qualities(self) -> tuple[str, ...]:
@@ -120,29 +141,51 @@ class PairedDatasetBuilder(
         """Gives a picklable function from a source to its clip, or to why there is none."""
         return functools.partial(_finished, self.read_clip)
 
-    def check_skipped(self, tried: int) -> None:
+    def listed(self) -> Mapping[str, Sequence[Any]]:
+        """The clips, as `clip_sources` names them.
+
+        Raises:
+          UserError: As there, or the data cannot be read. An error of the system would be taken for
+            one of what is written.
+        """
+        try:
+            return self.clip_sources()
+        except OSError as error:
+            raise UserError(f"{describe(error)}; the data cannot be read") from error
+
+    def check_skipped(self, total: int) -> None:
         """Stores which clips were skipped; is called after each split.
 
         Args:
-          tried: Number of clips so far.
+          total: Number of the clips of all splits: their order does not count.
 
         Raises:
           UserError: Too many of them were skipped.
         """
         if self.UNIT:
             self.info.metadata["skipped"] = list(self.skipped)
-        if len(self.skipped) <= self.max_skipped * tried:
+        if len(self.skipped) <= self.max_skipped * total:
             return
         reason = self.skipped[0]
         if self.UNIT:
             reason = (
-                f"{len(self.skipped)} of {tried} {self.UNIT} are unusable, more than --max_skipped "
+                f"{len(self.skipped)} of {total} {self.UNIT} are unusable, more than --max_skipped "
                 f"{self.max_skipped:g} allows; the first: {reason}"
             )
+        raise self._unusable(reason)
+
+    def _unusable(self, reason: str) -> UserError:
         error = UserError(reason)
         for note in self.traces.values():
             error.add_note(note)
-        raise error
+        return error
+
+    def _check_split(self, split: str, skipped: Sequence[str]) -> None:
+        if skipped and len(skipped) == self._clips[split]:
+            raise self._unusable(
+                f"the {split} split has no {self.UNIT} that can be used; the first of "
+                f"{len(skipped)}: {skipped[0]}"
+            )
 
     def clips_done(self) -> int:
         """Number of clips that a running build has kept; this class keeps none."""
@@ -165,20 +208,42 @@ class PairedDatasetBuilder(
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         del dl_manager  # nothing is downloaded: the data is rendered, or the user has it
-        sources = self.clip_sources()
-        self.info.metadata["versions"] = {name: version(name) for name in _SHAPING}
+        sources = self.listed()
+        self._clips = {split: len(clips) for split, clips in sources.items()}
+        self.info.metadata["versions"] = dict(shaping_versions())
         self.skipped, self.traces, self.noted = [], {}, {}
         if self.beam:
             return self._pipelines(sources)
-        progress = Progress(sum(map(len, sources.values())), self.info.full_name, unit="clip")
-        return {split: self._generate_examples(clips, progress) for split, clips in sources.items()}
+        progress = Progress(sum(self._clips.values()), self.info.full_name, unit="clip")
+        return {
+            split: self._generate_examples(split, clips, progress)
+            for split, clips in sources.items()
+        }
+
+    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        super()._download_and_prepare(*args, **kwargs)
+        # Before the folder gets its name: a dataset that is there has all of its information.
+        self.info.metadata["digest"] = {split: digest(self, split) for split in self.info.splits}
+
+    def _example_writer(self) -> Any:
+        return _Writer(self.info.file_format)
 
     def _generate_splits(self, *args: Any) -> Sequence[Any]:
         with tfds_record_order.in_key_order(), tfds_large_splits.without_tensorflow():
-            splits: Sequence[Any] = super()._generate_splits(*args)
+            try:
+                splits: Sequence[Any] = super()._generate_splits(*args)
+            except Exception as error:
+                if self.beam and not isinstance(error, UserError):
+                    # Perhaps a split has no clip that can be used: that is an error of TFDS, too.
+                    with contextlib.suppress(OSError):  # it ended before it could say so
+                        self._process_pipeline_result(None)
+                raise
         return splits
 
-    def _generate_examples(self, sources: Sequence[Any], progress: Progress) -> Iterator[Example]:
+    def _generate_examples(
+        self, split: str, sources: Sequence[Any], progress: Progress
+    ) -> Iterator[Example]:
+        before = len(self.skipped)
         processes = parallel_map(len(sources), died=_died, apart=self.APART)
         with processes as ordered_map, progress:
             for clip in ordered_map(self.clip_reader(), sources):
@@ -189,7 +254,8 @@ class PairedDatasetBuilder(
                     if clip.notes:
                         self.noted[clip.name] = clip.notes
                     yield from clip.examples
-            self.check_skipped(progress.done)
+            self.check_skipped(sum(self._clips.values()))
+            self._check_split(split, self.skipped[before:])
 
     def _skip(self, reason: str, traces: Sequence[str]) -> None:
         self.skipped.append(reason)
@@ -199,7 +265,6 @@ class PairedDatasetBuilder(
     def _pipelines(self, sources: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         from data_builders import beam
 
-        self._clips = {split: len(clips) for split, clips in sources.items()}
         return {
             split: beam.ReadClips(clips, self.clip_reader(), self._report_of(split))
             for split, clips in sources.items()
@@ -213,11 +278,24 @@ class PairedDatasetBuilder(
         from data_builders import beam
 
         del pipeline_result
-        for split in self._clips:
-            for reason, traces in beam.left_out(self._report_of(split)):
+        skipped = {split: beam.left_out(self._report_of(split)) for split in self._clips}
+        for split, reasons in skipped.items():
+            for reason, traces in reasons:
                 self._skip(reason, traces)
             self.noted.update(beam.noted(self._report_of(split)))
         self.check_skipped(sum(self._clips.values()))
+        for split, reasons in skipped.items():
+            self._check_split(split, [reason for reason, _ in reasons])
+
+
+class _Writer(ExampleWriter):  # of the module: Beam sends it by name
+    """As that of TFDS, but what keeps a file from being written is an error of the system."""
+
+    def write(self, path: Any, examples: Any) -> Any:
+        try:
+            return super().write(path, examples)
+        except RuntimeError as error:  # array_record has no other, whatever happens
+            raise OSError(str(error)) from error
 
 
 def _finished(

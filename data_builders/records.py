@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from data_builders.errors import UserError
 from data_builders.png import Image, encode_png
 
 LABELS = ("real", "fake")  # the index is the class: 0 real, 1 fake
@@ -69,6 +70,10 @@ class Clip:
                 f"{self.method}/{self.video}: {len(self.frames)} frames, {len(self.boxes)} boxes, "
                 f"crops {counts}: all must be equal"
             )
+        try:
+            "".join((self.method, self.video, self.identity)).encode()
+        except UnicodeEncodeError as error:  # of the name of a file; TFDS would end the build
+            raise UserError("its name is not UTF-8, as texts of records are; rename it") from error
 
     def finished(self) -> FinishedClip:
         """Encodes the images."""

@@ -26,7 +26,7 @@ def staged(folder: Path, name: str, make: Callable[[], FinishedClip]) -> Finishe
 
     Args:
       folder: The folder of the files.
-      name: A text that only this clip, made by this recipe, has.
+      name: A text that no clip has which differs in anything: content, identity, label, recipe.
       make: Makes the clip.
 
     Raises:

@@ -22,7 +22,7 @@ from data_builders.errors import (
     UserError,
     unusable,
 )
-from data_builders.paired import PairedConfig, PairedDatasetBuilder
+from data_builders.paired import PairedConfig, PairedDatasetBuilder, shaping_versions
 from data_builders.qualities import RANDOM, check_qualities, instead
 from data_builders.records import DEFAULT_QUALITIES, Clip, FinishedClip, Pair
 
@@ -220,7 +220,7 @@ class VideoDatasetBuilder(
         """As in the base, but each finished clip is kept, and an unusable clip is not an error."""
         return functools.partial(_staged_clip, self.staging, self.read_clip)
 
-    def check_skipped(self, tried: int) -> None:
+    def check_skipped(self, total: int) -> None:
         """Stores what was noted of the clips, too."""
         for fact in (clips.NO_FACE, clips.FACES, clips.UNPAIRED):
             of = {name: notes[fact] for name, notes in self.noted.items() if fact in notes}
@@ -228,7 +228,7 @@ class VideoDatasetBuilder(
         self.info.metadata[f"{clips.NO_FACE}_count"] = sum(
             notes.get(clips.NO_FACE, 0) for notes in self.noted.values()
         )
-        super().check_skipped(tried)
+        super().check_skipped(total)
 
     def clips_done(self) -> int:
         """Number of finished clips that a later build goes on from."""
@@ -260,8 +260,10 @@ def _staged_clip(
         return unusable(source, known, error)
     # A file that was replaced, by one of the same size too, is read again.
     files = [(str(path), fact.st_size, fact.st_mtime_ns) for path, fact in facts]
-    name = json.dumps([str(source), list(source.files.files), files, source.recipe.describe()])
+    # So is one of which the lists say something else by now, or that other libraries have made.
+    about = [str(source), source.files.identity, source.files.label, list(source.files.files)]
+    name = [*about, files, source.recipe.describe(), shaping_versions()]
     try:
-        return staging.staged(folder, name, made)
+        return staging.staged(folder, json.dumps(name), made)
     except UnusableClipError as error:
         return error

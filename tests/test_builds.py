@@ -228,7 +228,7 @@ def test_a_quality_that_is_on_disk_is_the_file_and_not_made_anew(face_forensics,
 
 def test_too_many_bad_videos_fail_the_build(face_forensics, tmp_path):
     root, _ = face_forensics
-    with pytest.raises(UserError, match=r"2 of 11 videos are unusable, more than --max_skipped 0"):
+    with pytest.raises(UserError, match=r"2 of 19 videos are unusable, more than --max_skipped 0"):
         make("face_forensics/neural_textures", root, tmp_path, max_skipped=0.0)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import fcntl
 import io
 import json
 import os
@@ -91,6 +92,38 @@ def test_a_lock_is_of_one_process_and_ends_with_it(tmp_path):
         other.kill()
         waiting.join()
     with alone(path, wait=False) as held:
+        assert held
+
+
+def test_a_lock_leaves_no_file_and_is_one_where_its_file_was_removed(tmp_path):
+    path = tmp_path / "new/lock"
+    held, end = threading.Event(), threading.Event()
+
+    def hold():
+        with alone(path):
+            held.set()
+            end.wait()
+
+    waiting = threading.Thread(target=hold)
+    with alone(path):
+        waiting.start()
+        waiting.join(0.2)
+        assert not held.is_set()
+    held.wait()  # it had opened the file that is removed by now
+    with alone(path, wait=False) as also:
+        assert not also
+    end.set()
+    waiting.join()
+    assert os.listdir(path.parent) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, code):
+    def refuse(*arguments):
+        raise OSError(code, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with alone(tmp_path / "lock") as held:
         assert held
 
 

@@ -11,11 +11,13 @@ import pytest
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
+from data_builders import build
 from data_builders.errors import UserError
 from qad_jax import configs
 from qad_jax.runs.checkpoints import Checkpoints
 from qad_jax.runs.writer import MetricsWriter
 from qad_jax.training.step import TrainState
+from tests.faces import write_manifest
 
 
 @contextlib.contextmanager
@@ -93,3 +95,14 @@ def test_tensorboard_has_the_numbers_and_forgets_what_is_logged_again(tmp_path):
     assert (start.step, start.session_log.status) == (8, event_pb2.SessionLog.START)
     (value,) = number.summary.value
     assert (number.step, value.tag, value.simple_value) == (8, "validation/auc", 0.75)
+
+
+def test_a_dataset_that_cannot_be_written_is_one_line(tmp_path):
+    crops = write_manifest(tmp_path / "crops", {"train": 2})
+    dataset = build.builder("manifest", data_dir=tmp_path / "data", manifest=crops)
+    message = r"1\.0\.0: cannot write the dataset: .*File too large; .*name another folder"
+    with no_file_larger_than(20_000), pytest.raises(UserError, match=message):
+        build.prepare(dataset)
+    assert not (tmp_path / "data").exists()
+    build.prepare(dataset)
+    assert dataset.info.splits["train"].num_examples == 2

@@ -1,8 +1,11 @@
 """Datasets exported and imported: read by other means, and equal in every bit."""
 
+import concurrent.futures
 import json
+import os
 import shutil
 import tarfile
+import time
 import types
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from array_record.python import array_record_module
 from data_builders import build
 from data_builders.digest import digest
 from data_builders.errors import UserError
+from data_builders.files import alone
 from data_builders.sharing import exporting, importing, parquet, webdataset
 from tests.commands import call
 
@@ -204,6 +208,19 @@ def test_a_name_of_a_quality_that_no_file_should_have():
     with pytest.raises(UserError, match="parquet takes any"):
         webdataset.check(("raw", "../c23"))
     parquet.check(("raw", "../c23"))
+
+
+def test_an_import_waits_while_another_process_makes_the_dataset(opened, exported, tmp_path):
+    target = tmp_path / Path(opened.data_dir).relative_to(opened.data_dir_root)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        with alone(target.with_name(f".{target.name}.lock")):
+            second = pool.submit(importing.restore, exported / "webdataset", tmp_path)
+            time.sleep(0.2)
+            assert os.listdir(target.parent) == [f".{target.name}.lock"]
+            shutil.copytree(opened.data_dir, target)
+        with pytest.raises(UserError, match="is there already"):
+            second.result()
+    assert os.listdir(target.parent) == [target.name]
 
 
 def test_an_export_that_was_stopped_goes_on(opened, exported, tmp_path, monkeypatch):

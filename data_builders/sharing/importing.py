@@ -20,7 +20,7 @@ from data_builders.buckets import check_local
 from data_builders.built import qualities_of
 from data_builders.command_line import Parser, command, run
 from data_builders.errors import UserError, describe
-from data_builders.files import write_whole
+from data_builders.files import alone, write_whole
 from data_builders.progress import Progress
 from data_builders.sharing import listing as listings
 from data_builders.sharing.listing import INFORMATION, Listing, Shard
@@ -51,15 +51,22 @@ def restore(folder: Path, data_dir: Path) -> Path:
     """
     listing = listings.read(folder)
     target = data_dir / listing.place
-    if target.exists():
-        raise UserError(f"{target}: is there already; remove it, or name another --data_dir")
-    information = folder / INFORMATION / "dataset_info.json"
-    _check_information(information, listing)
+    if not target.exists():
+        _check_information(folder / INFORMATION / "dataset_info.json", listing)
+        with alone(target.with_name(f".{target.name}.lock")):  # as a build of it does
+            if not target.exists():
+                _write_all(folder, listing, target)
+                return target
+    raise UserError(f"{target}: is there already; remove it, or name another --data_dir")
+
+
+def _write_all(folder: Path, listing: Listing, target: Path) -> None:
     import tensorflow_datasets as tfds
 
     from data_builders.digest import changed
     from data_builders.paired import features
 
+    information = folder / INFORMATION / "dataset_info.json"
     metadata = listings.read_object(folder / INFORMATION / "metadata.json")
     key = listings.sha256(folder / listings.NAME)[:16]
     part = target.with_name(f".{target.name}.import-{key}")
@@ -95,7 +102,6 @@ def restore(folder: Path, data_dir: Path) -> Path:
             "export the dataset again"
         )
     os.replace(part, target)
-    return target
 
 
 def _check_information(path: Path, listing: Listing) -> None:

@@ -44,8 +44,9 @@ def open_datasets(
             raise UserError(how_to_build(f"{field}.name", fields, dataset))
         opened[name] = dataset
     for dataset in opened.values():
-        if not dataset.is_prepared():
-            build.prepare(dataset)
+        was_built = dataset.is_prepared()
+        build.prepare(dataset)  # opens what another process has built since
+        if not was_built:
             for reason in (dataset.info.metadata or {}).get("skipped", []):
                 hosts.say(f"skipped: {reason}", file=sys.stderr)
     return list(opened.values())
