@@ -72,9 +72,9 @@ def load(path: str | Path, name: str, *, num_classes: int = 2, seed: int = 0) ->
       ``{'params', 'batch_stats'}`` for ``create(name, num_classes)``, float32.
 
     Raises:
-      UserError: Where the file cannot be read, would run code, holds NaN or infinity, or does not
-        fit the model; in the last case the message names every key that is missing, unknown, or of
-        another shape.
+      UserError: Where the file cannot be read, would run code, does not fit the model, or
+        gives no score (see `state_dicts.check_numbers`). Where it does not fit, the message names
+        every key that is missing, unknown, or of another shape.
     """
     return read(path, name, num_classes=num_classes, seed=seed).variables
 
@@ -123,7 +123,10 @@ def read(
             f"{digest}; get the file again, or give what you changed another name"
         )
     file = _tensors(path, data)
-    found = state_dicts.find(file.value)
+    try:
+        found = state_dicts.find(file.value)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     if found is None:
         if (whole := state_dicts.why_none(file.value)) is not None:
             raise torch_file.refused(path, whole)
@@ -131,13 +134,14 @@ def read(
     for value in found.state.values():
         if (unknown := pickle_machine.named(value)) is not None:
             raise torch_file.refused(path, unknown)
-    _check_finite(path, found.state)
     name = model_name(path, found.state, name, hint(path, file.metadata, digest))
     try:
         state, located = conversion.part_localiser(found.state, name, num_classes)
         converted = conversion.to_flax(state, name, num_classes, seed)
     except conversion.MismatchError as error:
         raise UserError(f"{path}: does not fit {name}: {error}") from error
+    # Only now: before, any number of names could stand for one large tensor.
+    state_dicts.check_numbers(path, found.state)
     notes = list(found.notes)
     if converted.one_logit:
         notes.insert(
@@ -149,15 +153,6 @@ def read(
     if dropped is None and re.fullmatch(r"\d{1,9}", file.metadata.get(_NEW_HEAD, "")):
         dropped = int(file.metadata[_NEW_HEAD])  # exported by us, and still without a training
     return Imported(name, {**converted.variables, **located}, dropped, tuple(notes), sha256)
-
-
-def _check_finite(source: object, state: Mapping[str, Any]) -> None:
-    """Refuses weights that give no score, before somebody takes what they give for one."""
-    if wrong := conversion.not_finite(state):
-        raise UserError(
-            f"{source}: holds NaN or infinity in {state_dicts.listed(wrong, 3)}, so it gives no "
-            "score; get the file again, or take an earlier checkpoint"
-        )
 
 
 def _content(path: Path) -> bytes:
@@ -305,12 +300,12 @@ def of_run(directory: Path, step: int | None = None) -> Trained:
       step: The step of the checkpoint; None: the best on validation.
 
     Raises:
-      UserError: Where there is no such checkpoint, or it holds NaN or infinity.
+      UserError: Where there is no such checkpoint, or it gives no score, see `load`.
     """
     variables, config, step = checkpoints.restore_step(directory, step)
     trained = Trained(variables, config, step, checkpoints.new_head(directory, step))
     state = trained.as_torch() | conversion.located_to_torch(variables)
-    _check_finite(f"{directory}: the checkpoint of step {step}", state)
+    state_dicts.check_numbers(f"{directory}: the checkpoint of step {step}", state)
     return trained
 
 
