@@ -146,6 +146,13 @@ def test_the_folder_of_another_configuration_is_left_alone(arguments, tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
 
 
+@pytest.mark.parametrize("text", [b'{"dataset": [1]}', b"[1]", b"3", b"\xff\xfe{", b"[" * 99_999])
+def test_the_folder_of_something_else_is_left_alone(tmp_path, text):
+    (tmp_path / "config.json").write_bytes(text)
+    with pytest.raises(UserError, match=r"config\.json: is not a configuration; name another"):
+        configuration.check_workdir(configs.load("common"), tmp_path)
+
+
 def fields(values, before=()):
     """The path of each field of a configuration, and its value."""
     for name, value in values.items():

@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections
 
 from data_builders import files
-from data_builders.errors import UserError, nearest
+from data_builders.errors import MISREAD, UserError, nearest
 from data_builders.files import is_pattern, read_json, write_json
 from qad_jax import configs, models
 from qad_jax.losses import ESTIMATORS
@@ -266,12 +266,10 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
             )
         return
     try:
-        stored = read_json(path)
-    except ValueError:
-        stored = None
-    if not isinstance(stored, dict):
-        raise UserError(f"{path}: is not a configuration; name another --workdir")
-    there, here = dict(_leaves(stored)), dict(_leaves(configs.to_dict(config)))
+        there = dict(_leaves(read_json(path)))
+    except MISREAD as error:
+        raise UserError(f"{path}: is not a configuration; name another --workdir") from error
+    here = dict(_leaves(configs.to_dict(config)))
     defaults = dict(_leaves(configs.to_dict(configs.load("common"))))
     # Runs of a mixture are younger than the fields of a dataset.
     later = (name for name in _LATER if "dataset.name" in there or not name.startswith("dataset."))

@@ -42,20 +42,32 @@ class TrainState:
         return localiser.apart(params, self.batch_stats)
 
 
-def abstract_variables(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Shapes and types of the variables that a training of a configuration has; computes none."""
+def abstract_variables(
+    config: ml_collections.ConfigDict, *, beside: bool = False
+) -> dict[str, Any]:
+    """Shapes and types of the variables that a training of a configuration has; computes none.
+
+    Args:
+      config: The configuration, with all fields.
+      beside: Whether there is a localiser that the configuration does not promise.
+
+    Returns:
+      `{'params', 'batch_stats'}`, and the localiser that is beside them.
+    """
     model = models.create(config.model.name)
     image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
 
     def made(images: jax.Array) -> Any:
         variables = model.init(jax.random.key(0), images, train=False)
-        # The configuration of an old run has no such field.
-        if "localise" in config and config.localise.weight:
+        if beside or config.localise.weight:
             variables = localiser.extended(model, variables, config.image_size, 0)
         return variables
 
     variables = jax.eval_shape(made, image)
-    return {"params": variables["params"], "batch_stats": variables["batch_stats"]}
+    params, batch_stats = variables["params"], variables["batch_stats"]
+    if beside:
+        return localiser.apart(params, batch_stats)
+    return {"params": params, "batch_stats": batch_stats}
 
 
 def untrained(
@@ -64,7 +76,8 @@ def untrained(
     """What a checkpoint holds of variables that come without a training.
 
     A checkpoint is asked for all that its configuration promises. So the configuration promises no
-    average of the parameters, and a localiser only where there is one.
+    average of the parameters, and a localiser only where there is one. One that it does not promise
+    is an item of its own.
 
     Args:
       variables: `{'params', 'batch_stats'}`, and a localiser where there is one.

@@ -10,7 +10,6 @@ References:
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from data_builders.errors import UserError
 from data_builders.files import read_json, whole_folder, write_json
+from qad_jax.models.localiser import LOCALISER
 from qad_jax.runs import checkpoints, configuration, provenance
 from qad_jax.weights import pretrained
 
@@ -58,7 +58,11 @@ def average(run: Path, other: Path, out: Path, step: int | None = None) -> str:
         if new is not None:
             raise UserError(f"--average: {path}: its head of {new} classes tells no fake from real")
     if jax.tree.map(np.shape, trained.variables) != jax.tree.map(np.shape, theirs):
-        raise UserError(f"--average: {run} and {other}: one of them has a localiser")
+        has, lacks = (run, other) if LOCALISER in trained.variables else (other, run)
+        raise UserError(
+            f"--average: {has} has a localiser and {lacks} has none; name weights of a training "
+            "with config.localise.weight for both, or for neither"
+        )
     mean = jax.tree.map(_mean, trained.variables, theirs)
     record = {**_record(run), AVERAGED: {"file": other.name, **facts}}
     with whole_folder(out) as part:
@@ -77,6 +81,6 @@ def _record(run: Path) -> dict[str, Any]:
     """The run's record; without one, the mean is nobody's training and can be evaluated alone."""
     try:
         found = read_json(run / provenance.FILE)
-    except (OSError, json.JSONDecodeError, UserError):
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
