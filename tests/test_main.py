@@ -146,6 +146,15 @@ def test_the_folder_of_another_configuration_is_left_alone(arguments, tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
 
 
+def test_images_that_are_too_small_for_the_model(arguments, tmp_path):
+    result = call(*arguments, "--config.model.name=efficientnet_tiny", "--config.image_size=7")
+    assert result.status == 1
+    assert result.err == (
+        "error: config.image_size: is 7, too small for efficientnet_tiny; set it to 32 or more\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("text", [b'{"dataset": [1]}', b"[1]", b"3", b"\xff\xfe{", b"[" * 99_999])
 def test_the_folder_of_something_else_is_left_alone(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text)

@@ -10,8 +10,12 @@ import jax.numpy as jnp
 import ml_collections
 from flax import struct
 
+from data_builders.errors import UserError
 from qad_jax import configs, models
 from qad_jax.models import localiser
+
+# Pixels of a side that are enough for every model; which ones fail below follows no simple rule.
+_ENOUGH = 32
 
 
 @struct.dataclass
@@ -68,6 +72,26 @@ def abstract_variables(
     if beside:
         return localiser.apart(params, batch_stats)
     return {"params": params, "batch_stats": batch_stats}
+
+
+def check_size(config: ml_collections.ConfigDict) -> None:
+    """Checks that a model can have images of the size that a configuration gives.
+
+    Args:
+      config: The configuration.
+
+    Raises:
+      UserError: The images are too small, and would have no pixel left in the model.
+    """
+    if config.image_size >= _ENOUGH:
+        return
+    try:
+        abstract_variables(config)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(
+            f"config.image_size: is {config.image_size}, too small for {config.model.name}; set it "
+            f"to {_ENOUGH} or more"
+        ) from error
 
 
 def untrained(
