@@ -84,11 +84,11 @@ def understood(folder: Path, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def saving(folder: Path, then: Callable[[], str]) -> Iterator[None]:
+def saving(place: object, then: Callable[[], str]) -> Iterator[None]:
     """Turns an error of the disk into a `UserError`.
 
     Args:
-      folder: Where the checkpoint is saved.
+      place: Where the checkpoint is saved, for the message.
       then: Says what is saved already and what to do.
 
     Raises:
@@ -102,7 +102,7 @@ def saving(folder: Path, then: Callable[[], str]) -> Iterator[None]:
         reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None)
         if reason is None:
             raise
-        raise UserError(f"{folder}: cannot save a checkpoint: {reason}; {then()}") from error
+        raise UserError(f"{place}: cannot save a checkpoint: {reason}; {then()}") from error
 
 
 def _reason(

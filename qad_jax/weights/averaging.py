@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from data_builders.errors import UserError
-from data_builders.files import read_json, whole_folder, write_json
+from data_builders.files import read_json, write_json
 from qad_jax.models.localiser import LOCALISER
-from qad_jax.runs import checkpoints, configuration, provenance
+from qad_jax.runs import checkpoints, new_folder, provenance
 from qad_jax.weights import pretrained
 
 #: Of the record of a run, `run.json`: what it was averaged with.
@@ -42,7 +42,7 @@ def average(run: Path, other: Path, out: Path, step: int | None = None) -> str:
       UserError: As `pretrained.of_run` and `pretrained.read`, where the weights are of two
         models, where either has a new head, and where `out` is not empty.
     """
-    pretrained.check_new(out)
+    new_folder.check(out)
     trained = pretrained.of_run(run, step)
     name = trained.config.model.name
     facts: dict[str, Any]
@@ -65,9 +65,8 @@ def average(run: Path, other: Path, out: Path, step: int | None = None) -> str:
         )
     mean = jax.tree.map(_mean, trained.variables, theirs)
     record = {**_record(run), AVERAGED: {"file": other.name, **facts}}
-    with whole_folder(out) as part:
-        configuration.claim_workdir(trained.config, part)
-        data = checkpoints.data_of(run, trained.step)
+    data = checkpoints.data_of(run, trained.step)
+    with new_folder.made(out, trained.config) as part:
         checkpoints.save_for_evaluation(part, mean, trained.config, step=trained.step, data=data)
         write_json(part / provenance.FILE, record)
     return f"{out}: the mean of step {trained.step} of {run} and of {other}"

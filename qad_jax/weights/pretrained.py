@@ -19,10 +19,10 @@ import safetensors
 import safetensors.numpy
 
 from data_builders.errors import UserError
-from data_builders.files import whole_folder, write_whole
+from data_builders.files import write_whole
 from qad_jax import configs
 from qad_jax.models import create
-from qad_jax.runs import checkpoints, configuration
+from qad_jax.runs import checkpoints, configuration, new_folder
 from qad_jax.weights import conversion, imagenet, pickle_machine, state_dicts, torch_file
 from qad_jax.weights.identification import DIGITS, PUBLISHED, hint, model_name
 
@@ -244,13 +244,12 @@ def convert(
     Raises:
       UserError: As `load`, and where `out` is not empty.
     """
-    check_new(out)
+    new_folder.check(out)
     imported = read(path, name)
     config = configuration_for(imported.name, config_file)
     config.model.name, config.model.pretrained = imported.name, str(path)
     config = configuration.check(config)
-    with whole_folder(out) as part:
-        configuration.claim_workdir(config, part)
+    with new_folder.made(out, config) as part:
         checkpoints.save_for_evaluation(
             part,
             imported.variables,
@@ -258,12 +257,6 @@ def convert(
             origin={"file": path.name, "new_head_instead_of": imported.dropped},
         )
     return imported
-
-
-def check_new(out: Path) -> None:
-    """Refuses a folder to make that holds something already."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out: {out} exists; name a new folder")
 
 
 def configuration_for(name: str, path: str | Path | None = None) -> ml_collections.ConfigDict:
