@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import re
 import subprocess
 import sys
@@ -186,6 +187,24 @@ def test_a_run_goes_on_with_other_places_and_logs_and_with_nothing_else_changed(
         refused = pytest.raises(UserError, match=re.escape(f"({name} is "))
         with contextlib.nullcontext() if name in free else refused:
             configuration.check_workdir(configs.from_dict(changed), tmp_path)
+
+
+def test_the_folder_of_a_run_says_where_its_data_are_by_now(tmp_path):
+    config = configs.load("common")
+    configuration.claim_workdir(config, tmp_path)
+    path = tmp_path / "config.json"
+    older = json.loads(path.read_text())
+    del older["augment"]["overlay"]  # as a version wrote that did not have it yet
+    path.write_text(json.dumps(older))
+    before = path.read_bytes()
+    configuration.renew_workdir(config, tmp_path)
+    assert path.read_bytes() == before
+    config.dataset.data_dir = "elsewhere"
+    configuration.claim_workdir(config, tmp_path)
+    assert path.read_bytes() == before
+    configuration.renew_workdir(config, tmp_path)
+    assert configs.load(tmp_path).dataset.data_dir == "elsewhere"
+    assert json.loads(path.read_text()) == configs.to_dict(config)
 
 
 @pytest.mark.parametrize(

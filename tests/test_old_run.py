@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from data_builders.manifest import reader
+from qad_jax import configs
 from qad_jax.evaluation import scores
 from qad_jax.runs import checkpoints
 from qad_jax.weights import averaging
@@ -83,4 +84,6 @@ def test_it_resumes_as_before(old):
             for name in ("cross_entropy", "hsic", "gradient_norm", "learning_rate"):
                 np.testing.assert_allclose(row[name], expected[name], rtol=1e-2, err_msg=name)
     assert ours[-1]["step"] == 8
+    # Its data were elsewhere, and whoever names the run alone finds them.
+    assert configs.load(old / "run").dataset.data_dir == str(old / "data")
     assert_scores(old / "run/evaluation/test/scores.csv", old / "expected/scores_resumed.csv")

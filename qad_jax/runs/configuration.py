@@ -306,10 +306,29 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
       UserError: As `check_workdir`, or where the folder cannot be written.
     """
     check_workdir(config, workdir)
-    path = workdir / "config.json"
-    if path.exists():
-        return
+    if not (workdir / "config.json").exists():
+        _write(config, workdir)
+
+
+def renew_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Writes the run's `config.json` anew where fields differ that may, such as those of paths.
+
+    Args:
+      config: That of a run which goes on, so its other fields are those of the file.
+      workdir: The run's folder, which `check_workdir` has accepted.
+
+    Raises:
+      UserError: Where the folder cannot be written.
+    """
+    there = dict(_leaves(read_json(workdir / "config.json")))
+    here = dict(_leaves(configs.to_dict(config)))
+    free = [name for name in there.keys() & here.keys() if _indexless(name) in _FREE]
+    if any(there[name] != here[name] for name in free):
+        _write(config, workdir)
+
+
+def _write(config: ml_collections.ConfigDict, workdir: Path) -> None:
     try:
-        write_json(path, configs.to_dict(config))
+        write_json(workdir / "config.json", configs.to_dict(config))
     except OSError as error:
         raise UserError(f"--workdir: cannot write to {workdir}: {error.strerror}") from error
