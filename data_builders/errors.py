@@ -26,6 +26,10 @@ class UserError(Exception):
         super().__init__(one_line(message))
 
 
+#: What a reader of JSON raises where a value is not what it expects.
+MISREAD = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+
 class UnusableClipError(UserError):
     """One clip cannot be used. A build names it, counts it and goes on without it."""
 

@@ -9,6 +9,7 @@ import contextlib
 import csv
 import errno
 import fcntl
+import glob
 import io
 import json
 import os
@@ -17,6 +18,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +29,8 @@ from data_builders.errors import UserError
 #: Values of a JSON file that is read: each takes some hundred bytes of memory at most.
 MOST_VALUES = 10_000_000
 
+# Seconds after which nobody is at work on a folder any more.
+_LEFT_S = 24 * 3600
 # Where a spreadsheet may see the beginning of a cell, whichever of its separators it takes: before
 # a sign of a formula, also a wide one of Asian keyboards. Apostrophes before the sign are counted.
 _FORMULA = r"(^|[;\t\r\n])%s(?='*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20])"
@@ -201,14 +205,24 @@ def _is_at(path: Path, opened: int) -> bool:
 def whole_folder(out: Path) -> Iterator[Path]:
     """Makes a folder in full or not at all.
 
+    Where several processes make the same folder, the first one that ends has it. What a process
+    that was killed has left behind is removed after a day.
+
     Args:
       out: The folder, which must be empty or not exist.
 
     Yields:
       A folder beside it to write into, which takes its name in the end.
+
+    Raises:
+      OSError: The folder cannot take its name, for instance as it is not empty by then.
     """
-    part = out.absolute().with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    out = out.absolute()
+    for old in out.parent.glob(f".{glob.escape(out.name)}.{'[0-9a-f]' * 32}.part"):
+        with contextlib.suppress(OSError):  # another process may be faster
+            if old.stat().st_mtime < time.time() - _LEFT_S:
+                shutil.rmtree(old, ignore_errors=True)
+    part = out.with_name(f".{out.name}.{uuid.uuid4().hex}.part")
     try:
         yield part
         os.replace(part, out)

@@ -22,7 +22,7 @@ from typing import Any
 
 import ml_collections
 
-from data_builders.errors import UserError, nearest
+from data_builders.errors import MISREAD, UserError, nearest
 from data_builders.files import read_json
 
 #: The file in the folder of a run that holds its configuration.
@@ -199,19 +199,28 @@ def from_dict(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(restored(values))
 
 
-def stored(path: Path) -> ml_collections.ConfigDict:
-    """Reads the configuration that a run has left behind.
+def whole(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """As `from_dict`, of what a run has left behind: fields of later versions have their defaults.
 
-    Fields that a later version has added have their defaults.
+    Raises:
+      Exception: One of `MISREAD`, where the values are not those of a configuration.
+    """
+    config = load("common")
+    config.update(from_dict(values))
+    try:
+        complete(config)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return config
+
+
+def stored(path: Path) -> ml_collections.ConfigDict:
+    """Reads the configuration that a run has left behind, see `whole`.
 
     Raises:
       UserError: Where the file is not one.
     """
     try:
-        values = read_json(path)
-        config = load("common")
-        config.update(from_dict(values))
-        complete(config)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return whole(read_json(path))
+    except (OSError, *MISREAD) as error:
         raise UserError(f"--config: {path}: is not the configuration of a run: {error}") from error
-    return config

@@ -15,7 +15,7 @@ from qad_jax import cpu
 from qad_jax.evaluation import inference
 from qad_jax.evaluation.evaluate_run import evaluate_run
 from qad_jax.models import onednn
-from qad_jax.runs import checkpoints, configuration, hosts
+from qad_jax.runs import checkpoints, configuration, hosts, state
 from qad_jax.training import loop, parallel, preemption
 from qad_jax.training.datasets import open_datasets
 from qad_jax.weights import pretrained
@@ -88,6 +88,7 @@ def _run(
 ) -> None:
     folder = Path(workdir).expanduser().absolute()
     config = configuration.check(config)
+    state.check_size(config)
     if against is not None and not robustness:
         raise UserError("--against: only with --robustness")
     if mode == "train":

@@ -11,7 +11,7 @@ from data_builders.errors import UserError
 from qad_jax import configs
 from qad_jax.evaluation import release
 from qad_jax.runs import checkpoints
-from qad_jax.weights import averaging, command
+from qad_jax.weights import averaging, command, pretrained
 from tests.test_models import fixture
 from tests.test_pretrained import assert_equal, saved, variables_from_torch
 
@@ -72,6 +72,39 @@ def test_it_keeps_the_step_and_the_data_of_the_training(runs):
     averaging.average(runs / "later", runs / "second", runs / "mean")
     assert checkpoints.restore_step(runs / "mean")[2] == 17
     assert checkpoints.datasets_of(runs / "mean", 17) == tuple(data["dataset"])
+
+
+def test_a_localiser_of_converted_weights_is_kept_and_averaged(runs, capsys):
+    """The configuration of the original project, which goes with weights, has none."""
+    draw = np.random.default_rng(3)
+    shapes = {  # of the last two stages
+        f"localiser.map_{i}.{leaf}": shape
+        for i, width in enumerate((24, 32))
+        for leaf, shape in (("weight", (1, width)), ("bias", (1,)))
+    }
+    own = {name: np.float32(draw.normal(size=shape)) for name, shape in shapes.items()}
+    path = saved(runs, file="located.safetensors", **noisy(3), **own)
+    pretrained.convert(path, runs / "located", "resnet_tiny")
+    half = {name: value / 2 for name, value in own.items()}
+    other = saved(runs, file="half.safetensors", **noisy(3), **half)
+    averaging.average(runs / "located", other, runs / "mean")
+    for folder, share in (("located", 1), ("mean", 0.75)):
+        got, _ = checkpoints.restore_for_evaluation(runs / folder)
+        for name, value in own.items():
+            _, place, leaf = name.split(".")
+            leaf = {"weight": "kernel"}.get(leaf, leaf)
+            np.testing.assert_allclose(got["localiser"][place][leaf], share * value.T, rtol=1e-6)
+    first, located = runs / "first", runs / "located"
+    for one, two in ((first, located), (located, first)):
+        arguments = [str(one), "--average", str(two), "--out", str(runs / "no")]
+        assert command.main(arguments) == 1
+        assert f"{located} has a localiser and {first} has none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b'{"a": "\xff"}', b"\xff\xfe{", b"[" * 99_999, b"[1]"])
+def test_a_record_that_is_none_is_left_out(runs, content):
+    (runs / "first/run.json").write_bytes(content)
+    assert averaging._record(runs / "first") == {}
 
 
 def test_what_cannot_be_averaged_is_refused_and_nothing_is_left(runs, capsys):

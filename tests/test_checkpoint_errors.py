@@ -120,13 +120,41 @@ def test_pieces_larger_than_their_array(workdir):
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 99_999, "[]", "3", '{"model": 3}', '{"model": {"name": []}}']
+    "text",
+    [
+        *("[" * 99_999, "[]", "3", '{"model": 3}', '{"model": {"name": []}}', '{"items": 1}'),
+        *('{"dataset": 1}', '{"dataset": [1]}'),
+    ],
 )
 def test_a_configuration_that_is_none(workdir, text):
     (workdir / "checkpoints" / "1" / "config" / "metadata").write_text(text)
     with pytest.raises(UserError, match=r"is not JSON|is of another version") as caught:
         checkpoints.restore_for_evaluation(workdir)
     assert str(workdir) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[1]", "3", '"a"', '{"new_head_instead_of": "abc"}', '{"a": 1}'])
+def test_an_origin_that_is_none(workdir, text):
+    origin = workdir / "checkpoints/1/origin"
+    shutil.copytree(origin.with_name("data"), origin)
+    (origin / "metadata").write_text(text)
+    if text == '{"a": 1}':
+        assert checkpoints.new_head(workdir, 1) is None
+        return
+    with pytest.raises(UserError, match="item origin is of another version") as caught:
+        checkpoints.new_head(workdir, 1)
+    assert str(workdir / "checkpoints/1") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", '{"dataset": 5}', '{"dataset": "faces", "batches": 1, "pending": 5}']
+)
+def test_data_that_are_none(workdir, text):
+    (workdir / "checkpoints/1/data/metadata").write_text(text)
+    assert "item data is of another version" in error_of_restoring(workdir)
+    if "pending" not in text:
+        with pytest.raises(UserError, match="item data is of another version"):
+            checkpoints.datasets_of(workdir, 1)
 
 
 def test_json_that_is_cut_off_is_named(workdir):
@@ -211,7 +239,7 @@ def test_the_same_state_differs_in_nothing(workdir):
     [
         ("efficientnet_tiny", r"another version or configuration: .*blocks_0/bn1/mean is absent"),
         ("resnet_future", r"configuration is of another version: no model is called 'resnet_fut"),
-        (None, r"configuration is of another version: "),
+        (None, r"another version or configuration: .*bn1/mean is"),
     ],
 )
 def test_a_model_of_another_version(tmp_path, name, message):

@@ -316,8 +316,8 @@ def test_a_head_that_is_not_trained_is_refused(tmp_path, folder):
     }
     path = saved(tmp_path, name, **head)
     pretrained.convert(path, tmp_path / "run", name, folder / f"{name}.py")
-    for source in (path, tmp_path / "run"):
-        result = convert(source, "--export", tmp_path / "a.onnx", "--name", name)
+    for source, more in ((path, ["--name", name]), (tmp_path / "run", [])):
+        result = convert(source, "--export", tmp_path / "a.onnx", *more)
         assert result.status == 1
         assert "its head has 5 classes, not real and fake; train it first" in result.err
     assert not (tmp_path / "a.onnx").exists()

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +24,7 @@ from data_builders.files import (
     csv_text,
     marked,
     unmarked,
+    whole_folder,
     write_csv,
     write_json,
     write_whole,
@@ -55,6 +57,33 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     monkeypatch.undo()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_two_that_make_one_folder_do_not_see_each_other(tmp_path):
+    out = tmp_path / "new[1]"
+
+    def make(content, meanwhile=lambda: None):
+        with whole_folder(out) as part:
+            write_whole(part / "a.txt", content)
+            meanwhile()
+            assert (part / "a.txt").read_text() == content
+
+    with pytest.raises(OSError, match="not empty"):
+        make("first", lambda: make("second"))
+    assert os.listdir(tmp_path) == [out.name]
+    assert (out / "a.txt").read_text() == "second"
+
+
+def test_a_folder_that_was_left_behind_is_removed_after_a_day(tmp_path):
+    names = [f".new.{digit * 32}.part" for digit in "0a"]
+    names += [".newer." + "0" * 32 + ".part", ".new.mine.part"]
+    now = time.time()
+    for i, name in enumerate(names):
+        write_whole(tmp_path / name / "a.txt", "")
+        os.utime(tmp_path / name, (now, now - (3600 if i == 1 else 25 * 3600)))
+    with whole_folder(tmp_path / "new") as part:
+        part.mkdir()
+    assert {path.name for path in tmp_path.iterdir()} == {*names[1:], "new"}
 
 
 def test_readers_see_one_of_the_contents_in_full(tmp_path):

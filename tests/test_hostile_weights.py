@@ -11,10 +11,16 @@ import pytest
 from safetensors import numpy as safetensors
 
 from data_builders.errors import UserError
-from qad_jax.weights import pickle_machine, pretrained, state_dicts, torch_file, torch_pickle
+from qad_jax.weights import (
+    pickle_machine,
+    pretrained,
+    state_dicts,
+    torch_file,
+    torch_pickle,
+)
 from tests.test_hostile_files import refused, written
 from tests.test_models import fixture
-from tests.torch_files import legacy_pickle, zipped_pickle
+from tests.torch_files import legacy_pickle, zipped, zipped_pickle
 
 
 def shared(levels):
@@ -81,8 +87,44 @@ def test_a_memo_of_any_number_takes_no_memory():
 
 
 def test_names_of_many_prefixes():
-    found = state_dicts.find({"module." * 200_000 + "w": np.ones(1)})
+    found = state_dicts.find({"module." * 100 + "w": np.ones(1)})
     assert len(found.state) == 1
+
+
+KEYS = (*state_dicts._PLAIN, *state_dicts._AVERAGED)
+
+
+@pytest.mark.parametrize(
+    ("length", "count", "reason"), [(200_000, 1, "1000 characters"), (900, 200, "32 state dicts")]
+)
+def test_one_long_name_in_many_state_dicts(tmp_path, length, count, reason):
+    """Each dictionary is small in the file, and would hold a copy of the name."""
+    name, tensor = "module." + "x" * length, np.ones(1, np.float32)
+    inner = {(first, second): {name: tensor} for first in KEYS for second in KEYS}
+    content = {}
+    for (first, second), state in list(inner.items())[:count]:
+        content.setdefault(first, {})[second] = state
+    path = written(tmp_path, zipped(content), "a.pth")
+    refused(lambda p: pretrained.read(p, "resnet_tiny"), path, reason, memory=8e6)
+
+
+def test_a_name_that_is_a_tuple_of_long_ones(tmp_path):
+    """Its text would have a hundred megabytes."""
+    content = {("x" * 100_000,) * 1000: np.ones(1, np.float32)}
+    path = written(tmp_path, zipped(content), "a.pth")
+    refused(lambda p: pretrained.read(p, "resnet_tiny"), path, "no state dict", memory=8e6)
+
+
+def test_one_tensor_under_many_names_is_not_looked_at(tmp_path, monkeypatch):
+    looked = []
+    monkeypatch.setattr(state_dicts, "not_finite", lambda state: looked.extend(state))
+    state = fixture("resnet_tiny")["state"]
+    one = np.ones(1000, np.float16)
+    path = written(tmp_path, zipped(state | {f"conv1.{i}": one for i in range(500)}), "a.pth")
+    refused(lambda p: pretrained.read(p, "resnet_tiny"), path, "not of this model: conv1.0")
+    assert not looked
+    assert pretrained.read(written(tmp_path, zipped(state), "a.pth"), "resnet_tiny").dropped is None
+    assert set(looked) == set(state)
 
 
 def test_an_archive_of_too_many_entries(tmp_path):

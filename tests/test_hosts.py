@@ -281,6 +281,21 @@ def test_what_clusters_say(env, expected):
 
 
 @pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        ({n: v for n, v in SLURM.items() if n != "SLURM_STEP_NODELIST"}, "no SLURM_STEP_NODELIST"),
+        ({n: v for n, v in SLURM.items() if n != "SLURM_JOB_ID"}, "has no SLURM_JOB_ID"),
+        ({**SLURM, "SLURM_JOB_ID": "x"}, "is wrong: .*'x'"),
+        ({**SLURM, "SLURM_STEP_TASKS_PER_NODE": ""}, "is wrong"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "has no OMPI_COMM_WORLD_RANK"),
+    ],
+)
+def test_what_clusters_do_not_say(env, reason):
+    with pytest.raises(UserError, match=f"environment of Slurm or Open MPI .*{reason}"):
+        hosts._cluster(env)
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         (("localhost:1", None, None), "--num_processes: several processes need"),

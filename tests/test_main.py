@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import re
 import subprocess
 import sys
@@ -146,6 +147,22 @@ def test_the_folder_of_another_configuration_is_left_alone(arguments, tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
 
 
+def test_images_that_are_too_small_for_the_model(arguments, tmp_path):
+    result = call(*arguments, "--config.model.name=efficientnet_tiny", "--config.image_size=7")
+    assert result.status == 1
+    assert result.err == (
+        "error: config.image_size: is 7, too small for efficientnet_tiny; set it to 32 or more\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", [b'{"dataset": [1]}', b"[1]", b"3", b"\xff\xfe{", b"[" * 99_999])
+def test_the_folder_of_something_else_is_left_alone(tmp_path, text):
+    (tmp_path / "config.json").write_bytes(text)
+    with pytest.raises(UserError, match=r"config\.json: is not a configuration; name another"):
+        configuration.check_workdir(configs.load("common"), tmp_path)
+
+
 def fields(values, before=()):
     """The path of each field of a configuration, and its value."""
     for name, value in values.items():
@@ -170,6 +187,24 @@ def test_a_run_goes_on_with_other_places_and_logs_and_with_nothing_else_changed(
         refused = pytest.raises(UserError, match=re.escape(f"({name} is "))
         with contextlib.nullcontext() if name in free else refused:
             configuration.check_workdir(configs.from_dict(changed), tmp_path)
+
+
+def test_the_folder_of_a_run_says_where_its_data_are_by_now(tmp_path):
+    config = configs.load("common")
+    configuration.claim_workdir(config, tmp_path)
+    path = tmp_path / "config.json"
+    older = json.loads(path.read_text())
+    del older["augment"]["overlay"]  # as a version wrote that did not have it yet
+    path.write_text(json.dumps(older))
+    before = path.read_bytes()
+    configuration.renew_workdir(config, tmp_path)
+    assert path.read_bytes() == before
+    config.dataset.data_dir = "elsewhere"
+    configuration.claim_workdir(config, tmp_path)
+    assert path.read_bytes() == before
+    configuration.renew_workdir(config, tmp_path)
+    assert configs.load(tmp_path).dataset.data_dir == "elsewhere"
+    assert json.loads(path.read_text()) == configs.to_dict(config)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,16 @@ def test_weights_that_are_infinite_as_float32(tmp_path):
         pretrained.read(path, "resnet_tiny")
 
 
+def test_a_negative_variance_gives_no_score_either(file, tmp_path):
+    state, about = opened(file)
+    wrong = state["bn1.running_var"].copy()
+    wrong[-1] = -1
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(pretrained.as_safetensors({**state, "bn1.running_var": wrong}, about))
+    with pytest.raises(UserError, match=r"holds a negative variance in bn1\.running_var, so "):
+        Detector.from_pretrained(path)
+
+
 def test_a_checkpoint_with_such_weights_is_refused(tmp_path):
     """It is what `--model RUN`, `release` and the exports read."""
     state = fixture("resnet_tiny")["state"]

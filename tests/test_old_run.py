@@ -8,11 +8,15 @@ same run that was never stopped.
 import json
 import tarfile
 
+import jax
 import numpy as np
 import pytest
 
 from data_builders.manifest import reader
+from qad_jax import configs
 from qad_jax.evaluation import scores
+from qad_jax.runs import checkpoints
+from qad_jax.weights import averaging
 from tests.commands import call
 from tests.conftest import ROOT
 
@@ -58,6 +62,15 @@ def test_it_evaluates_as_before(old):
     assert_scores(old / "run/evaluation/test/scores.csv", old / "expected/scores_step_4.csv")
 
 
+def test_its_mean_with_itself_is_itself(old):
+    run, mean = old / "run", old / "mean"
+    averaging.average(run, run, mean)
+    expected, _ = checkpoints.restore_for_evaluation(run)
+    got, config = checkpoints.restore_for_evaluation(mean)
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
+    assert (config.localise.weight, config.model.name) == (0, "resnet_tiny")
+
+
 def test_it_resumes_as_before(old):
     result = call(*arguments(old))
     assert result.status == 0, result.err
@@ -71,4 +84,6 @@ def test_it_resumes_as_before(old):
             for name in ("cross_entropy", "hsic", "gradient_norm", "learning_rate"):
                 np.testing.assert_allclose(row[name], expected[name], rtol=1e-2, err_msg=name)
     assert ours[-1]["step"] == 8
+    # Its data were elsewhere, and whoever names the run alone finds them.
+    assert configs.load(old / "run").dataset.data_dir == str(old / "data")
     assert_scores(old / "run/evaluation/test/scores.csv", old / "expected/scores_resumed.csv")

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from data_builders.errors import UserError
 from qad_jax import configs, transforms
 from qad_jax.runs import placement
 from qad_jax.training import schedule
@@ -58,6 +59,29 @@ def test_adam_with_coupled_decay_under_the_cycle_is_torchs():
         updates, state = apart.update(gradient, state, other)
         other = optax.apply_updates(other, updates)
     assert np.abs(other - expected).max() > 1e-3  # a hundred times as far
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "most"),
+    [
+        ("num_epochs", 10**6, 715_827),
+        ("num_steps", 2**31, 2**31 - 1),
+        ("head_only_epochs", 10**6, 715_827),
+        ("hsic.warmup_epochs", 10**6, 715_827),
+        ("awp.warmup_epochs", 1e308, 715_827),
+    ],
+)
+def test_more_steps_than_can_be_counted(field, value, most):
+    config = configs.load("common")
+    config.batch_size, config.num_epochs = 8, 1
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=rf"config\.{field}: .* at most {most}$"):
+        schedule.plan(config, 24_000)
+    config.update_from_flattened_dict({field: most})
+    planned = schedule.plan(config, 24_000)
+    last = jnp.asarray(planned.steps - 1, jnp.int32)
+    assert 0 < jax.jit(schedule.learning_rate(config, planned.steps))(last) < 1e-8
+    jax.jit(schedule.hsic_weight(config, planned) if "hsic" in field else jnp.abs)(last)
 
 
 def test_the_backbone_stands_still_for_the_head_only_epochs_decay_included():

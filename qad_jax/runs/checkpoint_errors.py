@@ -10,14 +10,14 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
-from data_builders.errors import UserError
+from data_builders.errors import MISREAD, UserError
 from data_builders.files import read_json
 from qad_jax.runs import hosts
 
@@ -62,6 +62,47 @@ def explained(
             raise
         reason = _reason(folder, arrays or {}, jsons, error)
         raise UserError(f"{folder}: {' '.join(reason.split())}") from error
+
+
+@contextlib.contextmanager
+def understood(folder: Path, what: str) -> Iterator[None]:
+    """Turns an error of an item that is JSON, but not what a run writes, into a `UserError`.
+
+    Args:
+      folder: The checkpoint.
+      what: What is in the item.
+
+    Raises:
+      UserError: In place of any error of `MISREAD`.
+    """
+    try:
+        yield
+    except MISREAD as error:
+        raise UserError(
+            f"{folder}: the checkpoint's {what} is of another version: {error}; {OTHER_VERSION}"
+        ) from error
+
+
+@contextlib.contextmanager
+def saving(place: object, then: Callable[[], str]) -> Iterator[None]:
+    """Turns an error of the disk into a `UserError`.
+
+    Args:
+      place: Where the checkpoint is saved, for the message.
+      then: Says what is saved already and what to do.
+
+    Raises:
+      UserError: In place of an error of the disk.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        # tensorstore raises a ValueError that names the system's error by its number.
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None)
+        if reason is None:
+            raise
+        raise UserError(f"{place}: cannot save a checkpoint: {reason}; {then()}") from error
 
 
 def _reason(

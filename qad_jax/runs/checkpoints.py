@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,10 @@ from data_builders.patches import orbax_byte_counts, tensorstore_json
 from qad_jax import configs
 from qad_jax.models import localiser
 from qad_jax.runs import placement, resumption
-from qad_jax.runs.checkpoint_errors import OTHER_VERSION, explained
+from qad_jax.runs.checkpoint_errors import explained, saving, understood
 from qad_jax.runs.state import TrainState, abstract_variables, untrained
 
 _SCORE = "auc"
-# An unknown model, a missing field, a size that is none, no configuration at all.
-_NO_CONFIGURATION = (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 def _score(metrics: Mapping[str, float]) -> float:
@@ -61,25 +57,17 @@ def latest_step(workdir: Path) -> int | None:
     return max(_steps(workdir / "checkpoints"), default=None)
 
 
-@contextlib.contextmanager
-def _saving(folder: Path) -> Iterator[None]:
-    """Turns an error of the disk into a `UserError` that says what is saved already."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        # tensorstore raises a ValueError that names the system's error by its number.
-        code = re.search(r"os_error_code='(\d+)'", str(error))
-        reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None)
-        if reason is None:
-            raise
+def _saving(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """As `saving`, for a training."""
+
+    def then() -> str:
         latest = latest_step(folder.parent)
         safe = (
             "there is no whole one" if latest is None else f"the newest whole one is step {latest}"
         )
-        raise UserError(
-            f"{folder}: cannot save a checkpoint: {reason}; {safe}; mend that, and the same "
-            "command continues from there"
-        ) from error
+        return f"{safe}; mend that, and the same command continues from there"
+
+    return saving(folder, then)
 
 
 class Checkpoints:
@@ -180,7 +168,9 @@ class Checkpoints:
             restored = self._manager.restore(
                 step, args=ocp.args.Composite(**arrays, data=ocp.args.JsonRestore())
             )
-        resumption.check(restored.data, self._circumstances, self.directory.parent)
+        with understood(self.directory / str(step), "item data"):
+            resumption.check(restored.data, self._circumstances, self.directory.parent)
+            pending = [dict(metrics) for metrics in restored.data.get("pending", [])]
         state = TrainState(
             step=placement.replicate(jnp.asarray(step, jnp.int32)),
             params=restored.params,
@@ -188,7 +178,7 @@ class Checkpoints:
             opt_state=restored.opt_state,
             average=restored.get("average"),
         )
-        return state, restored.data.get("pending", [])
+        return state, pending
 
     def newest_whole(self) -> int | None:
         """Waits for the save in progress, then returns `latest`."""
@@ -287,17 +277,13 @@ def restore_step(
     with explained(folder / str(step), jsons=["config"]):
         manager = _manager(folder, read_only=True)
         saved = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
-    try:
-        config = configs.from_dict(saved.config)
-        like = placement.replicated_like(abstract_variables(config))
-    except _NO_CONFIGURATION as error:
-        raise UserError(
-            f"{folder / str(step)}: the checkpoint's configuration is of another version: {error}; "
-            f"{OTHER_VERSION}"
-        ) from error
-    # The item of each part; the configuration of an old run has no `ema_decay`.
-    items = {name: name for name in like}
-    if config.get("ema_decay"):
+    with understood(folder / str(step), "configuration"):
+        config = configs.whole(saved.config)
+        # Converted weights may have a localiser whatever their configuration says.
+        beside = (folder / str(step) / localiser.LOCALISER).is_dir()
+        like = placement.replicated_like(abstract_variables(config, beside=beside))
+    items = {name: name for name in like}  # the item of each part
+    if config.ema_decay:
         items["params"] = "average"
     trees = {items[name]: tree for name, tree in like.items()}
     arrays = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
@@ -305,7 +291,8 @@ def restore_step(
         restored = manager.restore(step, args=ocp.args.Composite(**arrays))
     manager.close()
     variables = {name: restored[item] for name, item in items.items()}
-    return localiser.apart(variables["params"], variables["batch_stats"]), config, step
+    apart = localiser.apart(variables["params"], variables["batch_stats"])
+    return {**variables, **apart}, config, step
 
 
 def best_step(directory: str | Path) -> int | None:
@@ -320,7 +307,9 @@ def best_step(directory: str | Path) -> int | None:
 
 def datasets_of(directory: str | Path, step: int) -> tuple[str, ...]:
     """Full names of the datasets that a checkpoint was trained on; none where it does not say."""
-    return resumption.names_of(data_of(directory, step))
+    data = data_of(directory, step)
+    with understood(_folder(directory) / str(step), "item data"):
+        return resumption.names_of(data)
 
 
 def data_of(directory: str | Path, step: int) -> dict[str, Any]:
@@ -335,7 +324,8 @@ def new_head(directory: str | Path, step: int) -> int | None:
       None for a training, and where the head is the file's. The scores of a new head mean nothing.
     """
     classes = _json_of(directory, step, "origin").get("new_head_instead_of")
-    return None if classes is None else int(classes)
+    with understood(_folder(directory) / str(step), "item origin"):
+        return None if classes is None else int(classes)
 
 
 def _json_of(directory: str | Path, step: int, item: str) -> dict[str, Any]:
@@ -347,4 +337,5 @@ def _json_of(directory: str | Path, step: int, item: str) -> dict[str, Any]:
         manager = _manager(folder, read_only=True)
         saved = manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))
         manager.close()
-    return dict(saved[item])
+    with understood(folder / str(step), f"item {item}"):
+        return dict(saved[item])

@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections
 
 from data_builders import files
-from data_builders.errors import UserError, nearest
+from data_builders.errors import MISREAD, UserError, nearest
 from data_builders.files import is_pattern, read_json, write_json
 from qad_jax import configs, models
 from qad_jax.losses import ESTIMATORS
@@ -266,12 +266,10 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
             )
         return
     try:
-        stored = read_json(path)
-    except ValueError:
-        stored = None
-    if not isinstance(stored, dict):
-        raise UserError(f"{path}: is not a configuration; name another --workdir")
-    there, here = dict(_leaves(stored)), dict(_leaves(configs.to_dict(config)))
+        there = dict(_leaves(read_json(path)))
+    except MISREAD as error:
+        raise UserError(f"{path}: is not a configuration; name another --workdir") from error
+    here = dict(_leaves(configs.to_dict(config)))
     defaults = dict(_leaves(configs.to_dict(configs.load("common"))))
     # Runs of a mixture are younger than the fields of a dataset.
     later = (name for name in _LATER if "dataset.name" in there or not name.startswith("dataset."))
@@ -308,10 +306,29 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
       UserError: As `check_workdir`, or where the folder cannot be written.
     """
     check_workdir(config, workdir)
-    path = workdir / "config.json"
-    if path.exists():
-        return
+    if not (workdir / "config.json").exists():
+        _write(config, workdir)
+
+
+def renew_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Writes the run's `config.json` anew where fields differ that may, such as those of paths.
+
+    Args:
+      config: That of a run which goes on, so its other fields are those of the file.
+      workdir: The run's folder, which `check_workdir` has accepted.
+
+    Raises:
+      UserError: Where the folder cannot be written.
+    """
+    there = dict(_leaves(read_json(workdir / "config.json")))
+    here = dict(_leaves(configs.to_dict(config)))
+    free = [name for name in there.keys() & here.keys() if _indexless(name) in _FREE]
+    if any(there[name] != here[name] for name in free):
+        _write(config, workdir)
+
+
+def _write(config: ml_collections.ConfigDict, workdir: Path) -> None:
     try:
-        write_json(path, configs.to_dict(config))
+        write_json(workdir / "config.json", configs.to_dict(config))
     except OSError as error:
         raise UserError(f"--workdir: cannot write to {workdir}: {error.strerror}") from error

@@ -65,8 +65,8 @@ def connect(
       process_id: Number of this one, from 0.
 
     Raises:
-      UserError: Where an argument is missing or wrong, or not all processes have connected within
-        `CONNECT_S` seconds.
+      UserError: Where an argument or the environment is missing or wrong, or not all processes have
+        connected within `CONNECT_S` seconds.
     """
     cluster = _cluster(os.environ)
     if not cluster and (coordinator, num_processes, process_id) == (None, None, None):
@@ -137,7 +137,22 @@ def _cluster(env: Mapping[str, str]) -> Place | None:
     """The place that Slurm or Open MPI gave this process, None where it is the only one.
 
     jax detects it, too, but gives each process one device even where it has a machine to itself.
+
+    Raises:
+      UserError: A variable of theirs is missing, or is not as they write it.
     """
+    try:
+        return _place(env)
+    except (KeyError, ValueError) as error:
+        reason = f"has no {error.args[0]}" if isinstance(error, KeyError) else f"is wrong: {error}"
+        raise UserError(
+            f"the environment of Slurm or Open MPI {reason}; start the processes with srun or "
+            "mpirun, and pass on all of its variables"
+        ) from error
+
+
+def _place(env: Mapping[str, str]) -> Place | None:
+    """As `_cluster`, and raises KeyError and ValueError."""
     if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in env:
         # The first of a list such as node7 or node[07-09,12],other3.
         head, _, rest = re.split(r",(?![^\[]*\])", env["SLURM_STEP_NODELIST"])[0].partition("[")

@@ -218,6 +218,8 @@ def train(
         state = initial_state(config, planned)
     else:  # restoring needs only the shapes, and no file of pretrained weights
         state, pending = checkpoints.restore(jax.eval_shape(_drawn(config, planned)))
+        if hosts.is_first():  # not before: the data may be others, which `restore` refuses
+            configuration.renew_workdir(config, workdir)
     start = int(state.step)
     provenance.record_start(workdir, datasets, start)
     writer = hosts.metrics_writer(workdir, start)

@@ -12,11 +12,15 @@ import ml_collections
 import numpy as np
 import optax
 
+from data_builders.errors import UserError
 from qad_jax import transforms
 from qad_jax.models.layers import HEAD
 from qad_jax.runs import configuration, placement
 from qad_jax.training.sampling import batches_in
 from qad_jax.training.step import GRADIENT_NORM
+
+# Steps are counted with 32 bits.
+_MOST_STEPS = 2**31 - 1
 
 
 class Phase(NamedTuple):
@@ -60,9 +64,11 @@ def plan(config: ml_collections.ConfigDict, tuples: int) -> Plan:
       The plan. Perturbation begins after its warm-up, but not before the backbone learns.
 
     Raises:
-      UserError: Where the split is smaller than a batch.
+      UserError: Where the split is smaller than a batch, or a field asks for more steps than can be
+        counted.
     """
     epoch = batches_in(tuples, config.batch_size)
+    _check_countable(config, epoch)
     steps = config.num_steps or config.num_epochs * epoch
     head = config.head_only_epochs * epoch
     awp = max(head, round(config.awp.warmup_epochs * epoch))
@@ -76,6 +82,25 @@ def plan(config: ml_collections.ConfigDict, tuples: int) -> Plan:
             if start < stop
         ],
     )
+
+
+def _check_countable(config: ml_collections.ConfigDict, epoch: int) -> None:
+    """Refuses numbers of steps that the compiled step could not compare with its own."""
+    epochs = {
+        "head_only_epochs": config.head_only_epochs,
+        "awp.warmup_epochs": config.awp.warmup_epochs,
+        "hsic.warmup_epochs": config.hsic.warmup_epochs,
+    }
+    if config.num_steps > _MOST_STEPS:
+        raise UserError(f"config.num_steps: is {config.num_steps}, must be at most {_MOST_STEPS}")
+    if not config.num_steps:
+        epochs["num_epochs"] = config.num_epochs
+    for name, count in epochs.items():
+        if count * epoch > _MOST_STEPS:
+            raise UserError(
+                f"config.{name}: {count} epochs of {epoch} steps are more than {_MOST_STEPS} steps "
+                f"in all; set it to at most {_MOST_STEPS // epoch}"
+            )
 
 
 def learning_rate(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:

@@ -10,7 +10,6 @@ References:
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ import jax
 import numpy as np
 
 from data_builders.errors import UserError
-from data_builders.files import read_json, whole_folder, write_json
-from qad_jax.runs import checkpoints, configuration, provenance
+from data_builders.files import read_json, write_json
+from qad_jax.models.localiser import LOCALISER
+from qad_jax.runs import checkpoints, new_folder, provenance
 from qad_jax.weights import pretrained
 
 #: Of the record of a run, `run.json`: what it was averaged with.
@@ -42,7 +42,7 @@ def average(run: Path, other: Path, out: Path, step: int | None = None) -> str:
       UserError: As `pretrained.of_run` and `pretrained.read`, where the weights are of two
         models, where either has a new head, and where `out` is not empty.
     """
-    pretrained.check_new(out)
+    new_folder.check(out)
     trained = pretrained.of_run(run, step)
     name = trained.config.model.name
     facts: dict[str, Any]
@@ -58,12 +58,15 @@ def average(run: Path, other: Path, out: Path, step: int | None = None) -> str:
         if new is not None:
             raise UserError(f"--average: {path}: its head of {new} classes tells no fake from real")
     if jax.tree.map(np.shape, trained.variables) != jax.tree.map(np.shape, theirs):
-        raise UserError(f"--average: {run} and {other}: one of them has a localiser")
+        has, lacks = (run, other) if LOCALISER in trained.variables else (other, run)
+        raise UserError(
+            f"--average: {has} has a localiser and {lacks} has none; name weights of a training "
+            "with config.localise.weight for both, or for neither"
+        )
     mean = jax.tree.map(_mean, trained.variables, theirs)
     record = {**_record(run), AVERAGED: {"file": other.name, **facts}}
-    with whole_folder(out) as part:
-        configuration.claim_workdir(trained.config, part)
-        data = checkpoints.data_of(run, trained.step)
+    data = checkpoints.data_of(run, trained.step)
+    with new_folder.made(out, trained.config) as part:
         checkpoints.save_for_evaluation(part, mean, trained.config, step=trained.step, data=data)
         write_json(part / provenance.FILE, record)
     return f"{out}: the mean of step {trained.step} of {run} and of {other}"
@@ -77,6 +80,6 @@ def _record(run: Path) -> dict[str, Any]:
     """The run's record; without one, the mean is nobody's training and can be evaluated alone."""
     try:
         found = read_json(run / provenance.FILE)
-    except (OSError, json.JSONDecodeError, UserError):
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -8,6 +8,7 @@ python -m qad_jax.models.pretrained SOURCE --export FILE.onnx|FILE.stablehlo
 
 from __future__ import annotations
 
+import argparse
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,11 +53,13 @@ def _job(argv: Sequence[str], prog: str) -> str:
     args = parser.parse_args(argv)
     written = args.out.absolute() if args.out else args.export.absolute().parent
     check_writable(written, "--out" if args.out else "--export")
-    logging.set_verbosity(logging.ERROR)  # orbax logs every folder that it reads
+    # orbax logs every folder that it reads, and tracebacks of errors that it raises as well.
+    logging.set_verbosity(logging.FATAL)
     if args.average:
         if not args.out or args.name or args.config:
             raise UserError("--average: goes with a run and --out, without --name and --config")
         return averaging.average(args.source, args.average, args.out, args.step)
+    _check_flags(args)
     if args.out:
         imported = pretrained.convert(args.source, args.out, args.name, args.config)
         return f"{args.out}: {imported.summary}"
@@ -67,6 +70,20 @@ def _job(argv: Sequence[str], prog: str) -> str:
         model_file.find(args.source), step=args.step, name=args.name, config_file=args.config
     )
     return exports.write(source, args.export)
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Refuses flags that change nothing, before somebody believes that they did."""
+    source = model_file.find(args.source)
+    if source.is_dir() or (args.export and args.export.suffix not in exports.SUFFIXES):
+        used, what = {"step"}, "a run"
+    elif args.export and model_file.is_one(source):
+        used, what = set(), "a model file"
+    else:
+        used, what = {"name", "config"}, "a file"
+    for flag in ("name", "config", "step"):
+        if getattr(args, flag) is not None and flag not in used:
+            raise UserError(f"--{flag}: does not go with {what}, {source}; leave it out")
 
 
 def main(

@@ -154,6 +154,7 @@ def _timm(modules: list[str], stages: tuple[Stage, ...]) -> list[str]:
     return ["blocks", str(stage), str(block), inside[modules[1]]]
 
 
+@np.errstate(over="ignore")  # such numbers are infinite: see `not_finite`
 def to_flax(state: Mapping[str, Any], name: str, num_classes: int, seed: int = 0) -> Converted:
     """Converts a state dict to the variables of a model.
 
@@ -252,6 +253,7 @@ def located_to_torch(variables: Mapping[str, Any]) -> dict[str, Array]:
     }
 
 
+@np.errstate(over="ignore")  # as above
 def part_localiser(
     state: Mapping[str, Any], name: str, num_classes: int
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -310,6 +312,15 @@ def not_finite(state: Mapping[str, Any]) -> list[str]:
             for name, value in state.items()
             if _is_float(value) and not np.isfinite(np.asarray(value, np.float32)).all()
         ]
+
+
+def negative_variances(state: Mapping[str, Any]) -> list[str]:
+    """Names the running variances of a state dict that hold a number below 0."""
+    return [
+        name
+        for name, value in state.items()
+        if name.endswith(".running_var") and _is_float(value) and (value < 0).any()
+    ]
 
 
 def _is_float(value: Any) -> bool:

@@ -19,10 +19,10 @@ import safetensors
 import safetensors.numpy
 
 from data_builders.errors import UserError
-from data_builders.files import whole_folder, write_whole
+from data_builders.files import write_whole
 from qad_jax import configs
 from qad_jax.models import create
-from qad_jax.runs import checkpoints, configuration
+from qad_jax.runs import checkpoints, configuration, new_folder
 from qad_jax.weights import conversion, imagenet, pickle_machine, state_dicts, torch_file
 from qad_jax.weights.identification import DIGITS, PUBLISHED, hint, model_name
 
@@ -72,9 +72,9 @@ def load(path: str | Path, name: str, *, num_classes: int = 2, seed: int = 0) ->
       ``{'params', 'batch_stats'}`` for ``create(name, num_classes)``, float32.
 
     Raises:
-      UserError: Where the file cannot be read, would run code, holds NaN or infinity, or does not
-        fit the model; in the last case the message names every key that is missing, unknown, or of
-        another shape.
+      UserError: Where the file cannot be read, would run code, does not fit the model, or
+        gives no score (see `state_dicts.check_numbers`). Where it does not fit, the message names
+        every key that is missing, unknown, or of another shape.
     """
     return read(path, name, num_classes=num_classes, seed=seed).variables
 
@@ -123,7 +123,10 @@ def read(
             f"{digest}; get the file again, or give what you changed another name"
         )
     file = _tensors(path, data)
-    found = state_dicts.find(file.value)
+    try:
+        found = state_dicts.find(file.value)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     if found is None:
         if (whole := state_dicts.why_none(file.value)) is not None:
             raise torch_file.refused(path, whole)
@@ -131,13 +134,14 @@ def read(
     for value in found.state.values():
         if (unknown := pickle_machine.named(value)) is not None:
             raise torch_file.refused(path, unknown)
-    _check_finite(path, found.state)
     name = model_name(path, found.state, name, hint(path, file.metadata, digest))
     try:
         state, located = conversion.part_localiser(found.state, name, num_classes)
         converted = conversion.to_flax(state, name, num_classes, seed)
     except conversion.MismatchError as error:
         raise UserError(f"{path}: does not fit {name}: {error}") from error
+    # Only now: before, any number of names could stand for one large tensor.
+    state_dicts.check_numbers(path, found.state)
     notes = list(found.notes)
     if converted.one_logit:
         notes.insert(
@@ -149,15 +153,6 @@ def read(
     if dropped is None and re.fullmatch(r"\d{1,9}", file.metadata.get(_NEW_HEAD, "")):
         dropped = int(file.metadata[_NEW_HEAD])  # exported by us, and still without a training
     return Imported(name, {**converted.variables, **located}, dropped, tuple(notes), sha256)
-
-
-def _check_finite(source: object, state: Mapping[str, Any]) -> None:
-    """Refuses weights that give no score, before somebody takes what they give for one."""
-    if wrong := conversion.not_finite(state):
-        raise UserError(
-            f"{source}: holds NaN or infinity in {state_dicts.listed(wrong, 3)}, so it gives no "
-            "score; get the file again, or take an earlier checkpoint"
-        )
 
 
 def _content(path: Path) -> bytes:
@@ -254,13 +249,12 @@ def convert(
     Raises:
       UserError: As `load`, and where `out` is not empty.
     """
-    check_new(out)
+    new_folder.check(out)
     imported = read(path, name)
     config = configuration_for(imported.name, config_file)
     config.model.name, config.model.pretrained = imported.name, str(path)
     config = configuration.check(config)
-    with whole_folder(out) as part:
-        configuration.claim_workdir(config, part)
+    with new_folder.made(out, config) as part:
         checkpoints.save_for_evaluation(
             part,
             imported.variables,
@@ -268,12 +262,6 @@ def convert(
             origin={"file": path.name, "new_head_instead_of": imported.dropped},
         )
     return imported
-
-
-def check_new(out: Path) -> None:
-    """Refuses a folder to make that holds something already."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out: {out} exists; name a new folder")
 
 
 def configuration_for(name: str, path: str | Path | None = None) -> ml_collections.ConfigDict:
@@ -310,12 +298,12 @@ def of_run(directory: Path, step: int | None = None) -> Trained:
       step: The step of the checkpoint; None: the best on validation.
 
     Raises:
-      UserError: Where there is no such checkpoint, or it holds NaN or infinity.
+      UserError: Where there is no such checkpoint, or it gives no score, see `load`.
     """
     variables, config, step = checkpoints.restore_step(directory, step)
     trained = Trained(variables, config, step, checkpoints.new_head(directory, step))
     state = trained.as_torch() | conversion.located_to_torch(variables)
-    _check_finite(f"{directory}: the checkpoint of step {step}", state)
+    state_dicts.check_numbers(f"{directory}: the checkpoint of step {step}", state)
     return trained
 
 

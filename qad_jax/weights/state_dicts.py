@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qad_jax.weights.conversion import COUNTER, layout_of_names
+from data_builders.errors import UserError
+from qad_jax.weights.conversion import COUNTER, layout_of_names, negative_variances, not_finite
 from qad_jax.weights.pickle_machine import named
 
 # Keys of the averaged weights, in a checkpoint or as the first part of the names in a state dict.
@@ -38,6 +39,10 @@ _COUNTERS = {"n_averaged", "num_updates", "initted", "step", "steps", "decay"}
 _LOSS = re.compile(r"(criterion|crit|loss\w*|\w*_loss|\w*_criterion)\.")
 _DEEPEST = 8
 _MOST_PREFIXES = 16
+# A pickle may put one name of any length, and one tensor, into many dictionaries, and each of them
+# is copied without the prefixes. Names of these models have up to 60 characters.
+_LONGEST_NAME = 1000
+_MOST_MAPPINGS = 32
 
 
 class Found(NamedTuple):
@@ -67,10 +72,15 @@ def find(content: Any) -> Found | None:
 
     Returns:
       The state dict; None where there is none.
+
+    Raises:
+      UserError: It holds more of them, or longer names, than training code writes.
     """
     groups: list[_Group] = []
     left_out: list[str] = []
-    for label, averaged, mapping in _mappings(content, "", False, set(), 0):
+    for i, (label, averaged, mapping) in enumerate(_mappings(content, "", False, set(), 0)):
+        if i == _MOST_MAPPINGS:
+            raise UserError(f"holds more than {_MOST_MAPPINGS} state dicts; have one saved alone")
         groups += _groups(label, averaged, mapping, left_out)
     if not groups:
         return None
@@ -104,6 +114,27 @@ def listed(names: Iterable[str], most: int = 20) -> str:
     shown = [ascii(name)[1:-1] for name in names]
     more = len(shown) - most
     return ", ".join(shown[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def check_numbers(source: object, state: Mapping[str, Any]) -> None:
+    """Refuses weights that give no score, before somebody takes what they give for one.
+
+    Args:
+      source: Where they are from, for the message.
+      state: The state dict of a model, and of no more: all of its numbers are looked at.
+
+    Raises:
+      UserError: They hold NaN, infinity (also as float32 alone) or a negative variance.
+    """
+    for what, wrong in (
+        ("NaN or infinity", not_finite(state)),
+        ("a negative variance", negative_variances(state)),
+    ):
+        if wrong:
+            raise UserError(
+                f"{source}: holds {what} in {listed(wrong, 3)}, so it gives no score; "
+                "get the file again, or take an earlier checkpoint"
+            )
 
 
 def _covers(average: _Group | None, plain: _Group) -> bool:
@@ -142,7 +173,12 @@ def _groups(
     label: str, averaged: bool, mapping: Mapping[Any, Any], left_out: list[str]
 ) -> list[_Group]:
     """The state dicts in one mapping: a module may hold the averaged network beside the other."""
-    state = {str(name): value for name, value in mapping.items()}
+    state = {name: value for name, value in mapping.items() if isinstance(name, str)}
+    if any(len(name) > _LONGEST_NAME for name in state):
+        raise UserError(
+            f"a name in its state dict has more than {_LONGEST_NAME} characters, which none of a "
+            "model has; get the file again"
+        )
     for name in [name for name, value in state.items() if _is_counter(name, value)]:
         del state[name]
         if name.rpartition(".")[2] != COUNTER:
@@ -177,7 +213,7 @@ def _is_counter(name: str, value: Any) -> bool:
 
 def _stripped(state: dict[str, Any]) -> dict[str, Any]:
     """Takes prefixes off, one after the other, that most names have."""
-    for _ in range(_MOST_PREFIXES):  # a name of a million of them would take hours
+    for _ in range(_MOST_PREFIXES):
         prefix = next((p for p in _PREFIXES if _most_begin_with(p, state)), None)
         if prefix is None:
             break
