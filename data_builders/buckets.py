@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.errors import UserError, describe
-from data_builders.files import alone, cache_folder, write_json
+from data_builders.files import alone, write_json
+from data_builders.home import cache_folder
 from data_builders.progress import Progress
 
 #: The library that each kind of bucket needs, which the extra `buckets` installs.

@@ -33,6 +33,7 @@ from data_builders.command_line import (
     run,
 )
 from data_builders.errors import UnavailableQualitiesError, UserError, nearest
+from data_builders.home import expanded
 from data_builders.preparing import prepare
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def builder(
         raise UserError(f"--{flag}: dataset {base!r} {reason}")
     data_dir = str(data_dir) or os.environ.get("TFDS_DATA_DIR", "")
     if not buckets.is_bucket(data_dir):
-        place = str(Path(data_dir).expanduser().absolute()) if data_dir else None
+        place = str(expanded(data_dir).absolute()) if data_dir else None
         return open_built(dataset_class, config, place, needed, recipe)
 
     def opened(root: Path) -> PairedDatasetBuilder:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_builders.errors import UserError, nearest
 from data_builders.files import read_json
+from data_builders.home import expanded
 from data_builders.qualities import check_qualities
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def configurations(
     configs: dict[str, tuple[PairedConfig | None, str]] = {}
     if "max_skipped" not in dataset_class.OPTIONS:
         return configs
-    folder = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / dataset_class.name
+    folder = expanded(data_dir or tfds.core.constants.DATA_DIR) / dataset_class.name
     versions = versions_of(dataset_class, "")
     for version, path in ((v, at) for v in versions for at in folder.glob(f"*/{v}/metadata.json")):
         name = path.parts[-3]

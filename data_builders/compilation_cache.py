@@ -7,7 +7,7 @@ import os
 import sys
 
 from data_builders.errors import UserError
-from data_builders.files import cache_folder
+from data_builders.home import cache_folder
 
 _LEAST_SECONDS = 0.1
 

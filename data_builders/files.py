@@ -46,26 +46,6 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 _NUMBER = re.compile(r"[-+]?[0-9]+([.,][0-9]+)?([eE][-+]?[0-9]+)?")
 
 
-def cache_folder() -> Path:
-    """Where all commands keep what they could make or fetch again: `$XDG_CACHE_HOME/qad_jax`.
-
-    An empty or a relative value counts as none, as in the XDG Base Directory Specification; the
-    folder is `~/.cache/qad_jax` then.
-
-    Raises:
-      UserError: There is no such value, and nothing says which is the folder of the user.
-    """
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    try:
-        base = given.expanduser()
-        base = base if base.is_absolute() else Path("~/.cache").expanduser().absolute()
-    except RuntimeError as error:  # there is no $HOME, and the system does not know the user
-        raise UserError(
-            "no folder of the user is known to keep files in; set XDG_CACHE_HOME to a folder"
-        ) from error
-    return base / "qad_jax"
-
-
 def kind_of_no_file(path: str | os.PathLike[str]) -> str | None:
     """Says what lies at a path where it is no plain file. It is not opened.
 

@@ -22,6 +22,7 @@ from data_builders.errors import (
     UserError,
     unusable,
 )
+from data_builders.home import expanded
 from data_builders.paired import PairedConfig, PairedDatasetBuilder, shaping_versions
 from data_builders.qualities import RANDOM, check_qualities, instead
 from data_builders.records import DEFAULT_QUALITIES, Clip, FinishedClip, Pair
@@ -94,7 +95,7 @@ class VideoDatasetBuilder(
             seed=seed,
             **drawn or {},
         )
-        self.manual_dir = Path(manual_dir).expanduser().absolute() if str(manual_dir) else None
+        self.manual_dir = expanded(manual_dir).absolute() if str(manual_dir) else None
         chosen: str | PairedConfig | None = config
         name = built.name.rpartition("-")[0] if built else config
         self.part = name or (self.BUILDER_CONFIGS[0].name if self.BUILDER_CONFIGS else "")

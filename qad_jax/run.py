@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import jax
 import ml_collections
@@ -11,6 +10,7 @@ from absl import logging
 
 from data_builders import compilation_cache
 from data_builders.errors import UserError
+from data_builders.home import expanded
 from qad_jax import cpu
 from qad_jax.evaluation import inference
 from qad_jax.evaluation.evaluate_run import evaluate_run
@@ -86,7 +86,7 @@ def _run(
     robustness: bool,
     against: str | None,
 ) -> None:
-    folder = Path(workdir).expanduser().absolute()
+    folder = expanded(workdir).absolute()
     config = configuration.check(config)
     state.check_size(config)
     if against is not None and not robustness:
@@ -129,6 +129,6 @@ def _run(
             split=split,
             step=step,
             with_robustness=robustness,
-            against=None if against is None else Path(against).expanduser().absolute(),
+            against=None if against is None else expanded(against).absolute(),
         )
     )

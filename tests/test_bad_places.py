@@ -1,6 +1,7 @@
 """Paths that cannot be used: one line that names the option and says what to do, at once."""
 
 import json
+import re
 
 import pytest
 
@@ -8,6 +9,8 @@ from data_builders import lists
 from data_builders.errors import UserError
 from qad_jax import cli, configs
 from qad_jax.evaluation import release
+
+_NEEDED = ("--validation", "v", "--test", "t", "--about", "a")
 
 
 @pytest.fixture
@@ -48,8 +51,7 @@ def test_what_cannot_be_written_is_told_first(call, words, flag, place):
 
 def test_a_release_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "empty").touch()
-    needed = ("--validation", "v", "--test", "t", "--about", "a")
-    assert release.main(["run", *needed, "--out", str(tmp_path / "empty/x.safetensors")]) == 1
+    assert release.main(["run", *_NEEDED, "--out", str(tmp_path / "empty/x.safetensors")]) == 1
     assert "--out: cannot write to " in capsys.readouterr().err
 
 
@@ -88,3 +90,23 @@ def test_an_empty_list(tmp_path):
     (tmp_path / "a.json").write_text(" \n")
     with pytest.raises(UserError, match=r"a\.json: is empty; get the file again"):
         lists.read_json(tmp_path / "a.json", "list")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--config", "quickstart", "--workdir", "~no_such_user/run"),
+        ("detect", "empty", "--out", "~no_such_user/pages"),
+        ("detect", "empty", "--model", "~no_such_user/model.safetensors"),
+        ("convert", "~no_such_user/weights.pth", "--out", "run"),
+        ("release", "~no_such_user/run", *_NEEDED, "--out", "x.safetensors"),
+        ("build", "celeb_df_v2", "--manual_dir", "~no_such_user/faces"),
+        ("build", "synthetic_faces", "--data_dir", "~no_such_user/data"),
+        ("import-dataset", "~no_such_user/exported"),
+    ],
+)
+def test_a_home_folder_of_nobody_is_told(call, words):
+    """A shell leaves such a name as it is."""
+    assert re.search(
+        r"error: ~no_such_user/\w+(\.\w+)?: the home folder that ~ stands for", call(*words)
+    )

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from data_builders import build, compilation_cache, files, patches
+from data_builders import build, compilation_cache, home, patches
 from data_builders.errors import UserError
 from data_builders.patches import jax_cache_entries
 from qad_jax import main
@@ -62,7 +62,7 @@ def test_a_value_that_is_no_absolute_path_counts_as_none(monkeypatch, value):
     """As the XDG Base Directory Specification says; it was a folder where the command ran."""
     monkeypatch.setenv("HOME", "/h")
     monkeypatch.setenv("XDG_CACHE_HOME", value)
-    assert str(files.cache_folder()) == "/h/.cache/qad_jax"
+    assert str(home.cache_folder()) == "/h/.cache/qad_jax"
 
 
 def test_a_user_without_a_folder_compiles_anew(monkeypatch):
@@ -72,7 +72,7 @@ def test_a_user_without_a_folder_compiles_anew(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
     with pytest.raises(UserError, match=r"no folder of the user is known .* set XDG_CACHE_HOME"):
-        files.cache_folder()
+        home.cache_folder()
     compilation_cache.keep()
     assert NAMES[0] not in os.environ
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from data_builders.errors import UserError
+from data_builders.home import expanded
 from data_builders.lists import check_count, first_of, located, read_json
 from data_builders.manifest.listing import Labels, Listing, Tuple, checked, shared_identities
 
@@ -63,7 +64,7 @@ def read(
       UserError: The file has another format, contradicts itself, or lists nothing that is under
         `root`, or in one split nothing of one class.
     """
-    path, root = Path(json_path).expanduser(), Path(root).expanduser().absolute()
+    path, root = expanded(json_path), expanded(root).absolute()
     listed = [
         video._replace(
             frames=[name.rpartition(under)[2] if under else name for name in video.frames],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_builders.errors import UserError, nearest
+from data_builders.home import expanded
 from data_builders.lists import as_text, check_count, first_of, located, one_form, read_json
 from data_builders.manifest.listing import (
     Labels,
@@ -63,7 +64,7 @@ def read(path: str | Path) -> Listing:
     """
     if not str(path):
         raise UserError("no manifest is named: give the path of a data.json")
-    path = Path(path).expanduser().absolute()
+    path = expanded(path).absolute()
     content = _load(path)
     keys: dict[str, str] = {}
     qualities: tuple[str, ...] = ()

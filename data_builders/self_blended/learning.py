@@ -17,6 +17,7 @@ import numpy as np
 from data_builders import clips, command_line
 from data_builders.errors import UserError, unusable
 from data_builders.files import check_writable, write_whole
+from data_builders.home import expanded
 from data_builders.progress import Progress
 from data_builders.records import Image
 from data_builders.self_blended import judge, painter, painter_files
@@ -174,10 +175,10 @@ def _job(argv: Sequence[str]) -> str:
     for name, least, most in (("steps", 1, 10**6), ("batch", 1, 1024), ("seed", 0, 2**31 - 1)):
         if not least <= (value := getattr(args, name)) <= most:
             raise UserError(f"--{name}: is {value}, must be from {least} to {most}")
-    out = args.out.expanduser().absolute()
+    out = expanded(args.out).absolute()
     check_writable(out, "--out")
     largest = max(kind.side for kind in painter.KINDS.values())
-    squares = faces_of(args.manual_dir.expanduser().absolute(), largest)
+    squares = faces_of(expanded(args.manual_dir).absolute(), largest)
     faces = hashlib.sha256(b"".join(map(bytes, squares))).hexdigest()
     drawn = {"faces": faces, "steps": args.steps, "batch": args.batch, "seed": args.seed}
     missing = []

@@ -15,6 +15,7 @@ import safetensors.numpy
 
 from data_builders.errors import BrokenBuildError, UserError, nearest
 from data_builders.files import kind_of_no_file
+from data_builders.home import expanded
 from data_builders.self_blended import painter
 
 _LARGEST_FILE = 32 * 2**20  # bytes; the largest of `painter.KINDS` has 7 MB
@@ -79,7 +80,7 @@ def find(folder: Path) -> tuple[File, ...]:
     Raises:
       UserError: There is none, there are too many, or a file is no painter.
     """
-    folder = folder.expanduser().absolute()
+    folder = expanded(folder).absolute()
     paths = sorted(p for p in folder.glob("*.safetensors") if not p.name.startswith("."))
     if not 0 < len(paths) <= _MOST:
         wrong = (

@@ -21,6 +21,7 @@ from data_builders.buckets import check_local
 from data_builders.command_line import Parser, command, run
 from data_builders.errors import UserError, nearest
 from data_builders.files import check_writable, write_json, write_whole
+from data_builders.home import expanded
 from data_builders.progress import Progress
 from data_builders.sharing import listing as listings
 from data_builders.sharing.card import card
@@ -174,7 +175,7 @@ def _job(argv: Sequence[str], prog: str) -> str:
     logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
     places = {place: getattr(args, place) for place in ("data_dir", "manual_dir", "manifest")}
     dataset = build.builder(args.name, **places)
-    out = Path(args.out).expanduser().absolute()
+    out = expanded(args.out).absolute()
     splits = [split.strip() for split in args.split.split(",") if split.strip()]
     check_writable(out, "--out")
     listing = export(dataset, args.to, out, splits=splits)

@@ -21,6 +21,7 @@ from data_builders.built import qualities_of
 from data_builders.command_line import Parser, command, run
 from data_builders.errors import UserError, describe
 from data_builders.files import alone, write_whole
+from data_builders.home import expanded
 from data_builders.progress import Progress
 from data_builders.sharing import listing as listings
 from data_builders.sharing.listing import INFORMATION, Listing, Shard
@@ -204,7 +205,7 @@ def _job(argv: Sequence[str], prog: str) -> str:
     args = parser.parse_args(argv)
     check_local(args.data_dir or os.environ.get("TFDS_DATA_DIR", ""), "--data_dir")
     logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
-    folder = Path(args.folder).expanduser().absolute()
+    folder = expanded(args.folder).absolute()
     listing = listings.read(folder)
     made = restore(folder, _data_dir(args.data_dir))
     options = [f"--config.dataset.name={listing.place.rpartition('/')[0]}"]
@@ -215,7 +216,7 @@ def _job(argv: Sequence[str], prog: str) -> str:
 def _data_dir(data_dir: str) -> Path:
     import tensorflow_datasets as tfds
 
-    return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser().absolute()
+    return expanded(data_dir or tfds.core.constants.DATA_DIR).absolute()
 
 
 def main(

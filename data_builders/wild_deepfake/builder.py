@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from data_builders.access import Access
 from data_builders.clips import spread
 from data_builders.errors import UserError
+from data_builders.home import expanded
 from data_builders.lists import as_text, entries, nothing_in
 from data_builders.manifest.builder import Manifest
 from data_builders.manifest.listing import Listing, Tuple, checked
@@ -49,7 +50,7 @@ class WildDeepfake(Manifest):
         """
         if not str(manual_dir) and not isinstance(config, PairedConfig):
             raise UserError(f"--manual_dir: name the folder of {self.name}")
-        folder = Path(manual_dir).expanduser().absolute()
+        folder = expanded(manual_dir).absolute()
         super().__init__(manifest=folder, config=config, **kwargs)
 
     def _read(self, path: Path) -> Listing:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from data_builders import command_line, compilation_cache
 from data_builders.errors import UserError
 from data_builders.files import check_kept, check_writable, csv_text
+from data_builders.home import expanded
 from data_builders.progress import Progress
 from qad_jax import cpu
 from qad_jax.detection import credentials, listing, measuring, media, printing
@@ -241,7 +242,7 @@ def _judge(args: argparse.Namespace, prog: str) -> int:
 
 
 def _is_in(path: Path, folder: Path) -> bool:
-    return path.expanduser().resolve().is_relative_to(folder.expanduser().resolve())
+    return expanded(path).resolve().is_relative_to(expanded(folder).resolve())
 
 
 def _check_report(args: argparse.Namespace, files: Sequence[str]) -> None:
@@ -256,7 +257,7 @@ def _check_report(args: argparse.Namespace, files: Sequence[str]) -> None:
     if args.results is not None:
         read.append(args.results)
     if args.model is not None:
-        model = Path(args.model).expanduser()
+        model = expanded(args.model)
         read += [model, *model.glob("evaluation/*/scores.csv")]
     check_kept(read, measuring.files(args.out), "--out")
 

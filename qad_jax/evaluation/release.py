@@ -21,6 +21,7 @@ import numpy as np
 from data_builders import command_line
 from data_builders.errors import UserError
 from data_builders.files import check_writable, read_json, write_whole
+from data_builders.home import expanded
 from data_builders.lists import one_form
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import configs, models
@@ -266,7 +267,7 @@ def _job(argv: Sequence[str], prog: str) -> str:
     args = parser.parse_args(argv)
     check_writable(args.out.absolute().parent, "--out")
     described = release(
-        args.run.expanduser().absolute(),
+        expanded(args.run).absolute(),
         args.out,
         validation=args.validation,
         test=args.test,

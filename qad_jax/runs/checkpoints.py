@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from data_builders.errors import UserError
+from data_builders.home import expanded
 from data_builders.patches import orbax_byte_counts, tensorstore_json
 from qad_jax import configs
 from qad_jax.models import localiser
@@ -230,7 +231,7 @@ def save_for_evaluation(
 
 def _folder(directory: str | Path) -> Path:
     """The folder of the checkpoints: that in a run's folder, or the one that is given."""
-    folder = Path(directory).expanduser().absolute()
+    folder = expanded(directory).absolute()
     inside = folder / "checkpoints"
     return inside if inside.is_dir() else folder
 

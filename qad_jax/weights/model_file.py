@@ -18,13 +18,8 @@ from typing import Any, BinaryIO
 import safetensors
 
 from data_builders.errors import UserError
-from data_builders.files import (
-    is_number,
-    kind_of_no_file,
-    parse_json,
-    refuse_constant,
-    write_whole,
-)
+from data_builders.files import is_number, kind_of_no_file, parse_json, refuse_constant, write_whole
+from data_builders.home import expanded
 from qad_jax import models
 from qad_jax.weights import conversion, crops, pretrained
 
@@ -115,7 +110,7 @@ def find(name_or_path: str | Path | None = None) -> Path:
     Returns:
       An absolute path, at which there may be nothing.
     """
-    path = Path(SHIPPED if name_or_path is None else name_or_path).expanduser().absolute()
+    path = expanded(SHIPPED if name_or_path is None else name_or_path).absolute()
     return SHIPPED if str(name_or_path) == SHIPPED.stem and not path.exists() else path
 
 

@@ -20,6 +20,7 @@ import safetensors.numpy
 
 from data_builders.errors import UserError
 from data_builders.files import write_whole
+from data_builders.home import expanded
 from qad_jax import configs
 from qad_jax.models import create
 from qad_jax.runs import checkpoints, configuration, new_folder
@@ -87,7 +88,7 @@ def of_config(config: ml_collections.ConfigDict) -> Imported:
     """
     given, name = config.model.pretrained, config.model.name
     try:
-        path = Path(imagenet.find(name) if given == imagenet.IMAGENET else given).expanduser()
+        path = expanded(imagenet.find(name) if given == imagenet.IMAGENET else given)
         return _taken_over(path, name) if path.is_dir() else read(path, name, seed=config.seed)
     except UserError as error:
         raise UserError(f"config.model.pretrained: {error}") from error
@@ -112,7 +113,7 @@ def read(
       num_classes: As for `load`.
       seed: As for `load`.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     data = _content(path)
     sha256 = hashlib.sha256(data).hexdigest()
     digest = sha256[:DIGITS]

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from data_builders.errors import UserError
 from data_builders.files import check_writable, write_whole
+from data_builders.home import expanded
 from qad_jax.detection.examination import Examination
 from qad_jax.detection.pages import file_page, overview, words
 from qad_jax.detection.pages.file_page import name_of
@@ -60,7 +61,7 @@ class Pages:
             process writes to it.
           OSError: It cannot be read.
         """
-        self._folder, self._command = folder.expanduser(), command
+        self._folder, self._command = expanded(folder), command
         if self._folder.exists() and not self._folder.is_dir():
             raise UserError(f"--out: {folder} is a file; name a folder")
         self._rows: list[overview.Row] = []
