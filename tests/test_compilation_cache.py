@@ -100,7 +100,7 @@ def test_another_jax_keeps_its_cache_as_it_is(monkeypatch):
     from jax._src.lru_cache import LRUCache
 
     before = LRUCache.put
-    monkeypatch.setattr(patches.importlib.metadata, "version", lambda name: "0.11.0")
+    monkeypatch.setattr(patches.importlib.metadata, "version", lambda name: "0.13.0")
     jax_cache_entries.mend.__wrapped__()
     assert LRUCache.put is before
 

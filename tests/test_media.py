@@ -402,6 +402,7 @@ def test_a_gif_whose_comment_would_take_minutes_is_not_opened(tmp_path, monkeypa
         media.read(path, 1)
 
 
+@pytest.mark.checkout
 def test_the_page_names_what_is_looked_for_in_folders(tmp_path):
     """All of the names that it lists, and no others; a picture of the newest of them is read."""
     page = (ROOT / "docs/verdicts.md").read_text()

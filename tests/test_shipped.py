@@ -97,6 +97,7 @@ def test_blended_faces_score_higher_than_the_real_one(detector):
     assert np.mean(np.array(scores) > real) > 0.8
 
 
+@pytest.mark.checkout
 def test_the_shape_of_a_real_face_is_no_sign_of_a_fake(detector, monkeypatch):
     """Version 1.1.0 was nearly sure of a fake where a nearer camera enlarged the middle."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
@@ -109,6 +110,7 @@ def test_the_shape_of_a_real_face_is_no_sign_of_a_fake(detector, monkeypatch):
     assert detector.scores(shown).max() < 0.5
 
 
+@pytest.mark.checkout
 def test_closed_eyes_a_mask_and_words_are_no_sign_of_a_fake(detector, monkeypatch):
     """Version 1.4.0 was nearly sure of a fake under a mask (0.997) and behind a caption (0.984)."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")

@@ -1,11 +1,12 @@
 """Lint, format, types, and the limits the project has set itself."""
 
+import ast
 import subprocess
 import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import NEED_SOURCES, ROOT
 
 pytestmark = pytest.mark.checkout
 
@@ -45,3 +46,30 @@ def test_data_builders_never_import_jax():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_what_needs_the_sources_is_marked():
+    """`make wheel-test` runs the others beside an installed package alone."""
+    unmarked = []
+    for path in (ROOT / "tests").glob("test_*.py"):
+        parts = ast.parse(path.read_text(encoding="utf-8")).body
+        marks = [ast.unparse(part) for part in parts if isinstance(part, ast.Assign)]
+        if path.name in NEED_SOURCES or any("pytestmark" in m and "checkout" in m for m in marks):
+            continue
+        for part in parts:
+            marks = [ast.unparse(mark) for mark in getattr(part, "decorator_list", [])]
+            if "pytest.mark.checkout" not in marks and _names_sources(part):
+                unmarked.append(f"{path.name}: {getattr(part, 'name', ast.unparse(part))}")
+    assert not unmarked
+
+
+def _names_sources(part):
+    """Whether it names a file of the repository, other than its tests."""
+    paths = (
+        node.right.value.split("/")[0]
+        for node in ast.walk(part)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
+        if isinstance(node.right, ast.Constant) and isinstance(node.right.value, str)
+        if any(name in ast.unparse(node.left) for name in ("ROOT", "__file__"))
+    )
+    return any((ROOT / path).exists() for path in paths if path not in ("tests", "pyproject.toml"))

@@ -23,7 +23,7 @@ from data_builders.patches import applies
 @functools.cache
 def mend() -> None:
     """Applies the patch, where it is for the installed JAX."""
-    if not applies("jax", since="0.10", below="0.11"):
+    if not applies("jax", since="0.10", below="0.13"):
         return
     from jax._src import lru_cache
 
