@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cv2
-import jax
 import numpy as np
 import numpy.typing as npt
 import tensorflow_datasets as tfds
@@ -23,24 +22,13 @@ from tensorflow_datasets.proto import tf_example_pb2
 from data_builders.errors import UserError, nearest
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax.training.augmentation import MIRRORING, PLAIN, Augmentation, View, cut, finish
+from qad_jax.training.batch import Batch
 from qad_jax.training.resizing import resize_into
 from qad_jax.training.sampling import Moment, Source, batches_in, ordered
 from qad_jax.training.threaded_batches import Images, filled
 
 # Records that are read together where little of each is kept.
 _READ_AT_ONCE = 256
-
-
-class Batch(NamedTuple):
-    """Training input.
-
-    Attributes:
-      images: `(m, Q, H, W, 3)` uint8, RGB: m tuples, each the same crop at Q qualities.
-      labels: `(m,)` int32, 0 real, 1 fake.
-    """
-
-    images: jax.Array
-    labels: jax.Array
 
 
 class Frames(NamedTuple):

@@ -16,7 +16,7 @@ from qad_jax.models.layers import HEAD, LAYERS, normalise
 from qad_jax.models.localiser import LOCALISER, MAPS, Localiser, shares
 from qad_jax.runs.state import TrainState
 from qad_jax.training import localisation
-from qad_jax.training.input_pipeline import Batch
+from qad_jax.training.batch import Batch
 
 #: Names under which an optimiser's state may hold these norms, see `optax.tree.get`.
 GRADIENT_NORM, PERTURBATION_NORM = "gradient_norm", "perturbation_norm"

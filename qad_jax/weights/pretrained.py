@@ -23,7 +23,7 @@ from data_builders.files import write_whole
 from data_builders.home import expanded
 from qad_jax import configs
 from qad_jax.models import create
-from qad_jax.runs import checkpoints, configuration, new_folder
+from qad_jax.runs import configuration
 from qad_jax.weights import conversion, imagenet, pickle_machine, state_dicts, torch_file
 from qad_jax.weights.identification import DIGITS, PUBLISHED, hint, model_name
 
@@ -250,6 +250,8 @@ def convert(
     Raises:
       UserError: As `load`, and where `out` is not empty.
     """
+    from qad_jax.runs import checkpoints, new_folder  # import orbax, which no detector needs
+
     new_folder.check(out)
     imported = read(path, name)
     config = configuration_for(imported.name, config_file)
@@ -301,6 +303,8 @@ def of_run(directory: Path, step: int | None = None) -> Trained:
     Raises:
       UserError: Where there is no such checkpoint, or it gives no score, see `load`.
     """
+    from qad_jax.runs import checkpoints  # as above
+
     variables, config, step = checkpoints.restore_step(directory, step)
     trained = Trained(variables, config, step, checkpoints.new_head(directory, step))
     state = trained.as_torch() | conversion.located_to_torch(variables)
