@@ -8,7 +8,6 @@ works on these pixels alone.
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,12 +75,19 @@ def read_stills(path: Path, frames: int, start: float) -> Stills:
     """
     if path.suffix.lower() in IMAGES:
         return _photograph(path, path.stat().st_mtime_ns)
-    total = h264.probe(path).frames
-    first = int(start * max(0, total - frames))
-    images = list(itertools.islice(h264.decode(path), first, first + frames))
-    if len(images) < frames:
-        raise UnusableClipError(f"{path}: has {len(images)} frames, and {frames} are needed")
+    images = _taken(path, h264.probe(path).frames, frames, start)
+    if len(images) < frames:  # than the index says
+        total = h264.count(path)
+        if total < frames:
+            raise UnusableClipError(f"{path}: has {total} frames, and {frames} are needed")
+        images = _taken(path, total, frames, start)
     return _with_faces(path, images)
+
+
+def _taken(path: Path, total: int, frames: int, start: float) -> list[Image]:
+    """Some frames of a video of so many. Only these are converted to RGB."""
+    first = int(start * max(0, total - frames))
+    return [image for _, image in h264.sampled(path, range(first, first + frames))]
 
 
 @functools.lru_cache(maxsize=2)  # of a pair and of its donor: the next pair is of the same file
