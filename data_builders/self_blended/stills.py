@@ -73,15 +73,22 @@ def read_stills(path: Path, frames: int, start: float) -> Stills:
     Raises:
       UserError: The file cannot be read, or no face was found.
     """
+    changed = path.stat().st_mtime_ns  # a file that was replaced is read again
     if path.suffix.lower() in IMAGES:
-        return _photograph(path, path.stat().st_mtime_ns)
-    images = _taken(path, h264.probe(path).frames, frames, start)
+        return _photograph(path, changed)
+    images = _taken(path, _frames_in(path, changed), frames, start)
     if len(images) < frames:  # than the index says
         total = h264.count(path)
         if total < frames:
             raise UnusableClipError(f"{path}: has {total} frames, and {frames} are needed")
         images = _taken(path, total, frames, start)
     return _with_faces(path, images)
+
+
+@functools.lru_cache(maxsize=64)  # without an index, a video is decoded to its end to count them
+def _frames_in(path: Path, changed: int) -> int:
+    del changed
+    return h264.probe(path).frames
 
 
 def _taken(path: Path, total: int, frames: int, start: float) -> list[Image]:
@@ -92,7 +99,7 @@ def _taken(path: Path, total: int, frames: int, start: float) -> list[Image]:
 
 @functools.lru_cache(maxsize=2)  # of a pair and of its donor: the next pair is of the same file
 def _photograph(path: Path, changed: int) -> Stills:
-    del changed  # a file that was replaced is read again
+    del changed
     return _with_faces(path, [read_image(path)])
 
 
