@@ -39,7 +39,14 @@ def changed(dataset: tfds.core.DatasetBuilder, digests: Any) -> str:
     """
     known = digests if isinstance(digests, dict) else {}
     splits = (split for split in dataset.info.splits if split in known)
-    return next((split for split in splits if digest(dataset, split) != known[split]), "")
+    return next((split for split in splits if _differs(dataset, split, known[split])), "")
+
+
+def _differs(dataset: tfds.core.DatasetBuilder, split: str, known: Any) -> bool:
+    try:
+        return digest(dataset, split) != known
+    except RuntimeError:  # of array_record, which cannot read a damaged file
+        return True
 
 
 def _of_record(record: dict[str, Any]) -> bytes:

@@ -3,6 +3,7 @@
 import collections
 import io
 import itertools
+import shutil
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from data_builders.digest import changed
 from data_builders.errors import UserError
 from data_builders.png import encode_png
 from qad_jax.training.augmentation import Augmentation
@@ -183,6 +185,34 @@ def test_kept_in_memory_it_is_the_same_stream_and_decodes_once(dataset, source, 
     monkeypatch.setattr(cv2, "imdecode", None)
     for i, pictures in enumerate(read):  # nothing mirrored was kept
         np.testing.assert_array_equal(kept[i]["image"], pictures)
+
+
+def test_a_damaged_file_of_records_is_named(dataset, tmp_path, monkeypatch):
+    """However they are read: one by one, or all of them for an order, which decodes nothing."""
+    shutil.copytree(dataset.data_dir, tmp_path / "copy")
+    for file in (tmp_path / "copy").glob("*train.array_record*"):
+        data = bytearray(file.read_bytes())
+        middle = len(data) // 2
+        data[middle : middle + 64] = bytes(64)
+        file.write_bytes(data)
+    copy = tfds.builder_from_directory(tmp_path / "copy")
+    monkeypatch.setattr(type(copy), "qualities", QUALITIES, raising=False)
+    source = TupleSource(copy, "train", QUALITIES[:1], SIZE)
+    for read in (
+        lambda: [source[i] for i in range(len(source))],
+        source.labels_and_identities,
+        source.moments,
+    ):
+        with pytest.raises(UserError, match=r"copy train: .*record.* is damaged; build it again"):
+            read()
+    assert changed(copy, {"train": "0"}) == "train"
+
+
+def test_an_image_that_no_decoder_takes_is_named(source, monkeypatch):
+    decode = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda data, how: decode(data[:0], how))
+    with pytest.raises(UserError, match="train: image of record 0 is damaged; build it again"):
+        _ = source[0]
 
 
 def test_mistakes_are_named(dataset, source):

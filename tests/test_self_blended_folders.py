@@ -11,7 +11,7 @@ import pytest
 
 from data_builders import build, digest, h264
 from data_builders.errors import UnusableClipError, UserError
-from data_builders.self_blended import builder, clip, recipes
+from data_builders.self_blended import builder, clip, recipes, stills
 from tests import trees
 
 pytestmark = pytest.mark.usefixtures("pairs_in_this_process")
@@ -245,6 +245,36 @@ def test_names_that_are_alike_stay_apart(tmp_path):
     sources = dataset_of(tmp_path, tmp_path, variants=2).clip_sources()
     pairs = [name for made in sources.values() for source in made for name in source.names]
     assert len(set(pairs)) == len(pairs) == 24
+
+
+def test_files_of_other_kinds_are_counted(tmp_path):
+    """Those of telephones, of which a folder may be full, or which a list may name."""
+    for name in ("ann/a.png", "ann/b.HEIC", "bob/a.heic", "bob/LICENSE", "bob/.hidden.gif"):
+        write(tmp_path / "x.png", np.zeros((2, 2, 3), np.uint8))
+        trees.write(tmp_path / name, (tmp_path / "x.png").read_bytes())
+    (tmp_path / "x.png").unlink()
+    (note,) = builder.SelfBlended.find(tmp_path).notes
+    assert note == "3 files are no images or videos that are read: .heic (2), without an ending (1)"
+    table = tmp_path / builder.LIST
+    table.write_text("file,identity\nbob/a.heic,bob\nnone.png,ann\n")
+    with pytest.raises(UserError, match=r"none of its 2 files is an image or a video in the fol"):
+        builder.SelfBlended.find(tmp_path)
+    table.write_text("file,identity\nbob/a.heic,bob\nann/a.png,ann\nbob/.hidden.gif,bob\n")
+    layout = builder.SelfBlended.find(tmp_path)
+    assert layout.notes == ["2 files are no images or videos that are read: .gif (1), .heic (1)"]
+
+
+def test_frames_that_only_the_index_of_a_video_has_are_not_asked_for(tmp_path, monkeypatch):
+    path = tmp_path / "a.mp4"
+    trees.write(path, trees.rendered("2", 12, crf=10))
+    whole, probe = list(h264.decode(path)), h264.probe
+    monkeypatch.setattr(stills, "_with_faces", lambda path, images: images)
+    np.testing.assert_array_equal(stills.read_stills(path, 4, 0.9), whole[7:11])
+    monkeypatch.setattr(h264, "probe", lambda path: probe(path)._replace(frames=21))
+    os.utime(path, (0, 0))  # as another file: of one, frames are counted once
+    np.testing.assert_array_equal(stills.read_stills(path, 4, 0.9), whole[7:11])
+    with pytest.raises(UnusableClipError, match=r"a\.mp4: has 12 frames, and 16 are needed"):
+        stills.read_stills(path, 16, 0.9)
 
 
 def test_a_list_with_a_quote_that_does_not_end_is_one_line(tmp_path):

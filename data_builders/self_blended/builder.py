@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -125,13 +125,14 @@ class SelfBlended(VideoDatasetBuilder):
         listed, missing = _listed(root / LIST)
         splits: dict[str, list[VideoFiles]] = {split: [] for split in SPLITS}
         alike = collections.Counter(_plain(path, root) for path in files)
-        unlisted = 0
+        unlisted, places = 0, set[Path]()
         for path in files:
             name = _text(path.relative_to(root))
             if listed is None:
                 identity = _text(path.relative_to(root).with_suffix("")).partition("/")[0]
             elif (place := _place(path)) in listed:
                 identity = listed[place]
+                places.add(Path(place))
             else:
                 unlisted += 1
                 continue
@@ -141,12 +142,18 @@ class SelfBlended(VideoDatasetBuilder):
             splits[_split_of(identity)].append(
                 VideoFiles(clip.ORIGINAL, video, identity, "real", {"raw": path})
             )
+        others = {*there} - {*files} if listed is None else {*map(Path, listed)} - places
         if not any(splits.values()):
             raise UserError(
-                f"{root / LIST}: none of its {len(missing)} files is in the folder; name them as "
-                f"they are there, such as {_text(files[0].relative_to(root))}"
+                f"{root / LIST}: none of its {len(missing) + len(others)} files is an image or a "
+                "video in the folder; name them as they are there, such as "
+                f"{_text(files[0].relative_to(root))}"
             )
         notes = [f"{unlisted} files are not in {LIST} and are left out"] if unlisted else []
+        if others:
+            notes.append(
+                f"{len(others)} files are no images or videos that are read: {_ends(others)}"
+            )
         if unread:
             notes.append(f"{len(unread)} folders are left out: {first_of(unread)}")
         return Layout(splits, missing, notes)
@@ -255,6 +262,14 @@ def _text(path: Path) -> str:
 def _plain(path: Path, root: Path) -> str:
     """The name of a file without its suffix, folders included, as one word."""
     return _text(path.relative_to(root).with_suffix("")).replace("/", "_")
+
+
+def _ends(files: Iterable[Path]) -> str:
+    """The most frequent endings of names, and how many there are of each."""
+    ends = collections.Counter(
+        as_text(file.suffix.lower()) or "without an ending" for file in sorted(files)
+    )
+    return ", ".join(f"{end} ({count})" for end, count in ends.most_common(3))
 
 
 def _split_of(identity: str) -> str:

@@ -8,7 +8,6 @@ works on these pixels alone.
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,19 +73,33 @@ def read_stills(path: Path, frames: int, start: float) -> Stills:
     Raises:
       UserError: The file cannot be read, or no face was found.
     """
+    changed = path.stat().st_mtime_ns  # a file that was replaced is read again
     if path.suffix.lower() in IMAGES:
-        return _photograph(path, path.stat().st_mtime_ns)
-    total = h264.probe(path).frames
-    first = int(start * max(0, total - frames))
-    images = list(itertools.islice(h264.decode(path), first, first + frames))
-    if len(images) < frames:
-        raise UnusableClipError(f"{path}: has {len(images)} frames, and {frames} are needed")
+        return _photograph(path, changed)
+    images = _taken(path, _frames_in(path, changed), frames, start)
+    if len(images) < frames:  # than the index says
+        total = h264.count(path)
+        if total < frames:
+            raise UnusableClipError(f"{path}: has {total} frames, and {frames} are needed")
+        images = _taken(path, total, frames, start)
     return _with_faces(path, images)
+
+
+@functools.lru_cache(maxsize=64)  # without an index, a video is decoded to its end to count them
+def _frames_in(path: Path, changed: int) -> int:
+    del changed
+    return h264.probe(path).frames
+
+
+def _taken(path: Path, total: int, frames: int, start: float) -> list[Image]:
+    """Some frames of a video of so many. Only these are converted to RGB."""
+    first = int(start * max(0, total - frames))
+    return [image for _, image in h264.sampled(path, range(first, first + frames))]
 
 
 @functools.lru_cache(maxsize=2)  # of a pair and of its donor: the next pair is of the same file
 def _photograph(path: Path, changed: int) -> Stills:
-    del changed  # a file that was replaced is read again
+    del changed
     return _with_faces(path, [read_image(path)])
 
 

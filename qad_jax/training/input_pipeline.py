@@ -6,6 +6,7 @@ of threads does not: each place of the stream is decided before it is read.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import sys
@@ -16,8 +17,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import tensorflow_datasets as tfds
-from google.protobuf.message import DecodeError
-from tensorflow_datasets.proto import tf_example_pb2
 
 from data_builders.errors import UserError, nearest
 from data_builders.paired import PairedDatasetBuilder
@@ -25,6 +24,7 @@ from qad_jax.training.augmentation import MIRRORING, PLAIN, Augmentation, View, 
 from qad_jax.training.batch import Batch
 from qad_jax.training.resizing import resize_into
 from qad_jax.training.sampling import Moment, Source, batches_in, ordered
+from qad_jax.training.stored_records import features, integer, named, text
 from qad_jax.training.threaded_batches import Images, filled
 
 # Records that are read together where little of each is kept.
@@ -155,14 +155,14 @@ class TupleSource:
         return record
 
     def _read(self, index: int, row: Images, view: View) -> dict[str, Any]:
-        try:
-            stored = _features(self._records[index])
-        except (RuntimeError, DecodeError) as error:
-            raise UserError(f"{self._name}: record {index} is damaged; build it again") from error
+        with named(f"{self._name}: record {index}"):
+            stored = features(self._records[index])
 
         def decode(quality: str) -> Images:
             data = stored[f"image/{quality}"].bytes_list.value[0]
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+            image = None
+            with contextlib.suppress(cv2.error):  # of no bytes, or of too many pixels
+                image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
             if image is None:
                 raise UserError(f"{self._name}: image of record {index} is damaged; build it again")
             return image
@@ -170,8 +170,8 @@ class TupleSource:
         for image, target in zip(self._images(index, decode), row, strict=True):
             resize_into(cut(image, view), target)
         return {
-            **{name: _integer(stored[name]) for name in ("label", "frame")},
-            **{name: _text(stored[name]) for name in ("method", "video", "identity")},
+            **{name: integer(stored[name]) for name in ("label", "frame")},
+            **{name: text(stored[name]) for name in ("method", "video", "identity")},
         }
 
     def _images(self, index: int, decode: Callable[[str], Images]) -> Iterable[Images]:
@@ -180,7 +180,11 @@ class TupleSource:
         return map(decode, self.qualities)
 
     def labels_and_identities(self) -> tuple[npt.NDArray[np.int32], list[str]]:
-        """Label and identity of every record, read without decoding an image."""
+        """Label and identity of every record, read without decoding an image.
+
+        Raises:
+          UserError: Where a record is damaged; so do `moments` and `facts`.
+        """
         return self.facts.labels, self.facts.identities
 
     def moments(self) -> list[Moment]:
@@ -189,7 +193,7 @@ class TupleSource:
         They take more memory than `facts`, and only twins are found by them.
         """
         return [
-            Moment(_text(s["video"]), _integer(s["frame"]), tuple(s["box"].float_list.value))
+            Moment(text(s["video"]), integer(s["frame"]), tuple(s["box"].float_list.value))
             for s in self._stored()
         ]
 
@@ -198,9 +202,9 @@ class TupleSource:
         """What is known of every record, read once and without decoding an image."""
         labels, identities, methods = [], [], []
         for stored in self._stored():
-            labels.append(_integer(stored["label"]))
-            identities.append(sys.intern(_text(stored["identity"])))
-            methods.append(sys.intern(_text(stored["method"])))
+            labels.append(integer(stored["label"]))
+            identities.append(sys.intern(text(stored["identity"])))
+            methods.append(sys.intern(text(stored["method"])))
         return Facts(np.array(labels, np.int32), identities, methods)
 
     def _stored(self) -> Iterator[Any]:
@@ -208,24 +212,12 @@ class TupleSource:
         count = len(self._records)
         for first in range(0, count, _READ_AT_ONCE):
             indices = range(first, min(first + _READ_AT_ONCE, count))
-            yield from map(_features, self._records.__getitems__(indices))
+            with named(f"{self._name}: one of the records {indices[0]} to {indices[-1]}"):
+                yield from map(features, self._records.__getitems__(indices))
 
     def ordered(self, sampling: str, seed: int) -> Sequence[int]:
         """See `qad_jax.training.sampling.ordered`."""
         return ordered(self, sampling, seed, of=self.title)
-
-
-def _features(record: bytes) -> Any:
-    """Features of a record by name; the names of nested features are joined by a slash."""
-    return tf_example_pb2.Example.FromString(record).features.feature
-
-
-def _integer(feature: Any) -> int:
-    return int(feature.int64_list.value[0])
-
-
-def _text(feature: Any) -> str:
-    return str(feature.bytes_list.value[0], "utf-8")
 
 
 def _items(
