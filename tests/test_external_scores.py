@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from data_builders import command_line
-from qad_jax.evaluation import calibration, external_scores, protocol, report, scores
+from data_builders.errors import UserError
+from qad_jax.evaluation import calibration, external_scores, formats, protocol, report, scores
 from tests.conftest import ROOT
 from tests.test_protocol import make_scores
 
@@ -56,12 +57,34 @@ def test_thresholds_are_not_chosen_on_what_is_tested(tmp_path, capsys):
     (tmp_path / "folder").mkdir()
     words = [str(file), "--out", str(tmp_path / "out"), "--validation", str(same)]
     assert external_scores.main(words) == 1
-    assert "is the file that is tested" in capsys.readouterr().err
+    assert "the same scores as the file that is tested" in capsys.readouterr().err
+
+
+def test_a_copy_of_what_is_tested_and_its_folder_choose_no_threshold(tmp_path):
+    """The folder of a test in DeepfakeBench, lines in another order, and a part are still it."""
+    made = make_scores(8)
+    folder = tmp_path / "bench"
+    formats.write(folder, "deepfakebench", made.of(("c40",)))
+    turned = made.take(np.arange(len(made.label))[::-1])
+    part = made.take(np.flatnonzero(np.array(made.method) != made.method[0]))
+    file = tmp_path / "made.csv"
+    file.write_text(scores.to_csv(made))
+    pairs = [(folder / "c40", folder / "c40")]
+    for name, of in (("turned", turned), ("part", part)):
+        (tmp_path / name).write_text(scores.to_csv(of))
+        pairs += [(file, tmp_path / name), (tmp_path / name, file)]
+    for tested, validation in pairs:
+        with pytest.raises(UserError, match="same scores as the file that is tested"):
+            external_scores.evaluate(tested, tmp_path / "out", validation=validation)
+    # Another split that counts its videos in the same way is one.
+    other = made._replace(score=made.score[::-1])
+    (tmp_path / "other").write_text(scores.to_csv(other))
+    external_scores.evaluate(file, tmp_path / "out", validation=tmp_path / "other")
 
 
 def test_a_whole_report_is_written_without_jax_flax_and_tfds(tmp_path):
     file, out = theirs(tmp_path / "theirs.csv", make_scores(8)), tmp_path / "out"
-    other = theirs(tmp_path / "other.csv", make_scores(8))
+    other = theirs(tmp_path / "other.csv", make_scores(9))
     code = (
         "import sys\n"
         "from qad_jax.evaluation import compare, external_scores, matrix\n"

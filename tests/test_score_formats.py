@@ -185,7 +185,9 @@ def test_the_command_evaluates_them_and_writes_them(tmp_path, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert str(out / "raw" / "metric_dict_best.pickle") in printed
     folder, results = out / "c40", tmp_path / "results"
-    arguments = [str(folder), "--validation", str(folder), "--out", str(results)]
+    held = tmp_path / "held"
+    formats.write(held, "deepfakebench", made._replace(score=np.sqrt(made.score)))
+    arguments = [str(folder), "--validation", str(held / "c40"), "--out", str(results)]
     assert external_scores.main(arguments) == 0
     assert capsys.readouterr().out.startswith("c40 test\n")
     frame = protocol.read(results).summary.qualities["c40"].frame

@@ -65,8 +65,8 @@ def common(a: Scores, b: Scores) -> tuple[Scores, Scores, LeftOut]:
     Raises:
       UserError: If nothing is common, or a label differs.
     """
-    place = {key: i for i, key in enumerate(_keys(b))}
-    rows = [(i, place[key]) for i, key in enumerate(_keys(a)) if key in place]
+    place = {key: i for i, key in enumerate(b.keys())}
+    rows = [(i, place[key]) for i, key in enumerate(a.keys()) if key in place]
     if not rows:
         raise UserError(
             f"A and B have no frame in common: A has {_example(a)}, B {_example(b)}; two "
@@ -95,12 +95,8 @@ def common(a: Scores, b: Scores) -> tuple[Scores, Scores, LeftOut]:
     return a, b, left_out
 
 
-def _keys(scored: Scores) -> zip[tuple[str, str, int]]:
-    return zip(scored.method, scored.video, scored.frame.tolist(), strict=True)
-
-
 def _example(scored: Scores) -> str:
-    method, video, frame = next(iter(_keys(scored)))
+    method, video, frame = next(scored.keys())
     return f"{method}/{video} frame {frame}"
 
 

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from data_builders import command_line
 from data_builders.errors import UserError
 from data_builders.files import check_kept, check_writable
@@ -22,6 +24,7 @@ from qad_jax.evaluation import report as reports
 from qad_jax.evaluation.formats import deepfakebench
 from qad_jax.evaluation.report import origin
 from qad_jax.evaluation.results import Report
+from qad_jax.evaluation.scores import Scores
 
 
 def evaluate(
@@ -62,11 +65,6 @@ def evaluate(
     beyond = scored.beyond_probabilities()
     no_threshold = f"; scores run {beyond}: at 0.5, accuracy and FPR have no meaning"
     if validation:
-        if validation.resolve() == path.resolve():
-            raise UserError(
-                f"--validation: {validation} is the file that is tested; thresholds are chosen on "
-                "scores of other people"
-            )
         validated = formats.read(validation, labels=labels, column=column)
         validation = deepfakebench.metrics_file(validation) or validation
         facts["validation"] = _named(validation)
@@ -76,6 +74,7 @@ def evaluate(
                 f"{path}"
             )
         _check_ranges(path, beyond, validation, validated.beyond_probabilities())
+        _check_others(scored, validation, validated.of(scored.qualities))
         chosen = calibration.fit(validated, dataset=dataset, step=0)
         rule = f"{calibration.RULE} ({validation.name})"
         undefined = [name for name, of in chosen.qualities.items() if of.threshold is None]
@@ -156,6 +155,28 @@ def _check_ranges(path: Path, beyond: str | None, validation: Path, validated: s
         raise UserError(
             f"--validation: the scores are of two kinds: {' and '.join(ranges)}; a threshold "
             "chosen on one has no meaning for the other"
+        )
+
+
+def _check_others(scored: Scores, validation: Path, validated: Scores) -> None:
+    """A threshold fits those that it was chosen on too well.
+
+    The same file can be given as a folder, a copy or a part of another, so the frames are compared.
+
+    Raises:
+      UserError: Both files have the same scores of the same frames.
+    """
+    place = {key: i for i, key in enumerate(validated.keys())}
+    pairs = [(i, place[key]) for i, key in enumerate(scored.keys()) if key in place]
+    if not pairs:
+        return
+    tested, chosen_on = np.array(pairs, np.intp).T
+    # Two splits may count their videos in one way; their scores then differ.
+    if np.array_equal(scored.score[tested], validated.score[chosen_on], equal_nan=True):
+        raise UserError(
+            f"--validation: {validation} has the same scores as the file that is tested, of "
+            f"{len(pairs)} frames of the same method, video and frame; thresholds are chosen on "
+            "scores of other people"
         )
 
 

@@ -71,6 +71,10 @@ class Scores(NamedTuple):
     frame: npt.NDArray[np.signedinteger[Any]]
     score: npt.NDArray[np.floating[Any]]
 
+    def keys(self) -> Iterator[tuple[str, str, int]]:
+        """What tells the frames apart: method, video and frame of each."""
+        return zip(self.method, self.video, self.frame.tolist(), strict=True)
+
     def take(self, rows: npt.NDArray[np.intp]) -> Scores:
         """Some of the frames, in a given order."""
         return self._replace(
