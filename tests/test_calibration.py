@@ -131,6 +131,10 @@ def test_what_is_chosen_is_stored_for_its_checkpoint(tmp_path):
     calibration.write(path, chosen)
     assert calibration.read(path, step=7) == chosen
     assert calibration.read(path, step=8) is None
+    assert calibration.read(path, step=7, weights="a") == chosen  # an older file does not tell
+    calibration.write(path, chosen._replace(weights="a"))
+    assert calibration.read(path, step=7, weights="a").weights == "a"
+    assert calibration.read(path, step=7, weights="b") is None
     path.write_text('{"step": 7, "dataset": "d", "qualities": {"raw": 1}}')
     assert calibration.read(path, step=7) is None
     assert calibration.read(tmp_path / "none.json", step=7) is None

@@ -116,7 +116,7 @@ def test_the_same_command_evaluates_nothing_again(first, command, place, monkeyp
     assert {row["quality"] for row in rows_of(place)} == {"c23"}
 
 
-@pytest.mark.parametrize("field", ["step", "digest", "dataset"])
+@pytest.mark.parametrize("field", ["step", "digest", "dataset", "weights"])
 def test_what_is_of_another_checkpoint_or_of_other_records_is_evaluated_again(
     first, command, run, monkeypatch, field
 ):

@@ -84,7 +84,7 @@ def test_what_is_stored_is_flat_in_one_order_and_is_read_again(tmp_path):
     stored = json.loads((tmp_path / "metrics.json").read_text())
     head = ["dataset", "split", "step"]
     numbers = ["qualities", "mean", "methods", "drop", "identities", "bootstrap"]
-    assert list(stored) == [*head, *numbers, "threshold_rule", "digest"]
+    assert list(stored) == [*head, *numbers, "threshold_rule", "digest", "weights"]
     raw = stored["qualities"]["raw"]
     assert list(raw) == ["frames", "videos", "frame", "video", "calibration"]
     assert list(raw["calibration"]) == ["temperature", "ece_before", "ece_after"]

@@ -48,11 +48,13 @@ class Calibration(NamedTuple):
       dataset: Full name of the dataset.
       step: Step of the checkpoint.
       qualities: What was chosen for each quality, under its name.
+      weights: Digest of the weights; None in older files, and for the scores of another tool.
     """
 
     dataset: str
     step: int
     qualities: dict[str, Quality]
+    weights: str | None = None
 
 
 class Reliability(NamedTuple):
@@ -209,14 +211,21 @@ def write(path: Path, chosen: Calibration) -> None:
     write_json(path, content)
 
 
-def read(path: Path, *, step: int) -> Calibration | None:
-    """Reads what `write` stored; None where nothing is there, or it is of another checkpoint."""
+def read(path: Path, *, step: int, weights: str | None = None) -> Calibration | None:
+    """Reads what `write` stored; None where nothing is there, or it is of another checkpoint.
+
+    Args:
+      path: The file.
+      step: Step of the checkpoint.
+      weights: Digest of its weights. An older file does not have it.
+    """
     try:
         stored = read_json(path)
-        if stored["step"] != step:
+        told = stored.get("weights")
+        if stored["step"] != step or (None not in (told, weights) and told != weights):
             return None
         qualities = {name: Quality(**quality) for name, quality in _known(stored["qualities"])}
-        return Calibration(str(stored["dataset"]), step, qualities)
+        return Calibration(str(stored["dataset"]), step, qualities, told)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

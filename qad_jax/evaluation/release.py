@@ -29,6 +29,7 @@ from qad_jax.evaluation import release_inputs, verdicts
 from qad_jax.evaluation.rates import Rates, by_group, measure
 from qad_jax.evaluation.report import card, model_card
 from qad_jax.evaluation.scores import Scores
+from qad_jax.runs.weights_digest import weights_digest
 from qad_jax.training.datasets import open_datasets
 from qad_jax.weights import averaging, model_file, pretrained
 
@@ -131,8 +132,9 @@ def _described(
     variables, config, step, dropped = pretrained.of_run(run, step)
     if dropped is not None:
         raise UserError(f"{run}: its head was drawn anew and is not trained")
+    digest = weights_digest(variables)
     (chosen_on, dataset), (tested_on, _) = (
-        release_inputs.results(path, split, run=run, step=step)
+        release_inputs.results(path, split, run=run, step=step, weights=digest)
         for path, split in ((validation, "validation"), (test, "test"))
     )
     if shared := set(chosen_on.identity) & set(tested_on.identity):

@@ -270,6 +270,7 @@ class Report:
       summary: The numbers.
       threshold_rule: How the thresholds were chosen, in words.
       digest: Of the records of the split, where the dataset knows it.
+      weights: Digest of the weights; None for the scores of another tool, and in older files.
     """
 
     dataset: str
@@ -278,6 +279,7 @@ class Report:
     summary: Summary
     threshold_rule: str
     digest: str | None = None
+    weights: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The stored form, in which the numbers lie side by side with what they are of."""
@@ -288,6 +290,7 @@ class Report:
             **self.summary.as_dict(),
             "threshold_rule": self.threshold_rule,
             "digest": self.digest,
+            "weights": self.weights,
         }
 
     @classmethod
@@ -300,4 +303,5 @@ class Report:
             summary=Summary.from_dict(stored),
             threshold_rule=stored["threshold_rule"],
             digest=stored.get("digest"),
+            weights=stored.get("weights"),
         )
