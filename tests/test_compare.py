@@ -197,7 +197,9 @@ def test_mistakes_are_one_line(tmp_path, capsys):
     bad = tmp_path / "bad.csv"
     bad.write_text("method,video,frame,label,score\na,b,0,1,0.5\na,b,1,1,high\n")
     save(tmp_path / "run/evaluation/other-data/test/scores.csv", a)
+    save(tmp_path / "held/evaluation/other-data/validation/scores.csv", a)
     for second, message in [
+        (tmp_path / "held", "evaluate it first"),
         (turned, "original/001 frame 0: label is 0 in A and 1 in B (27 frames"),
         (elsewhere, "no frame in common: A has original/001 frame 0, B original/x001 frame 0"),
         (renamed, "no quality in common: A has raw, c40, B a, b"),

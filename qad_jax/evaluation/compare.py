@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import glob
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,8 @@ def find(path: Path, split: str) -> Path:
     for file in (path / "scores.csv", path / "evaluation" / split / "scores.csv"):
         if file.is_file():
             return file
-    others = sorted(str(f.parent) for f in (path / "evaluation").glob("**/scores.csv"))
+    of_others = (path / "evaluation").glob(f"*/{glob.escape(split)}/scores.csv")
+    others = sorted(str(file.parent) for file in of_others)
     raise UserError(
         f"{path}: holds no scores of the split {split!r} (evaluation/{split}/scores.csv); "
         + (f"name one of: {', '.join(others)}" if others else "evaluate it first")

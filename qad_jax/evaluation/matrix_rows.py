@@ -110,7 +110,7 @@ def collect(
         row
         for folder, name in zip(folders, names or names_of(folders), strict=True)
         for path, own in _results(folder, split)
-        for row in _rows(path, name, own, _mixture(folder), _excluded(folder))
+        for row in _rows(path, name, own, mixture(folder), _excluded(folder))
     ]
 
 
@@ -146,7 +146,7 @@ def _results(folder: Path, split: str) -> list[tuple[Path, bool | None]]:
     return files
 
 
-def _mixture(folder: Path) -> list[str]:
+def mixture(folder: Path) -> list[str]:
     """Full names of the datasets of a run that was trained on several."""
     try:
         names = read_json(folder / "run.json")["dataset"]

@@ -26,6 +26,8 @@ from data_builders.lists import one_form
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import configs, models
 from qad_jax.evaluation import release_inputs, verdicts
+from qad_jax.evaluation.evaluate_run import folder_of
+from qad_jax.evaluation.matrix_rows import mixture
 from qad_jax.evaluation.rates import Rates, by_group, measure
 from qad_jax.evaluation.report import card, model_card
 from qad_jax.evaluation.scores import Scores
@@ -106,6 +108,8 @@ def of_run(run: Path) -> model_file.ModelFile:
         raise UserError(f"{run}: holds no run; name the folder of a run, or a model file")
     for split in ("validation", "test"):
         if not (run / "evaluation" / split / "scores.csv").is_file():
+            if names := mixture(run):
+                raise UserError(_of_one(run, names[0]))
             command = command_line.command("qad-jax", "evaluate", run, "--split", split)
             raise UserError(
                 f"{run}: was not evaluated on its {split} split, so its error rates are not known; "
@@ -115,6 +119,20 @@ def of_run(run: Path) -> model_file.ModelFile:
     described, variables = _described(run, told, validation=run, test=run)
     content = model_file.content(variables, described)
     return model_file.ModelFile(described, variables, hashlib.sha256(content).hexdigest())
+
+
+def _of_one(run: Path, dataset: str) -> str:
+    """What is said of a run on several datasets, which has results on each and none of its own."""
+    results = run / "evaluation" / folder_of(dataset, ())
+    evaluate = command_line.command("qad-jax", "evaluate", run, "--split", "validation")
+    parts = (f"--{split}={results / split}" for split in ("validation", "test"))
+    options = (*parts, "--about=about.json", "--out=detector.safetensors")
+    return (
+        f"{run}: was trained on several datasets, and a detector has the thresholds and rates of "
+        f"one: evaluate both splits ({evaluate}, and test), make a model file of the results on "
+        f"one dataset ({command_line.command('qad-jax', 'release', run, *options)}), and name "
+        "that file"
+    )
 
 
 def _described(
