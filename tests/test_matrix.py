@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -134,6 +135,20 @@ def test_folders_of_one_name_are_told_apart(tmp_path):
         store(folder / "evaluation/test", "d", make_scores())
     names = list(dict.fromkeys(row.run for row in matrix.collect(folders, "test")))
     assert names == [str(folder) for folder in folders]
+
+
+@pytest.mark.parametrize("field", ["auc", "auc_low", "step"])
+def test_numbers_that_are_none_are_no_results(tmp_path, capsys, field):
+    """Python reads NaN and Infinity, which JSON does not have, and could not write them again."""
+    store(tmp_path / "bad", "d", make_scores())
+    path = tmp_path / "bad" / "metrics.json"
+    for number in ("NaN", "-Infinity", "1e999"):
+        text = re.sub(rf'"{field}": [\d.]+', f'"{field}": {number}', path.read_text())
+        path.write_text(text)
+        assert matrix.main([str(path.parent), "--out", str(tmp_path / "out")]) == 1
+        error = capsys.readouterr().err
+        assert "bad/metrics.json: is not the result of an evaluation" in error
+        assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"step": 1, "dataset": 1, "split": 1}'])

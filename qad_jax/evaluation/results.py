@@ -7,6 +7,7 @@ again. This module imports neither JAX nor a dataset.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -47,7 +48,10 @@ class Estimate:
 
 
 def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+    number = None if value is None else float(value)
+    if number is not None and not math.isfinite(number):  # JSON has none, but Python reads them
+        raise ValueError(f"{value} is no finite number")
+    return number
 
 
 @dataclasses.dataclass(frozen=True)
