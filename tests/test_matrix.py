@@ -142,9 +142,9 @@ def test_numbers_that_are_none_are_no_results(tmp_path, capsys, field):
     """Python reads NaN and Infinity, which JSON does not have, and could not write them again."""
     store(tmp_path / "bad", "d", make_scores())
     path = tmp_path / "bad" / "metrics.json"
+    whole = path.read_text()
     for number in ("NaN", "-Infinity", "1e999"):
-        text = re.sub(rf'"{field}": [\d.]+', f'"{field}": {number}', path.read_text())
-        path.write_text(text)
+        path.write_text(re.sub(rf'"{field}": [\d.]+', f'"{field}": {number}', whole))
         assert matrix.main([str(path.parent), "--out", str(tmp_path / "out")]) == 1
         error = capsys.readouterr().err
         assert "bad/metrics.json: is not the result of an evaluation" in error

@@ -282,6 +282,7 @@ def test_where_no_quality_is_named_none_is_told(tmp_path):
         ("method,video,frame,label,score\n", "holds no scores"),
         ("method,video,frame,label,score\na,b,0,1,0.5\na,b,1,1\n", "row 3: 4 values, .* has 5"),
         ("method,video,frame,label,score\na,b,0,2,0.5\n", "row 2: label is '2'; must be 0 or"),
+        ("method,video,frame,label,score\na, ,0,1,0.5\n", "row 2: names no video"),
         ("method,video,frame,label,score\na,b,x,1,0.5\n", "row 2: frame is 'x'; must be a number"),
         ("method,video,frame,label,score\na,b,0,1,high\n", "row 2: score is 'high'; must be a num"),
         ("method,video,frame,label,score\na,b,0,1,1\na,b,0,1,1\n", "row 3: a/b .* occurs twice"),

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders import command_line
-from data_builders.errors import UserError
+from data_builders.errors import UserError, printable
 from data_builders.files import check_kept, check_writable, write_csv, write_json
 from qad_jax.evaluation import delong, scores
 from qad_jax.evaluation.bootstrap import bootstrap, interval, why_no_interval
@@ -224,7 +224,7 @@ def table(comparison: Comparison) -> str:
             f"  {clip.method}/{clip.video} at {clip.quality}, {truth}: "
             f"A {clip.score_a:.3f}, B {clip.score_b:.3f}"
         )
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _left_out(comparison: Comparison) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from data_builders import command_line
-from data_builders.errors import UserError
+from data_builders.errors import UserError, printable
 from data_builders.files import check_kept, check_writable
 from qad_jax.evaluation import calibration, formats, protocol
 from qad_jax.evaluation import report as reports
@@ -59,7 +59,8 @@ def evaluate(
     scored = formats.read(path, labels=labels, column=column)
     if found := deepfakebench.metrics_file(path):
         path, dataset = found, dataset or found.absolute().parent.name  # the folder has the name
-    dataset = dataset or path.stem
+    # A name need not be UTF-8, and pages and tables are.
+    dataset, split = printable(dataset or path.stem), printable(split)
     facts = {"scores": _named(path)}
     chosen, rule = None, "0.5: no validation scores were given to choose one on"
     beyond = scored.beyond_probabilities()
@@ -76,7 +77,7 @@ def evaluate(
         _check_ranges(path, beyond, validation, validated.beyond_probabilities())
         _check_others(scored, validation, validated.of(scored.qualities))
         chosen = calibration.fit(validated, dataset=dataset, step=0)
-        rule = f"{calibration.RULE} ({validation.name})"
+        rule = f"{calibration.RULE} ({printable(validation.name)})"
         undefined = [name for name, of in chosen.qualities.items() if of.threshold is None]
         rule += f"; 0.5 for {', '.join(undefined)}" if undefined else ""
         no_threshold = no_threshold if undefined else ""
@@ -183,7 +184,7 @@ def _check_others(scored: Scores, validation: Path, validated: Scores) -> None:
 def _named(path: Path) -> str:
     """The name of a file and the checksum of its content."""
     with path.open("rb") as file:
-        return f"{path.name}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+        return f"{printable(path.name)}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _job(argv: Sequence[str], prog: str) -> str:

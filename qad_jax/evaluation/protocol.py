@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from data_builders.errors import printable
 from data_builders.files import read_json, write_json, write_whole
 from qad_jax.evaluation import calibration, metrics
 from qad_jax.evaluation.bootstrap import bootstrap, interval, why_no_interval
@@ -215,7 +216,11 @@ def _in_brackets(of: Estimate | Difference, numbers: Numbers) -> str:
 
 
 def headline(report: Report) -> str:
-    """A sentence that names the weakest quality and what it loses."""
+    """A sentence that names the weakest quality and what it loses, for a terminal and a page."""
+    return printable(_headline(report))
+
+
+def _headline(report: Report) -> str:
     summary = report.summary
     drop = summary.drop
     if drop is None:
@@ -296,7 +301,7 @@ def table(report: Report) -> str:
         for reason, qualities in summary.undefined().items()
         for quality in qualities
     ]
-    return "\n".join([*lines, *sorted(reasons)])
+    return "\n".join(map(printable, [*lines, *sorted(reasons)]))
 
 
 def files(folder: Path) -> list[Path]:

@@ -203,6 +203,8 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
                     f"{where}: label is {row[place['label']]!r}; must be 0 or real, 1 or fake"
                 )
             names = {name: unmarked(row[place[name]]) for name in ("method", "video", *optional)}
+            if not names["video"].strip():  # all such frames would be one video
+                raise UserError(f"{where}: names no video")
             yield Row(
                 where,
                 names["method"],

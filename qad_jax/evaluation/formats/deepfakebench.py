@@ -127,6 +127,10 @@ def _path(file: Path, image: Any) -> str:
     first = image[0] if isinstance(image, list | tuple) and image else image
     if not isinstance(first, str) or not 0 < len(first) <= _LONGEST_PATH:
         raise UserError(f"{file}: 'image' must be a list of paths, or of lists of them")
+    try:
+        first.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{file}: the path {first!r} has half of a character") from None
     return first.replace("\\", "/")
 
 
