@@ -308,3 +308,19 @@ def test_a_file_that_cannot_be_read(tmp_path):
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot read the scores"):
         scores.read(tmp_path / "bytes.csv")
+
+
+def test_no_numbers_stay_beside_scores_that_they_are_not_of(tmp_path, monkeypatch):
+    """`release` takes the scores, and from the numbers whose they are."""
+    made = make_scores()
+    protocol.write(tmp_path, made, complete(made))
+    later = made._replace(score=np.sqrt(made.score))
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(protocol, "write_json", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        protocol.write(tmp_path, later, complete(later))
+    assert (tmp_path / "scores.csv").read_text() == scores.to_csv(later)
+    assert not (tmp_path / "metrics.json").exists()

@@ -310,8 +310,13 @@ def files(folder: Path) -> list[Path]:
 
 
 def write(folder: Path, scores: Scores, report: Report) -> None:
-    """Writes `scores.csv` and `metrics.json`, each in full or not at all."""
+    """Writes `scores.csv` and `metrics.json`, each in full or not at all.
+
+    Numbers of an earlier evaluation are removed first: a stop in between would leave them beside
+    scores that they are not of.
+    """
     of_scores, of_numbers = files(folder)
+    of_numbers.unlink(missing_ok=True)
     write_whole(of_scores, to_csv(scores))
     write_json(of_numbers, report.as_dict())
 
