@@ -82,6 +82,7 @@ def test_what_only_one_has_is_left_out_and_said():
     expected = brute_auc(a.label[rows], a.score[rows, 1])
     assert c40.frame.auc_a == pytest.approx(expected)
     text = compare.table(compared)
+    assert f"\nnumber of identities: {len(set(a.identity))}\n" in text
     assert "left out: 4 frames that only A has" in text
     assert "left out at c40: 1 frames whose score is not a number" in text
     only = compare.compare(a.of(("raw",)), b)

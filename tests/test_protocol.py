@@ -165,6 +165,7 @@ def test_a_split_of_one_class_gives_the_rest_of_the_report():
     assert report.summary.mean.accuracy.value is not None
     assert report.summary.drop is None
     assert "one class only: all 27 are fake" in protocol.table(report)
+    assert "95 %: intervals over 3 identities" in protocol.table(complete(make_scores()))
     assert protocol.headline(report).startswith("AUC is not defined: one class only")
     json.dumps(report.as_dict(), allow_nan=False)
 

@@ -210,8 +210,10 @@ def table(comparison: Comparison) -> str:
             )
             if n.undefined:
                 reasons.append(f"not defined at {quality}, {level} level: {n.undefined}")
+    people = sorted({compared.identities for compared in comparison.qualities.values()})
     lines += [
         *reasons,
+        f"number of identities: {' to '.join(map(str, dict.fromkeys((people[0], people[-1]))))}",
         "DeLong's interval and p assume that frames (videos) are independent. Those of one person",
         "are not: where the interval over identities is wider, rely on that one.",
         "Clips on which A and B differ most, by mean score:"

@@ -296,6 +296,8 @@ def table(report: Report) -> str:
         lines.append(f"{method} against the reals")
         for quality, result in results.items():
             lines.append(row(quality, "frame", result.frame, str(result.frames)))
+    if summary.bootstrap:
+        lines.append(f"95 %: intervals over {summary.identities} identities")
     reasons = [
         f"not defined at {quality}: {reason}"
         for reason, qualities in summary.undefined().items()
