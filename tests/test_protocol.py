@@ -325,3 +325,25 @@ def test_no_numbers_stay_beside_scores_that_they_are_not_of(tmp_path, monkeypatc
         protocol.write(tmp_path, later, complete(later))
     assert (tmp_path / "scores.csv").read_text() == scores.to_csv(later)
     assert not (tmp_path / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "names", "message"),
+    [
+        ("quality", [f"q{i}" for i in range(201)], "has 201 qualities, and at most 200"),
+        ("quality", ["x" * 101], "qualities have names of at most 100 characters, .*'x{40}'"),
+        ("method", [f"m{i}" for i in range(2001)], "has 2001 methods, and at most 2000"),
+        ("method", ["x" * 256], "methods have names of at most 255 characters"),
+    ],
+)
+def test_columns_that_hold_something_else_are_told(tmp_path, column, names, message):
+    """A figure for each of a million bit rates would take days."""
+    path = tmp_path / "scores.csv"
+    rows = [{"method": "m", "quality": "raw", column: name} for name in names]
+    lines = [f"{row['method']},v,0,{row['quality']},1,0.5\n" for row in rows]
+    path.write_text("method,video,frame,quality,label,score\n" + "".join(lines))
+    with pytest.raises(UserError, match=message):
+        scores.read(path)
+    path.write_text("method,video,frame,quality,label,score\n" + "".join(lines[:200]))
+    if len(names) > 1:
+        scores.read(path)
