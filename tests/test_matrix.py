@@ -151,7 +151,13 @@ def test_numbers_that_are_none_are_no_results(tmp_path, capsys, field):
         assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"step": 1, "dataset": 1, "split": 1}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("{", "[]", "{}", '{"step": 1, "dataset": 1, "split": 1}'),
+        '{"step": 1, "dataset": "d", "split": "test", "qualities": {}}',
+    ],
+)
 def test_mistakes_are_one_line(tmp_path, capsys, content):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
@@ -159,7 +165,10 @@ def test_mistakes_are_one_line(tmp_path, capsys, content):
     store(tmp_path / "good", "d", make_scores())
     bad, good = str(tmp_path / "bad"), str(tmp_path / "good")
     for arguments, message in [
-        ([bad], "bad/metrics.json: is not the result of an evaluation"),
+        (
+            [bad, "--out", str(tmp_path / "out")],
+            "bad/metrics.json: is not the result of an evaluation",
+        ),
         ([str(tmp_path / "empty")], "empty: holds no results of the split 'test'"),
         ([str(tmp_path / "none")], "none: there is no such folder"),
         ([good, good], "is named twice"),

@@ -184,6 +184,8 @@ def _rows(
             own = dataset in mixture
         if type(stored["step"]) not in (int, type(None)):
             raise ValueError(f"step is {stored['step']!r}, no whole number")
+        if not stored["qualities"]:
+            raise ValueError("it has no quality")
         if stored["step"] in (None, 0):  # the training data of imported weights are not known
             own = None
         parts = [("", stored["qualities"]), *stored.get("methods", {}).items()]

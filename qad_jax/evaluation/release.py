@@ -108,7 +108,7 @@ def of_run(run: Path) -> model_file.ModelFile:
         raise UserError(f"{run}: holds no run; name the folder of a run, or a model file")
     for split in ("validation", "test"):
         if not (run / "evaluation" / split / "scores.csv").is_file():
-            if names := mixture(run):
+            if len(names := mixture(run)) > 1:
                 raise UserError(_of_one(run, names[0]))
             command = command_line.command("qad-jax", "evaluate", run, "--split", split)
             raise UserError(
