@@ -135,6 +135,11 @@ def test_what_is_of_another_checkpoint_or_of_other_records_is_evaluated_again(
     assert done == [(run, [json.loads(whole)["dataset"]], "test")]
 
 
+def test_a_quality_that_is_named_twice_is_evaluated_once(command):
+    (one,) = cross_dataset.open_tested(command[-2:-1], ["c23", "raw", "c23"])
+    assert one.qualities == ("c23", "raw")
+
+
 def test_qualities_that_are_there_are_kept_where_another_is_evaluated(
     first, command, run, monkeypatch
 ):

@@ -77,6 +77,8 @@ def open_tested(given: Sequence[str], qualities: Sequence[str] | None) -> list[T
             place = ml_collections.ConfigDict(fields)
             raise UserError(training_datasets.how_to_build("--datasets", place, dataset))
         if qualities is not None:
+            # One that is named twice would be scored twice, in a file that nothing reads again.
+            qualities = list(dict.fromkeys(qualities))
             check_qualities(dataset, qualities)
         one = Tested(fields, dataset, tuple(qualities or dataset.qualities))
         if one.name in tested:
