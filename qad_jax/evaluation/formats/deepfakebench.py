@@ -17,6 +17,7 @@ import numpy as np
 
 from data_builders import lists
 from data_builders.errors import UserError
+from data_builders.files import kind_of_no_file
 from qad_jax.evaluation import metrics, score_dialect, scores
 from qad_jax.evaluation.scores import Scores
 from qad_jax.weights import array_pickle
@@ -42,6 +43,8 @@ def metrics_file(path: Path) -> Path | None:
 def _begins_as_pickle(path: Path) -> bool:
     """Whether a file begins as pickles do since protocol 2, and no text in UTF-8 can."""
     try:
+        if kind_of_no_file(path):
+            return False
         with path.open("rb") as file:
             return file.read(1) == pickle.PROTO
     except OSError:
