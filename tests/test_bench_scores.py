@@ -199,3 +199,10 @@ def test_an_array_takes_no_more_memory_than_its_file(tmp_path):
         assert wrong != honest
         with pytest.raises(pickle_machine.DamagedError):
             array_pickle.load(wrong)
+
+
+def test_a_path_that_is_no_text_is_one_line(tmp_path):
+    """Pickles hold halves of characters, which no file of this project could."""
+    folder = bench(tmp_path / "test", [*FRAMES, ("./FF/a/c23/frames/\ud800/1.png", 0.5, 1)])
+    with pytest.raises(UserError, match=r"data_dict_test.pickle: the path .*half of a character"):
+        formats.read(folder)

@@ -131,6 +131,18 @@ def test_what_is_chosen_is_stored_for_its_checkpoint(tmp_path):
     calibration.write(path, chosen)
     assert calibration.read(path, step=7) == chosen
     assert calibration.read(path, step=8) is None
+    assert calibration.read(path, step=7, weights="a") == chosen  # an older file does not tell
+    calibration.write(path, chosen._replace(weights="a"))
+    assert calibration.read(path, step=7, weights="a").weights == "a"
+    assert calibration.read(path, step=7, weights="b") is None
     path.write_text('{"step": 7, "dataset": "d", "qualities": {"raw": 1}}')
     assert calibration.read(path, step=7) is None
+    for wrong in ('"x"', "NaN", "[1]", "true", "1e999", "0"):
+        path.write_text(
+            f'{{"step": 7, "dataset": "d", "qualities": {{"raw": {{"temperature": {wrong}, '
+            '"threshold": null, "video_threshold": null}}}'
+        )
+        assert calibration.read(path, step=7) is None, wrong
+    path.write_text(path.read_text().replace(": 0,", ": 2,"))
+    assert calibration.read(path, step=7).qualities["raw"].temperature == 2
     assert calibration.read(tmp_path / "none.json", step=7) is None

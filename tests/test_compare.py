@@ -82,6 +82,7 @@ def test_what_only_one_has_is_left_out_and_said():
     expected = brute_auc(a.label[rows], a.score[rows, 1])
     assert c40.frame.auc_a == pytest.approx(expected)
     text = compare.table(compared)
+    assert f"\nnumber of identities: {len(set(a.identity))}\n" in text
     assert "left out: 4 frames that only A has" in text
     assert "left out at c40: 1 frames whose score is not a number" in text
     only = compare.compare(a.of(("raw",)), b)
@@ -197,7 +198,9 @@ def test_mistakes_are_one_line(tmp_path, capsys):
     bad = tmp_path / "bad.csv"
     bad.write_text("method,video,frame,label,score\na,b,0,1,0.5\na,b,1,1,high\n")
     save(tmp_path / "run/evaluation/other-data/test/scores.csv", a)
+    save(tmp_path / "held/evaluation/other-data/validation/scores.csv", a)
     for second, message in [
+        (tmp_path / "held", "evaluate it first"),
         (turned, "original/001 frame 0: label is 0 in A and 1 in B (27 frames"),
         (elsewhere, "no frame in common: A has original/001 frame 0, B original/x001 frame 0"),
         (renamed, "no quality in common: A has raw, c40, B a, b"),

@@ -116,7 +116,7 @@ def test_the_same_command_evaluates_nothing_again(first, command, place, monkeyp
     assert {row["quality"] for row in rows_of(place)} == {"c23"}
 
 
-@pytest.mark.parametrize("field", ["step", "digest", "dataset"])
+@pytest.mark.parametrize("field", ["step", "digest", "dataset", "weights"])
 def test_what_is_of_another_checkpoint_or_of_other_records_is_evaluated_again(
     first, command, run, monkeypatch, field
 ):
@@ -133,6 +133,11 @@ def test_what_is_of_another_checkpoint_or_of_other_records_is_evaluated_again(
     again = call(*command, main=matrix.main)
     assert (again.status, again.out) == (0, first.out)
     assert done == [(run, [json.loads(whole)["dataset"]], "test")]
+
+
+def test_a_quality_that_is_named_twice_is_evaluated_once(command):
+    (one,) = cross_dataset.open_tested(command[-2:-1], ["c23", "raw", "c23"])
+    assert one.qualities == ("c23", "raw")
 
 
 def test_qualities_that_are_there_are_kept_where_another_is_evaluated(

@@ -3,14 +3,26 @@
 import csv
 import hashlib
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_builders import command_line
-from qad_jax.evaluation import calibration, external_scores, protocol, report, scores
+from data_builders.errors import UserError
+from qad_jax.evaluation import (
+    calibration,
+    compare,
+    external_scores,
+    formats,
+    matrix,
+    protocol,
+    report,
+    scores,
+)
 from tests.conftest import ROOT
 from tests.test_protocol import make_scores
 
@@ -56,12 +68,34 @@ def test_thresholds_are_not_chosen_on_what_is_tested(tmp_path, capsys):
     (tmp_path / "folder").mkdir()
     words = [str(file), "--out", str(tmp_path / "out"), "--validation", str(same)]
     assert external_scores.main(words) == 1
-    assert "is the file that is tested" in capsys.readouterr().err
+    assert "the same scores as the file that is tested" in capsys.readouterr().err
+
+
+def test_a_copy_of_what_is_tested_and_its_folder_choose_no_threshold(tmp_path):
+    """The folder of a test in DeepfakeBench, lines in another order, and a part are still it."""
+    made = make_scores(8)
+    folder = tmp_path / "bench"
+    formats.write(folder, "deepfakebench", made.of(("c40",)))
+    turned = made.take(np.arange(len(made.label))[::-1])
+    part = made.take(np.flatnonzero(np.array(made.method) != made.method[0]))
+    file = tmp_path / "made.csv"
+    file.write_text(scores.to_csv(made))
+    pairs = [(folder / "c40", folder / "c40")]
+    for name, of in (("turned", turned), ("part", part)):
+        (tmp_path / name).write_text(scores.to_csv(of))
+        pairs += [(file, tmp_path / name), (tmp_path / name, file)]
+    for tested, validation in pairs:
+        with pytest.raises(UserError, match="same scores as the file that is tested"):
+            external_scores.evaluate(tested, tmp_path / "out", validation=validation)
+    # Another split that counts its videos in the same way is one.
+    other = made._replace(score=made.score[::-1])
+    (tmp_path / "other").write_text(scores.to_csv(other))
+    external_scores.evaluate(file, tmp_path / "out", validation=tmp_path / "other")
 
 
 def test_a_whole_report_is_written_without_jax_flax_and_tfds(tmp_path):
     file, out = theirs(tmp_path / "theirs.csv", make_scores(8)), tmp_path / "out"
-    other = theirs(tmp_path / "other.csv", make_scores(8))
+    other = theirs(tmp_path / "other.csv", make_scores(9))
     code = (
         "import sys\n"
         "from qad_jax.evaluation import compare, external_scores, matrix\n"
@@ -249,3 +283,36 @@ def test_an_empty_identity_is_not_one_person(tmp_path):
     file = tmp_path / "theirs.csv"
     file.write_text(scores.to_csv(made._replace(identity=["", *made.identity[1:]])))
     assert scores.read(file).identity == [made.video[0], *made.identity[1:]]
+
+
+def test_a_name_that_is_not_utf_8_is_shown_by_escapes(tmp_path, capsys):
+    """Linux allows any bytes; the page and the numbers are UTF-8."""
+    file, held = (Path(os.fsdecode(bytes(tmp_path) + end)) for end in (b"/a\xff.csv", b"/b\xff"))
+    file.write_text(scores.to_csv(make_scores(8)))
+    held.write_text(scores.to_csv(make_scores(9)))
+    out = tmp_path / "out"
+    assert external_scores.main([str(file), "--out", str(out), "--validation", str(held)]) == 0
+    assert capsys.readouterr().out.startswith("a\\udcff test\n")
+    assert protocol.read(out).dataset == "a\\udcff"
+    page = (out / "report.html").read_text()
+    assert "a\\udcff.csv, sha256" in page
+    assert f"({held.name.encode('utf-8', 'backslashreplace').decode()})" in page
+
+
+def test_no_name_in_a_file_moves_the_cursor_of_a_terminal(tmp_path, capsys):
+    made = make_scores(8)
+    turned = made._replace(
+        qualities=("raw\x1b[2J", "c40\x1b]0;a\x07"),
+        method=[f"{name}\x1b[1A" for name in made.method],
+        video=[f"{name}\n\x9b2J" for name in made.video],
+    )
+    for name, of in (("a.csv", turned), ("b.csv", turned._replace(score=np.sqrt(made.score)))):
+        (tmp_path / name).write_text(scores.to_csv(of))
+    a, b, out = (str(tmp_path / name) for name in ("a.csv", "b.csv", "out"))
+    assert external_scores.main([a, "--out", out]) == 0
+    assert compare.main([a, b]) == 0
+    assert matrix.main([out]) == 0
+    printed = capsys.readouterr().out
+    assert "raw\\x1b[2J" in printed
+    assert "\\n\\x9b2J" in printed
+    assert all(line.isprintable() for line in printed.split("\n"))

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -136,7 +137,27 @@ def test_folders_of_one_name_are_told_apart(tmp_path):
     assert names == [str(folder) for folder in folders]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"step": 1, "dataset": 1, "split": 1}'])
+@pytest.mark.parametrize("field", ["auc", "auc_low", "step"])
+def test_numbers_that_are_none_are_no_results(tmp_path, capsys, field):
+    """Python reads NaN and Infinity, which JSON does not have, and could not write them again."""
+    store(tmp_path / "bad", "d", make_scores())
+    path = tmp_path / "bad" / "metrics.json"
+    whole = path.read_text()
+    for number in ("NaN", "-Infinity", "1e999"):
+        path.write_text(re.sub(rf'"{field}": [\d.]+', f'"{field}": {number}', whole))
+        assert matrix.main([str(path.parent), "--out", str(tmp_path / "out")]) == 1
+        error = capsys.readouterr().err
+        assert "bad/metrics.json: is not the result of an evaluation" in error
+        assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("{", "[]", "{}", '{"step": 1, "dataset": 1, "split": 1}'),
+        '{"step": 1, "dataset": "d", "split": "test", "qualities": {}}',
+    ],
+)
 def test_mistakes_are_one_line(tmp_path, capsys, content):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
@@ -144,7 +165,10 @@ def test_mistakes_are_one_line(tmp_path, capsys, content):
     store(tmp_path / "good", "d", make_scores())
     bad, good = str(tmp_path / "bad"), str(tmp_path / "good")
     for arguments, message in [
-        ([bad], "bad/metrics.json: is not the result of an evaluation"),
+        (
+            [bad, "--out", str(tmp_path / "out")],
+            "bad/metrics.json: is not the result of an evaluation",
+        ),
         ([str(tmp_path / "empty")], "empty: holds no results of the split 'test'"),
         ([str(tmp_path / "none")], "none: there is no such folder"),
         ([good, good], "is named twice"),

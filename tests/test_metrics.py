@@ -146,6 +146,8 @@ def test_the_threshold_of_equal_errors():
     assert metrics.equal_error_threshold([0, 1], [0.2, 0.8]) == 0.5
     assert metrics.equal_error_threshold([1, 1], [0.2, 0.8]) is None
     assert metrics.equal_error_threshold([0, 1], [0.3, 0.3]) == 0.3
+    neighbours = [0.5, np.nextafter(0.5, 1)]
+    assert metrics.equal_error_threshold([0, 1], neighbours) == neighbours[1]
 
 
 def test_videos_are_means_of_their_frames_by_method_and_name():

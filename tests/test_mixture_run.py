@@ -2,13 +2,16 @@
 
 import json
 import re
+import shlex
 import shutil
 
 import numpy as np
 import pytest
 
 from data_builders import build
-from qad_jax.evaluation import matrix, scores
+from data_builders.errors import UserError
+from qad_jax.detection.detector import Detector
+from qad_jax.evaluation import matrix, release, scores
 from qad_jax.runs import checkpoints
 from tests.commands import call
 from tests.faces import write_manifest, write_methods
@@ -249,3 +252,19 @@ def test_an_index_where_there_is_one_dataset():
     result = call("--config=quickstart", "--workdir=x", "--config.dataset[0].name=y")
     assert result.status == 2
     assert "there is one dataset: name its field as config.dataset.name" in result.err
+
+
+def test_a_detector_is_made_of_the_results_on_one_dataset(run, tmp_path):
+    """There is no `evaluation/test` to advise: the results of a mixture lie by dataset."""
+    workdir, datasets, arguments, _ = run
+    with pytest.raises(UserError, match="was trained on several datasets") as error:
+        Detector.from_pretrained(workdir)
+    advised = shlex.split(re.search(r"\((qad-jax release .*?)\)", str(error.value))[1])[2:]
+    folder = results(workdir, datasets[0])
+    assert advised[1:3] == [f"--{split}={folder / split}" for split in ("validation", "test")]
+    assert call(*arguments, "--mode=evaluate", "--split=validation").status == 0
+    (tmp_path / "about.json").write_text('{"name": "d", "version": "1", "sources": []}')
+    places = [f"--about={tmp_path / 'about.json'}", f"--out={tmp_path / 'd.safetensors'}"]
+    made = call(*advised[:3], *places, main=release.main)
+    # All fits together, but the images of this test are smaller than those of any detector.
+    assert "no model file can be made of it: image_size is 16" in made.err

@@ -84,7 +84,7 @@ def test_what_is_stored_is_flat_in_one_order_and_is_read_again(tmp_path):
     stored = json.loads((tmp_path / "metrics.json").read_text())
     head = ["dataset", "split", "step"]
     numbers = ["qualities", "mean", "methods", "drop", "identities", "bootstrap"]
-    assert list(stored) == [*head, *numbers, "threshold_rule", "digest"]
+    assert list(stored) == [*head, *numbers, "threshold_rule", "digest", "weights"]
     raw = stored["qualities"]["raw"]
     assert list(raw) == ["frames", "videos", "frame", "video", "calibration"]
     assert list(raw["calibration"]) == ["temperature", "ece_before", "ece_after"]
@@ -165,6 +165,7 @@ def test_a_split_of_one_class_gives_the_rest_of_the_report():
     assert report.summary.mean.accuracy.value is not None
     assert report.summary.drop is None
     assert "one class only: all 27 are fake" in protocol.table(report)
+    assert "95 %: intervals over 3 identities" in protocol.table(complete(make_scores()))
     assert protocol.headline(report).startswith("AUC is not defined: one class only")
     json.dumps(report.as_dict(), allow_nan=False)
 
@@ -282,6 +283,7 @@ def test_where_no_quality_is_named_none_is_told(tmp_path):
         ("method,video,frame,label,score\n", "holds no scores"),
         ("method,video,frame,label,score\na,b,0,1,0.5\na,b,1,1\n", "row 3: 4 values, .* has 5"),
         ("method,video,frame,label,score\na,b,0,2,0.5\n", "row 2: label is '2'; must be 0 or"),
+        ("method,video,frame,label,score\na, ,0,1,0.5\n", "row 2: names no video"),
         ("method,video,frame,label,score\na,b,x,1,0.5\n", "row 2: frame is 'x'; must be a number"),
         ("method,video,frame,label,score\na,b,0,1,high\n", "row 2: score is 'high'; must be a num"),
         ("method,video,frame,label,score\na,b,0,1,1\na,b,0,1,1\n", "row 3: a/b .* occurs twice"),
@@ -307,3 +309,41 @@ def test_a_file_that_cannot_be_read(tmp_path):
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot read the scores"):
         scores.read(tmp_path / "bytes.csv")
+
+
+def test_no_numbers_stay_beside_scores_that_they_are_not_of(tmp_path, monkeypatch):
+    """`release` takes the scores, and from the numbers whose they are."""
+    made = make_scores()
+    protocol.write(tmp_path, made, complete(made))
+    later = made._replace(score=np.sqrt(made.score))
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(protocol, "write_json", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        protocol.write(tmp_path, later, complete(later))
+    assert (tmp_path / "scores.csv").read_text() == scores.to_csv(later)
+    assert not (tmp_path / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "names", "message"),
+    [
+        ("quality", [f"q{i}" for i in range(201)], "has 201 qualities, and at most 200"),
+        ("quality", ["x" * 101], "qualities have names of at most 100 characters, .*'x{40}'"),
+        ("method", [f"m{i}" for i in range(2001)], "has 2001 methods, and at most 2000"),
+        ("method", ["x" * 256], "methods have names of at most 255 characters"),
+    ],
+)
+def test_columns_that_hold_something_else_are_told(tmp_path, column, names, message):
+    """A figure for each of a million bit rates would take days."""
+    path = tmp_path / "scores.csv"
+    rows = [{"method": "m", "quality": "raw", column: name} for name in names]
+    lines = [f"{row['method']},v,0,{row['quality']},1,0.5\n" for row in rows]
+    path.write_text("method,video,frame,quality,label,score\n" + "".join(lines))
+    with pytest.raises(UserError, match=message):
+        scores.read(path)
+    path.write_text("method,video,frame,quality,label,score\n" + "".join(lines[:200]))
+    if len(names) > 1:
+        scores.read(path)

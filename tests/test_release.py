@@ -356,6 +356,12 @@ def test_results_of_another_checkpoint_are_refused(run, about, tmp_path, split):
             Detector.from_pretrained(part)
         assert f"qad-jax evaluate {part} --split {split} --step 2" in str(error.value)
         assert str(numbers) in str(error.value)
+    numbers.write_text(json.dumps({**told, "weights": "0" * 64}))
+    with pytest.raises(UserError, match=r"of other weights of step 2 than those of .*; run: "):
+        Detector.from_pretrained(part)
+    older = {name: value for name, value in told.items() if name != "weights"}
+    numbers.write_text(json.dumps(older))
+    Detector.from_pretrained(part)
     numbers.unlink()
     options = [f"--validation={part}", f"--test={part}", f"--about={about}"]
     result = call(part, *options, f"--out={tmp_path / 'a.safetensors'}", main=release.main)

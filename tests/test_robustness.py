@@ -1,6 +1,7 @@
 """Evaluation of checkpoints end to end, without training: corruptions, a second run, other data."""
 
 import csv
+import dataclasses
 import functools
 import json
 import re
@@ -19,6 +20,7 @@ from qad_jax.evaluation.results import Estimate
 from qad_jax.evaluation.robustness import CorruptedSource
 from qad_jax.evaluation.robustness_curves import Aucs, Point, Robustness, RunCurves
 from qad_jax.runs import checkpoints
+from qad_jax.runs.weights_digest import weights_digest
 from qad_jax.training.step import normalise
 from tests.commands import call, tiny
 from tests.test_protocol import make_scores
@@ -131,6 +133,18 @@ def test_curves_are_stored_for_both_runs(folders, measured):
     assert float(rows[0]["auc"]) == mine.curves["jpeg"][0].auc.frame.value
 
 
+def test_results_tell_the_weights_that_they_are_of(folders, measured):
+    mine, theirs = (checkpoints.restore_for_evaluation(folder)[0] for folder in folders)
+    digests = [weights_digest(mine), weights_digest(theirs)]
+    assert [run.weights for run in measured.runs] == digests
+    assert protocol.read(folders[0] / "evaluation/test").weights == digests[0] != digests[1]
+    assert json.loads((folders[0] / "calibration.json").read_text())["weights"] == digests[0]
+    copied = jax.tree.map(np.array, mine)
+    assert weights_digest(copied) == digests[0]
+    jax.tree.leaves(copied["batch_stats"])[0][0] += 1e-3
+    assert weights_digest(copied) != digests[0]
+
+
 def test_the_report_draws_both_and_says_what_costs_most(folders, measured):
     folder = folders[0] / "evaluation/test"
     text = (folder / "report.html").read_text()
@@ -207,10 +221,16 @@ def test_curves_are_stored_in_one_order_and_read_again_for_their_step(tmp_path, 
     assert robustness_curves.read(tmp_path, step=7) == measured
     assert robustness_curves.read(tmp_path, step=8) is None
     assert robustness_curves.read(tmp_path / "none", step=7) is None
+    assert robustness_curves.read(tmp_path, step=7, weights="a") == measured  # an older file
+    (curves,) = measured.runs
+    told = dataclasses.replace(measured, runs=(dataclasses.replace(curves, weights="a"),))
+    robustness_curves.write(tmp_path / "told", told)
+    assert robustness_curves.read(tmp_path / "told", step=7, weights="a") == told
+    assert robustness_curves.read(tmp_path / "told", step=7, weights="b") is None
     stored = json.loads((tmp_path / "robustness.json").read_text())
     assert list(stored) == ["dataset", "split", "quality", "runs"]
     (run,) = stored["runs"]
-    assert list(run) == ["name", "step", "clean", "curves"]
+    assert list(run) == ["name", "step", "weights", "clean", "curves"]
     assert run["clean"]["frame"] == {"auc": clean, "auc_low": 0.0, "auc_high": 1.0}
     assert run["curves"]["jpeg"][1] == {
         "strength": 1,

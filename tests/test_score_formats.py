@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -185,7 +186,9 @@ def test_the_command_evaluates_them_and_writes_them(tmp_path, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert str(out / "raw" / "metric_dict_best.pickle") in printed
     folder, results = out / "c40", tmp_path / "results"
-    arguments = [str(folder), "--validation", str(folder), "--out", str(results)]
+    held = tmp_path / "held"
+    formats.write(held, "deepfakebench", made._replace(score=np.sqrt(made.score)))
+    arguments = [str(folder), "--validation", str(held / "c40"), "--out", str(results)]
     assert external_scores.main(arguments) == 0
     assert capsys.readouterr().out.startswith("c40 test\n")
     frame = protocol.read(results).summary.qualities["c40"].frame
@@ -206,3 +209,11 @@ def test_a_list_without_end_is_refused_and_not_kept(tmp_path, monkeypatch):
     path.write_text("filename,label\n" + "".join(f"{i},0.5\n" for i in range(9)))
     with pytest.raises(UserError, match="more than 3 lines"):
         formats.read(path, labels=labels)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    pipe, out = str(tmp_path / "pipe"), str(tmp_path / "out")
+    for more in ([], ["--export", "qad"]):
+        assert external_scores.main([pipe, "--out", out, *more]) == command_line.FAILED
+        assert "pipe: is a pipe; it is read several times" in capsys.readouterr().err

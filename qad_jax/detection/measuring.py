@@ -187,10 +187,14 @@ class Measurement:
             return None
         check_kept([self._labels.path], files(folder), "--out")
         rates, scores = self.rates(), self._scores()
-        report = Report(self._labels.path.stem, "labels", None, self._summary(scores), _RULE)
+        # The name of the file need not be UTF-8.
+        called = one_line(self._labels.path.stem)
+        report = Report(called, "labels", None, self._summary(scores), _RULE)
         protocol.write(folder, scores, report)
         write_whole(folder / _VERDICTS, _csv(rates))
-        facts = origin.describe(labels=self._labels.path.name, files=str(len(self._judged)))
+        facts = origin.describe(
+            labels=one_line(self._labels.path.name), files=str(len(self._judged))
+        )
         tables = {"Verdicts": self._counted(), "Error rates of the verdicts": _table(rates)}
         return reports.write(folder, report, scores, provenance=facts, sections=tables)
 

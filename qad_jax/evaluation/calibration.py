@@ -7,13 +7,14 @@ log-likelihood. It moves no score past another: AUC and the like stay what they 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from data_builders.files import read_json, write_json
+from data_builders.files import is_number, read_json, write_json
 from qad_jax.evaluation import metrics
 from qad_jax.evaluation.metrics import Array
 from qad_jax.evaluation.scores import Scores
@@ -48,11 +49,13 @@ class Calibration(NamedTuple):
       dataset: Full name of the dataset.
       step: Step of the checkpoint.
       qualities: What was chosen for each quality, under its name.
+      weights: Digest of the weights; None in older files, and for the scores of another tool.
     """
 
     dataset: str
     step: int
     qualities: dict[str, Quality]
+    weights: str | None = None
 
 
 class Reliability(NamedTuple):
@@ -209,20 +212,29 @@ def write(path: Path, chosen: Calibration) -> None:
     write_json(path, content)
 
 
-def read(path: Path, *, step: int) -> Calibration | None:
-    """Reads what `write` stored; None where nothing is there, or it is of another checkpoint."""
+def read(path: Path, *, step: int, weights: str | None = None) -> Calibration | None:
+    """Reads what `write` stored; None where nothing of use is there, or of another checkpoint.
+
+    Args:
+      path: The file.
+      step: Step of the checkpoint.
+      weights: Digest of its weights. An older file does not have it.
+    """
     try:
         stored = read_json(path)
-        if stored["step"] != step:
+        told = stored.get("weights")
+        if stored["step"] != step or (None not in (told, weights) and told != weights):
             return None
-        qualities = {name: Quality(**quality) for name, quality in _known(stored["qualities"])}
-        return Calibration(str(stored["dataset"]), step, qualities)
+        qualities = {name: _quality(values) for name, values in stored["qualities"].items()}
+        return Calibration(str(stored["dataset"]), step, qualities, told)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _known(qualities: dict[str, dict[str, float]]) -> list[tuple[str, dict[str, float]]]:
-    return [
-        (name, {field: values[field] for field in Quality._fields})
-        for name, values in qualities.items()
-    ]
+def _quality(values: Mapping[str, Any]) -> Quality:
+    numbers = Quality(*(values[field] for field in Quality._fields))
+    if not all(number is None or is_number(number) for number in numbers):
+        raise ValueError("holds something else than numbers")
+    if numbers.temperature is not None and numbers.temperature <= 0:
+        raise ValueError("a temperature is not positive")
+    return numbers

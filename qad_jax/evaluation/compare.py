@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import glob
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders import command_line
-from data_builders.errors import UserError
+from data_builders.errors import UserError, printable
 from data_builders.files import check_kept, check_writable, write_csv, write_json
 from qad_jax.evaluation import delong, scores
 from qad_jax.evaluation.bootstrap import bootstrap, interval, why_no_interval
@@ -49,7 +50,8 @@ def find(path: Path, split: str) -> Path:
     for file in (path / "scores.csv", path / "evaluation" / split / "scores.csv"):
         if file.is_file():
             return file
-    others = sorted(str(f.parent) for f in (path / "evaluation").glob("**/scores.csv"))
+    of_others = (path / "evaluation").glob(f"*/{glob.escape(split)}/scores.csv")
+    others = sorted(str(file.parent) for file in of_others)
     raise UserError(
         f"{path}: holds no scores of the split {split!r} (evaluation/{split}/scores.csv); "
         + (f"name one of: {', '.join(others)}" if others else "evaluate it first")
@@ -65,8 +67,8 @@ def common(a: Scores, b: Scores) -> tuple[Scores, Scores, LeftOut]:
     Raises:
       UserError: If nothing is common, or a label differs.
     """
-    place = {key: i for i, key in enumerate(_keys(b))}
-    rows = [(i, place[key]) for i, key in enumerate(_keys(a)) if key in place]
+    place = {key: i for i, key in enumerate(b.keys())}
+    rows = [(i, place[key]) for i, key in enumerate(a.keys()) if key in place]
     if not rows:
         raise UserError(
             f"A and B have no frame in common: A has {_example(a)}, B {_example(b)}; two "
@@ -95,12 +97,8 @@ def common(a: Scores, b: Scores) -> tuple[Scores, Scores, LeftOut]:
     return a, b, left_out
 
 
-def _keys(scored: Scores) -> zip[tuple[str, str, int]]:
-    return zip(scored.method, scored.video, scored.frame.tolist(), strict=True)
-
-
 def _example(scored: Scores) -> str:
-    method, video, frame = next(iter(_keys(scored)))
+    method, video, frame = next(scored.keys())
     return f"{method}/{video} frame {frame}"
 
 
@@ -212,8 +210,10 @@ def table(comparison: Comparison) -> str:
             )
             if n.undefined:
                 reasons.append(f"not defined at {quality}, {level} level: {n.undefined}")
+    people = sorted({compared.identities for compared in comparison.qualities.values()})
     lines += [
         *reasons,
+        f"number of identities: {' to '.join(map(str, dict.fromkeys((people[0], people[-1]))))}",
         "DeLong's interval and p assume that frames (videos) are independent. Those of one person",
         "are not: where the interval over identities is wider, rely on that one.",
         "Clips on which A and B differ most, by mean score:"
@@ -226,7 +226,7 @@ def table(comparison: Comparison) -> str:
             f"  {clip.method}/{clip.video} at {clip.quality}, {truth}: "
             f"A {clip.score_a:.3f}, B {clip.score_b:.3f}"
         )
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _left_out(comparison: Comparison) -> list[str]:

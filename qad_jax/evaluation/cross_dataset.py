@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,8 @@ def open_tested(given: Sequence[str], qualities: Sequence[str] | None) -> list[T
             place = ml_collections.ConfigDict(fields)
             raise UserError(training_datasets.how_to_build("--datasets", place, dataset))
         if qualities is not None:
+            # One that is named twice would be scored twice, in a file that nothing reads again.
+            qualities = list(dict.fromkeys(qualities))
             check_qualities(dataset, qualities)
         one = Tested(fields, dataset, tuple(qualities or dataset.qualities))
         if one.name in tested:
@@ -96,17 +98,18 @@ def evaluate_missing(entry: Entry, tested: Sequence[Tested], split: str) -> None
     Raises:
       UserError: As `evaluate_model`.
     """
+    load = functools.cache(entry.load)
     missing: dict[tuple[str, ...], list[Tested]] = {}
     # Its own data come first: what validation chooses there is used for the others.
     for one in sorted(tested, key=lambda one: one.name not in entry.trained_on):
-        held = _held(entry, one, split)
+        held = _held(entry, one, split, lambda: load().digest())
         if not set(one.qualities) <= held:
             # Those that are there are scored again: the results of all are one file.
             known = [q for q in one.dataset.qualities if q in held and q not in one.qualities]
             missing.setdefault((*one.qualities, *known), []).append(one)
     if not missing:
         return
-    model = entry.load()
+    model = load()
     for qualities, each in missing.items():
         datasets = [{**one.fields, "exclude_methods": entry.excluded(one.name)} for one in each]
         values = {**configs.to_dict(entry.config), "dataset": datasets, "qualities": qualities}
@@ -115,8 +118,16 @@ def evaluate_missing(entry: Entry, tested: Sequence[Tested], split: str) -> None
         evaluate_model(model, config, entry.folder, [one.dataset for one in each], split=split)
 
 
-def _held(entry: Entry, one: Tested, split: str) -> set[str]:
-    """The qualities at which there are results of this checkpoint on these records."""
+def _held(entry: Entry, one: Tested, split: str, weights: Callable[[], str]) -> set[str]:
+    """The qualities at which there are results of this checkpoint on these records.
+
+    Args:
+      entry: The model.
+      one: The dataset.
+      split: Name of the split.
+      weights: Gives the digest of its weights. They are read where results tell theirs, and not of
+        a model file, whose digest is in the name of the folder.
+    """
     folder = entry.folder / "evaluation" / folder_of(one.name, entry.trained_on) / split
     try:
         report: Report = protocol.read(folder)
@@ -130,6 +141,7 @@ def _held(entry: Entry, one: Tested, split: str) -> set[str]:
         or (None not in (report.digest, digest) and report.digest != digest)
         or split not in known
         or not (folder / "scores.csv").is_file()
+        or (report.weights and entry.file is None and report.weights != weights())
     ):
         return set()
     return {name for name, count in frames.items() if count == known[split].num_examples}

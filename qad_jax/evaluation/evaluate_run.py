@@ -151,7 +151,9 @@ def _evaluate(
     place = workdir / "evaluation" / folder_of(name, model.datasets)
     # One detector on one dataset has its thresholds beside its checkpoints.
     path = (workdir if len(model.datasets) == 1 else place) / "calibration.json"
-    chosen, rule = _calibrate(model, config, path, dataset, scores if split == _VAL else None)
+    weights = model.digest()
+    held = scores if split == _VAL else None
+    chosen, rule = _calibrate(model, weights, config, path, dataset, held)
     report = Report(
         dataset=name,
         split=split,
@@ -159,6 +161,7 @@ def _evaluate(
         summary=protocol.summarise(scores, chosen=chosen),
         threshold_rule=rule,
         digest=(dataset.info.metadata or {}).get("digest", {}).get(split),
+        weights=weights,
     )
     folder = place / split
     if with_robustness:
@@ -176,7 +179,7 @@ def _evaluate(
     if not hosts.is_first():
         return str(page), card.Part(dataset)
     protocol.write(folder, scores, report)
-    measured = robustness_curves.read(folder, step=model.step)
+    measured = robustness_curves.read(folder, step=model.step, weights=weights)
     known = ", ".join(model.datasets) or "data that are not known"
     facts = origin.describe(
         model=f"{model.config.model.name}, {model.config.model.dtype}",
@@ -208,6 +211,7 @@ def folder_of(dataset: str, trained_on: Sequence[str]) -> str:
 
 def _calibrate(
     model: Model,
+    weights: str,
     config: ml_collections.ConfigDict,
     path: Path,
     dataset: PairedDatasetBuilder,
@@ -226,7 +230,7 @@ def _calibrate(
     if not own and len(model.datasets) > 1:
         return None, f"0.5: the model was trained on several datasets, and {name} is none of them"
     # The first process is about to write the file: all processes go by what it reads before.
-    stored = calibration.read(path, step=model.step)
+    stored = calibration.read(path, step=model.step, weights=weights)
     stored = stored if hosts.gather(stored is not None)[0] else None
     if stored and own and stored.dataset != name:
         stored = None
@@ -252,7 +256,7 @@ def _calibrate(
             return None, f"0.5: without {without}, nothing is left of the validation split"
         fitted = calibration.fit(validation, dataset=name, step=model.step)
         # What an earlier call chose for other qualities stays.
-        stored = fitted._replace(qualities={**known, **fitted.qualities})
+        stored = fitted._replace(qualities={**known, **fitted.qualities}, weights=weights)
         if hosts.is_first():
             calibration.write(path, stored)
     if stored is None:

@@ -14,14 +14,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from data_builders import command_line
-from data_builders.errors import UserError
+from data_builders.errors import UserError, printable
 from data_builders.files import check_kept, check_writable
 from qad_jax.evaluation import calibration, formats, protocol
 from qad_jax.evaluation import report as reports
 from qad_jax.evaluation.formats import deepfakebench
 from qad_jax.evaluation.report import origin
 from qad_jax.evaluation.results import Report
+from qad_jax.evaluation.scores import Scores
 
 
 def evaluate(
@@ -56,17 +59,13 @@ def evaluate(
     scored = formats.read(path, labels=labels, column=column)
     if found := deepfakebench.metrics_file(path):
         path, dataset = found, dataset or found.absolute().parent.name  # the folder has the name
-    dataset = dataset or path.stem
+    # A name need not be UTF-8, and pages and tables are.
+    dataset, split = printable(dataset or path.stem), printable(split)
     facts = {"scores": _named(path)}
     chosen, rule = None, "0.5: no validation scores were given to choose one on"
     beyond = scored.beyond_probabilities()
     no_threshold = f"; scores run {beyond}: at 0.5, accuracy and FPR have no meaning"
     if validation:
-        if validation.resolve() == path.resolve():
-            raise UserError(
-                f"--validation: {validation} is the file that is tested; thresholds are chosen on "
-                "scores of other people"
-            )
         validated = formats.read(validation, labels=labels, column=column)
         validation = deepfakebench.metrics_file(validation) or validation
         facts["validation"] = _named(validation)
@@ -76,8 +75,9 @@ def evaluate(
                 f"{path}"
             )
         _check_ranges(path, beyond, validation, validated.beyond_probabilities())
+        _check_others(scored, validation, validated.of(scored.qualities))
         chosen = calibration.fit(validated, dataset=dataset, step=0)
-        rule = f"{calibration.RULE} ({validation.name})"
+        rule = f"{calibration.RULE} ({printable(validation.name)})"
         undefined = [name for name, of in chosen.qualities.items() if of.threshold is None]
         rule += f"; 0.5 for {', '.join(undefined)}" if undefined else ""
         no_threshold = no_threshold if undefined else ""
@@ -159,10 +159,32 @@ def _check_ranges(path: Path, beyond: str | None, validation: Path, validated: s
         )
 
 
+def _check_others(scored: Scores, validation: Path, validated: Scores) -> None:
+    """A threshold fits those that it was chosen on too well.
+
+    The same file can be given as a folder, a copy or a part of another, so the frames are compared.
+
+    Raises:
+      UserError: Both files have the same scores of the same frames.
+    """
+    place = {key: i for i, key in enumerate(validated.keys())}
+    pairs = [(i, place[key]) for i, key in enumerate(scored.keys()) if key in place]
+    if not pairs:
+        return
+    tested, chosen_on = np.array(pairs, np.intp).T
+    # Two splits may count their videos in one way; their scores then differ.
+    if np.array_equal(scored.score[tested], validated.score[chosen_on], equal_nan=True):
+        raise UserError(
+            f"--validation: {validation} has the same scores as the file that is tested, of "
+            f"{len(pairs)} frames of the same method, video and frame; thresholds are chosen on "
+            "scores of other people"
+        )
+
+
 def _named(path: Path) -> str:
     """The name of a file and the checksum of its content."""
     with path.open("rb") as file:
-        return f"{path.name}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+        return f"{printable(path.name)}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _job(argv: Sequence[str], prog: str) -> str:

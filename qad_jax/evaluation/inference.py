@@ -21,6 +21,7 @@ from qad_jax.evaluation import protocol
 from qad_jax.evaluation.scores import Scores
 from qad_jax.runs import checkpoints, hosts, placement
 from qad_jax.runs.hosts import Progress
+from qad_jax.runs.weights_digest import weights_digest
 from qad_jax.training import parallel
 from qad_jax.training.input_pipeline import Frames, TupleSource, frames
 from qad_jax.training.loop import Validate
@@ -185,6 +186,10 @@ class Model(NamedTuple):
             )
         variables = placement.replicate(imported.variables)
         return cls(config, 0, tuple(tested), variables, predict_step_of(config))
+
+    def digest(self) -> str:
+        """Of its weights, which two checkpoints of one step do not share."""
+        return weights_digest(self.variables)
 
     def score(self, source: TupleSource, *, batch_size: int, label: str) -> Scores:
         """Scores every record of a split at the qualities that its source decodes."""

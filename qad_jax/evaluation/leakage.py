@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from data_builders.errors import printable
 from data_builders.files import write_csv
 from qad_jax.evaluation import fingerprints
 from qad_jax.evaluation.fingerprints import SAME, Fingerprints
@@ -204,7 +205,7 @@ class Leakage:
 
     def text(self) -> str:
         """A line for each run, test split and training split."""
-        return "\n".join(f"leakage: {line}" for line in self._lines)
+        return "\n".join(printable(f"leakage: {line}") for line in self._lines)
 
     def rows(self) -> list[dict[str, Any]]:
         """The pairs as `leakage.csv` has them: `FIELDS`."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from data_builders import command_line
 from data_builders.command_line import UsageError
+from data_builders.errors import printable
 from data_builders.files import check_writable, write_csv, write_json, write_whole
 from qad_jax.evaluation import averages
 from qad_jax.evaluation.averages import Average
@@ -73,7 +74,7 @@ def table(rows: Sequence[MatrixRow], means: Sequence[Average] = ()) -> str:
         text.append("+ a method that the run was trained without")
     if any(mean.over == "datasets" for mean in means):
         text.append("mean of other datasets: without that of the run; each counts the same")
-    return "\n".join(text)
+    return "\n".join(map(printable, text))
 
 
 def _mean_lines(
@@ -139,9 +140,9 @@ def heat_map(rows: Sequence[MatrixRow]) -> bytes:
         for axes, level in zip(figure.subplots(2, 1), LEVELS, strict=True):
             values = 100 * grid(rows, level)[2]
             shown = axes.imshow(values, vmin=50, vmax=100, cmap="viridis", aspect="auto")
-            titles = [f"{dataset}\n{quality}" for dataset, quality in columns]
+            titles = ["\n".join(map(printable, column)) for column in columns]
             axes.set_xticks(range(len(columns)), titles, rotation=40, ha="right", fontsize=7.5)
-            axes.set_yticks(range(len(runs)), runs)
+            axes.set_yticks(range(len(runs)), list(map(printable, runs)))
             axes.set_title(f"{level} AUC, %", loc="left")
             for (i, j), value in np.ndenumerate(values):
                 if np.isfinite(value):

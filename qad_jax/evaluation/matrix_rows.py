@@ -110,7 +110,7 @@ def collect(
         row
         for folder, name in zip(folders, names or names_of(folders), strict=True)
         for path, own in _results(folder, split)
-        for row in _rows(path, name, own, _mixture(folder), _excluded(folder))
+        for row in _rows(path, name, own, mixture(folder), _excluded(folder))
     ]
 
 
@@ -146,7 +146,7 @@ def _results(folder: Path, split: str) -> list[tuple[Path, bool | None]]:
     return files
 
 
-def _mixture(folder: Path) -> list[str]:
+def mixture(folder: Path) -> list[str]:
     """Full names of the datasets of a run that was trained on several."""
     try:
         names = read_json(folder / "run.json")["dataset"]
@@ -182,6 +182,10 @@ def _rows(
         dataset = str(stored["dataset"])
         if own is False:
             own = dataset in mixture
+        if type(stored["step"]) not in (int, type(None)):
+            raise ValueError(f"step is {stored['step']!r}, no whole number")
+        if not stored["qualities"]:
+            raise ValueError("it has no quality")
         if stored["step"] in (None, 0):  # the training data of imported weights are not known
             own = None
         parts = [("", stored["qualities"]), *stored.get("methods", {}).items()]

@@ -247,7 +247,9 @@ def equal_error_threshold(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float
     if best == 0:  # all scores are equal, and no threshold parts them
         return float(thresholds[1])
     below = thresholds[best + 1] if best + 1 < len(thresholds) else thresholds[best]
-    return float((thresholds[best] + below) / 2)
+    middle = (thresholds[best] + below) / 2
+    # Between two neighbouring floats there is none, and the lower one would flag its own items.
+    return float(middle if middle > below else thresholds[best])
 
 
 def by_video(

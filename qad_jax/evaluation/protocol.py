@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from data_builders.errors import printable
 from data_builders.files import read_json, write_json, write_whole
 from qad_jax.evaluation import calibration, metrics
 from qad_jax.evaluation.bootstrap import bootstrap, interval, why_no_interval
@@ -215,7 +216,11 @@ def _in_brackets(of: Estimate | Difference, numbers: Numbers) -> str:
 
 
 def headline(report: Report) -> str:
-    """A sentence that names the weakest quality and what it loses."""
+    """A sentence that names the weakest quality and what it loses, for a terminal and a page."""
+    return printable(_headline(report))
+
+
+def _headline(report: Report) -> str:
     summary = report.summary
     drop = summary.drop
     if drop is None:
@@ -291,12 +296,14 @@ def table(report: Report) -> str:
         lines.append(f"{method} against the reals")
         for quality, result in results.items():
             lines.append(row(quality, "frame", result.frame, str(result.frames)))
+    if summary.bootstrap:
+        lines.append(f"95 %: intervals over {summary.identities} identities")
     reasons = [
         f"not defined at {quality}: {reason}"
         for reason, qualities in summary.undefined().items()
         for quality in qualities
     ]
-    return "\n".join([*lines, *sorted(reasons)])
+    return "\n".join(map(printable, [*lines, *sorted(reasons)]))
 
 
 def files(folder: Path) -> list[Path]:
@@ -305,8 +312,13 @@ def files(folder: Path) -> list[Path]:
 
 
 def write(folder: Path, scores: Scores, report: Report) -> None:
-    """Writes `scores.csv` and `metrics.json`, each in full or not at all."""
+    """Writes `scores.csv` and `metrics.json`, each in full or not at all.
+
+    Numbers of an earlier evaluation are removed first: a stop in between would leave them beside
+    scores that they are not of.
+    """
     of_scores, of_numbers = files(folder)
+    of_numbers.unlink(missing_ok=True)
     write_whole(of_scores, to_csv(scores))
     write_json(of_numbers, report.as_dict())
 

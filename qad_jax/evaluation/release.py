@@ -26,9 +26,12 @@ from data_builders.lists import one_form
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import configs, models
 from qad_jax.evaluation import release_inputs, verdicts
+from qad_jax.evaluation.evaluate_run import folder_of
+from qad_jax.evaluation.matrix_rows import mixture
 from qad_jax.evaluation.rates import Rates, by_group, measure
 from qad_jax.evaluation.report import card, model_card
 from qad_jax.evaluation.scores import Scores
+from qad_jax.runs.weights_digest import weights_digest
 from qad_jax.training.datasets import open_datasets
 from qad_jax.weights import averaging, model_file, pretrained
 
@@ -105,6 +108,8 @@ def of_run(run: Path) -> model_file.ModelFile:
         raise UserError(f"{run}: holds no run; name the folder of a run, or a model file")
     for split in ("validation", "test"):
         if not (run / "evaluation" / split / "scores.csv").is_file():
+            if len(names := mixture(run)) > 1:
+                raise UserError(_of_one(run, names[0]))
             command = command_line.command("qad-jax", "evaluate", run, "--split", split)
             raise UserError(
                 f"{run}: was not evaluated on its {split} split, so its error rates are not known; "
@@ -114,6 +119,20 @@ def of_run(run: Path) -> model_file.ModelFile:
     described, variables = _described(run, told, validation=run, test=run)
     content = model_file.content(variables, described)
     return model_file.ModelFile(described, variables, hashlib.sha256(content).hexdigest())
+
+
+def _of_one(run: Path, dataset: str) -> str:
+    """What is said of a run on several datasets, which has results on each and none of its own."""
+    results = run / "evaluation" / folder_of(dataset, ())
+    evaluate = command_line.command("qad-jax", "evaluate", run, "--split", "validation")
+    parts = (f"--{split}={results / split}" for split in ("validation", "test"))
+    options = (*parts, "--about=about.json", "--out=detector.safetensors")
+    return (
+        f"{run}: was trained on several datasets, and a detector has the thresholds and rates of "
+        f"one: evaluate both splits ({evaluate}, and test), make a model file of the results on "
+        f"one dataset ({command_line.command('qad-jax', 'release', run, *options)}), and name "
+        "that file"
+    )
 
 
 def _described(
@@ -131,8 +150,9 @@ def _described(
     variables, config, step, dropped = pretrained.of_run(run, step)
     if dropped is not None:
         raise UserError(f"{run}: its head was drawn anew and is not trained")
+    digest = weights_digest(variables)
     (chosen_on, dataset), (tested_on, _) = (
-        release_inputs.results(path, split, run=run, step=step)
+        release_inputs.results(path, split, run=run, step=step, weights=digest)
         for path, split in ((validation, "validation"), (test, "test"))
     )
     if shared := set(chosen_on.identity) & set(tested_on.identity):

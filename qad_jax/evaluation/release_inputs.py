@@ -34,7 +34,7 @@ CONDITIONS = (
 MARKS = ("right", "found", "false")
 
 
-def results(path: Path, split: str, *, run: Path, step: int) -> tuple[Scores, str]:
+def results(path: Path, split: str, *, run: Path, step: int, weights: str) -> tuple[Scores, str]:
     """Reads the scores of a checkpoint.
 
     Args:
@@ -42,6 +42,7 @@ def results(path: Path, split: str, *, run: Path, step: int) -> tuple[Scores, st
       split: Name of the split, for where a run's folder is given.
       run: Folder of the run that is released.
       step: Step of the checkpoint whose weights are released.
+      weights: Digest of these weights.
 
     Returns:
       The scores, and the full name of the dataset that they are of.
@@ -57,8 +58,8 @@ def results(path: Path, split: str, *, run: Path, step: int) -> tuple[Scores, st
     )
     try:
         told = read_json(beside)
-        found, dataset = told["step"], told["dataset"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found, dataset, digest = told["step"], told["dataset"], told.get("weights")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{beside}: does not tell of which checkpoint the scores are; run: {command}"
         ) from error
@@ -66,6 +67,11 @@ def results(path: Path, split: str, *, run: Path, step: int) -> tuple[Scores, st
         of = "those of another tool" if found is None else f"of step {found}"
         raise UserError(
             f"{beside}: the scores are {of}, and the weights of step {step}; run: {command}"
+        )
+    if digest not in (None, weights):  # older files do not tell it
+        raise UserError(
+            f"{beside}: the scores are of other weights of step {step} than those of {run}; "
+            f"run: {command}"
         )
     read = scores.read(file)
     if odd := int(np.sum(~np.isfinite(read.score))):

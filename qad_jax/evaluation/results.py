@@ -7,6 +7,7 @@ again. This module imports neither JAX nor a dataset.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -47,7 +48,10 @@ class Estimate:
 
 
 def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+    number = None if value is None else float(value)
+    if number is not None and not math.isfinite(number):  # JSON has none, but Python reads them
+        raise ValueError(f"{value} is no finite number")
+    return number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,6 +274,7 @@ class Report:
       summary: The numbers.
       threshold_rule: How the thresholds were chosen, in words.
       digest: Of the records of the split, where the dataset knows it.
+      weights: Digest of the weights; None for the scores of another tool, and in older files.
     """
 
     dataset: str
@@ -278,6 +283,7 @@ class Report:
     summary: Summary
     threshold_rule: str
     digest: str | None = None
+    weights: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The stored form, in which the numbers lie side by side with what they are of."""
@@ -288,6 +294,7 @@ class Report:
             **self.summary.as_dict(),
             "threshold_rule": self.threshold_rule,
             "digest": self.digest,
+            "weights": self.weights,
         }
 
     @classmethod
@@ -300,4 +307,5 @@ class Report:
             summary=Summary.from_dict(stored),
             threshold_rule=stored["threshold_rule"],
             digest=stored.get("digest"),
+            weights=stored.get("weights"),
         )

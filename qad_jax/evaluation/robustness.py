@@ -78,7 +78,8 @@ def measure(
         if crfs:
             points[H264] = [Point(crf, own[crfs[crf]]) for crf in sorted(crfs)]
         curves = {family: tuple(curve) for family, curve in points.items()}
-        measured.append(RunCurves(name, model.step, own[qualities.index(best)], curves))
+        clean = own[qualities.index(best)]
+        measured.append(RunCurves(name, model.step, clean, curves, model.digest()))
     return Robustness(dataset.info.full_name, split, best, tuple(measured))
 
 

@@ -86,18 +86,21 @@ class RunCurves:
       clean: The AUC on the images as they are.
       curves: A curve for each corruption, under its name; `H264` is there where the qualities of
         the dataset are named by a CRF.
+      weights: Digest of its weights; None in older files.
     """
 
     name: str
     step: int
     clean: Aucs
     curves: Mapping[str, Curve]
+    weights: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The stored form."""
         return {
             "name": self.name,
             "step": self.step,
+            "weights": self.weights,
             "clean": self.clean.as_dict(),
             "curves": {
                 name: [point.as_dict() for point in curve] for name, curve in self.curves.items()
@@ -115,6 +118,7 @@ class RunCurves:
                 name: tuple(Point.from_dict(point) for point in points)
                 for name, points in stored["curves"].items()
             },
+            weights=stored.get("weights"),
         )
 
 
@@ -195,12 +199,13 @@ def write(folder: Path, measured: Robustness) -> None:
     write_json(folder / "robustness.json", measured.as_dict())
 
 
-def read(folder: Path, *, step: int | None) -> Robustness | None:
+def read(folder: Path, *, step: int | None, weights: str | None = None) -> Robustness | None:
     """Reads what an earlier evaluation measured of a checkpoint.
 
     Args:
       folder: Where `robustness.json` lies.
       step: Step of the checkpoint.
+      weights: Digest of its weights. An older file does not have it.
 
     Returns:
       The curves; None where nothing was measured, or where it was of another checkpoint.
@@ -208,7 +213,9 @@ def read(folder: Path, *, step: int | None) -> Robustness | None:
     path = folder / "robustness.json"
     try:
         measured = Robustness.from_dict(read_json(path))
-        return measured if measured.runs[0].step == step else None
+        first = measured.runs[0]
+        same = first.step == step and (None in (first.weights, weights) or first.weights == weights)
+        return measured if same else None
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar
 
@@ -32,6 +32,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 # Each score takes some hundred bytes in memory.
 _MOST_LINES, _LONGEST_LINE = 5_000_000, 1_000_000
+# Each quality has figures, and each method numbers with intervals: more take hours, and tables that
+# nobody reads. Where there are more, a column means something else.
+_MOST_QUALITIES, _LONGEST_QUALITY = 200, 100
+_MOST_METHODS, _LONGEST_METHOD = 2000, 255
 _NEEDED = ("method", "video", "frame", "label", "score")
 #: How a label may be written, in lower case.
 LABELS = {"0": 0, "1": 1, "real": 0, "fake": 1, "0.0": 0, "1.0": 1}
@@ -70,6 +74,10 @@ class Scores(NamedTuple):
     identity: list[str]
     frame: npt.NDArray[np.signedinteger[Any]]
     score: npt.NDArray[np.floating[Any]]
+
+    def keys(self) -> Iterator[tuple[str, str, int]]:
+        """What tells the frames apart: method, video and frame of each."""
+        return zip(self.method, self.video, self.frame.tolist(), strict=True)
 
     def take(self, rows: npt.NDArray[np.intp]) -> Scores:
         """Some of the frames, in a given order."""
@@ -199,6 +207,8 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
                     f"{where}: label is {row[place['label']]!r}; must be 0 or real, 1 or fake"
                 )
             names = {name: unmarked(row[place[name]]) for name in ("method", "video", *optional)}
+            if not names["video"].strip():  # all such frames would be one video
+                raise UserError(f"{where}: names no video")
             yield Row(
                 where,
                 names["method"],
@@ -259,6 +269,8 @@ def collect(path: Path, rows: Iterable[Row]) -> Scores:
         entries[index, column] = row.score
     if not keys:
         raise UserError(f"{path}: holds no scores")
+    _check_names(path, "qualities", qualities, _MOST_QUALITIES, _LONGEST_QUALITY)
+    _check_names(path, "methods", {key[0] for key in keys}, _MOST_METHODS, _LONGEST_METHOD)
     if len(entries) < len(keys) * len(qualities):
         _missing(path, list(keys), list(qualities), entries)
     matrix = np.empty((len(keys), len(qualities)))
@@ -273,6 +285,19 @@ def collect(path: Path, rows: Iterable[Row]) -> Scores:
         np.array([frame for _, _, frame in keys], np.int64),
         matrix,
     )
+
+
+def _check_names(path: Path, kind: str, names: Collection[str], most: int, longest: int) -> None:
+    if len(names) > most:
+        raise UserError(
+            f"{path}: has {len(names)} {kind}, and at most {most} can be evaluated; does the "
+            "column hold something else?"
+        )
+    if too_long := [name for name in names if len(name) > longest]:
+        raise UserError(
+            f"{path}: {kind} have names of at most {longest} characters, and one begins with "
+            f"{too_long[0][:40]!r}"
+        )
 
 
 _Value = TypeVar("_Value")

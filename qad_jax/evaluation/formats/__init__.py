@@ -5,13 +5,14 @@ What is known of each form, and from where, is in docs/evaluation.md.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
 from data_builders.errors import UserError
-from data_builders.files import check_kept, write_whole
+from data_builders.files import check_kept, kind_of_no_file, write_whole
 from qad_jax.evaluation import scores
 from qad_jax.evaluation.formats import deepfakebench, listed, truth
 from qad_jax.evaluation.scores import Scores
@@ -32,6 +33,10 @@ def read(path: Path, *, labels: Path | None = None, column: str | None = None) -
       UserError: Naming the row, or what is missing.
     """
     named = deepfakebench.metrics_file(path)
+    # A pipe would be waited for, and has nothing left when its form is known.
+    with contextlib.suppress(OSError):  # whoever reads it says what is wrong
+        if named is None and (kind := kind_of_no_file(path)) and not path.is_dir():
+            raise UserError(f"{path}: is {kind}; it is read several times: save it as a file")
     form = "deepfakebench" if named else listed.recognised(path)
     if column is not None and form != "grip":
         raise UserError(f"--column: {path} has one score for each row; leave it out")

@@ -17,6 +17,7 @@ import numpy as np
 
 from data_builders import lists
 from data_builders.errors import UserError
+from data_builders.files import kind_of_no_file
 from qad_jax.evaluation import metrics, score_dialect, scores
 from qad_jax.evaluation.scores import Scores
 from qad_jax.weights import array_pickle
@@ -42,6 +43,8 @@ def metrics_file(path: Path) -> Path | None:
 def _begins_as_pickle(path: Path) -> bool:
     """Whether a file begins as pickles do since protocol 2, and no text in UTF-8 can."""
     try:
+        if kind_of_no_file(path):
+            return False
         with path.open("rb") as file:
             return file.read(1) == pickle.PROTO
     except OSError:
@@ -127,6 +130,10 @@ def _path(file: Path, image: Any) -> str:
     first = image[0] if isinstance(image, list | tuple) and image else image
     if not isinstance(first, str) or not 0 < len(first) <= _LONGEST_PATH:
         raise UserError(f"{file}: 'image' must be a list of paths, or of lists of them")
+    try:
+        first.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{file}: the path {first!r} has half of a character") from None
     return first.replace("\\", "/")
 
 

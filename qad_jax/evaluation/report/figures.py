@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_builders.errors import printable
 from qad_jax.evaluation import calibration, metrics
 from qad_jax.evaluation.robustness_curves import FALLING, TITLES, Robustness
 from qad_jax.evaluation.scores import Scores
@@ -102,7 +103,7 @@ def roc(scores: Scores, level: str) -> Figure | None:
             false_rate, true_rate, _ = metrics.roc(scores.label, column)
             steps = np.hypot(np.diff(false_rate, prepend=0), np.diff(true_rate, prepend=0))
             keep = _spread(steps)
-            axes.plot(false_rate[keep], true_rate[keep], label=quality, **_style(i))
+            axes.plot(false_rate[keep], true_rate[keep], label=printable(quality), **_style(i))
             drawn += 1
         if not drawn:
             return None
@@ -159,7 +160,7 @@ def reliability(scores: Scores, temperatures: Mapping[str, float | None]) -> lis
                 shown = calibration.scaled(p, temperature if when == "after" else None)
                 bars = calibration.reliability(scores.label, shown)
                 style = {**_style(i), "marker": "os^Dvx*"[i % 7], "markersize": 3.5}
-                axes.plot(bars.confidence, bars.frequency, label=quality, **style)
+                axes.plot(bars.confidence, bars.frequency, label=printable(quality), **style)
                 drawn += 1
             if drawn:
                 axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
