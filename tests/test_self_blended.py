@@ -295,4 +295,5 @@ def test_frames_of_a_video_are_blended_alike(tmp_path):
         for fake, true in zip(pair.fake.crops["raw"], pair.real.crops["raw"], strict=True)
     ]
     assert abs(shift[0]) > 0.2
-    assert shift[0] == pytest.approx(shift[1], rel=0.1)
+    # The face moves in the crop, by a little more or less where another FFmpeg has decoded it.
+    assert shift[0] == pytest.approx(shift[1], rel=0.2)
