@@ -123,11 +123,18 @@ def test_a_name_in_another_encoding_is_text_in_records(module, tmp_path):
 
 
 # The preview of DFDC asks for each file by its name.
-@pytest.mark.parametrize("module", [m for m in (*TREES, *LISTED) if m is not dfdc_preview])
-def test_a_folder_that_cannot_be_read_ends_the_search(module, tmp_path, monkeypatch):
-    """Its masks, or its quality, would otherwise be taken for missing."""
+@pytest.mark.parametrize(
+    ("module", "place"),
+    [
+        *((m, None) for m in (*TREES, *LISTED) if m is not dfdc_preview),
+        (face_forensics, FF_FAKES),
+        (deep_fake_detection, DFD_FAKES),
+    ],
+)
+def test_a_folder_that_cannot_be_read_ends_the_search(module, place, tmp_path, monkeypatch):
+    """Its masks, or its qualities, would otherwise be taken for missing."""
     last = next(reversed(made(module, tmp_path, "01_02__a").videos))
-    folder, listed = (last.mask or last.best).parent, os.listdir
+    folder, listed = tmp_path / place if place else (last.mask or last.best).parent, os.listdir
 
     def refuse(path):
         if str(path) == str(folder):

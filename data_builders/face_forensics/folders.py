@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_builders.clips import VideoFiles
+from data_builders.lists import entries
 from data_builders.records import LABELS
 
 
@@ -20,9 +21,13 @@ def qualities(root: Path, name: str, *, real: bool) -> list[tuple[str, Path]]:
 
     Returns:
       Each quality and its folder of videos; a later folder of one quality counts, where it is.
+
+    Raises:
+      UserError: The folder of the sequences cannot be read.
     """
     parent = root / ("original_sequences" if real else "manipulated_sequences") / name
-    compressed = [path.name for path in parent.glob("c*") if re.fullmatch(r"c[1-9]\d?", path.name)]
+    there = [path.name for path in entries(parent)]
+    compressed = [name for name in there if re.fullmatch(r"c[1-9]\d?", name)]
     # The download script calls it raw, the compression script c0.
     names = [("raw", "c0"), ("raw", "raw")]
     names += [(name, name) for name in sorted(compressed, key=lambda name: int(name[1:]))]
