@@ -206,8 +206,12 @@ def whole_folder(out: Path) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    except BaseException:
+        # Threads of a save that has failed may still write for a moment, and make folders for that.
+        for seconds in (0, 0.05, 0.1, 0.2, 0.4):
+            time.sleep(seconds)
+            shutil.rmtree(part, ignore_errors=True)
+        raise
 
 
 def write_json(path: str | os.PathLike[str], value: Any, **options: Any) -> None:
