@@ -181,6 +181,21 @@ def _is_at(path: Path, opened: int) -> bool:
         return False
 
 
+def hold(opened: int, refusal: str) -> None:
+    """Keeps other processes from an open file or folder until it is closed.
+
+    Some file systems over a network have no locks: there it is up to the user.
+
+    Raises:
+      UserError: Another process holds it; `refusal` is the message.
+    """
+    with contextlib.suppress(OSError):
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(refusal) from None
+
+
 @contextlib.contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
     """Makes a folder in full or not at all.

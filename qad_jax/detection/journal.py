@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from data_builders.errors import UserError
-from data_builders.files import check_writable, kind_of_no_file, parse_json, refuse_constant
+from data_builders.files import check_writable, hold, kind_of_no_file, parse_json, refuse_constant
 from qad_jax.detection.results import ERROR, Verdict
 
 #: Bounds of one line: a clip of many frames with a crowd has a few MB.
@@ -58,7 +56,11 @@ class Journal:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         self._file: BinaryIO = os.fdopen(descriptor, "r+b", buffering=0)
         try:
-            self._lock()
+            hold(
+                descriptor,
+                f"--results: {path}: another process writes to it; wait for its end, or name "
+                "another file",
+            )
             self._entries = self._read()
         except BaseException:
             self._file.close()
@@ -96,17 +98,6 @@ class Journal:
         while written < len(line):  # the system may take a part at a time
             written += self._file.write(line[written:]) or 0
         self._keep(self._entries, verdict.as_dict(), offset)
-
-    def _lock(self) -> None:
-        # Some file systems over a network have no locks: there it is up to the user.
-        with contextlib.suppress(OSError):
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"--results: {self.path}: another process writes to it; wait for its end, or "
-                    "name another file"
-                ) from None
 
     def _read(self) -> dict[str, _Entry]:
         entries: dict[str, _Entry] = {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from data_builders.errors import UserError
-from data_builders.files import check_writable, write_whole
+from data_builders.files import check_writable, hold, write_whole
 from data_builders.home import expanded
 from qad_jax.detection.examination import Examination
 from qad_jax.detection.pages import file_page, overview, words
@@ -83,15 +81,11 @@ class Pages:
         The folder itself is locked: a file for that would lie among the pages.
         """
         self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        # Some file systems over a network have no such locks: there it is up to the user.
-        with contextlib.suppress(OSError):
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"--out: {self._folder}: another process writes there; wait for its end, or "
-                    "name another folder"
-                ) from None
+        hold(
+            self._lock,
+            f"--out: {self._folder}: another process writes there; wait for its end, or name "
+            "another folder",
+        )
         self._earlier = _earlier(self._folder)
 
     def has(self, file: str, digest: str) -> bool:
