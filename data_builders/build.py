@@ -47,8 +47,6 @@ _NUMBERS: dict[str, tuple[type, str]] = {
     "variants": (int, "self_blended: pairs from each file (default: 8)"),
     "degraded": (float, "self_blended: share of the pairs that are degraded (default: 0.5)"),
 }
-# Sources of faces that need no file.
-_FACES = ("mtcnn", "none")
 
 
 def names() -> list[str]:
@@ -183,10 +181,11 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
         from data_builders import faces
 
         is_file = args.faces.endswith(".json")
-        if not is_file and args.faces not in _FACES:
+        named = [name for name in faces.SOURCES if name != "file"]
+        if not is_file and args.faces not in named:
             raise UserError(
                 f"--faces: there is no source of faces {args.faces!r}: "
-                f"{nearest(args.faces, _FACES)} (a file of boxes has a name that ends in .json)"
+                f"{nearest(args.faces, named)} (a file of boxes has a name that ends in .json)"
             )
         recipe["face_source"] = faces.source(
             "file" if is_file else args.faces, path=args.faces if is_file else ""

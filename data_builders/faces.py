@@ -34,6 +34,8 @@ Frame: TypeAlias = npt.NDArray[np.uint8]
 Box: TypeAlias = Sequence[float] | npt.NDArray[Any]
 
 SCALE = 1.3
+#: Names of the sources of faces.
+SOURCES = ("mtcnn", "file", "none")
 
 _FAR = 1e6  # pixels: no frame is so large
 
@@ -91,9 +93,7 @@ def source(name: str, *, path: str | Path = "") -> FaceSource:
         return FromFile(str(path))
     if name == "none":
         return Whole()
-    raise UserError(
-        f"there is no source of faces {name!r}: {nearest(name, ('mtcnn', 'file', 'none'))}"
-    )
+    raise UserError(f"there is no source of faces {name!r}: {nearest(name, SOURCES)}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ from data_builders.errors import (
 from data_builders.home import expanded
 from data_builders.paired import PairedConfig, PairedDatasetBuilder, shaping_versions
 from data_builders.qualities import RANDOM, check_qualities, instead
-from data_builders.records import DEFAULT_QUALITIES, Clip, FinishedClip, Pair
+from data_builders.records import DEFAULT_QUALITIES, LABELS, Clip, FinishedClip, Pair
 
 # How many names of missing videos are stored: where only a part of a dataset is there, thousands of
 # videos are missing.
@@ -144,8 +144,8 @@ class VideoDatasetBuilder(
         return self.find(self.manual_dir, self.part)
 
     def notes(self, layout: Layout) -> list[str]:
-        """What the user should know of how a folder is read, masks included."""
-        notes = list(layout.notes)
+        """What the user should know of how a folder is read, masks and compressions included."""
+        notes = [*layout.notes, *_uneven_histories(layout.videos, self.recipe.qualities)]
         if not self.recipe.faces.chooses:
             return notes
         for method in dict.fromkeys(files.method for files in layout.videos):
@@ -268,3 +268,33 @@ def _staged_clip(
         return staging.staged(folder, json.dumps(name), made)
     except UnusableClipError as error:
         return error
+
+
+def _uneven_histories(videos: Sequence[VideoFiles], wanted: Sequence[str]) -> list[str]:
+    """Notes the qualities for which real and fake videos were not compressed equally often.
+
+    A quality that is made here from c23 is compressed twice, and one that is on disk, or is made
+    from raw, once. Where that goes with the label, a detector can learn it.
+
+    Args:
+      videos: The videos of all splits.
+      wanted: The qualities of the records.
+    """
+    notes = []
+    for quality in wanted:
+        twice = {
+            label: [
+                quality not in video.files and video.best_quality != "raw"
+                for video in videos
+                if video.label == label and video.gives(quality)
+            ]
+            for label in LABELS
+        }
+        real, fake = twice.values()
+        if sum(real) * len(fake) != sum(fake) * len(real):
+            counts = " and ".join(f"{sum(t)} of {len(t)} {label}" for label, t in twice.items())
+            notes.append(
+                f"{quality} is made from a file that is compressed already for {counts} videos: a "
+                "detector may tell real from fake by that; get the same qualities of both"
+            )
+    return notes

@@ -11,7 +11,7 @@ from typing import ClassVar
 from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
 from data_builders.face_forensics.builder import ACCESS
-from data_builders.face_forensics.folders import qualities, uneven_histories
+from data_builders.face_forensics.folders import qualities
 from data_builders.lists import nothing_in, videos_in
 from data_builders.paired import PairedConfig
 from data_builders.splits import divided, held_out
@@ -75,8 +75,3 @@ class DeepFakeDetection(VideoDatasetBuilder):
         test = held_out(everybody - validation, others)
         splits, notes = divided(videos, {"validation": validation, "test": test})
         return Layout(splits, (), notes)
-
-    def notes(self, layout: Layout) -> list[str]:
-        """As in the base, and where real and fake were not compressed equally often."""
-        more = uneven_histories(layout.videos, self.recipe.qualities)
-        return [*super().notes(layout), *more]

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
-from data_builders.face_forensics.folders import qualities, uneven_histories
+from data_builders.face_forensics.folders import qualities
 from data_builders.lists import nothing_in, videos_in
 from data_builders.paired import PairedConfig
 from data_builders.video_builder import VideoDatasetBuilder
@@ -84,11 +84,6 @@ class FaceForensics(VideoDatasetBuilder):
             fake = f"manipulated_sequences/{methods[1]}/c23/videos/000_003.mp4"
             raise nothing_in(root, lacks, f"{real} and {fake}, c23 or another quality,")
         return Layout(splits, missing, [f"there are no videos of {name}" for name in absent])
-
-    def notes(self, layout: Layout) -> list[str]:
-        """As in the base, and where real and fake were not compressed equally often."""
-        more = uneven_histories(layout.videos, self.recipe.qualities)
-        return [*super().notes(layout), *more]
 
 
 def _any(splits: Mapping[str, Sequence[VideoFiles]], method: str) -> bool:
