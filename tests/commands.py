@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 from qad_jax import main
+from tests.conftest import ROOT
 
 
 class Result(NamedTuple):
@@ -25,6 +28,15 @@ def call(*arguments: object, main: Callable[[list[str]], int] = main.main) -> Re
         except SystemExit as stop:  # --help
             status = int(stop.code or 0)
     return Result(status, out.getvalue(), err.getvalue())
+
+
+def loaded(*modules: str) -> set[str]:
+    """All that is imported where some modules are, in a new process."""
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
 
 
 def tiny(config: str, workdir: object, manifest: object, data_dir: object) -> list[str]:

@@ -2,23 +2,14 @@
 
 import ast
 import graphlib
-import subprocess
-import sys
 
 import pytest
 
+from tests.commands import loaded
 from tests.conftest import ROOT
 
 LARGE = {"tensorflow_datasets", "cv2", "av", "PIL", "joblib", "jax", "qad_jax", "apache_beam"}
 SMALL = {"numpy", "argparse", "multiprocessing", "concurrent.futures.process"}
-
-
-def loaded(*modules):
-    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return set(done.stdout.split())
 
 
 def test_counting_cores_and_naming_mistakes_load_nothing():

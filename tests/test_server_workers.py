@@ -5,8 +5,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +12,7 @@ import pytest
 from qad_jax.detection.server import work, workers
 from qad_jax.detection.server.problems import Problem
 from qad_jax.detection.server.settings import MEGABYTE, Settings
-from tests.conftest import ROOT
+from tests.commands import loaded
 from tests.serving import is_there, served, wait
 from tests.serving_worker import never_ready
 
@@ -206,9 +204,4 @@ def test_memory_that_no_worker_can_live_in(tmp_path):
 
 def test_the_process_of_the_service_has_no_network_in_memory():
     """Only workers load JAX: the service is small, and starts at once."""
-    code = (
-        "import sys, qad_jax.detection.server.app\n"
-        "heavy = {'jax', 'flax', 'tensorflow_datasets'} & set(sys.modules)\n"
-        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    assert not {"jax", "flax", "tensorflow_datasets"} & loaded("qad_jax.detection.server.app")
