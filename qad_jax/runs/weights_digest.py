@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-_PARTS = ("params", "batch_stats")
+#: What scores depend on: the localiser, where there is one, changes none.
+OF_THE_SCORE = ("params", "batch_stats")
 
 
 def weights_digest(variables: Mapping[str, Any]) -> str:
@@ -20,7 +21,7 @@ def weights_digest(variables: Mapping[str, Any]) -> str:
         Other collections are passed over.
     """
     digest = hashlib.sha256()
-    parts = {name: variables[name] for name in _PARTS}
+    parts = {name: variables[name] for name in OF_THE_SCORE}
     for path, leaf in jax.tree_util.tree_leaves_with_path(parts):
         array = np.asarray(leaf)
         name = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n"

@@ -27,13 +27,12 @@ from qad_jax import __version__
 from qad_jax.models import create, onednn
 from qad_jax.models.layers import normalise
 from qad_jax.runs import checkpoints, configuration
+from qad_jax.runs.weights_digest import OF_THE_SCORE
 from qad_jax.weights import model_file, pretrained
 
 SUFFIXES = ONNX, STABLEHLO = ".onnx", ".stablehlo"
 FORMAT = 1
 _PLATFORMS = ("cpu", "cuda", "tpu")
-#: The localiser is no part of the files: their outputs do not depend on it.
-_OF_THE_SCORE = ("params", "batch_stats")
 # How the detector itself resizes, see `qad_jax.training.resizing.resize_into`.
 _RESIZE = {
     "shorter_side_is_larger_than_the_input": "INTER_AREA",
@@ -160,7 +159,7 @@ def write(source: Source, file: Path) -> str:
     """
     side, about = source.image_size, source.about()
     model = create(source.network)
-    variables = jax.device_get({name: source.variables[name] for name in _OF_THE_SCORE})
+    variables = jax.device_get({name: source.variables[name] for name in OF_THE_SCORE})
     what = f"{source.network}, crops of {side} x {side} px"
     if file.suffix == ONNX:
         from qad_jax.weights import onnx_graph

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import safetensors
 
-from data_builders.errors import UserError
+from data_builders.errors import MISREAD, UserError
 from data_builders.files import is_number, kind_of_no_file, parse_json, refuse_constant, write_whole
 from data_builders.home import expanded
 from qad_jax import models
@@ -30,8 +30,6 @@ SHIPPED = Path(__file__).with_name("detector.safetensors")
 # Of the description. That of the shipped model has some ten thousand bytes.
 _LONGEST, _MOST_VALUES = 1 << 20, 50_000
 _SIDES = range(32, 1025)
-# What a description can raise that has a mistake.
-_MISTAKES = (ValueError, TypeError, KeyError, AttributeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +133,7 @@ def content(variables: Mapping[str, Any], description: Description) -> bytes:
     try:
         text = description.as_text()
         _parsed(text)
-    except _MISTAKES as error:
+    except MISREAD as error:
         raise UserError(
             f"{description.name}: no model file can be made of it: {_reason(error)}"
         ) from error
@@ -170,7 +168,7 @@ def describe(path: Path) -> Description:
         )
     try:
         return _parsed(text)
-    except _MISTAKES as error:
+    except MISREAD as error:
         raise UserError(
             f"{path}: is not a model file that can be used: {_reason(error)}"
         ) from error
