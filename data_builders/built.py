@@ -64,7 +64,7 @@ def check_records(dataset: PairedDatasetBuilder) -> None:
     """Raises a UserError where a copied dataset does not have the records of its digests."""
     from data_builders.digest import changed
 
-    if split := changed(dataset, (dataset.info.metadata or {}).get("digest")):
+    if split := changed(dataset, dataset.digests):
         raise UserError(
             f"{dataset.info.full_name}: the digest of the {split} split is not the one in its "
             "metadata.json; copy the dataset to the bucket again"

@@ -125,6 +125,11 @@ class PairedDatasetBuilder(
         """The qualities of this builder's records, best first."""
         return self.builder_config.qualities
 
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """The digest of the records of each split; empty where the build kept none."""
+        return (self.info.metadata or {}).get("digest", {})
+
     @abc.abstractmethod
     def clip_sources(self) -> Mapping[str, Sequence[Any]]:
         """Names the clips of each split: for each clip a picklable value that `read_clip` takes."""

@@ -201,6 +201,16 @@ def test_an_array_takes_no_more_memory_than_its_file(tmp_path):
             array_pickle.load(wrong)
 
 
+def test_frames_without_the_folder_of_a_video_are_refused(tmp_path):
+    """All of them would be one video."""
+    frames = [(name.rpartition("/")[2], made, label) for name, made, label in FRAMES[:2]]
+    folder = bench(tmp_path / "bench", frames)
+    with pytest.raises(UserError, match="without the folder of its video"):
+        formats.read(folder)
+    made = formats.read(bench(tmp_path / "named", [("a/_b/0.png", 0.5, 0), ("c/_d/0.png", 0.5, 1)]))
+    assert made.identity == ["_b", "_d"]
+
+
 def test_a_path_that_is_no_text_is_one_line(tmp_path):
     """Pickles hold halves of characters, which no file of this project could."""
     folder = bench(tmp_path / "test", [*FRAMES, ("./FF/a/c23/frames/\ud800/1.png", 0.5, 1)])

@@ -3,12 +3,13 @@
 import math
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from qad_jax.evaluation import bootstrap, metrics
+from qad_jax.evaluation import bootstrap, metrics, rates
 from tests.conftest import ROOT
 from tests.test_metrics import brute_auc
 
@@ -91,6 +92,23 @@ def test_95_percent_are_covered_where_frames_are_clustered():
             held[kind] += low <= population_auc <= high
     assert 0.93 <= held["identity"] / trials <= 0.97
     assert held["frame"] / trials < 0.7  # the naive bootstrap is far too sure
+
+
+def test_one_long_name_does_not_make_all_of_them_long():
+    """An array of texts has the room of the longest for each: here 4 MB for each of 3000."""
+    names = ["x" * 1_000_000, *(f"id{i // 2}" for i in range(2999))]
+    labels, scores = np.arange(3000) % 2, np.arange(3000.0)
+    tracemalloc.start()
+    distinct, member = bootstrap.numbered(names)
+    assert bootstrap.why_no_interval(labels, names) == ""
+    assert rates.count(
+        labels, names, scores, called_fake=scores > 2000, called_real=scores < 1000
+    ).real_clips
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6  # mostly of the draws
+    assert [distinct[i] for i in member] == names
+    assert distinct == sorted(set(names))
 
 
 def test_many_scores_take_little_memory(tmp_path):

@@ -96,6 +96,10 @@ def test_without_variance_there_is_a_difference_and_no_test():
     assert got.auc == (1, 0)
     assert (got.difference, got.p, got.low) == (1, None, None)
     assert "no variance" in got.undefined
+    # All components differ by a third, which no float is.
+    got = delong.compare([0, 1] * 3, [1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5])
+    assert got.difference == pytest.approx(1 / 3)
+    assert (got.variance, got.p, got.low, got.high) == (0, None, None, None)
     for labels, side in (([0, 1, 1, 1], "real"), ([0, 0, 0, 1], "fake")):
         got = delong.compare(labels, [1, 2, 3, 4], [2, 1, 4, 3])
         assert got.undefined == f"no variance from one {side} only"

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,13 @@ def test_a_copy_of_what_is_tested_and_its_folder_choose_no_threshold(tmp_path):
     other = made._replace(score=made.score[::-1])
     (tmp_path / "other").write_text(scores.to_csv(other))
     external_scores.evaluate(file, tmp_path / "out", validation=tmp_path / "other")
+    # So is one in which a sure detector gives the frames that have the same names 0 and 1.
+    sure = made._replace(score=np.where(made.label[:, None] == 1, 1.0, 0.0) * np.ones((1, 2)))
+    for name in ("sure", "sure of others"):
+        (tmp_path / name).write_text(scores.to_csv(sure))
+    external_scores.evaluate(
+        tmp_path / "sure", tmp_path / "out", validation=tmp_path / "sure of others"
+    )
 
 
 def test_a_whole_report_is_written_without_jax_flax_and_tfds(tmp_path):
@@ -281,8 +289,42 @@ def test_an_empty_identity_is_not_one_person(tmp_path):
     """A cell that says nothing says no more than a column that is not there."""
     made = make_scores(4)
     file = tmp_path / "theirs.csv"
-    file.write_text(scores.to_csv(made._replace(identity=["", *made.identity[1:]])))
-    assert scores.read(file).identity == [made.video[0], *made.identity[1:]]
+    for nothing in ("", " "):
+        file.write_text(scores.to_csv(made._replace(identity=[nothing, *made.identity[1:]])))
+        assert scores.read(file).identity == [made.video[0], *made.identity[1:]]
+
+
+def test_a_name_is_one_in_either_unicode_form(tmp_path):
+    """Systems write an accent as a part of its letter, or behind it."""
+    made = make_scores(4)
+    texts = {
+        form: scores.to_csv(
+            made._replace(
+                video=[unicodedata.normalize(form, f"José {v}") for v in made.video],
+                method=[unicodedata.normalize(form, f"é {m}") for m in made.method],
+            )
+        )
+        for form in ("NFC", "NFD")
+    }
+    assert texts["NFC"] != texts["NFD"]
+    keys = []
+    for form, text in texts.items():
+        (tmp_path / form).write_text(text)
+        keys.append(list(scores.read(tmp_path / form).keys()))
+    assert keys[0] == keys[1]
+
+
+def test_a_quality_of_the_validation_alone_changes_nothing(tmp_path, capsys):
+    """Here the one has logits, and the other is not defined."""
+    made = make_scores(8)
+    logits = made.of(("c40",))._replace(score=20 * made.score[:, 1:] - 10)
+    more = made._replace(score=np.stack([np.nan * made.score[:, 0], -logits.score[:, 0]], axis=1))
+    for name, of in (("test", logits), ("validation", more)):
+        (tmp_path / name).write_text(scores.to_csv(of))
+    out = tmp_path / "out"
+    external_scores.evaluate(tmp_path / "test", out, validation=tmp_path / "validation")
+    assert protocol.read(out).threshold_rule == f"{calibration.RULE} (validation)"
+    assert "thresholds are those of the validation file" in capsys.readouterr().err
 
 
 def test_a_name_that_is_not_utf_8_is_shown_by_escapes(tmp_path, capsys):

@@ -87,6 +87,13 @@ def test_every_run_dataset_and_quality_has_its_numbers(tmp_path, runs, capsys):
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 100  # a scale of colours
 
 
+def test_a_list_of_leaks_of_an_earlier_matrix_is_removed(tmp_path, runs):
+    (tmp_path / "leakage.csv").write_text("of other models\n")
+    rows = matrix.collect([tmp_path / "a"], "test", ["a"])
+    matrix.write(tmp_path, rows)
+    assert not (tmp_path / "leakage.csv").exists()
+
+
 def test_better_is_brighter():
     def shade(auc):
         both = {"frame": Estimate(auc), "video": Estimate(auc)}

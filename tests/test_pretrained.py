@@ -276,6 +276,9 @@ def test_cut_off_anywhere_it_is_one_line(tmp_path, file):
         path.write_bytes(data[: int(len(data) * share)])
         with pytest.raises(UserError, match=re.escape(str(path)) + ".*(damaged|cut off)"):
             pretrained.load(path, "resnet_tiny")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="it is a pipe and no file"):
+        pretrained.load(tmp_path / "pipe", "resnet_tiny")
     with pytest.raises(UserError, match="cannot be read: No such file"):
         pretrained.load(tmp_path / "nowhere.pth", "resnet_tiny")
 

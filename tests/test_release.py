@@ -23,6 +23,7 @@ from qad_jax.detection.scoring import batch_size
 from qad_jax.evaluation import release, release_inputs, scores
 from qad_jax.evaluation.inference import predict_step_of
 from qad_jax.evaluation.rates import Rates
+from qad_jax.evaluation.report import model_card
 from qad_jax.evaluation.verdicts import Thresholds
 from qad_jax.runs import checkpoints, placement
 from qad_jax.training import parallel
@@ -204,6 +205,19 @@ def test_the_card_says_what_the_file_says(run, made):
     assert "it calls every file with a face inconclusive" in card
     shipped = model_file.SHIPPED.with_suffix(".md").read_text()
     assert "inconclusive, and tells no error rates" not in shipped
+    assert "| low resolution | " in shipped
+    assert "Trained on: self\\_blended/d06e26c4/3.4.0, self\\_blended/af431675/3.4.0\n" in shipped
+
+
+def test_no_bound_of_a_share_is_rounded_down(made):
+    described = model_file.describe(made)
+    rates = described.qualities["c40"]["rates"]
+    none = {
+        f"false_positive_rate{end}": v for end, v in (("", 0.0), ("_low", 0.0), ("_high", 0.00735))
+    }
+    qualities = {"c40": {**described.qualities["c40"], "rates": {**rates, **none}}}
+    card = model_card.render(dataclasses.replace(described, qualities=qualities))
+    assert "At c40, fewer than 8 of 1000 (none of" in card
 
 
 @pytest.mark.parametrize(

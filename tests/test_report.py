@@ -232,6 +232,35 @@ def test_the_hardest_clip_is_the_one_furthest_from_the_truth(tmp_path):
     assert base64.b64decode(first) == clip.images[0]
 
 
+def test_a_quality_without_scores_leaves_the_hardest_clips_of_the_others():
+    made = make_scores()
+    made.score[:, 1] = np.nan
+    worst = (np.array(made.method) == "FaceSwap") & (np.array(made.video) == "002")
+    made.score[worst, 0] = 0.001
+    made.score[np.array(made.video) == "001", 0] = np.nan
+    clips = hardest.choose(made)
+    assert (clips[0].method, clips[0].video) == ("FaceSwap", "002")
+    assert "001" not in {clip.video for clip in clips}
+    videos = set(zip(made.method, made.video, strict=True))
+    assert len(clips) == sum(video != "001" for _, video in videos)
+
+
+def test_nothing_of_an_earlier_report_stays(tmp_path, monkeypatch):
+    """What is not of these numbers is gone before the first figure is drawn."""
+    path, _, _ = written(tmp_path, make_scores())
+    old = path.parent / "figures" / "robustness_blur.png"
+    old.write_bytes(b"of another checkpoint")
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(figures, "roc", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            written(tmp_path, make_scores())
+    assert not any(file.is_file() for file in path.parent.rglob("*"))
+
+
 def test_scores_alone_make_a_page_without_crops(tmp_path):
     _, text, _ = written(tmp_path, make_scores(), crops=None)
     page = Page(text)

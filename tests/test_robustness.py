@@ -227,8 +227,12 @@ def test_curves_are_stored_in_one_order_and_read_again_for_their_step(tmp_path, 
     robustness_curves.write(tmp_path / "told", told)
     assert robustness_curves.read(tmp_path / "told", step=7, weights="a") == told
     assert robustness_curves.read(tmp_path / "told", step=7, weights="b") is None
+    of_records = dataclasses.replace(measured, digest="a")
+    robustness_curves.write(tmp_path / "records", of_records)
+    assert robustness_curves.read(tmp_path / "records", step=7, digest="a") == of_records
+    assert robustness_curves.read(tmp_path / "records", step=7, digest="b") is None
     stored = json.loads((tmp_path / "robustness.json").read_text())
-    assert list(stored) == ["dataset", "split", "quality", "runs"]
+    assert list(stored) == ["dataset", "split", "quality", "digest", "runs"]
     (run,) = stored["runs"]
     assert list(run) == ["name", "step", "weights", "clean", "curves"]
     assert run["clean"]["frame"] == {"auc": clean, "auc_low": 0.0, "auc_high": 1.0}

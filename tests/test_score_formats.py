@@ -136,8 +136,9 @@ def test_names_that_two_files_would_have_get_the_method_or_are_refused(tmp_path)
 def test_mistakes_with_lists_are_one_line(tmp_path, capsys):
     path, labels, out = tmp_path / "s.csv", tmp_path / "labels.csv", tmp_path / "out"
     labels.write_text("file,label\na.mp4,real\nx/b.mp4,fake\ny/b.mp4,fake\n")
-    own = tmp_path / "own.csv"
+    own, header = tmp_path / "own.csv", tmp_path / "header.csv"
     own.write_text(scores.to_csv(make_scores()))
+    header.write_text(f"file,{'x' * 200_000}\n")
     for text, arguments, message in [
         ("filename,label\na.mp4,0.5\n", [], "the truth is missing; give it with --labels"),
         ("filename,one\na.mp4,0.5\n", [], "the truth is missing; give it with --labels"),
@@ -150,6 +151,7 @@ def test_mistakes_with_lists_are_one_line(tmp_path, capsys):
         ('filename,label\na.mp4,"0,5"\n', ["--labels", labels], "decimal sign '.'"),
         ("filename,label\na.mp4\n", ["--labels", labels], "1 values, the header has 2"),
         ("filename,label\n", ["--labels", labels], "holds no scores"),
+        ("filename,label\na.mp4,1\n", ["--labels", header], "field larger than field limit"),
         ("filename,one,two\na.mp4,1,2\n", ["--labels", labels], "choose by --column NAME"),
         ("filename,one,two\na.mp4,1,2\n", ["--labels", labels, "--column", "t"], "has no 't'"),
         ("filename,one,one\na.mp4,1,2\n", ["--labels", labels], "two columns have one name"),

@@ -96,7 +96,7 @@ def export(
         {split: tuple(files) for split, files in shards.items()},
     )
     _copy_information(Path(dataset.data_dir), part / INFORMATION, kept)
-    write_whole(part / "README.md", card(listing, (dataset.info.metadata or {}).get("digest", {})))
+    write_whole(part / "README.md", card(listing, dataset.digests))
     (part / _ORIGIN).unlink()
     listings.write(part, listing)
     os.replace(part, out)
@@ -113,7 +113,7 @@ def _begun(
         "format": to,
         "qualities": list(dataset.qualities),
         "lengths": lengths,
-        "digest": dict((dataset.info.metadata or {}).get("digest", {})),
+        "digest": dict(dataset.digests),
     }
     try:
         same = json.loads((part / _ORIGIN).read_bytes()) == origin

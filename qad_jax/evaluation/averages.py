@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from qad_jax.evaluation import scores
-from qad_jax.evaluation.bootstrap import affordable, draws, interval, why_no_interval
+from qad_jax.evaluation.bootstrap import affordable, draws, interval, numbered, why_no_interval
 from qad_jax.evaluation.matrix_rows import MatrixRow
 from qad_jax.evaluation.metrics import Array, Ranking
 from qad_jax.evaluation.results import LEVELS, Estimate
@@ -179,10 +179,12 @@ def _draws(path: Path | None, *, seed: int) -> Mapping[_Key, Array]:
 
 
 def _draws_of(of: Scores, replicates: int, seed: int) -> dict[tuple[str, str], Array]:
-    people, person = np.unique(np.asarray(of.identity), return_inverse=True)
-    methods, fake = np.asarray(of.method), of.label == 1
+    people, person = numbered(of.identity)
+    names, method_of = numbered(of.method)
+    fake = of.label == 1
     parts = {"": np.ones(len(fake), bool)}
-    parts |= {method: ~fake | (methods == method) for method in _unique(methods[fake].tolist())}
+    for number in dict.fromkeys(method_of[fake].tolist()):
+        parts[names[number]] = ~fake | (method_of == number)
     rankings: dict[tuple[str, str], tuple[Ranking, int]] = {}
     for method, chosen in parts.items():
         if why_no_interval(of.label[chosen], person[chosen]):

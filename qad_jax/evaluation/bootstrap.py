@@ -17,7 +17,7 @@ import numpy.typing as npt
 from data_builders.workers import available_cores
 from qad_jax.evaluation.metrics import NAMES, Array, Ranking
 
-Names: TypeAlias = npt.NDArray[Any]
+Numbers: TypeAlias = npt.NDArray[np.intp]
 
 REPLICATES = 1000
 #: With many scores there are fewer draws, but never fewer than this, so that the intervals of a
@@ -83,7 +83,7 @@ def bootstrap(
     """
     columns = np.asarray(scores, np.float64)
     replicates = affordable(columns.size) if replicates is None else replicates
-    names, member = np.unique(np.asarray(clusters), return_inverse=True)
+    names, member = numbered(clusters)
     untold = why_no_interval(labels, member)
     rankings = {
         i: Ranking(labels, column, member, thresholds[i] if thresholds else None)
@@ -104,13 +104,34 @@ def bootstrap(
         # numpy releases the interpreter's lock. Each thread has one block at a time, which bounds
         # the memory.
         with ThreadPoolExecutor(_THREADS) as pool:
-            numbered = zip(itertools.count(0, block), drawn)
-            while group := list(itertools.islice(numbered, _THREADS)):
+            blocks = zip(itertools.count(0, block), drawn)
+            while group := list(itertools.islice(blocks, _THREADS)):
                 list(pool.map(work, group))
     return result
 
 
-def fewest_people(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> int:
+def numbered(
+    names: Sequence[str] | npt.NDArray[np.intp],
+) -> tuple[list[Any], npt.NDArray[np.intp]]:
+    """Numbers names in their order.
+
+    An array of texts has the room of the longest one for each: a stranger's file of some long names
+    would take gigabytes.
+
+    Args:
+      names: n names, or numbers in their place.
+
+    Returns:
+      The distinct ones, sorted, and `(n,)` the place of each of the n among them.
+    """
+    if isinstance(names, np.ndarray):
+        distinct, member = np.unique(names, return_inverse=True)
+        return distinct.tolist(), member
+    places = {name: place for place, name in enumerate(sorted(set(names)))}
+    return list(places), np.fromiter((places[name] for name in names), np.intp, len(names))
+
+
+def fewest_people(labels: npt.ArrayLike, clusters: Sequence[str] | npt.NDArray[np.intp]) -> int:
     """How many clusters the class has that has fewer; 0 where one class is missing.
 
     Of a class with one cluster, draws show nothing of how others would do.
@@ -122,13 +143,15 @@ def fewest_people(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> int:
     return min(map(len, _by_class(labels, clusters)))
 
 
-def _by_class(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> tuple[Names, Names]:
+def _by_class(
+    labels: npt.ArrayLike, clusters: Sequence[str] | npt.NDArray[np.intp]
+) -> tuple[Numbers, Numbers]:
     """The clusters of the reals, and those of the fakes."""
-    fake, names = np.asarray(labels).astype(bool), np.asarray(clusters)
-    return np.unique(names[~fake]), np.unique(names[fake])
+    fake, member = np.asarray(labels).astype(bool), numbered(clusters)[1]
+    return np.unique(member[~fake]), np.unique(member[fake])
 
 
-def why_no_interval(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> str:
+def why_no_interval(labels: npt.ArrayLike, clusters: Sequence[str] | npt.NDArray[np.intp]) -> str:
     """Says why draws of clusters give no interval of numbers of both classes; empty if they do.
 
     Every draw with both classes has all items of a class with one cluster. So the draws do not show

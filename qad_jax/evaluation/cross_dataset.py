@@ -134,7 +134,7 @@ def _held(entry: Entry, one: Tested, split: str, weights: Callable[[], str]) -> 
         frames = {quality: of.frames for quality, of in report.summary.qualities.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return set()
-    digest = (one.dataset.info.metadata or {}).get("digest", {}).get(split)
+    digest = one.dataset.digests.get(split)
     known = one.dataset.info.splits
     if (
         (report.dataset, report.split, report.step) != (one.name, split, entry.step)

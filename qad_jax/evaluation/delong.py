@@ -18,8 +18,8 @@ import numpy.typing as npt
 from qad_jax.evaluation import metrics
 from qad_jax.evaluation.metrics import Array
 
-# Quantile of the standard normal distribution.
-_QUANTILE_975 = 1.959963984540054
+# Components are multiples of 1 / (2 n): what differs by less is equal, but for rounding.
+_ROUNDING = 1e-12
 
 
 class Paired(NamedTuple):
@@ -107,11 +107,15 @@ def compare(labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike) 
         if len(side) < 2:
             reason = f"no variance from one {name} only"
             return Paired(aucs, difference, None, None, None, None, reason)
-    variance = sum(float(side.var(ddof=1)) / len(side) for side in (of_fakes, of_reals))
+    variance = sum(map(_variance_of_mean, (of_fakes, of_reals)))
     error = math.sqrt(variance)
     if error == 0 and difference != 0:
-        reason = "the difference has no variance: both classes are apart in one score or both"
+        reason = "the difference has no variance: it is the same for every frame or video"
         return Paired(aucs, difference, 0.0, None, None, None, reason)
     p = math.erfc(abs(difference) / error / math.sqrt(2)) if error else 1.0
-    reach = _QUANTILE_975 * error
+    reach = metrics.NORMAL_975 * error
     return Paired(aucs, difference, variance, difference - reach, difference + reach, p, "")
+
+
+def _variance_of_mean(values: Array) -> float:
+    return float(values.var(ddof=1)) / len(values) if np.ptp(values) > _ROUNDING else 0.0

@@ -160,7 +160,7 @@ def _evaluate(
         step=model.step,
         summary=protocol.summarise(scores, chosen=chosen),
         threshold_rule=rule,
-        digest=(dataset.info.metadata or {}).get("digest", {}).get(split),
+        digest=dataset.digests.get(split),
         weights=weights,
     )
     folder = place / split
@@ -179,7 +179,9 @@ def _evaluate(
     if not hosts.is_first():
         return str(page), card.Part(dataset)
     protocol.write(folder, scores, report)
-    measured = robustness_curves.read(folder, step=model.step, weights=weights)
+    measured = robustness_curves.read(
+        folder, step=model.step, weights=weights, digest=report.digest
+    )
     known = ", ".join(model.datasets) or "data that are not known"
     facts = origin.describe(
         model=f"{model.config.model.name}, {model.config.model.dtype}",

@@ -74,8 +74,9 @@ def evaluate(
                 f"{validation}: has no scores at {', '.join(missing)}; it needs every quality of "
                 f"{path}"
             )
+        validated = validated.of(scored.qualities)  # thresholds of others are of no use
         _check_ranges(path, beyond, validation, validated.beyond_probabilities())
-        _check_others(scored, validation, validated.of(scored.qualities))
+        _check_others(scored, validation, validated)
         chosen = calibration.fit(validated, dataset=dataset, step=0)
         rule = f"{calibration.RULE} ({printable(validation.name)})"
         undefined = [name for name, of in chosen.qualities.items() if of.threshold is None]
@@ -172,8 +173,11 @@ def _check_others(scored: Scores, validation: Path, validated: Scores) -> None:
     if not pairs:
         return
     tested, chosen_on = np.array(pairs, np.intp).T
-    # Two splits may count their videos in one way; their scores then differ.
-    if np.array_equal(scored.score[tested], validated.score[chosen_on], equal_nan=True):
+    # Two splits may count their videos in one way; their scores then differ, but for those of a
+    # detector that is sure, which may be 0 and 1 in both.
+    of_test, of_validation = scored.score[tested], validated.score[chosen_on]
+    sure = np.isin(of_test, (0, 1)) | np.isnan(of_test)
+    if not sure.all() and np.array_equal(of_test, of_validation, equal_nan=True):
         raise UserError(
             f"--validation: {validation} has the same scores as the file that is tested, of "
             f"{len(pairs)} frames of the same method, video and frame; thresholds are chosen on "

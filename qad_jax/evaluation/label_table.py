@@ -69,8 +69,8 @@ def read(path: Path) -> Table:
     """
     text = lists.read_text(path, "list of labels")
     titles = {title for name, aliases in COLUMNS.items() for title in (name, *aliases)}
-    _, lines = score_dialect.rows(iter(io.StringIO(text, newline="")), titles)
     try:
+        _, lines = score_dialect.rows(iter(io.StringIO(text, newline="")), titles)
         header = [name.strip().lower() for name in next(lines, (0, []))[1]]
         needed = ("file",) if "typ" in header else ("file", "label")
         place = score_dialect.columns(path, header, COLUMNS, needed)

@@ -167,7 +167,11 @@ def heat_map(rows: Sequence[MatrixRow]) -> bytes:
 
 
 def write(folder: Path, rows: Sequence[MatrixRow], means: Sequence[Average] = ()) -> None:
-    """Writes `matrix.csv`, `averages.csv`, `matrix.json` and `matrix.png`, each whole or not."""
+    """Writes `matrix.csv`, `averages.csv`, `matrix.json` and `matrix.png`, each whole or not.
+
+    A `leakage.csv` of an earlier matrix is removed.
+    """
+    (folder / "leakage.csv").unlink(missing_ok=True)
     stored = [row.as_dict() for row in rows]
     averaged = [mean.as_dict() for mean in means]
     write_csv(folder / "matrix.csv", FIELDS, ([row[field] for field in FIELDS] for row in stored))

@@ -53,9 +53,8 @@ class Entry:
     def load(self) -> Model:
         """The model on all devices. What it was trained on counts only where it is known."""
         if self.file is not None:
-            variables = {
-                name: self.read_file().variables[name] for name in ("params", "batch_stats")
-            }
+            held = self.read_file().variables
+            variables = {name: held[name] for name in ("params", "batch_stats")}
             step = predict_step_of(self.config)
             placed = placement.replicate(variables)
             return Model(self.config, self.step, self.trained_on, placed, step)

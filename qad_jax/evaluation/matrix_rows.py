@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -137,7 +138,7 @@ def _results(folder: Path, split: str) -> list[tuple[Path, bool | None]]:
     place = folder / "evaluation"
     own = place / split / "metrics.json"
     files: list[tuple[Path, bool | None]] = [(own, True)] if own.is_file() else []
-    files += [(path, False) for path in sorted(place.glob(f"*/{split}/metrics.json"))]
+    files += [(path, False) for path in sorted(place.glob(f"*/{glob.escape(split)}/metrics.json"))]
     if not files:
         raise UserError(
             f"{folder}: holds no results of the split {split!r} (evaluation/{split}/metrics.json); "

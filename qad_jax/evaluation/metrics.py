@@ -30,6 +30,9 @@ NAMES = (
 #: A frame or video counts as fake from this probability on, where no other threshold was chosen.
 THRESHOLD = 0.5
 
+#: 97.5 % of the standard normal distribution lie below it.
+NORMAL_975 = 1.959963984540054
+
 _RANKED = NAMES[:5]
 _TINY = np.finfo(np.float64).tiny
 
@@ -75,13 +78,13 @@ class Ranking:
         self._fake_ties = bool((np.diff(self._equals) == 0).any())
         self._reals, self._fakes = cluster[self._reals], cluster[self._fakes]
         clusters = int(cluster.max(initial=0)) + 1
-        self._totals = _per_cluster(cluster, np.ones(len(score)), clusters)
-        self._real_totals = _per_cluster(cluster, ~fake, clusters)
+        self._totals = per_cluster(cluster, np.ones(len(score)), clusters)
+        self._real_totals = per_cluster(cluster, ~fake, clusters)
         self._hits, self._alarms = [], []
         for limit in (THRESHOLD, THRESHOLD if threshold is None else threshold):
             flagged = score >= limit
-            self._hits.append(_per_cluster(cluster, flagged == fake, clusters))
-            self._alarms.append(_per_cluster(cluster, flagged & ~fake, clusters))
+            self._hits.append(per_cluster(cluster, flagged == fake, clusters))
+            self._alarms.append(per_cluster(cluster, flagged & ~fake, clusters))
 
     def numbers(self, weights: Array) -> dict[str, Array]:
         """All of `NAMES` under each of r weightings.
@@ -142,7 +145,17 @@ class Ranking:
         return {name: np.where(undefined, np.nan, value) for name, value in result.items()}
 
 
-def _per_cluster(cluster: npt.NDArray[np.intp], values: npt.ArrayLike, clusters: int) -> Array:
+def per_cluster(cluster: npt.NDArray[np.intp], values: npt.ArrayLike, clusters: int) -> Array:
+    """The sum of the values of each cluster.
+
+    Args:
+      cluster: `(n,)` cluster of each item, 0 to `clusters` - 1.
+      values: `(n,)` numbers, or booleans to count.
+      clusters: c, the number of clusters.
+
+    Returns:
+      `(c,)`.
+    """
     return np.asarray(np.bincount(cluster, np.asarray(values, np.float64), clusters), np.float64)
 
 

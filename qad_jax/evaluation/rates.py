@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qad_jax.evaluation import metrics
-from qad_jax.evaluation.bootstrap import affordable, draws, fewest_people, interval
+from qad_jax.evaluation.bootstrap import affordable, draws, fewest_people, interval, numbered
 from qad_jax.evaluation.metrics import Array
 from qad_jax.evaluation.results import Estimate
 from qad_jax.evaluation.scores import Scores
@@ -19,7 +19,6 @@ from qad_jax.evaluation.verdicts import Thresholds
 
 # Clips times draws that are counted at a time, which bounds the memory.
 _BLOCK = 1 << 20
-_Z = 1.959964  # of a normal distribution, 97.5 % lie below it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +105,7 @@ def count(
     Returns:
       The rates. A rate of a class that is missing is None.
     """
-    names, member = np.unique(np.asarray(identities), return_inverse=True)
+    names, member = numbered(identities)
     fake = np.asarray(labels) == 1
     neither = ~(called_fake | called_real)
     # Whom each share counts, and of whom.
@@ -117,7 +116,7 @@ def count(
         "inconclusive_fake": (neither, fake),
     }
     totals = {
-        name: [_by_person(mask, member, len(names)) for mask in (hit & of, of)]
+        name: [metrics.per_cluster(member, mask, len(names)) for mask in (hit & of, of)]
         for name, (hit, of) in shares.items()
     }
     ranking = metrics.Ranking(fake, scores, member)
@@ -147,10 +146,6 @@ def count(
     return Rates(real_clips=int(np.sum(~fake)), fake_clips=int(np.sum(fake)), **estimates)
 
 
-def _by_person(mask: npt.NDArray[np.bool_], member: npt.NDArray[np.intp], people: int) -> Array:
-    return np.asarray(np.bincount(member, mask, people), np.float64)
-
-
 def _widened(share: Estimate, people: int, clips: float, draws: Array) -> Estimate:
     """Widens the interval of a small share, of which draws of people know too little.
 
@@ -174,9 +169,10 @@ def _widened(share: Estimate, people: int, clips: float, draws: Array) -> Estima
     spread = share.value * (1 - share.value)
     variance = float(np.nanvar(draws))  # none where all people have the same share
     count = min(clips, max(1.0, spread / variance)) if variance else clips
-    middle = share.value + _Z**2 / (2 * count)
-    half = _Z * math.sqrt(spread / count + _Z**2 / (4 * count**2))
-    low, high = ((middle + sign * half) / (1 + _Z**2 / count) for sign in (-1, 1))
+    z = metrics.NORMAL_975
+    middle = share.value + z**2 / (2 * count)
+    half = z * math.sqrt(spread / count + z**2 / (4 * count**2))
+    low, high = ((middle + sign * half) / (1 + z**2 / count) for sign in (-1, 1))
     return Estimate(share.value, min(share.low, max(0.0, low)), max(share.high, min(1.0, high)))
 
 

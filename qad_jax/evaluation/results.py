@@ -1,7 +1,7 @@
 """The numbers of an evaluation as classes, and the form in which `metrics.json` holds them.
 
-Every class has `as_dict`, which gives what is stored, and most have `from_dict`, which reads it
-again. This module imports neither JAX nor a dataset.
+Most classes have `as_dict`, which gives what is stored, and `from_dict`, which reads it again. This
+module imports neither JAX nor a dataset.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ class Summary:
     """All numbers of one split.
 
     Attributes:
-      qualities: The result of each quality, under its name, best first.
+      qualities: The result of each quality, under its name, in the order of the scores.
       mean: The mean over qualities at frame level; its intervals are those of the mean.
       methods: For each method of manipulation, its fakes against all reals: the result of each
         quality. Empty where there is one method only.

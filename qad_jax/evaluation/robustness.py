@@ -80,7 +80,9 @@ def measure(
         curves = {family: tuple(curve) for family, curve in points.items()}
         clean = own[qualities.index(best)]
         measured.append(RunCurves(name, model.step, clean, curves, model.digest()))
-    return Robustness(dataset.info.full_name, split, best, tuple(measured))
+    return Robustness(
+        dataset.info.full_name, split, best, tuple(measured), dataset.digests.get(split)
+    )
 
 
 def _aucs(scores: Scores) -> list[Aucs]:

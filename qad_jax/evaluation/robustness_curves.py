@@ -131,12 +131,14 @@ class Robustness:
       split: Name of the split.
       quality: The quality whose images are corrupted.
       runs: The runs; words are about the first.
+      digest: That of the records of the split; None where it is not known.
     """
 
     dataset: str
     split: str
     quality: str
     runs: tuple[RunCurves, ...]
+    digest: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The stored form."""
@@ -144,6 +146,7 @@ class Robustness:
             "dataset": self.dataset,
             "split": self.split,
             "quality": self.quality,
+            "digest": self.digest,
             "runs": [run.as_dict() for run in self.runs],
         }
 
@@ -155,6 +158,7 @@ class Robustness:
             split=stored["split"],
             quality=stored["quality"],
             runs=tuple(RunCurves.from_dict(run) for run in stored["runs"]),
+            digest=stored.get("digest"),
         )
 
 
@@ -199,23 +203,28 @@ def write(folder: Path, measured: Robustness) -> None:
     write_json(folder / "robustness.json", measured.as_dict())
 
 
-def read(folder: Path, *, step: int | None, weights: str | None = None) -> Robustness | None:
-    """Reads what an earlier evaluation measured of a checkpoint.
+def read(
+    folder: Path, *, step: int | None, weights: str | None = None, digest: str | None = None
+) -> Robustness | None:
+    """Reads what an earlier evaluation measured of a checkpoint on the same records.
 
     Args:
       folder: Where `robustness.json` lies.
       step: Step of the checkpoint.
       weights: Digest of its weights. An older file does not have it.
+      digest: Digest of the records. An older file does not have it.
 
     Returns:
-      The curves; None where nothing was measured, or where it was of another checkpoint.
+      The curves; None where nothing was measured, or where it was of another checkpoint or of other
+      records.
     """
     path = folder / "robustness.json"
     try:
         measured = Robustness.from_dict(read_json(path))
         first = measured.runs[0]
-        same = first.step == step and (None in (first.weights, weights) or first.weights == weights)
-        return measured if same else None
+        digests = (first.weights, weights), (measured.digest, digest)
+        same = all(None in pair or pair[0] == pair[1] for pair in digests)
+        return measured if same and first.step == step else None
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:

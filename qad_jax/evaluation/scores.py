@@ -58,7 +58,7 @@ class Scores(NamedTuple):
     """The scores of a split.
 
     Attributes:
-      qualities: The k qualities, best first.
+      qualities: The k qualities, in the order of the configuration or of the file.
       label: `(n,)` 0 real, 1 fake.
       method: n manipulation methods.
       video: n videos, unique within a method.
@@ -213,7 +213,7 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
                 where,
                 names["method"],
                 names["video"],
-                names.get("identity") or names["video"],
+                names.get("identity", "").strip() or names["video"],
                 parsed_number(where, "frame", row[place["frame"]], numbers.frame),
                 names.get("quality", "all"),
                 label,
@@ -243,7 +243,7 @@ def collect(path: Path, rows: Iterable[Row]) -> Scores:
     entries: dict[tuple[int, int], float] = {}
     for row in rows:
         # A name comes again with every frame of a video; interning keeps it in memory once.
-        method, video = sys.intern(row.method), sys.intern(row.video)
+        method, video = (sys.intern(one_form(name)) for name in (row.method, row.video))
         frame, label = row.frame, row.label
         index = keys.setdefault((method, video, frame), len(keys))
         column = qualities.setdefault(row.quality, len(qualities))

@@ -210,7 +210,7 @@ def usual_of_people(scores: npt.ArrayLike, people: Sequence[str], error: float) 
     _, person, clips = np.unique(np.asarray(people), return_inverse=True, return_counts=True)
     order = np.argsort(values, kind="stable")
     weight = np.cumsum((1 / clips[person])[order])
-    # Sums of such shares are not exact: a clip is no more than a millionth of a person.
+    # Sums of such shares are not exact: a clip is no less than a millionth of a person.
     wanted = (len(clips) + 1) * (1 - error) - 1e-6
     index = int(np.searchsorted(weight, wanted))
     return float(values[order][index]) if index < len(values) else 1.0

@@ -19,7 +19,7 @@ import safetensors
 import safetensors.numpy
 
 from data_builders.errors import UserError
-from data_builders.files import write_whole
+from data_builders.files import kind_of_no_file, write_whole
 from data_builders.home import expanded
 from qad_jax import configs
 from qad_jax.models import create
@@ -158,6 +158,8 @@ def read(
 
 def _content(path: Path) -> bytes:
     try:
+        if (kind := kind_of_no_file(path)) is not None:  # it is read twice, which a pipe cannot be
+            raise UserError(f"{path}: cannot be read: it is {kind} and no file; name a file")
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error

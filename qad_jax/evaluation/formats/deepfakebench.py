@@ -153,6 +153,8 @@ def _rows(
     if twice:
         raise UserError(f"{path}: {lists.first_of(twice)} occurs twice; keep one score of each")
     places = [_place(name, label) for name, label in zip(paths, labels, strict=True)]
+    if not all(place[1] for place in places):  # all such frames would be one video
+        raise UserError(f"{path}: a frame has a path without the folder of its video")
     compressions = {place[2] for place in places}
     quality = compressions.pop() if len(compressions) == 1 else "all"
     quality = {"c0": "raw"}.get(quality, quality)
@@ -171,7 +173,7 @@ def _rows(
         scores.Row(
             f"{path}: score {i}",
             *video,
-            video[1].partition("_")[0],
+            video[1].partition("_")[0] or video[1],
             frames[i],
             quality,
             label,

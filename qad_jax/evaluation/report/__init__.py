@@ -35,6 +35,9 @@ def write(
 ) -> Path:
     """Writes `report.html`, `figures/*.png` and `metrics.csv`.
 
+    Those of an earlier evaluation are removed first: a stop in between would leave them beside
+    numbers that they are not of, and a figure may be of a quality that is not evaluated any more.
+
     Args:
       folder: Where the files go.
       report: The numbers.
@@ -47,6 +50,8 @@ def write(
     Returns:
       The path of the page.
     """
+    for old in files(folder):
+        old.unlink(missing_ok=True)
     results = report.summary.qualities
     thresholds = {quality: result.frame.threshold for quality, result in results.items()}
     temperatures = {

@@ -45,6 +45,8 @@ def choose(
 ) -> list[HardClip]:
     """Finds the videos whose mean score over the qualities is furthest from the truth.
 
+    A quality at which a video has no finite score does not count; a video without any is left out.
+
     Args:
       scores: The scores of the frames.
       images: Gives the `(k, H, W, 3)` RGB crops of a row of `scores`.
@@ -54,8 +56,11 @@ def choose(
       The worst first, each with the middle one of its frames.
     """
     videos = scores.videos()
-    error = np.abs(videos.label[:, None] - videos.score).mean(axis=1)
-    worst = np.argsort(-np.nan_to_num(error, nan=-1.0), kind="stable")[:count]
+    known = np.isfinite(videos.score)
+    errors = np.where(known, np.abs(videos.label[:, None] - videos.score), 0.0)
+    judged = np.flatnonzero(known.any(axis=1))
+    mean = errors[judged].sum(axis=1) / known[judged].sum(axis=1)
+    worst = judged[np.argsort(-mean, kind="stable")[:count]]
     rows: dict[tuple[str, str], list[int]] = {
         (videos.method[i], videos.video[i]): [] for i in worst
     }

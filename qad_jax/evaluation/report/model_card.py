@@ -6,6 +6,7 @@ Its headings follow Mitchell et al., "Model Cards for Model Reporting", FAT* 201
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def render(described: Description) -> str:
     facts = {
         "Network": f"{described.network}, {described.image_size} px",
         "Step": described.training["step"],
-        "Trained on": described.training["dataset"],
+        "Trained on": ", ".join(_all_of(described.training["dataset"])),
         "Training qualities": ", ".join(described.training["config"]["qualities"]),
         "Commit": described.training["commit"],
         "Versions": ", ".join(f"{n} {v}" for n, v in described.training["versions"].items()),
@@ -106,6 +107,11 @@ def render(described: Description) -> str:
     for heading, paragraphs in sections.items():
         parts += [f"## {heading}", *paragraphs]
     return "\n\n".join(parts) + "\n"
+
+
+def _all_of(dataset: str | Sequence[str]) -> Sequence[str]:
+    """The names of the datasets of a training, which are a list where it had several."""
+    return [dataset] if isinstance(dataset, str) else dataset
 
 
 def _length(measured: Mapping[str, Any]) -> str:
@@ -168,7 +174,7 @@ def _by_quality(first: str, rows: Mapping[str, Mapping[str, Any]], name: str) ->
     ]
     for row, of in rows.items():
         cells = " | ".join(cell(getattr(rates, name)) for rates in _rates(of).values())
-        lines.append(f"| {plain_text(row).replace('_', ' ')} | {cells} |")
+        lines.append(f"| {plain_text(row.replace('_', ' '))} | {cells} |")
     return "\n".join(lines)
 
 
@@ -181,7 +187,8 @@ def _sentences(described: Description) -> Iterator[str]:
             if wrong.value == 0:
                 count = f"none of {of.real_clips}"
                 if wrong.high is not None:
-                    count = f"fewer than {1000 * wrong.high:.0f} of 1000 ({count} measured ones)"
+                    most = math.ceil(1000 * wrong.high)
+                    count = f"fewer than {most} of 1000 ({count} measured ones)"
             else:
                 count += " of 1000"
             yield (
@@ -222,12 +229,9 @@ def _groups(groups: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
         "that some such differences come by chance."
     ]
     for column, of in groups.items():
-        uneven = list(_uneven(of))
-        parts.append(
-            f"By {plain_text(column)}: "
-            + ("; ".join(uneven) if uneven else "no difference beyond the intervals was found")
-            + "."
-        )
+        uneven = plain_text("; ".join(_uneven(of)))
+        told = uneven or "no difference beyond the intervals was found"
+        parts.append(f"By {plain_text(column)}: {told}.")
         for name in _ERRORS:
             parts.append(f"{_COLUMNS[name].capitalize()}:")
             parts.append(_by_quality(column, of, name))
