@@ -36,7 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment = ml_collections.ConfigDict()
     config.augment.crop = 1.0  # least side of a random window of the crop; 1: the whole crop
     config.augment.colour = 0.0  # largest change of each colour's gain and of log gamma
-    config.augment.lens = 0.0  # how far the middle is enlarged or shrunk, below 1
+    config.augment.lens = 0.0  # how far the middle is enlarged or shrunk, at most 0.5
     config.augment.turn = 0.0  # largest turn, in degrees
     config.augment.warp = 0.0  # deviation of a smooth uneven movement, in parts of the side
     config.augment.overlay = 0.0  # chance of words, a mask, glasses or the like over the face

@@ -24,6 +24,7 @@ import ml_collections
 
 from data_builders.errors import MISREAD, UserError, nearest
 from data_builders.files import read_json
+from data_builders.home import expanded
 
 #: The file in the folder of a run that holds its configuration.
 STORED = "config.json"
@@ -57,6 +58,9 @@ def find(given: str) -> str:
       UserError: Where there is neither such a file nor such a name.
     """
     file, colon, argument = given.partition(":")
+    if file.startswith("~"):  # which shells leave as it is behind a `=`
+        file = str(expanded(file))
+        given = f"{file}{colon}{argument}"
     if file in names():  # a file or folder of that name beside it cannot be meant: it has no suffix
         return f"{folder() / file}.py{colon}{argument}"
     if (Path(given) / STORED).is_file():
@@ -75,7 +79,7 @@ def of_run(folder: str | Path) -> str:
     Args:
       folder: The folder of the run, which holds `STORED`.
     """
-    return f"{_READER}:{Path(folder) / STORED}"
+    return f"{_READER}:{expanded(folder) / STORED}"
 
 
 def load(given: str | Path) -> ml_collections.ConfigDict:

@@ -24,7 +24,8 @@ ESTIMATORS = {"biased": 2, "unbiased": 4, "cka": 2, "debiased_cka": 4, "nhsic": 
 
 _NHSIC_EPSILON = 1e-5
 # A feature does not vary where its spread over the samples is below this many float32 roundings of
-# its size. The rest is noise, and normalised noise would look like dependence.
+# its size, and a centred matrix is zero where it is below as many of the kernel's. The rest is
+# noise, and normalised noise would look like dependence.
 _CONSTANT_ROUNDINGS = 16.0
 
 
@@ -51,7 +52,9 @@ def hsic(
 
     The self-terms of ``cka`` and ``debiased_cka`` are squared norms of the centred matrices, so
     both are computed as cosines between centred matrices, which exist for kernels of any size. A
-    variable without variance has cosine 0 and gradient 0.
+    variable without variance has cosine 0 and gradient 0, and so has ``debiased_cka`` of one whose
+    samples are all so far apart that no kernel of two of them differs from 0. Features that are no
+    finite numbers give NaN.
 
     Args:
       x: `(m, ...)`; the trailing axes are flattened to d features.
@@ -227,9 +230,10 @@ def _kernels(features: jax.Array, sigma: float | jax.Array, axis_name: str | Non
     gram, energy = _gram(features, axis_name)
     squares = jnp.diagonal(gram, axis1=1, axis2=2)
     rounding = jnp.square(_CONSTANT_ROUNDINGS * jnp.finfo(jnp.float32).eps) * energy
-    varies = lax.stop_gradient(jnp.sum(squares, axis=1)) > rounding
+    # What is no number varies, and so becomes the value: it is not taken for a constant.
+    constant = (lax.stop_gradient(jnp.sum(squares, axis=1)) <= rounding) & jnp.isfinite(rounding)
     distances = jnp.maximum(squares[:, :, None] + squares[:, None, :] - 2 * gram, 0.0)
-    distances = jnp.where(varies[:, None, None], distances, 0.0)
+    distances = jnp.where(constant[:, None, None], 0.0, distances)
     return jnp.expm1(-distances / (2 * jnp.square(sigma) * features.shape[-1]))
 
 
@@ -240,11 +244,18 @@ def _centre(kernel: jax.Array) -> jax.Array:
 
 
 def _u_centre(kernel: jax.Array) -> jax.Array:
-    """The centring whose products are unbiased; it removes constants off the diagonal, too."""
+    """The centring whose products are unbiased; it removes constants off the diagonal, too.
+
+    Where all samples are far apart on the scale of sigma, K - 1 is -1 off the diagonal. What the
+    centring then leaves is noise of rounding, and becomes 0.
+    """
     m = kernel.shape[0]
     rows = jnp.sum(kernel, axis=0) / (m - 2)  # the diagonal of K - 1 is zero already
     centred = kernel - rows[:, None] - rows[None, :] + jnp.sum(rows) / (m - 1)
-    return jnp.where(jnp.eye(m, dtype=bool), 0.0, centred)
+    centred = jnp.where(jnp.eye(m, dtype=bool), 0.0, centred)
+    rounding = _CONSTANT_ROUNDINGS * jnp.finfo(jnp.float32).eps * jnp.max(jnp.abs(kernel))
+    noise = lax.stop_gradient(jnp.max(jnp.abs(centred)) <= rounding)
+    return jnp.where(noise, 0.0, centred)
 
 
 def _unit(matrix: jax.Array) -> jax.Array:

@@ -11,13 +11,15 @@ import functools
 import re
 import sys
 import traceback
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import ml_collections
 
 from data_builders import command_line
 from data_builders.command_line import UsageError
 from data_builders.errors import UserError
+from data_builders.home import expanded
 from qad_jax import configs, cpu
 
 MODES = ("train", "evaluate")
@@ -73,9 +75,17 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             others.append(word)
             continue
         fields.append(word)
-        if "=" not in word and words and not words[0].startswith("-"):
+        if "=" not in word and words and not words[0].startswith("-") and not _is_switch(word):
             fields.append(words.pop(0))
     return fields, others
+
+
+def _is_switch(word: str) -> bool:
+    """Whether a field is true or false, which needs no value: `--config.remat`."""
+    at: Any = configs.load("common")
+    for name in re.sub(r"^--?(no)?config\.|\[\d+\]", "", word).split("."):
+        at = at.get(name) if isinstance(at, Mapping | ml_collections.ConfigDict) else None
+    return isinstance(at, bool)
 
 
 def _configuration(path: str, fields: Sequence[str], *, one_dataset: bool, debug: bool) -> Any:
@@ -138,13 +148,15 @@ def _field_error(error: Exception) -> str:
 def _job(argv: Sequence[str], *, prog: str, mode: str | None) -> int:
     fields, others = _split(argv)
     given = vars(_parser(prog, mode).parse_args(others))
-    workdir = given.pop("workdir") or given.pop("folder", None)
-    given.pop("folder", None)
+    folder = given.get("folder")
+    workdir = given.pop("workdir") or folder
+    if given.pop("folder", None) and workdir != folder:
+        raise UsageError("--workdir: the folder of the run is given twice; name it once")
     if not workdir:
         raise UsageError("--workdir: name the folder of the run; it is made if there is none")
     given["mode"] = mode or given["mode"]
     name, debug = given.pop("config"), given.pop("debug", False)
-    if name is None and not (Path(workdir) / configs.STORED).is_file():
+    if name is None and not (expanded(workdir) / configs.STORED).is_file():
         if given["mode"] == "evaluate":
             raise UserError(
                 f"{workdir}: holds no run; name the folder of a run, or train one there first"
@@ -186,7 +198,7 @@ def main(
     return command_line.run(
         functools.partial(_job, prog=prog, mode=mode),
         argv,
-        interrupted="interrupted; the same command goes on from the last checkpoint",
+        interrupted="interrupted; started again, a training goes on from the last checkpoint",
     )
 
 

@@ -68,6 +68,12 @@ def run(
         raise
     except BaseException as error:
         hosts.abandon(error)
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+            raise UserError(
+                "the devices have too little memory for this: lower config.batch_size, raise "
+                "config.accumulate_steps, set config.remat=True or config.model.dtype=bfloat16 "
+                f"({str(error).splitlines()[0][:200]})"
+            ) from error
         if hosts.lost_another(error):
             raise UserError(
                 "another process has ended, its own message says why; start all of them again "

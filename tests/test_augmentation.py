@@ -38,6 +38,7 @@ def test_a_window_is_cut_by_whole_pixels():
     np.testing.assert_array_equal(cut(image, View(window=(0.25, 0.5, 0.5))), image[5:10, 5:15])
     np.testing.assert_array_equal(cut(image, View()), image)
     assert cut(image[:1, :1], View(window=(0.3, 0.3, 0.5))).shape == (1, 1, 3)
+    assert cut(image, View(window=(0.99, 0.99, 0.01))).shape == (1, 1, 3)
 
 
 def test_a_tone_is_a_gain_and_a_gamma_of_each_colour():

@@ -120,6 +120,30 @@ def test_pieces_larger_than_their_array(workdir):
 
 
 @pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("None", "params/_METADATA: is not understood"),
+        ("string", "params/fc/bias is absent there"),
+        ("scalar", "params/fc/bias is () there"),
+    ],
+)
+def test_an_array_that_is_called_something_else_does_not_hide_the_pieces_of_others(
+    workdir, kind, reason
+):
+    import tensorstore
+
+    folder = workdir / "checkpoints" / "1" / "params"
+    described = json.loads((folder / "_METADATA").read_text())
+    described["tree_metadata"]["('fc', 'bias')"]["value_metadata"]["value_type"] = kind
+    (folder / "_METADATA").write_text(json.dumps(described))
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{folder}/"}).result()
+    about = json.loads(store.read(b"fc.kernel/.zarray").result().value)
+    about["chunks"] = [2**24, 2]
+    store.write(b"fc.kernel/.zarray", json.dumps(about).encode()).result()
+    assert reason in error_of_restoring(workdir)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         *("[" * 99_999, "[]", "3", '{"model": 3}', '{"model": {"name": []}}', '{"items": 1}'),

@@ -258,6 +258,15 @@ def test_twins_stay_on_one_device():
         parallel.check_divides(devices, together=2)
 
 
+def test_a_batch_that_is_advised_has_as_many_reals_as_fakes(monkeypatch):
+    for name in ("device_count", "local_device_count"):
+        monkeypatch.setattr(jax, name, lambda: 3)
+    with pytest.raises(UserError, match="10 tuples cannot be shared evenly by 3 devices; 9 can"):
+        parallel.check_divides(10)
+    with pytest.raises(UserError, match="10 tuples cannot be shared evenly by 3 devices; 12 can"):
+        parallel.check_divides(10, multiple=2)
+
+
 def test_it_learns_at_the_best_quality(synthetic):  # noqa: F811
     config = configs.load("detector")
     config.qualities = ("c40", "raw")

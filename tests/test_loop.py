@@ -120,7 +120,7 @@ def test_interrupted_and_started_again_it_ends_with_the_same_bits(
     monkeypatch.setattr(Checkpoints, "save", interrupt)
     stopped = call(*tiny("hkrawp_resnet", workdir, manifest, data_dir))
     assert stopped.status == 130
-    assert "goes on from the last checkpoint" in stopped.err
+    assert "a training goes on from the last checkpoint" in stopped.err
     monkeypatch.undo()
     with (workdir / "metrics.jsonl").open("a") as file:
         file.write('{"step": 11, "split": "train"}\n{"step": 12, "sp')  # logged, never saved

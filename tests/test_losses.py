@@ -109,6 +109,34 @@ def test_constant_features_give_zero_and_finite_gradients(estimator, constant):
         assert all(np.all(np.isfinite(g)) for g in gradients)
 
 
+@pytest.mark.parametrize("estimator", ["unbiased", "debiased_cka"])
+def test_samples_that_are_all_far_apart_tell_nothing(estimator):
+    """No kernel of two samples differs from 0: what is left of the matrix is rounding."""
+    x, y = (jax.random.normal(jax.random.key(i), (64, 8)) for i in range(2))
+
+    def value(x):
+        return hsic(100 * x, 100 * y, sigma=0.5, estimator=estimator)
+
+    got, gradient = jax.value_and_grad(value)(x)
+    assert got == 0
+    assert not gradient.any()
+    # As long as some are near enough, it is what the formula says.
+    near, _ = pair(m=64, shape=(4, 2))
+    exact = reference(near, near[::-1], estimator, 0.3)
+    np.testing.assert_allclose(
+        hsic(near, near[::-1], sigma=0.3, estimator=estimator), exact, rtol=2e-3, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_what_is_no_number_is_not_independent(estimator, bad):
+    x, y = pair(m=8)
+    x[3, 2, 1] = bad
+    assert np.isnan(hsic(x, y, estimator=estimator))
+    assert np.isnan(collaborative_hsic([np.stack([x, x], axis=1)], [1.0], estimator=estimator))
+
+
 def test_dependence_is_told_from_independence():
     x, _ = pair(m=64)
     rng = np.random.default_rng(1)

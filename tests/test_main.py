@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from data_builders.errors import UserError
-from qad_jax import configs
+from qad_jax import configs, main
 from qad_jax.runs import configuration
+from qad_jax.runs.alone import alone_in
 from tests.commands import call, tiny
 from tests.conftest import ROOT
 
@@ -66,6 +68,7 @@ def arguments(tmp_path, manifest, data_dir, dataset):
         (["--config.one_cycle.div_factor=0.0"], "config.one_cycle.div_factor: is 0.0"),
         (["--config.qualities=23,40"], "config.qualities: .*no quality '23'"),
         (["--step=3"], "--step: only with --mode evaluate"),
+        (["--config.remat", "folder"], "unrecognized arguments: folder"),
         (["--config.zzz=1"], "the configuration has no field 'zzz'"),
         (
             ["--config=configs/nothing.py"],
@@ -252,6 +255,64 @@ def test_a_loss_that_is_no_number_stops_the_run(arguments):
     assert result.status == 1
     assert re.search(r"training diverged: cross_entropy is nan, .* at step 2;", result.err)
     assert "last good checkpoint: " in result.err
+    assert "try a lower config.learning_rate in a new --workdir" in result.err
+
+
+def test_a_folder_in_which_another_process_trains_is_left_to_it(arguments, tmp_path):
+    """Both would write one log, and remove each other's checkpoints."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with alone_in(folder):
+        result = call(*arguments)
+        assert result.status == 1
+        assert f"{folder}: another process trains there; wait for its end" in result.err
+    with alone_in(folder):
+        pass  # it is free again
+
+
+def test_too_little_memory_of_a_device_is_one_line(arguments, monkeypatch):
+    def full(*_, **__):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    monkeypatch.setattr("qad_jax.training.loop.train", full)
+    result = call(*arguments)
+    assert result.status == 1
+    assert result.err.splitlines()[-1].startswith("error: the devices have too little memory")
+    assert "Traceback" not in result.err
+    assert "lower config.batch_size, raise config.accumulate_steps, set config.remat" in result.err
+    assert "Out of memory allocating 9 bytes" in result.err
+
+
+def test_a_home_folder_that_a_shell_leaves_is_found(tmp_path, monkeypatch):
+    """Shells put it in place of `~` at the start of a word, and not behind `=`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"seed": 7}')
+    (tmp_path / "mine.py").write_text(
+        "from qad_jax import configs\n\n\ndef get_config(seed='1'):\n"
+        "    config = configs.load('common')\n    config.seed = int(seed)\n    return config\n"
+    )
+    seen = []
+    monkeypatch.setattr("qad_jax.run.run", lambda config, *_, **__: seen.append(config.seed))
+    assert call("--workdir=~/run", "--mode=evaluate").status == 0
+    assert call("--workdir=a", "--config=~/run").status == 0
+    assert call("--workdir=a", "--config=~/mine.py:3").status == 0
+    assert seen == [7, 7, 3]
+
+
+def test_evaluate_takes_one_folder_and_switches_take_no_word(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"seed": 7}')
+    seen = []
+    monkeypatch.setattr(
+        "qad_jax.run.run",
+        lambda config, folder, **_: seen.append((config.dataset.in_memory, folder)),
+    )
+    evaluate = functools.partial(main.main, mode="evaluate")
+    run = str(tmp_path / "run")
+    assert evaluate([run, "--workdir", str(tmp_path / "other")]) == 2
+    assert evaluate(["--config.dataset.in_memory", run]) == 0
+    assert seen == [(True, run)]
 
 
 def test_help_comes_without_jax():

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+import tensorstore
 
 from data_builders.errors import MISREAD, UserError
 from data_builders.files import read_json
@@ -34,7 +35,7 @@ _SETTINGS = re.compile(r" \[\w+(?:\[\d+\])?='")
 
 
 class _PieceError(Exception):
-    """An array is stored in pieces larger than itself."""
+    """An array is stored in pieces larger than itself, or does not say in which."""
 
 
 @contextlib.contextmanager
@@ -173,20 +174,24 @@ def _has_average(folder: Path) -> bool:
 
 
 def _check_pieces(folder: Path, items: Iterable[str]) -> None:
-    """Raises `_PieceError` for an array that is stored in pieces larger than itself."""
+    """Raises `_PieceError` for an array in pieces larger than itself, or of an unknown size."""
     for item in items:
-        with contextlib.suppress(ValueError, KeyError, OSError, AttributeError):
-            stored = _metadata(folder / item)
-            for path, leaf in jax.tree_util.tree_flatten_with_path(stored)[0]:
-                name = jax.tree_util.keystr(path, simple=True, separator="/")
-                piece = leaf.storage.chunk_shape
-                if math.prod(piece) > max(1, math.prod(leaf.shape)):
-                    raise _PieceError(f"{item}/{name} of {leaf.shape} is in pieces of {piece}")
+        for path, leaf in jax.tree_util.tree_flatten_with_path(_metadata(folder / item))[0]:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            piece = getattr(getattr(leaf, "storage", None), "chunk_shape", None)
+            if piece is None:
+                raise _PieceError(f"{item}/{name} does not say in which pieces it is stored")
+            if math.prod(piece) > max(1, math.prod(leaf.shape)):
+                raise _PieceError(f"{item}/{name} of {leaf.shape} is in pieces of {piece}")
 
 
 def _metadata(item: Path) -> Any:
     with ocp.PyTreeCheckpointer() as checkpointer:
         stored: Any = checkpointer.metadata(item).item_metadata
+    if stored is None:  # orbax does not say why; where a file of arrays is damaged, its list does
+        store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{item}/"}).result()
+        store.list().result()
+        raise ValueError(f"{item / '_METADATA'}: is not understood")
     return stored.tree
 
 

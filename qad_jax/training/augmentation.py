@@ -130,7 +130,7 @@ def cut(image: Images, view: View) -> Images:
     """
     left, top, side = view.window
     height, width = image.shape[:2]
-    x, y = round(left * width), round(top * height)
+    x, y = min(round(left * width), width - 1), min(round(top * height), height - 1)
     return image[y : y + max(1, round(side * height)), x : x + max(1, round(side * width))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -22,6 +23,7 @@ from data_builders.paired import PairedDatasetBuilder
 from qad_jax import models
 from qad_jax.models import localiser
 from qad_jax.runs import configuration, hosts, placement, provenance, resumption
+from qad_jax.runs.alone import alone_in
 from qad_jax.runs.checkpoints import Checkpoints
 from qad_jax.runs.hosts import Progress
 from qad_jax.runs.placement import AXIS
@@ -31,6 +33,7 @@ from qad_jax.training import early_stopping, parallel, preemption, schedule
 from qad_jax.training.augmentation import Augmentation
 from qad_jax.training.input_pipeline import TrainBatches
 from qad_jax.training.mixture import open_training
+from qad_jax.training.sampling import Source
 from qad_jax.training.step import Batch, Objective, make_train_step
 from qad_jax.weights import pretrained
 
@@ -161,10 +164,11 @@ class _Run:
             bad = [f"{name} is {v}" for name, v in metrics.items() if not math.isfinite(v)]
             if bad:
                 latest = self.checkpoints.newest_whole()
+                begin = "; config.model.pretrained begins with a checkpoint of this one"
                 raise UserError(
                     f"training diverged: {', '.join(bad)} at step {number}; last good checkpoint: "
                     f"{'none' if latest is None else f'step {latest}'}; try a lower "
-                    "config.learning_rate"
+                    f"config.learning_rate in a new --workdir{'' if latest is None else begin}"
                 )
 
     def stops_early(self) -> bool:
@@ -202,16 +206,35 @@ def train(
         the best.
 
     Raises:
-      UserError: Where data and configuration do not fit, the folder is another run's, or a loss is
-        not finite.
+      UserError: Where data and configuration do not fit, the folder is another run's or another
+        process trains there, or a loss is not finite.
       Preempted: On SIGTERM, after all steps are saved.
     """
     parallel.check(config)
     source = open_training(config, datasets)
     planned = schedule.plan(config, len(source))
-    with hosts.first_then_others("claim"):
-        configuration.claim_workdir(config, workdir)
+    if planned.phases[-1].head_only:
+        hosts.say(
+            f"note: all {planned.steps} steps are within config.head_only_epochs: the head learns "
+            "alone, without HSIC and AWP",
+            file=sys.stderr,
+        )
+    with contextlib.ExitStack() as held:
+        with hosts.first_then_others("claim"):
+            configuration.claim_workdir(config, workdir)
+            if hosts.is_first():
+                held.enter_context(alone_in(workdir))
+        _train(config, workdir, datasets, source, planned, validate)
 
+
+def _train(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    datasets: Sequence[PairedDatasetBuilder],
+    source: Source,
+    planned: schedule.Plan,
+    validate: Validate | None,
+) -> None:
     checkpoints = Checkpoints(workdir, resumption.circumstances(datasets))
     pending: list[dict[str, float]] = []
     if checkpoints.latest is None:

@@ -8,6 +8,7 @@ its own rows of the batch; `pmap` maps over the devices of all processes, in the
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from data_builders.errors import UserError
 from qad_jax.runs.placement import AXIS, sharding
 
 T = TypeVar("T")
-# Batches on the devices or being copied there: one is in use while the next arrives.
+# Batches on the devices or being copied there, besides the one that is in use.
 _IN_FLIGHT = 2
 
 
@@ -38,16 +39,22 @@ def check(config: ml_collections.ConfigDict) -> None:
     # The localiser compares a fake and its neighbour, and qualities that are drawn are of both.
     some = 0 < config.qualities_at_once < len(config.qualities)
     together = 2 if config.localise.weight or (some and config.sampling != "natural") else 1
-    check_divides(config.batch_size, config.accumulate_steps, together=together)
+    check_divides(
+        config.batch_size,
+        config.accumulate_steps,
+        together=together,
+        multiple=1 if config.sampling == "natural" else 2,
+    )
 
 
-def check_divides(batch_size: int, parts: int = 1, *, together: int = 1) -> None:
+def check_divides(batch_size: int, parts: int = 1, *, together: int = 1, multiple: int = 1) -> None:
     """Checks that the devices share each part of a batch evenly.
 
     Args:
       batch_size: Tuples in a batch.
       parts: Parts that each device's share is cut into.
       together: Tuples in a row that no cut may come between.
+      multiple: What else the batch is a multiple of, for the number that is advised.
 
     Raises:
       UserError: They do not.
@@ -60,7 +67,8 @@ def check_divides(batch_size: int, parts: int = 1, *, together: int = 1) -> None
         )
     unit = devices * parts * together
     if batch_size % unit:
-        near = max(unit, round(batch_size / unit) * unit)
+        step = math.lcm(unit, multiple)
+        near = max(step, round(batch_size / step) * step)
         times = f" in {parts} parts (config.accumulate_steps)" if parts > 1 else ""
         times += ", a fake and the real image beside it on the same one" if together > 1 else ""
         raise UserError(
@@ -84,7 +92,7 @@ def shard(tree: T) -> T:
 
 
 def prefetch(batches: Iterable[T], place: Callable[[T], Any] = shard) -> Iterator[Any]:
-    """Copies the next batch to the devices while one is in use."""
+    """Copies the next batches to the devices while one is in use."""
     queue: collections.deque[Any] = collections.deque()
     for batch in batches:
         queue.append(place(batch))

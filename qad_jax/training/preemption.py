@@ -7,9 +7,6 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-#: Exit status of a training that SIGTERM stopped after a save: 128 + 15, as in shells.
-EXIT_STATUS = 128 + signal.SIGTERM
-
 
 class Preempted(Exception):
     """SIGTERM stopped the training, and all its steps are saved."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from data_builders.errors import UserError
 from data_builders.records import LABELS
+from qad_jax.runs import hosts
 from qad_jax.training.augmentation import PLAIN, View
 from qad_jax.training.threaded_batches import Images
 
@@ -166,7 +167,7 @@ def _partners(
             "it to 'balanced'"
         )
     if alone := set(identities) - both:
-        print(
+        hosts.say(
             f"note: config.sampling 'pairs' leaves out {len(alone)} of {len(set(identities))} "
             f"identities of {of}, which do not have both real and fake tuples",
             file=sys.stderr,
@@ -191,7 +192,7 @@ def _twins(
             "video, frame and box; set it to 'pairs'"
         )
     if alone := len(fakes) - len(twins):
-        print(
+        hosts.say(
             f"note: config.sampling 'twins' leaves out {alone} of {len(fakes)} fake tuples of "
             f"{of}, which have no real one of the same video, frame and box",
             file=sys.stderr,

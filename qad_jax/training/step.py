@@ -40,7 +40,7 @@ class Objective(NamedTuple):
       localise: Weight of the localiser's loss beside the cross-entropy, see
         `qad_jax.training.localisation`; 0 leaves it out. Batches must be of twins.
       at_once: How many qualities of each tuple a step sees, see `drawn`; 0: all. With HSIC, all
-        tuples are seen at the same ones.
+        tuples of a batch, or of each of its parts, are seen at the same ones.
     """
 
     model: nn.Module
@@ -188,7 +188,7 @@ def make_train_step(
       objective: What is learned.
       tx: An optimiser that takes the pullback of (cross-entropy, HSIC), such as
         `qad_jax.transforms.qad`.
-      seed: Seed of dropout and stochastic depth.
+      seed: Seed of dropout, stochastic depth and the qualities that are drawn.
       accumulate: Number of parts that each device's batch is cut into, to have one in memory at a
         time. Where batch norm uses running statistics, cross-entropy and its gradient are those of
         the whole batch. Where it uses the batch's statistics, they are those of each part, and the

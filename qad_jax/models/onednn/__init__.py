@@ -113,7 +113,7 @@ def convolution(x: jax.Array, kernel: jax.Array, geometry: library.Geometry) -> 
     """Convolves.
 
     Args:
-      x: (N, H, W, C), bfloat16.
+      x: (N, H, W, C), bfloat16 or float32.
       kernel: (k, k, C, D), or (k, k, C) for a filter of each channel; float32.
       geometry: What is computed.
 
