@@ -39,7 +39,7 @@ wheel-test: .venv/installed-test
 	cd build/wheel/tree && ../venv/bin/python -m pytest -m 'not checkout'
 
 clean:
-	rm -rf build .venv .cache runs
+	rm -rf build .venv .cache
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -65,7 +65,7 @@ def main() -> None:
     for path in args.models:
         detector = Detector.from_pretrained(path)
         of = detector.model.description
-        crops = {clip.stem: crops_of(clip, detector) for clip in args.clips}
+        crops = {str(clip): crops_of(clip, detector) for clip in args.clips}
         print(f"\n| {of.name} {of.version} | {' | '.join(crops)} |")
         print("|---" * (len(crops) + 1) + "|")
         for name, shape in SHAPES.items():

@@ -72,7 +72,8 @@ def _set(**fields: Any) -> Change:
     return change
 
 
-# The original's perturbation begins after 3 of its 32 epochs.
+# The original's perturbation begins after 3 of its 32 epochs. Here it is after 19 of 300 steps: an
+# epoch is shorter than it is counted below, as training leaves three families out.
 _WARMUP = 3 / 32
 
 

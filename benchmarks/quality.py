@@ -47,15 +47,15 @@ def collect(photographs: Path, out: Path) -> dict[str, list[Row]]:
     layout = SelfBlended.find(photographs).splits
     chosen = [
         # In the order of a digest, and the splits in turn: any part of the run is a sample.
-        ((place + 0.5) / PHOTOGRAPHS[split], split, path)
+        ((place + 0.5) / PHOTOGRAPHS[split], split, one.video, one.best)
         for split, listed in layout.items()
-        for place, path in enumerate(
-            sorted((one.best for one in listed), key=_digest)[: PHOTOGRAPHS[split]]
+        for place, one in enumerate(
+            sorted(listed, key=lambda one: _digest(one.best))[: PHOTOGRAPHS[split]]
         )
     ]
     rows: dict[str, list[Row]] = {split: [] for split in layout}
-    for place, split, path in sorted(chosen):
-        file = out / f"{split}-{path.stem}.json"
+    for place, split, video, path in sorted(chosen):
+        file = out / f"{split}-{video}.json"  # two folders may have files of one name
         if not file.exists():
             made = quality_clips.rows(path, tested=split == "test")
             write_whole(file, json.dumps(list(map(_to_json, made))))

@@ -13,7 +13,7 @@ RANDOM = "random"
 _RANDOM_CRF = (18, 45)
 #: The video after one messenger has shrunk and compressed it, and another has compressed it again.
 MESSENGER = "messenger"
-_LARGEST_CRF = 51
+LARGEST_CRF = 51
 
 
 def check_qualities(qualities: Sequence[str]) -> tuple[str, ...]:
@@ -25,7 +25,7 @@ def check_qualities(qualities: Sequence[str]) -> tuple[str, ...]:
     """
     for quality in qualities:
         crf = crf_of(quality)
-        if quality not in (RANDOM, MESSENGER) and (crf is None or crf > _LARGEST_CRF):
+        if quality not in (RANDOM, MESSENGER) and (crf is None or crf > LARGEST_CRF):
             raise UserError(
                 f"--qualities: {quality!r} is not a quality; raw, random, messenger, or c and a "
                 "CRF from 1 to 51, such as c23"

@@ -90,7 +90,7 @@ def divided(
             splits[where.pop()].append(video)
         else:
             dropped += 1
-    notes = [f"{dropped} fakes of people who are in different splits are left out"]
+    notes = [f"{dropped} videos of people who are in different splits are left out"]
     labels = {video.label for video in splits["validation"]}
     if groups.get("validation") and len(labels) == 1:
         notes.append(f"all videos of validation are {labels.pop()}: it cannot choose a model")

@@ -31,6 +31,9 @@ def main():
     from tests import fuzz_targets
 
     names = args.target or list(fuzz_targets.TARGETS)
+    if unknown := {*names} - {*fuzz_targets.TARGETS}:
+        known = ", ".join(sorted(fuzz_targets.TARGETS))
+        raise SystemExit(f"--target: there is no {', '.join(sorted(unknown))}; one of: {known}")
     args.out.mkdir(parents=True, exist_ok=True)
     findings = 0
     for name in names:

@@ -119,6 +119,7 @@ def forty(tmp_path):
         for path in paths:
             crop(tmp_path / path, len(video))
         stored = [f"/mnt/deepfakes_detection_datasets/{path}" for path in paths]
+        stored[0] = stored[0].replace("/", "\\")  # written on Windows
         splits = content.setdefault(label, {"train": {}, "val": {}, "test": {}})
         for where in {"train": ["train"], "test": ["val", "test"]}[split]:
             splits[where][video] = {"label": label, "frames": stored}

@@ -216,6 +216,18 @@ def test_dfdc_preview_splits_by_both_people(roots):
     assert not layout.notes
 
 
+def test_an_empty_name_in_dfdc_preview_is_nobody(copy):
+    root = copy(dfdc_preview)
+    path = root / "dataset.json"
+    plain = names(find(dfdc_preview, root))
+    about = json.loads(path.read_text())
+    for entry in about.values():
+        if entry["label"] == "real":
+            entry["swapped_id"] = ""
+    path.write_text(json.dumps(about))
+    assert names(find(dfdc_preview, root)) == plain
+
+
 def test_dfdc_preview_without_its_deep_folders(copy):
     root = copy(dfdc_preview)
     plain = names(find(dfdc_preview, root))
@@ -282,6 +294,24 @@ def test_deep_fake_detection_qualities_and_masks(roots):
     assert [which for which, video in found.items() if video.mask] == [known["masked"]]
     assert found[known["masked"]].identity == known["masked"][1][:2]
     assert all(video.identity == name[:2] for (_, name), video in found.items())
+
+
+def test_deep_fake_detection_takes_no_link_to_what_was_not_fetched(copy, roots):
+    """As git-annex and DVC leave them; only where no other file is there, it says what is wrong."""
+    root, known = copy(deep_fake_detection), roots[deep_fake_detection][1]
+    method, name = known["masked"]
+    for place in ("raw/videos", "masks/videos"):
+        path = root / "manipulated_sequences" / method / place / f"{name}.mp4"
+        path.unlink()
+        path.symlink_to(root / "not fetched")
+    video = {(v.method, v.video): v for v in find(deep_fake_detection, root).videos}[method, name]
+    assert list(video.files) == ["c23"]
+    assert video.mask is None
+    path = root / "manipulated_sequences" / method / "c23/videos" / f"{name}.mp4"
+    path.unlink()
+    path.symlink_to(root / "not fetched")
+    video = {(v.method, v.video): v for v in find(deep_fake_detection, root).videos}[method, name]
+    assert list(video.files) == ["raw", "c23"]
 
 
 def test_deep_fake_detection_clips(roots):

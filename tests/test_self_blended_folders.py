@@ -262,6 +262,14 @@ def test_files_of_other_kinds_are_counted(tmp_path):
     table.write_text("file,identity\nbob/a.heic,bob\nann/a.png,ann\nbob/.hidden.gif,bob\n")
     layout = builder.SelfBlended.find(tmp_path)
     assert layout.notes == ["2 files are no images or videos that are read: .gif (1), .heic (1)"]
+    trees.write(tmp_path / "bob/.hidden.png", b"")
+    trees.write(tmp_path / "other/b.png", b"")
+    table.write_text("file,identity\nann/a.png,ann\nbob/.hidden.png,bob\n../other/b.png,bob\n")
+    trees.write(tmp_path.parent / "other/b.png", b"")
+    notes = builder.SelfBlended.find(tmp_path).notes
+    assert notes[-1].startswith("2 files of identities.csv are hidden or not in the folder: ")
+    assert "other/b.png (and 1 more)" in notes[-1]
+    assert not any("no images or videos" in note for note in notes)
 
 
 def test_frames_that_only_the_index_of_a_video_has_are_not_asked_for(tmp_path, monkeypatch):

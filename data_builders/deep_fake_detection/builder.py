@@ -56,11 +56,15 @@ class DeepFakeDetection(VideoDatasetBuilder):
                 for stem, path in videos_in(folder).items():
                     files[stem][quality] = path
             masks = videos_in(root / f"manipulated_sequences/{name}/masks/videos")
-            for stem, paths in sorted(files.items()):
+            for stem, listed in sorted(files.items()):
+                # A link to a file that was not fetched is none, where another one is there.
+                paths = {q: path for q, path in listed.items() if path.is_file()} or listed
                 known = _PEOPLE.match(stem)
                 people = [person for person in known.groups() if person] if known else [stem]
                 method = METHOD if label == "fake" else "original"
-                about = method, stem, people[0], label, paths, masks.get(stem)
+                mask = masks.get(stem)
+                mask = mask if mask is not None and mask.is_file() else None
+                about = method, stem, people[0], label, paths, mask
                 videos.append((VideoFiles(*about), people))
         if len({video.label for video, _ in videos}) < 2:
             real = f"original_sequences/{ACTORS}/c23/videos/01__exit_phone_room.mp4"

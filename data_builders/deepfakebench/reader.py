@@ -67,7 +67,10 @@ def read(
     path, root = expanded(json_path), expanded(root).absolute()
     listed = [
         video._replace(
-            frames=[name.rpartition(under)[2] if under else name for name in video.frames],
+            frames=[
+                name.replace("\\", "/").rpartition(under)[2] if under else name
+                for name in video.frames
+            ],
             method=method(video.frames[0]) if video.frames else "",
         )
         for video in _videos(path)

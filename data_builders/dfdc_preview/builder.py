@@ -98,5 +98,5 @@ def _entries(path: Path) -> Iterator[_Entry]:
         target, donor = about.get("target_id"), about.get("swapped_id")
         if not f"{name}{target}{donor}".isprintable():
             raise UserError(f"{path}: {name!r}: {about!r}: must be names of printable characters")
-        people = [str(person) for person in (target or file.parts[1], donor) if person is not None]
+        people = [str(one) for one in (target or file.parts[1], donor) if one not in (None, "")]
         yield _Entry(file, str(label), split == "test", tuple(people))

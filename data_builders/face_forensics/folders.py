@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from data_builders.lists import entries
+from data_builders.qualities import LARGEST_CRF, crf_of
 
 
 def qualities(root: Path, name: str, *, real: bool) -> list[tuple[str, Path]]:
@@ -24,7 +24,7 @@ def qualities(root: Path, name: str, *, real: bool) -> list[tuple[str, Path]]:
     """
     parent = root / ("original_sequences" if real else "manipulated_sequences") / name
     there = [path.name for path in entries(parent)]
-    compressed = [name for name in there if re.fullmatch(r"c[1-9]\d?", name)]
+    compressed = [name for name in there if 0 < (crf_of(name) or 0) <= LARGEST_CRF]
     # The download script calls it raw, the compression script c0.
     names = [("raw", "c0"), ("raw", "raw")]
     names += [(name, name) for name in sorted(compressed, key=lambda name: int(name[1:]))]

@@ -150,9 +150,15 @@ class SelfBlended(VideoDatasetBuilder):
                 f"{_text(files[0].relative_to(root))}"
             )
         notes = [f"{unlisted} files are not in {LIST} and are left out"] if unlisted else []
-        if others:
+        outside = {path for path in others if path.suffix.lower() in (*IMAGES, *VIDEOS)}
+        if others := others - outside:
             notes.append(
                 f"{len(others)} files are no images or videos that are read: {_ends(others)}"
+            )
+        if outside:
+            notes.append(
+                f"{len(outside)} files of {LIST} are hidden or not in the folder: "
+                f"{first_of(sorted(map(_text, outside)))}"
             )
         if unread:
             notes.append(f"{len(unread)} folders are left out: {first_of(unread)}")

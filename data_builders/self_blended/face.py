@@ -124,7 +124,7 @@ def mask(
     height, width = shape
     u, v = places(face, shape)
     grow = rng.uniform(0.88, 1.12)
-    # Smooth noise over the face, of the size of its features.
+    # Smooth noise over the image: where the face fills it, of the size of its features.
     small = rng.standard_normal((8, 8)).astype(np.float32)
     uneven = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC) * 0.06
     # 1 in the middle, 0 on the edge, below outside.
