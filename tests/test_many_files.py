@@ -20,7 +20,7 @@ import pytest
 from data_builders import workers
 from data_builders.errors import UserError
 from data_builders.faces import Detected
-from qad_jax import models
+from qad_jax import cpu, models
 from qad_jax.detection import command, listing, looking, many, media, printing
 from qad_jax.detection.conditions import Appearance
 from qad_jax.detection.detector import Detector
@@ -404,6 +404,35 @@ def test_a_beam_pipeline_gives_the_same_json(detector, folder, tmp_path):
     again = judge(*piped, *options)
     assert told(again.out) == [("b-broken", "error")]
     assert told(results.read_text())[-2:] == [("c-real", "real"), ("b-broken", "error")]
+
+
+def test_workers_that_write_elsewhere_are_told(detector, folder, tmp_path, monkeypatch):
+    """To a folder of the same name on another machine; what was judged before is there."""
+    pytest.importorskip("apache_beam")
+    from qad_jax.detection import beam
+
+    beam._detector.cache_clear()
+    results = tmp_path / "results.jsonl"
+    judge(folder / "a-fake.mp4", "--results", results)
+    monkeypatch.setattr(beam, "write_whole", lambda *_: None)
+    options = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
+    result = judge(folder, "--results", results, "--beam", "--", *options)
+    assert result.status == 1
+    assert result.err.splitlines()[-1] == (
+        f"error: {folder / 'b-broken.mp4'}: no worker has written a verdict on it into "
+        f"{results}.parts; every worker must reach that folder under this path"
+    )
+
+
+def test_a_worker_elsewhere_computes_as_the_command_does(monkeypatch):
+    pytest.importorskip("apache_beam")
+    from qad_jax.detection import beam
+
+    monkeypatch.setattr(cpu, "_XLA_FLAGS", {"--a_flag=1": ("0", "99")})
+    monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda _: None)  # of an accelerator
+    monkeypatch.setenv("XLA_FLAGS", "")
+    beam._Judge(None, 8, "").setup()
+    assert os.environ["XLA_FLAGS"] == "--a_flag=1"
 
 
 def test_options_stand_between_paths(detector, folder):
