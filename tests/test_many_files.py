@@ -272,6 +272,34 @@ def test_a_file_of_something_else_is_left_as_it_is(detector, folder, tmp_path):
         assert other.read_bytes() == content
 
 
+def test_a_damaged_line_names_its_file(detector, folder, tmp_path):
+    """Other programs may have written to it. The files before it are judged."""
+    results, file = tmp_path / "results.jsonl", folder / "c-real.mp4"
+    line = json.loads(judge(file, "--json").out)
+    del line["probability"]
+    results.write_text(json.dumps(line) + "\n")
+    result = judge(folder, "--results", results, "--json")
+    assert result.status == 1
+    assert told(result.out) == FOLDER[:2]
+    assert result.err.splitlines()[-1] == (
+        f"error: --results: {results}: the last line of {file} is damaged (it is no verdict: "
+        "KeyError: 'probability'); remove it, and the file is judged again"
+    )
+
+
+@pytest.mark.parametrize("flag", ["--results=~/v.jsonl", "--out=~/pages"])
+def test_the_folder_of_the_user_behind_an_option(detector, folder, tmp_path, monkeypatch, flag):
+    """Which a shell leaves as it is."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert judge(folder, flag).status == 3
+    assert (tmp_path / flag.partition("~/")[2]).exists()
+    labelled(tmp_path, ROWS[:1])
+    assert judge("--labels=~/labels.csv", flag.replace("pages", "report")).status == 0
+    assert not list(Path().iterdir())
+
+
 def test_one_process_writes_at_a_time(detector, folder, tmp_path):
     results = tmp_path / "results.jsonl"
     with results.open("w") as file:
