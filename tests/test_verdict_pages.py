@@ -28,7 +28,8 @@ from tests.test_detection import SHARES, model, thresholds
 
 BAD = "<img src=x onerror=alert(1)>\"'&\u202e\udcff"
 RATES = Rates(200, 300, Estimate(0.99), *SHARES)
-LOWER, UPPER = thresholds().lower, thresholds().upper
+CHOSEN = (thresholds(),)
+LOWER, UPPER = CHOSEN[0].lower, CHOSEN[0].upper
 
 
 def lower_by(fall):
@@ -66,7 +67,15 @@ class Page(html.parser.HTMLParser):
         return [a for one, a in self.tags if one == tag and name in (None, a.get("class"))]
 
 
-def examined(*series, file="clip.mp4", side=100, score=FALLING, changed=None, described=None):
+def examined(
+    *series,
+    file="clip.mp4",
+    side=100,
+    score=FALLING,
+    changed=None,
+    described=None,
+    plausible=CHOSEN,
+):
     """The examination of a clip of 10 s, whose faces have these scores."""
     seen = [
         Seen(
@@ -78,7 +87,7 @@ def examined(*series, file="clip.mp4", side=100, score=FALLING, changed=None, de
         )
         for scores in series
     ]
-    judgement = judge(seen, len(series[0]), [thresholds()], None, Conditions(50))
+    judgement = judge(seen, len(series[0]), plausible, None, Conditions(50))
     decisive = judgement.decisive
     verdict = Verdict(
         file,
@@ -156,6 +165,25 @@ def test_where_nothing_can_be_told_there_is_no_probability():
     assert "Probability of fake" not in small.text
     assert "are called fake" not in small.text
     assert not small.all("circle", "fake")
+
+
+def test_why_there_is_no_threshold_is_said_as_in_the_reason():
+    few = dataclasses.replace(thresholds(), real=(0.1,), fake=(0.9,), lower=0.0, upper=1.0)
+    full = dataclasses.replace(thresholds(), real=(0.1, 1.0), upper=1.0)
+    page = page_of(examined([0.99] * 4, plausible=(few, full)))
+    assert "Reason: some real clips have the highest score that there is" in page.text
+    assert "real clips that were measured have the highest score, too" in page.text
+    page = page_of(examined([0.01] * 4, plausible=(few,)))
+    assert "Reason: too few fakes were measured to call the face real" in page.text
+    assert "No face is called fake: too few clips were measured to choose a thresh" in page.text
+    assert "No face is called real: too few clips were measured to choose a thresh" in page.text
+
+
+def test_a_long_command_is_whole():
+    """Of a text the middle is left out, which nobody would see in a command."""
+    files = [f"{i:08}.mp4" for i in range(3000)]
+    page = Page("".join(parts.command("Command", " ".join(files))))
+    assert page.text.split()[1:] == files
 
 
 def test_no_error_in_few_clips_is_not_no_error():
