@@ -195,11 +195,18 @@ def test_no_error_in_few_clips_is_not_no_error():
     few = dataclasses.replace(RATES, inconclusive_real=Estimate(0.0, 0.0, 0.5))
     assert "cannot tell for fewer than 500," in " ".join(rates.sentences("fake", few, 1))
     alone = dataclasses.replace(RATES, false_positive_rate=Estimate(0.0))  # of one person
-    assert "was not measured" in rates.sentences("fake", alone, 1)[0]
+    unmeasured = "How often real clips of this quality are called fake was not measured."
+    assert rates.sentences("fake", alone, 1)[0] == unmeasured
     rare = dataclasses.replace(RATES, false_positive_rate=Estimate(0.0002, None, None))
     assert "quality fewer than 1 are called fake." in " ".join(rates.sentences("fake", rare, 1))
     unknown = dataclasses.replace(RATES, false_positive_rate=Estimate(None))
-    assert "was not measured" in rates.sentences("fake", unknown, 1)[0]
+    assert rates.sentences("fake", unknown, 1)[0] == unmeasured
+    said = rates.sentences("real", unknown, 1)
+    assert "fakes of this quality about 34 are called real" in said[0]
+    assert said[1] == unmeasured
+    neither = dataclasses.replace(unknown, false_negative_rate=Estimate(None))
+    missed = "How often fakes of this quality are called real was not measured."
+    assert rates.sentences("real", neither, 1)[:2] == [missed, unmeasured]
     assert "Here 3 faces were judged" in rates.sentences("fake", RATES, 3)[-1]
 
 
