@@ -121,8 +121,21 @@ def fail(error: BaseException, *, debug: bool = False) -> int:
 
 
 def quoted(word: str | os.PathLike[str]) -> str:
-    """A path or another word as a shell reads it: in quotes where it needs them."""
-    return shlex.quote(os.fspath(word))
+    """A path or another word as a shell reads it: in quotes where it needs them.
+
+    What is no printable character, such as the end of a line, comes as an escape. Bash, Zsh and
+    whatever knows POSIX of 2024 read it.
+    """
+    text = os.fspath(word)
+    return shlex.quote(text) if text.isprintable() else f"$'{''.join(map(_escaped, text))}'"
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return f"\\{character}" if character in "\\'" else character
+    byte_of_a_name = 0xDC80 <= ord(character) <= 0xDCFF  # see `os.fsdecode`
+    encoded = character.encode(errors="surrogateescape" if byte_of_a_name else "surrogatepass")
+    return "".join(f"\\{byte:03o}" for byte in encoded)
 
 
 def command(*words: object) -> str:

@@ -18,8 +18,8 @@ from typing import Any
 
 from data_builders.errors import UserError
 
-# With fewer items the work is done before a pool of processes has started.
-_POOL_PAYS_FROM = 24
+#: With fewer items the work is done before a pool of processes has started.
+POOL_PAYS_FROM = 24
 # Results for each core that are made before they are asked for.
 _AHEAD = 4
 # Items that a process has at a time: the one that it works on, and the next one.
@@ -63,10 +63,10 @@ def parallel_map(
       apart: Whether even a few items are worked on in another process, which they may kill.
     """
     cores = available_cores()
-    if not apart and (items < _POOL_PAYS_FROM or cores == 1):
+    if not apart and (items < POOL_PAYS_FROM or cores == 1):
         yield map
         return
-    processes = [_Process() for _ in range(cores if items >= _POOL_PAYS_FROM else 1)]
+    processes = [_Process() for _ in range(cores if items >= POOL_PAYS_FROM else 1)]
     try:
         yield functools.partial(_in_order, processes, died or _died)
     finally:

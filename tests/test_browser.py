@@ -193,7 +193,7 @@ def test_two_tabs_and_a_tab_that_is_loaded_anew(tabs, address, clips):
 
 def test_a_token(tabs, address, clips):
     """It comes from the address or from the field, and stays in neither of the two."""
-    token, shown_tokens = "a token of this test", []
+    token, shown_tokens = "a+token/of&this=test", []
 
     def guard(route):
         given = route.request.headers.get("authorization", "")

@@ -146,6 +146,15 @@ def test_a_file_that_is_judged_tells_its_quantisers_while_it_is_decoded(tmp_path
     assert clips.spread(40, 4)[-1] < numbers.frames <= 40
 
 
+def test_frames_count_once_where_the_index_says_more(tmp_path, monkeypatch):
+    """Such a file is read twice, and the first time to its end."""
+    path = tmp_path / "a.mp4"
+    path.write_bytes(encoded(moving(40, 64), "libx264", {"crf": "30"}))
+    once, probe = media.read(path, 4).numbers, h264.probe
+    monkeypatch.setattr(h264, "probe", lambda *given: probe(*given)._replace(frames=99))
+    assert media.read(path, 4).numbers == once
+
+
 def test_a_decoded_frame_is_freed_at_once(tmp_path):
     """A ring of references would keep each, until the collector of garbage comes."""
     path = tmp_path / "a.mp4"

@@ -3,6 +3,7 @@
 import errno
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -201,3 +202,14 @@ def test_suggested_commands_survive_a_shell(tmp_path):
     assert done.stdout.splitlines() == [str(word) for word in words[2:]]
     assert quoted(tmp_path / "a b") == f"'{tmp_path}/a b'"
     assert quoted("plain.csv") == "plain.csv"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this system")
+def test_suggested_commands_have_what_cannot_be_printed():
+    """A page shows it by escapes, which would be another name."""
+    words = [b"a\nb.mp4", b"it's \\n 7\x017", "\u202e\u00a0\u00e9".encode(), b"\xff1.mp4"]
+    line = command("printf", r"%s\0", *map(os.fsdecode, words))
+    assert line.isprintable()
+    done = subprocess.run(["bash", "-c", line], capture_output=True, check=True)
+    assert done.stdout.split(b"\0")[:-1] == words
+    assert quoted("\ud800\udfff") == r"$'\355\240\200\355\277\277'"  # of no file

@@ -11,7 +11,7 @@ from qad_jax.detection.conditions import Appearance, Conditions
 from qad_jax.detection.judging import Seen, judge
 from qad_jax.detection.quality import Quality
 from qad_jax.detection.results import FrameScore
-from qad_jax.evaluation.verdicts import Thresholds
+from qad_jax.evaluation.verdicts import Thresholds, conformal
 
 REALS, FAKES = np.arange(1, 400) / 1000, np.arange(1, 400) / 800 + 0.5
 LOW = tuple(np.arange(1, 400) / 800 + 0.3)  # some fakes score as real ones do
@@ -115,6 +115,28 @@ def test_no_score_is_above_real_clips_that_have_the_highest_one():
             f"{begins}some real clips have the highest score that there is, so no face is called "
             "fake"
         )
+
+
+def test_real_clips_with_the_highest_score_at_any_quality_that_the_file_may_have():
+    """Of the nearest one too few real clips were measured; one of them has the score 1, too."""
+    few = dataclasses.replace(CHOSEN, real=tuple(REALS[:10]), upper=1.0)
+    full = dataclasses.replace(CHOSEN, real=(*REALS, *[1.0] * 20), upper=1.0)
+    one = dataclasses.replace(CHOSEN, real=(*REALS, 1.0))
+    for plausible, saturated in (((few, full), True), ((few,), False), ((few, one), False)):
+        found = told(seen(0.99), plausible=plausible)
+        assert found.saturated == saturated
+        assert found.reason.startswith("some real clips have" if saturated else "too few real")
+
+
+def test_too_few_fakes_to_call_a_face_real():
+    """A twentieth of 15 fakes is less than one, so any score is usual among fakes."""
+    assert conformal(REALS[:100], FAKES[:15])[0] == 0
+    few = dataclasses.replace(CHOSEN, fake=tuple(FAKES[:15]), lower=0.0)
+    for plausible in ((few,), (CHOSEN, few), (few, CHOSEN)):
+        found = told(seen(0.0001), plausible=plausible)
+        assert found.decisive.verdict == "inconclusive"
+        assert found.reason == "too few fakes were measured to call the face real"
+    assert told(seen(0.99), plausible=(few,)).decisive.verdict == "fake"
 
 
 def test_scores_are_compared_before_they_are_rounded():

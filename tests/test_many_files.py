@@ -20,7 +20,7 @@ import pytest
 from data_builders import workers
 from data_builders.errors import UserError
 from data_builders.faces import Detected
-from qad_jax import models
+from qad_jax import cpu, models
 from qad_jax.detection import command, listing, looking, many, media, printing
 from qad_jax.detection.conditions import Appearance
 from qad_jax.detection.detector import Detector
@@ -175,8 +175,8 @@ def test_few_crops_do_not_wait_for_many_files():
 
 
 def test_a_file_that_ends_its_process_costs_its_own_verdict(detector, folder, monkeypatch):
-    monkeypatch.setattr(workers, "_POOL_PAYS_FROM", 1)
-    monkeypatch.setattr(workers, "available_cores", lambda: 2)
+    monkeypatch.setattr(workers, "POOL_PAYS_FROM", 1)
+    monkeypatch.setattr(workers, "available_cores", lambda: 1)  # on which it works alone, too
     (folder / "c-real.mp4").write_text("deadly c23")
     result = judge(folder, "--json")
     assert result.status == 3
@@ -270,6 +270,34 @@ def test_a_file_of_something_else_is_left_as_it_is(detector, folder, tmp_path):
         assert result.status == 1
         assert "is no verdict of this command; name a file that is new" in result.err
         assert other.read_bytes() == content
+
+
+def test_a_damaged_line_names_its_file(detector, folder, tmp_path):
+    """Other programs may have written to it. The files before it are judged."""
+    results, file = tmp_path / "results.jsonl", folder / "c-real.mp4"
+    line = json.loads(judge(file, "--json").out)
+    del line["probability"]
+    results.write_text(json.dumps(line) + "\n")
+    result = judge(folder, "--results", results, "--json")
+    assert result.status == 1
+    assert told(result.out) == FOLDER[:2]
+    assert result.err.splitlines()[-1] == (
+        f"error: --results: {results}: the last line of {file} is damaged (it is no verdict: "
+        "KeyError: 'probability'); remove it, and the file is judged again"
+    )
+
+
+@pytest.mark.parametrize("flag", ["--results=~/v.jsonl", "--out=~/pages"])
+def test_the_folder_of_the_user_behind_an_option(detector, folder, tmp_path, monkeypatch, flag):
+    """Which a shell leaves as it is."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert judge(folder, flag).status == 3
+    assert (tmp_path / flag.partition("~/")[2]).exists()
+    labelled(tmp_path, ROWS[:1])
+    assert judge("--labels=~/labels.csv", flag.replace("pages", "report")).status == 0
+    assert not list(Path().iterdir())
 
 
 def test_one_process_writes_at_a_time(detector, folder, tmp_path):
@@ -404,6 +432,35 @@ def test_a_beam_pipeline_gives_the_same_json(detector, folder, tmp_path):
     again = judge(*piped, *options)
     assert told(again.out) == [("b-broken", "error")]
     assert told(results.read_text())[-2:] == [("c-real", "real"), ("b-broken", "error")]
+
+
+def test_workers_that_write_elsewhere_are_told(detector, folder, tmp_path, monkeypatch):
+    """To a folder of the same name on another machine; what was judged before is there."""
+    pytest.importorskip("apache_beam")
+    from qad_jax.detection import beam
+
+    beam._detector.cache_clear()
+    results = tmp_path / "results.jsonl"
+    judge(folder / "a-fake.mp4", "--results", results)
+    monkeypatch.setattr(beam, "write_whole", lambda *_: None)
+    options = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
+    result = judge(folder, "--results", results, "--beam", "--", *options)
+    assert result.status == 1
+    assert result.err.splitlines()[-1] == (
+        f"error: {folder / 'b-broken.mp4'}: no worker has written a verdict on it into "
+        f"{results}.parts; every worker must reach that folder under this path"
+    )
+
+
+def test_a_worker_elsewhere_computes_as_the_command_does(monkeypatch):
+    pytest.importorskip("apache_beam")
+    from qad_jax.detection import beam
+
+    monkeypatch.setattr(cpu, "_XLA_FLAGS", {"--a_flag=1": ("0", "99")})
+    monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda _: None)  # of an accelerator
+    monkeypatch.setenv("XLA_FLAGS", "")
+    beam._Judge(None, 8, "").setup()
+    assert os.environ["XLA_FLAGS"] == "--a_flag=1"
 
 
 def test_options_stand_between_paths(detector, folder):

@@ -53,7 +53,7 @@ def one_look_at_each_film():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VideoDatasetBuilder, "APART", False)
-        patch.setattr(workers, "_POOL_PAYS_FROM", 1000)
+        patch.setattr(workers, "POOL_PAYS_FROM", 1000)
         patch.setattr(clips, "read", read_once)
         yield
 

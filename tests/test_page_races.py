@@ -7,10 +7,12 @@ import contextlib
 import http.server
 import json
 import threading
+import urllib.parse
 
 import pytest
 
 from qad_jax.detection.server import page_files
+from qad_jax.detection.server.settings import Settings
 from tests.browser import ids, judged, kept, row, until
 
 MOST = 1000
@@ -30,6 +32,7 @@ class Service(http.server.ThreadingHTTPServer):
         self.held, self.statuses = {}, {}
         # By the same, what a proxy in between answers in place of the service.
         self.garbled = {}
+        self.token, self.shown = "", []  # what it wants, and what it was shown
 
     def add(self, name, state="done"):
         job = {"id": name, "name": name, "bytes": 5, "state": state, "reason": ""}
@@ -56,6 +59,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
         service, words = self.server, self.path.strip("/").split("/")
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         service.asked.append((self.command, self.path))
+        service.shown.append(self.headers.get("Authorization", "").removeprefix("Bearer "))
         if words[0] != "v1":
             found = page_files.find(words[-1]) or (page_files.index(), "text/html")
             return self._answer(200, *found)
@@ -72,7 +76,10 @@ class Answers(http.server.BaseHTTPRequestHandler):
         if words[-1] == "limits":
             model = {"name": "a", "version": "1", "sha256": "0" * 64}
             told = {"most_bytes": MOST, "kept_seconds": 60, "stored": False, "version": "1"}
-            return self._answer(200, told | {"token_needed": False, "model": model})
+            wanted = bool(service.token)
+            return self._answer(200, told | {"token_needed": wanted, "model": model})
+        if service.token and service.shown[-1] != service.token:
+            return self._answer(401, {"detail": "A token is missing."})
         if self.command == "POST":
             return self._answer(202, service.add(f"job{len(service.jobs)}.mp4", "queued"))
         job = service.jobs.get(words[2])
@@ -108,13 +115,17 @@ def service():
         thread.join()
 
 
-def opened(tabs, service, *jobs, wait=True):
+def address(service):
+    return f"http://127.0.0.1:{service.server_address[1]}/"
+
+
+def opened(tabs, service, *jobs, wait=True, part=""):
     """A tab that has sent these files before it was loaded anew."""
     context = tabs.context()
     keep = f"sessionStorage.setItem('qad-jax-jobs', {json.dumps(json.dumps(jobs))})"
     context.add_init_script(f"if (location.protocol === 'http:') {keep}")
     tab = context.new_page()
-    tab.goto(f"http://127.0.0.1:{service.server_address[1]}/")
+    tab.goto(f"{address(service)}{part}")
     tab.wait_for_selector("main:not([hidden])")  # it listens
     if wait:
         judged(tab, *jobs)
@@ -243,3 +254,62 @@ def test_a_page_that_cannot_be_had(tabs, service):
     tab.get_by_text("The detector calls this file real.").wait_for()
     assert tab.get_by_role("button", name="Page (HTML)").is_disabled()
     tabs.errors = [error for error in tabs.errors if "net::ERR_" not in error]
+
+
+# All signs that `Settings` allows, of which "#" and "%" are the hardest.
+SIGNS = "".join(map(chr, range(0x21, 0x7F)))
+
+
+@pytest.mark.parametrize(
+    ("token", "part"),
+    [
+        ("abc+def/ghi=&jklmnop", "abc+def/ghi=&jklmnop"),  # as `openssl rand -base64` makes it
+        ("100%sure_of_this", "100%sure_of_this"),
+        (SIGNS, SIGNS.replace("%", "%25")),
+        (SIGNS, urllib.parse.quote(SIGNS, safe="")),
+    ],
+    ids=["base64", "percent", "plain", "quoted"],
+)
+def test_every_token_arrives_that_a_service_can_have(tabs, service, token, part):
+    """Also in a tab that is open; it does not stay in the address."""
+    assert Settings(token=token).token == token
+    service.token = token
+    service.add("a.mp4")
+    tab = opened(tabs, service, "a.mp4", wait=False)
+    tab.get_by_text("This service needs a token.").wait_for()
+    entries = tab.evaluate("history.length")
+    tab.evaluate("part => { location.hash = part }", f"#token={part}")
+    judged(tab, "a.mp4")
+    assert tab.url == address(service)
+    assert tab.evaluate("history.length") <= entries + 1
+    assert tab.locator("#access").is_hidden()
+    assert set(service.shown) == {"", token}
+    tab = opened(tabs, service, "a.mp4", part=f"#token={part}")
+    assert tab.url == address(service)
+
+
+def test_a_token_that_no_service_can_have_is_refused_by_the_page(tabs, service):
+    """No request could carry it, so the service has no chance to."""
+    service.token = "a_token_of_this_test"
+    tab = opened(tabs, service, part="#token=%E2%82%AC")
+    for wrong in ("\u20ac", "two words"):
+        tab.get_by_text("The service does not accept this token.").wait_for()
+        tab.get_by_label("Token of this service").fill(wrong)
+        tab.get_by_role("button", name="Use this token").click()
+    tab.get_by_text("The service does not accept this token.").wait_for()
+    assert set(service.shown) == {""}
+
+
+def test_a_browser_that_keeps_no_data_of_sites(tabs, service):
+    """Only a tab that is loaded anew has no files then."""
+    context = tabs.context()
+    context.add_init_script(
+        "Object.defineProperty(window, 'sessionStorage', "
+        "{get() { throw new DOMException('', 'SecurityError') }})"
+    )
+    tab = context.new_page()
+    tab.goto(address(service))
+    tab.set_input_files("#picker", {"name": "a.mp4", **FILE})
+    row(tab, "a.mp4").get_by_text("is next").wait_for()
+    service.jobs["job0.mp4"]["state"] = "done"
+    judged(tab, "a.mp4")

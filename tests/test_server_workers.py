@@ -1,9 +1,11 @@
 """Workers that crash, hang, grow and lie: each costs one job at most."""
 
+import ctypes
 import dataclasses
 import json
 import multiprocessing
 import os
+import resource
 import signal
 from types import SimpleNamespace
 
@@ -170,6 +172,17 @@ def test_a_model_that_cannot_compute_is_told_once(monkeypatch, error):
     monkeypatch.setattr(work, "load", lambda model, frames: detector)
     work.serve(connection, None, 8)
     assert said == [{"broken": f"{type(error).__name__}: {error}"}]
+
+
+def test_a_bound_of_the_system_is_left_as_it_is(monkeypatch):
+    """Such as `ulimit -f`, which nobody but root may raise."""
+    system, ours = {resource.RLIMIT_FSIZE: 1 << 20, resource.RLIMIT_CORE: -1}, {}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (0, system[kind]))
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, pair: ours.update({kind: pair}))
+    for module, name in ((os, "setsid"), (signal, "signal"), (ctypes, "CDLL")):
+        monkeypatch.setattr(module, name, lambda *_: SimpleNamespace(prctl=lambda *_: None))
+    work.prepare()
+    assert ours == {resource.RLIMIT_FSIZE: (1 << 20,) * 2, resource.RLIMIT_CORE: (0, 0)}
 
 
 def test_a_client_is_not_told_where_files_are(running, monkeypatch):

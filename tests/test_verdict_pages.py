@@ -28,7 +28,8 @@ from tests.test_detection import SHARES, model, thresholds
 
 BAD = "<img src=x onerror=alert(1)>\"'&\u202e\udcff"
 RATES = Rates(200, 300, Estimate(0.99), *SHARES)
-LOWER, UPPER = thresholds().lower, thresholds().upper
+CHOSEN = (thresholds(),)
+LOWER, UPPER = CHOSEN[0].lower, CHOSEN[0].upper
 
 
 def lower_by(fall):
@@ -66,7 +67,15 @@ class Page(html.parser.HTMLParser):
         return [a for one, a in self.tags if one == tag and name in (None, a.get("class"))]
 
 
-def examined(*series, file="clip.mp4", side=100, score=FALLING, changed=None, described=None):
+def examined(
+    *series,
+    file="clip.mp4",
+    side=100,
+    score=FALLING,
+    changed=None,
+    described=None,
+    plausible=CHOSEN,
+):
     """The examination of a clip of 10 s, whose faces have these scores."""
     seen = [
         Seen(
@@ -78,7 +87,7 @@ def examined(*series, file="clip.mp4", side=100, score=FALLING, changed=None, de
         )
         for scores in series
     ]
-    judgement = judge(seen, len(series[0]), [thresholds()], None, Conditions(50))
+    judgement = judge(seen, len(series[0]), plausible, None, Conditions(50))
     decisive = judgement.decisive
     verdict = Verdict(
         file,
@@ -158,6 +167,25 @@ def test_where_nothing_can_be_told_there_is_no_probability():
     assert not small.all("circle", "fake")
 
 
+def test_why_there_is_no_threshold_is_said_as_in_the_reason():
+    few = dataclasses.replace(thresholds(), real=(0.1,), fake=(0.9,), lower=0.0, upper=1.0)
+    full = dataclasses.replace(thresholds(), real=(0.1, 1.0), upper=1.0)
+    page = page_of(examined([0.99] * 4, plausible=(few, full)))
+    assert "Reason: some real clips have the highest score that there is" in page.text
+    assert "real clips that were measured have the highest score, too" in page.text
+    page = page_of(examined([0.01] * 4, plausible=(few,)))
+    assert "Reason: too few fakes were measured to call the face real" in page.text
+    assert "No face is called fake: too few clips were measured to choose a thresh" in page.text
+    assert "No face is called real: too few clips were measured to choose a thresh" in page.text
+
+
+def test_a_long_command_is_whole():
+    """Of a text the middle is left out, which nobody would see in a command."""
+    files = [f"{i:08}.mp4" for i in range(3000)]
+    page = Page("".join(parts.command("Command", " ".join(files))))
+    assert page.text.split()[1:] == files
+
+
 def test_no_error_in_few_clips_is_not_no_error():
     never = dataclasses.replace(RATES, false_positive_rate=Estimate(0.0, 0.0, 0.018))
     said = " ".join(rates.sentences("fake", never, 1))
@@ -167,11 +195,18 @@ def test_no_error_in_few_clips_is_not_no_error():
     few = dataclasses.replace(RATES, inconclusive_real=Estimate(0.0, 0.0, 0.5))
     assert "cannot tell for fewer than 500," in " ".join(rates.sentences("fake", few, 1))
     alone = dataclasses.replace(RATES, false_positive_rate=Estimate(0.0))  # of one person
-    assert "was not measured" in rates.sentences("fake", alone, 1)[0]
+    unmeasured = "How often real clips of this quality are called fake was not measured."
+    assert rates.sentences("fake", alone, 1)[0] == unmeasured
     rare = dataclasses.replace(RATES, false_positive_rate=Estimate(0.0002, None, None))
     assert "quality fewer than 1 are called fake." in " ".join(rates.sentences("fake", rare, 1))
     unknown = dataclasses.replace(RATES, false_positive_rate=Estimate(None))
-    assert "was not measured" in rates.sentences("fake", unknown, 1)[0]
+    assert rates.sentences("fake", unknown, 1)[0] == unmeasured
+    said = rates.sentences("real", unknown, 1)
+    assert "fakes of this quality about 34 are called real" in said[0]
+    assert said[1] == unmeasured
+    neither = dataclasses.replace(unknown, false_negative_rate=Estimate(None))
+    missed = "How often fakes of this quality are called real was not measured."
+    assert rates.sentences("real", neither, 1)[:2] == [missed, unmeasured]
     assert "Here 3 faces were judged" in rates.sentences("fake", RATES, 3)[-1]
 
 

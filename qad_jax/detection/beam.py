@@ -21,6 +21,7 @@ from data_builders.beam import failed, watch
 from data_builders.errors import UserError
 from data_builders.files import parse_json, write_whole
 from data_builders.workers import start_worker
+from qad_jax import cpu
 from qad_jax.detection.detector import Detector
 from qad_jax.detection.examination import Look
 from qad_jax.detection.journal import MOST_VALUES, Journal
@@ -58,7 +59,7 @@ def looks(
       any order, then those whose content was known, with None.
 
     Raises:
-      UserError: The pipeline failed. What it has judged is kept.
+      UserError: The pipeline failed, or workers have written elsewhere. What it has judged is kept.
     """
     place = Path(os.path.abspath(f"{journal.path}.parts"))
     place.mkdir(exist_ok=True)
@@ -88,6 +89,11 @@ def looks(
     with contextlib.suppress(OSError):  # a worker that was killed has left a part of a file
         place.rmdir()
     for file in left:
+        if journal.known(file) is None:
+            raise UserError(
+                f"{file}: no worker has written a verdict on it into {place}; every worker must "
+                "reach that folder under this path"
+            )
         yield file, None
 
 
@@ -99,6 +105,7 @@ class _Judge(beam.DoFn):
 
     def setup(self) -> None:
         start_worker()
+        cpu.tune()  # only local workers inherit what the command has set; scores must have its bits
 
     def process(self, element: str) -> None:
         detector = _detector(self._model, self._frames)

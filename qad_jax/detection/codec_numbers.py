@@ -132,6 +132,10 @@ class Quantisers:
 
     def __init__(self) -> None:
         """Begins with no frame."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Begins anew."""
         self._means: dict[bool, list[float]] = {True: [], False: []}
         self._frames = 0
 

@@ -46,19 +46,19 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=expanded,
         metavar="DIR",
         help="write pages for a browser into this folder; with --labels, the report",
     )
     parser.add_argument(
         "--results",
-        type=Path,
+        type=expanded,
         metavar="FILE",
         help="append the JSON of each verdict to this file, and leave out what it has already",
     )
     parser.add_argument(
         "--labels",
-        type=Path,
+        type=expanded,
         metavar="CSV",
         help="columns file and label, and optionally method and identity: measure the verdicts on "
         "these files, which are judged where no PATH is given",
@@ -242,7 +242,7 @@ def _judge(args: argparse.Namespace, prog: str) -> int:
 
 
 def _is_in(path: Path, folder: Path) -> bool:
-    return expanded(path).resolve().is_relative_to(expanded(folder).resolve())
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _check_report(args: argparse.Namespace, files: Sequence[str]) -> None:

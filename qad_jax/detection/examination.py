@@ -137,6 +137,7 @@ class Examination:
       model: What the detector says of itself.
       thresholds: Those that the mean score of each judged face was compared with; None where the
         file has no face.
+      saturated: Whether no face is called fake because real clips have the highest score.
       rates: Of the nearest measured quality; None where the file has no face.
       faces: The most suspicious faces, at most `MOST_FACES`; the first decides the verdict.
       judged: Number of faces that were judged, of all.
@@ -145,6 +146,7 @@ class Examination:
     verdict: Verdict
     model: Description
     thresholds: Thresholds | None = None
+    saturated: bool = False
     rates: Rates | None = None
     faces: tuple[FaceView, ...] = ()
     judged: int = 0
@@ -195,7 +197,13 @@ def of(
             )
         )
     return Examination(
-        look.verdict, model, judgement.thresholds, rates, tuple(views), len(judgement.judged)
+        look.verdict,
+        model,
+        judgement.thresholds,
+        judgement.saturated,
+        rates,
+        tuple(views),
+        len(judgement.judged),
     )
 
 

@@ -80,11 +80,22 @@ class Journal:
         return None if entry is None else entry.sha256.hex()
 
     def stored(self, file: str) -> Verdict:
-        """Reads the verdict on a file that is `known`."""
+        """Reads the verdict on a file that is `known`.
+
+        Raises:
+          UserError: Its line is damaged.
+        """
         offset = self._entries[file].offset
         with self.path.open("rb") as lines:
             lines.seek(offset)
-            return Verdict.from_dict(_parsed(lines.readline(_LONGEST_LINE)))
+            line = lines.readline(_LONGEST_LINE)
+        try:
+            return Verdict.from_dict(_parsed(line))
+        except ValueError as error:
+            raise UserError(
+                f"--results: {self.path}: the last line of {file} is damaged ({error}); remove it, "
+                "and the file is judged again"
+            ) from error
 
     def append(self, verdict: Verdict) -> None:
         """Writes a verdict, so that it is kept whatever becomes of this process.

@@ -57,6 +57,8 @@ class Judgement:
       thresholds: Those that the mean score of each judged face was compared with. They are those
         that hold at each quality which the file may have; where several faces are judged, see
         `Thresholds.of_several`.
+      saturated: Whether no face is called fake because real clips have the highest score that
+        there is, at one of these qualities.
       reason: Why nothing can be told, and how many faces pass by; empty where there is neither.
     """
 
@@ -64,6 +66,7 @@ class Judgement:
     decisive: Face
     judged: tuple[Face, ...]
     thresholds: Thresholds
+    saturated: bool
     reason: str
 
 
@@ -97,6 +100,7 @@ def judge(
     thresholds = dataclasses.replace(
         each[0], lower=min(one.lower for one in each), upper=max(one.upper for one in each)
     )
+    saturated = any(one.saturated and one.upper == 1 for one in each)
     if weaker is not None:
         again = [faces[place].weakened for place in places]
         weaker = weaker.of_several([score for score in again if score is not None])
@@ -106,7 +110,9 @@ def judge(
         if not reason:
             verdict = thresholds.verdict(mean)
             if verdict == INCONCLUSIVE:
-                reason = _between(mean, plausible[0], each, thresholds, len(places))
+                reason = _between(
+                    mean, plausible[0], each[0], thresholds, len(places), saturated=saturated
+                )
             elif reason := _doubt(face, verdict, thresholds, weaker):
                 verdict = INCONCLUSIVE
         probability = round(plausible[0].probability(mean), _DIGITS)
@@ -124,7 +130,7 @@ def judge(
     if why and len(faces) > 1:  # numbered as the pages number them
         why = f"face {decisive.track + 1} of {len(faces)}: {why}"
     reason = "; ".join(filter(None, (why, *unjudged)))
-    return Judgement(tuple(results), decisive, judged, thresholds, reason)
+    return Judgement(tuple(results), decisive, judged, thresholds, saturated, reason)
 
 
 def by_suspicion(faces: Sequence[Face]) -> list[Face]:
@@ -142,23 +148,32 @@ def _passing(face: Seen, sampled: int, largest: float) -> str:
 
 
 def _between(
-    score: float, alone: Thresholds, each: Sequence[Thresholds], held: Thresholds, judged: int
+    score: float,
+    alone: Thresholds,
+    nearest: Thresholds,
+    held: Thresholds,
+    judged: int,
+    *,
+    saturated: bool,
 ) -> str:
     """Why nothing can be told of a face whose score lies between the thresholds.
 
     Args:
       score: Its mean score.
       alone: Thresholds of the nearest quality, for a face alone.
-      each: Those of each quality for all faces that were judged, the nearest quality first.
+      nearest: The same for all faces that were judged.
       held: Those that the score was compared with, which hold at each quality.
       judged: Number of faces that were judged.
+      saturated: See `Judgement`.
     """
     if held.upper == 1 and score > held.equal_error:
-        if any(one.saturated for one in each):
+        if saturated:
             return "some real clips have the highest score that there is, so no face is called fake"
         of = "" if judged == 1 else f" as one of {judged}"
         return f"too few real clips were measured to call the face fake{of}"
-    if (looks := each[0].verdict(score)) != INCONCLUSIVE:
+    if held.lower == 0 and score <= held.equal_error:
+        return "too few fakes were measured to call the face real"
+    if (looks := nearest.verdict(score)) != INCONCLUSIVE:
         return f"the face looks {looks}, but would not at each quality that the file may have"
     if alone.verdict(score) == FAKE:
         return f"the face looks fake, but as one of {judged} it needs a higher score"

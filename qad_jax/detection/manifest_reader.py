@@ -128,23 +128,29 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _limit(kind: int, value: int) -> None:
+def limit(kind: int, value: int) -> None:
+    """Bounds what this process may take, from now on.
+
+    Args:
+      kind: Of the resource, such as `resource.RLIMIT_CPU`.
+      value: The bound. Where the system has set a lower one, that one stays.
+    """
     _, hard = resource.getrlimit(kind)
     bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(kind, (bound, bound))
 
 
 def _answer() -> dict[str, Any]:
-    _limit(resource.RLIMIT_AS, MEMORY)
-    _limit(resource.RLIMIT_CPU, SECONDS)
-    _limit(resource.RLIMIT_CORE, 0)
+    limit(resource.RLIMIT_AS, MEMORY)
+    limit(resource.RLIMIT_CPU, SECONDS)
+    limit(resource.RLIMIT_CORE, 0)
     try:
         import c2pa
     except ModuleNotFoundError:
         return {"missing": True}
     with c2pa.Context.from_dict(SETTINGS) as context:
         # Neither a socket nor a file can be opened from here on.
-        _limit(resource.RLIMIT_NOFILE, 0)
+        limit(resource.RLIMIT_NOFILE, 0)
         try:
             with c2pa.Reader(None, sys.stdin.buffer, context=context) as reader:
                 return summary(json.loads(reader.json()))

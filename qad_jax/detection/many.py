@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from data_builders.workers import parallel_map
+from data_builders import workers
 from qad_jax.detection.detector import Detector
 from qad_jax.detection.examination import Look
 from qad_jax.detection.looking import Found, Image, Task
@@ -45,7 +45,8 @@ def looks(
       Each path with what is said of it, in their order; None where its content is known.
     """
     tasks = (Task(file, known(file)) for file in files)
-    with parallel_map(len(files), died=_died) as ordered_map:
+    many = len(files) >= workers.POOL_PAYS_FROM  # one core has a process for them, too
+    with workers.parallel_map(len(files), died=_died, apart=many) as ordered_map:
         found = ordered_map(detector.looker(keep=keep), tasks)
         for one, scores in scored(found, detector.scores, batch_size()):
             yield one.file, None if one.known else detector.look(one, scores)

@@ -252,6 +252,7 @@ def _video(
         total = looks.count  # the index says more: it is read again to its real end
         looks.clear()
         stated.clear()
+        quantisers.clear()
     chosen = tuple(taken[index] for index in indices)
     since = _since_first(stated)
     notes = facts.notes

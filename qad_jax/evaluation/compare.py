@@ -20,6 +20,7 @@ import numpy.typing as npt
 from data_builders import command_line
 from data_builders.errors import UserError, printable
 from data_builders.files import check_kept, check_writable, write_csv, write_json
+from data_builders.home import expanded
 from qad_jax.evaluation import delong, scores
 from qad_jax.evaluation.bootstrap import bootstrap, interval, why_no_interval
 from qad_jax.evaluation.comparison import (
@@ -284,10 +285,12 @@ def _job(argv: Sequence[str], prog: str) -> str:
         description="Compares two detectors on what both have scored: differences of AUC with "
         "intervals and p-values, and the clips on which they differ most.",
     )
-    parser.add_argument("a", type=Path, help="a run's folder, a folder of results or a CSV file")
-    parser.add_argument("b", type=Path, help="the other one")
+    parser.add_argument(
+        "a", type=expanded, help="a run's folder, a folder of results or a CSV file"
+    )
+    parser.add_argument("b", type=expanded, help="the other one")
     parser.add_argument("--split", default="test", help="of run folders (default: test)")
-    parser.add_argument("--out", type=Path, help="folder for comparison.json and CSV files")
+    parser.add_argument("--out", type=expanded, help="folder for comparison.json and CSV files")
     args = parser.parse_args(argv)
     if args.out:
         check_writable(args.out.absolute(), "--out")

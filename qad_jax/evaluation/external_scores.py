@@ -19,6 +19,7 @@ import numpy as np
 from data_builders import command_line
 from data_builders.errors import UserError, printable
 from data_builders.files import check_kept, check_writable
+from data_builders.home import expanded
 from qad_jax.evaluation import calibration, formats, protocol
 from qad_jax.evaluation import report as reports
 from qad_jax.evaluation.formats import deepfakebench
@@ -198,16 +199,16 @@ def _job(argv: Sequence[str], prog: str) -> str:
         "label, score, and where there are any quality and identity; or a file as DeepfakeBench, "
         "the DFDC competition or GRIP-UNINA's ClipBased detector writes it, which is recognised.",
     )
-    parser.add_argument("file", type=Path, help="the scores")
+    parser.add_argument("file", type=expanded, help="the scores")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for the results, or for the files"
+        "--out", type=expanded, required=True, help="folder for the results, or for the files"
     )
-    parser.add_argument("--validation", type=Path, help="scores on which to choose thresholds")
+    parser.add_argument("--validation", type=expanded, help="scores on which to choose thresholds")
     parser.add_argument("--dataset", help="name of the data (default: that of the file)")
     parser.add_argument("--split", default="test", help="name of the split (default: test)")
     parser.add_argument(
         "--labels",
-        type=Path,
+        type=expanded,
         metavar="FILE",
         help="which files are real, for scores without labels: CSV, or metadata.json of DFDC",
     )

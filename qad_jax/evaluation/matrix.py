@@ -18,6 +18,7 @@ from data_builders import command_line
 from data_builders.command_line import UsageError
 from data_builders.errors import printable
 from data_builders.files import check_writable, write_csv, write_json, write_whole
+from data_builders.home import expanded
 from qad_jax.evaluation import averages
 from qad_jax.evaluation.averages import Average
 from qad_jax.evaluation.matrix_rows import FIELDS, MatrixRow, collect, names_of
@@ -188,7 +189,7 @@ def _job(argv: Sequence[str], prog: str) -> str:
     )
     parser.add_argument(
         "paths",
-        type=Path,
+        type=expanded,
         nargs="+",
         metavar="MODEL",
         help="the folder of a run or of results; with --datasets also a model file, or 'detector'",
@@ -206,7 +207,7 @@ def _job(argv: Sequence[str], prog: str) -> str:
         help="do not look for test videos in the training data",
     )
     parser.add_argument("--split", default="test", help="of run folders (default: test)")
-    parser.add_argument("--out", type=Path, help="folder for the files; see docs/evaluation.md")
+    parser.add_argument("--out", type=expanded, help="folder for the files; see docs/evaluation.md")
     args = parser.parse_args(argv)
     if args.out:
         check_writable(args.out.absolute(), "--out")

@@ -273,21 +273,23 @@ def _job(argv: Sequence[str], prog: str) -> str:
         prog=prog,
         description="Makes a model file of a run, with thresholds, error rates and a card.",
     )
-    parser.add_argument("run", type=Path, help="the run's folder")
-    parser.add_argument("--validation", type=Path, required=True, help="results to choose on")
-    parser.add_argument("--test", type=Path, required=True, help="results to measure on")
-    parser.add_argument("--about", type=Path, required=True, help="JSON: name, version, sources")
-    parser.add_argument("--people", type=Path, help="CSV: identity, and columns of groups")
-    parser.add_argument("--clips", type=Path, help="CSV: video, and columns of groups")
+    parser.add_argument("run", type=expanded, help="the run's folder")
+    parser.add_argument("--validation", type=expanded, required=True, help="results to choose on")
+    parser.add_argument("--test", type=expanded, required=True, help="results to measure on")
+    parser.add_argument(
+        "--about", type=expanded, required=True, help="JSON: name, version, sources"
+    )
+    parser.add_argument("--people", type=expanded, help="CSV: identity, and columns of groups")
+    parser.add_argument("--clips", type=expanded, help="CSV: video, and columns of groups")
     parser.add_argument(
         "--hold_in", help="column of --people: its groups also decide on what is called fake"
     )
     parser.add_argument("--step", type=int, help="checkpoint (the best on validation)")
-    parser.add_argument("--out", type=Path, required=True, help="the .safetensors to make")
+    parser.add_argument("--out", type=expanded, required=True, help="the .safetensors to make")
     args = parser.parse_args(argv)
     check_writable(args.out.absolute().parent, "--out")
     described = release(
-        expanded(args.run).absolute(),
+        args.run.absolute(),
         args.out,
         validation=args.validation,
         test=args.test,

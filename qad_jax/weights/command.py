@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import logging
 
 from data_builders import command_line
 from data_builders.errors import UserError
 from data_builders.files import check_writable
+from data_builders.home import expanded
 from qad_jax.models import NAMES
 from qad_jax.weights import averaging, exports, model_file, pretrained
 
@@ -29,21 +29,21 @@ def _job(argv: Sequence[str], prog: str) -> str:
     )
     parser.add_argument(
         "source",
-        type=Path,
+        type=expanded,
         help="weights, or with --average a run (with --out); a run, a model file or weights (with "
         "--export)",
     )
     to = parser.add_mutually_exclusive_group(required=True)
-    to.add_argument("--out", type=Path, metavar="DIR", help="the folder to make")
+    to.add_argument("--out", type=expanded, metavar="DIR", help="the folder to make")
     to.add_argument(
         "--export",
-        type=Path,
+        type=expanded,
         metavar="FILE",
         help="the file to make: .onnx, .stablehlo, or of a run .safetensors for torch",
     )
     parser.add_argument(
         "--average",
-        type=Path,
+        type=expanded,
         metavar="WEIGHTS",
         help="of a run: other weights of its model, or a run; the mean of both is made",
     )

@@ -99,7 +99,7 @@ def _faces(examined: Examination) -> Iterator[str]:
     if not examined.faces or examined.thresholds is None:
         return
     yield f"<h2>{text(words.FACES)}</h2>"
-    lines = [words.SCORE_IS, *_thresholds(examined.thresholds)]
+    lines = [words.SCORE_IS, *_thresholds(examined.thresholds, saturated=examined.saturated)]
     yield f"<p>{text(' '.join(lines))}</p>"
     more = len(examined.verdict.faces) - len(examined.faces)
     if more:
@@ -108,9 +108,9 @@ def _faces(examined: Examination) -> Iterator[str]:
         yield from _face(view, examined, decides=number == 0)
 
 
-def _thresholds(thresholds: Thresholds) -> Iterator[str]:
+def _thresholds(thresholds: Thresholds, *, saturated: bool) -> Iterator[str]:
     upper, lower = thresholds.upper, thresholds.lower
-    none = words.SATURATED if thresholds.saturated else words.NO_UPPER
+    none = words.SATURATED if saturated else words.NO_UPPER
     yield words.UPPER.format(upper=upper) if upper < 1 else none
     yield words.LOWER.format(lower=lower) if lower > 0 else words.NO_LOWER
     if lower > 0 and upper < 1:

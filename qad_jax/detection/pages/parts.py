@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from data_builders.errors import one_line
+from data_builders.errors import one_line, printable
 from qad_jax.detection.conditions import Conditions
 from qad_jax.detection.pages import words
 from qad_jax.evaluation.report.document import escaped
@@ -62,7 +62,8 @@ def facts(of: Mapping[str, object]) -> str:
 
 def command(title: str, words_of: str) -> list[str]:
     """A command that can be copied, under a heading."""
-    return [f"<h2>{text(title)}</h2>", f"<pre><code>{text(words_of)}</code></pre>"]
+    whole = escaped(printable(words_of))  # `text` would drop the middle of a long one
+    return [f"<h2>{text(title)}</h2>", f"<pre><code>{whole}</code></pre>"]
 
 
 def conditions(model: Description) -> list[str]:

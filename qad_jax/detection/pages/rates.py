@@ -22,10 +22,18 @@ def sentences(verdict: str, rates: Rates, judged: int) -> list[str]:
       judged: Number of faces that were judged.
     """
     fake = _rate(
-        rates.false_positive_rate, rates.real_clips, words.CALLED_FAKE, words.NONE_CALLED_FAKE
+        rates.false_positive_rate,
+        rates.real_clips,
+        words.CALLED_FAKE,
+        words.NONE_CALLED_FAKE,
+        words.CALLED_FAKE_UNKNOWN,
     )
     real = _rate(
-        rates.false_negative_rate, rates.fake_clips, words.CALLED_REAL, words.NONE_CALLED_REAL
+        rates.false_negative_rate,
+        rates.fake_clips,
+        words.CALLED_REAL,
+        words.NONE_CALLED_REAL,
+        words.CALLED_REAL_UNKNOWN,
     )
     # The error that this answer may be comes first.
     lines = [real, fake] if verdict == REAL else [fake, real]
@@ -37,9 +45,9 @@ def sentences(verdict: str, rates: Rates, judged: int) -> list[str]:
     return lines
 
 
-def _rate(rate: Estimate, clips: int, sentence: str, none: str) -> str:
+def _rate(rate: Estimate, clips: int, sentence: str, none: str, unknown: str) -> str:
     if not _known(rate):
-        return words.NOT_MEASURED
+        return unknown
     if rate.value == 0:
         return none.format(clips=clips, most=1000 * (rate.high or 0.0))
     interval = ""

@@ -61,7 +61,8 @@ NONE_CALLED_REAL = (
     "None of the {clips} fakes of this quality that were measured was called real. The true "
     "rate can still be up to {most:.0f} of 1000 (95 % interval over people)."
 )
-NOT_MEASURED = "How often this answer is wrong was not measured."
+CALLED_FAKE_UNKNOWN = "How often real clips of this quality are called fake was not measured."
+CALLED_REAL_UNKNOWN = "How often fakes of this quality are called real was not measured."
 ABOUT, FEWER = "about {count:.0f}", "fewer than {most:.0f}"
 INTERVAL = " (95 % interval: {low:.0f} to {high:.0f})"
 RARE = (

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from data_builders import command_line
 from data_builders.command_line import Parser
 from data_builders.errors import UserError
+from data_builders.home import expanded
 from qad_jax.detection.server.settings import MEGABYTE, Settings, is_loopback
 
 if TYPE_CHECKING:  # they are of the extra `serve`
@@ -50,7 +51,7 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
         "--token_file",
         None,
         f"a file with the token that clients must send; {_TOKEN} in the environment does it, too",
-        type=Path,
+        type=expanded,
     )
     add("--workers", _DEFAULT.workers, "processes that judge (%(default)s)", type=int)
     megabytes = {"type": _megabytes, "metavar": "MB"}
@@ -87,8 +88,8 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
         "time after which a result is removed (%(default)g)",
         type=float,
     )
-    add("--store", None, "keep results in this SQLite file over a restart", type=Path)
-    add("--folder", None, "where the private folder for files is made", type=Path)
+    add("--store", None, "keep results in this SQLite file over a restart", type=expanded)
+    add("--folder", None, "where the private folder for files is made", type=expanded)
     return parser.parse_args(argv)
 
 

@@ -27,6 +27,7 @@ from data_builders import command_line, compilation_cache
 from data_builders.errors import UserError, describe
 from qad_jax import cpu
 from qad_jax.detection import media
+from qad_jax.detection.manifest_reader import limit
 from qad_jax.detection.server import folders
 
 if TYPE_CHECKING:  # JAX is imported when the process has been prepared
@@ -99,8 +100,8 @@ def prepare() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold the file of a stranger
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
+    limit(resource.RLIMIT_CORE, 0)  # a core would hold the file of a stranger
+    limit(resource.RLIMIT_FSIZE, _LARGEST_FILE)
 
 
 def resident(pid: int | None) -> int:

@@ -17,7 +17,7 @@ let locked = true; // until the limits are known, and a token is given where one
 let clock = 0;
 let opening = false;
 // Jobs from before this tab was loaded anew that have not been asked after yet.
-const earlier = JSON.parse(sessionStorage.getItem(STORED) ?? "[]");
+const earlier = stored();
 
 /** The files, in the order in which they were given. */
 export const items = [];
@@ -97,9 +97,21 @@ export async function remove(item) {
   return true;
 }
 
+function stored() {
+  try {
+    return JSON.parse(sessionStorage.getItem(STORED) ?? "[]");
+  } catch {
+    return []; // the browser keeps nothing of this site: a tab that is loaded anew has no files
+  }
+}
+
 function remember() {
   const ids = items.filter((item) => item.job).map((item) => item.job.id);
-  sessionStorage.setItem(STORED, JSON.stringify([...earlier, ...ids]));
+  try {
+    sessionStorage.setItem(STORED, JSON.stringify([...earlier, ...ids]));
+  } catch {
+    // As above.
+  }
 }
 
 /** Refuses a file that is too large, before it is sent. */

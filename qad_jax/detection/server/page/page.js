@@ -39,9 +39,14 @@ function tell(text) {
 }
 
 function locked(problem) {
-  lock = problem.shown ? say("token_wrong") : say("token_needed");
+  lock = problem.shown ? say("token_wrong") : lock || say("token_needed");
   trouble(lock);
   one("access").hidden = false;
+}
+
+function useToken(given) {
+  lock = service.useToken(given) ? "" : say("token_wrong");
+  return connect();
 }
 
 function lost(problem) {
@@ -135,11 +140,13 @@ function listen() {
   });
   one("access").addEventListener("submit", (event) => {
     event.preventDefault();
-    service.useToken(one("token").value);
+    useToken(one("token").value);
     one("token").value = "";
-    lock = "";
     one("choose").focus();
-    connect();
+  });
+  window.addEventListener("hashchange", () => {
+    const given = service.tokenOfAddress();
+    if (given) useToken(given);
   });
 }
 
@@ -167,8 +174,7 @@ async function connect() {
     timer = setTimeout(connect, RETRY);
   }
   if (limits.token_needed && !service.hasToken()) {
-    if (lock) trouble(lock);
-    else locked(new service.Problem(401, ""));
+    locked(new service.Problem(401, ""));
     return;
   }
   one("access").hidden = true;
@@ -176,6 +182,7 @@ async function connect() {
   await files.open(limits);
 }
 
+const given = service.tokenOfAddress(); // before anything is waited for
 await load();
 one("meaning").replaceChildren(...say("meaning").map((text) => table.make("li", text)));
 table.start();
@@ -183,4 +190,4 @@ files.start({ changed, ended, lost, locked });
 listen();
 one("arriving").remove();
 document.querySelector("main").hidden = false;
-await connect();
+await useToken(given);

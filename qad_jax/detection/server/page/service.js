@@ -10,12 +10,26 @@ export class Problem extends Error {
   }
 }
 
-// The token stays in memory: not in the address, where histories and screenshots would keep it.
-let token = new URLSearchParams(location.hash.slice(1)).get("token") ?? "";
-if (token) history.replaceState(null, "", location.pathname + location.search);
+const POSSIBLE = /^[\x21-\x7e]+$/; // no service has another token, and no request can carry one
+let token = "";
 
+/** Takes the token out of the address, where histories and screenshots would keep it. */
+export function tokenOfAddress() {
+  const given = /^#token=(.+)$/.exec(location.hash)?.[1];
+  if (!given) return "";
+  history.replaceState(null, "", location.pathname + location.search);
+  try {
+    return decodeURIComponent(given); // a browser has escaped some signs
+  } catch {
+    return given; // it is the token itself that has a "%"
+  }
+}
+
+/** Takes a token into memory. Returns whether it is one that a service can have, or is none. */
 export function useToken(given) {
-  token = given.trim();
+  const trimmed = given.trim();
+  token = POSSIBLE.test(trimmed) ? trimmed : "";
+  return token === trimmed;
 }
 
 export const hasToken = () => token !== "";
