@@ -149,3 +149,12 @@ def assert_parses(words):
     assert result.err.startswith("error: command line: unrecognized arguments: --no-such-flag"), (
         words
     )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_benchmarks_that_a_page_names_are_there_with_their_flags(page):
+    text = " ".join(PAGES[page].replace("\\\n", " ").split())
+    for name, rest in re.findall(r"python (?:-m )?benchmarks[./](\w+)(?:\.py)?([^`]*)", text):
+        source = (ROOT / "benchmarks" / f"{name}.py").read_text()
+        for flag in re.findall(r"--(\w+)", re.split(r" (?:python|qad-jax) ", rest)[0]):
+            assert f'"--{flag}"' in source or f'"{flag}"' in source, (name, flag)
