@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 from data_builders.draws import drawn
 from data_builders.errors import UserError
@@ -14,6 +17,7 @@ _RANDOM_CRF = (18, 45)
 #: The video after one messenger has shrunk and compressed it, and another has compressed it again.
 MESSENGER = "messenger"
 _LARGEST_CRF = 51
+_LONGEST = 100  # characters of a name
 
 
 def check_qualities(qualities: Sequence[str]) -> tuple[str, ...]:
@@ -33,6 +37,25 @@ def check_qualities(qualities: Sequence[str]) -> tuple[str, ...]:
     if len(set(qualities)) < len(qualities) or not qualities:
         raise UserError(f"--qualities: {', '.join(qualities)} must be different, at least one")
     return tuple(qualities)
+
+
+def is_name(quality: Any) -> bool:
+    """Whether a list or a file of a stranger may call a quality so; it is shown, and stored."""
+    return isinstance(quality, str) and 0 < len(quality) <= _LONGEST and quality.isprintable()
+
+
+def check_names(path: Path, qualities: Iterable[str]) -> None:
+    """Looks at what a list calls its qualities.
+
+    Raises:
+      UserError: It is no name, see `is_name`. The message names the list.
+    """
+    for quality in qualities:
+        if not is_name(quality):
+            raise UserError(
+                f"{path}: {reprlib.repr(quality)} is no name of a quality, which has 1 to "
+                f"{_LONGEST} printable characters"
+            )
 
 
 def crf_of(quality: str) -> int | None:
