@@ -28,7 +28,15 @@ from data_builders.records import DEFAULT_QUALITIES, LABELS, Clip, Example, Fini
 from data_builders.workers import parallel_map
 
 # The libraries on which pixels and boxes depend. Their versions are stored with each dataset.
-_SHAPING = ("av", "jax", "numpy", "opencv-python-headless", "qad-jax", "tensorflow-datasets")
+_SHAPING = (
+    "av",
+    "jax",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "qad-jax",
+    "tensorflow-datasets",
+)
 
 
 @functools.cache

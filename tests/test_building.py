@@ -8,6 +8,7 @@ import threading
 
 import cv2
 import numpy as np
+import PIL
 import pytest
 import tensorflow_datasets as tfds
 
@@ -241,6 +242,11 @@ def test_data_that_cannot_be_read_are_not_taken_for_what_is_written(opened, beam
     monkeypatch.setattr(dataset, "clip_sources", refuse)
     with pytest.raises(UserError, match=r"^/folder/of/another: Permission denied; the data canno"):
         build.prepare(dataset, beam=beam)
+
+
+def test_its_versions_are_those_of_all_that_shapes_pixels(whole):
+    versions = whole.info.metadata["versions"]
+    assert (versions["pillow"], versions["numpy"]) == (PIL.__version__, np.__version__)
 
 
 def test_a_dataset_that_is_built_already_is_said_to_be(opened, copied, crops, tmp_path, capsys):
