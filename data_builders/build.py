@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +32,7 @@ from data_builders.command_line import (
     run,
 )
 from data_builders.errors import UnavailableQualitiesError, UserError, nearest
-from data_builders.home import expanded
+from data_builders.home import datasets_folder, expanded
 from data_builders.preparing import prepare
 
 if TYPE_CHECKING:
@@ -88,13 +87,13 @@ def builder(
         videos = "qualities" in dataset_class.OPTIONS
         reason = "has no such option" if videos else "is not made from videos"
         raise UserError(f"--{flag}: dataset {base!r} {reason}")
-    data_dir = str(data_dir) or os.environ.get("TFDS_DATA_DIR", "")
+    data_dir = datasets_folder(data_dir)
     if not buckets.is_bucket(data_dir):
-        place = str(expanded(data_dir).absolute()) if data_dir else None
+        place = expanded(data_dir).absolute()
         return open_built(dataset_class, config, place, needed, recipe)
 
     def opened(root: Path) -> PairedDatasetBuilder:
-        return open_built(dataset_class, config, str(root), needed, recipe)
+        return open_built(dataset_class, config, root, needed, recipe)
 
     copies = buckets.copies(data_dir)
     if config:
@@ -195,7 +194,7 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
 
 def _job(argv: Sequence[str], prog: str) -> int:
     args = _parse(argv, prog)
-    buckets.check_local(args.data_dir or os.environ.get("TFDS_DATA_DIR", ""), "--data_dir")
+    buckets.check_local(datasets_folder(args.data_dir), "--data_dir")
     compilation_cache.keep()  # the processes that look for faces compile the same programs
     logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
     places = {place: getattr(args, place) for place in ("data_dir", "manual_dir", "manifest")}
