@@ -54,6 +54,11 @@ def open_built(
     )
 
 
+def flag_of(field: str) -> str:
+    """The option of the command that is for a field of a recipe."""
+    return f"--{'faces' if field == 'face_source' else field}"
+
+
 def versions_of(dataset_class: type[PairedDatasetBuilder], config: str) -> tuple[str, ...]:
     """The versions of which `open_built` opens a configuration, the present one first."""
     own = {known.name for known in dataset_class.BUILDER_CONFIGS}

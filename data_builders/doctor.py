@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from data_builders import clips, h264
+from data_builders.access import shown_on_error
 from data_builders.errors import UnusableClipError, UserError, printable, unusable
 from data_builders.progress import Progress
 
@@ -44,7 +45,8 @@ def look(dataset: PairedDatasetBuilder) -> None:
         print(_crops(dataset))
         return
     print(expected(dataset))
-    layout = dataset.layout()
+    with shown_on_error(dataset.ACCESS):
+        layout = dataset.layout()
     print(dataset.examined(layout) or report(dataset, layout))
     dataset.check_qualities(layout)
 

@@ -60,6 +60,21 @@ def test_a_quality_that_ends_early_is_named(tmp_path, monkeypatch):
     ) in report
 
 
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["uadfv", "--qualities", "foo"], "--qualities: 'foo' is not a quality"),
+        (["uadfv", "--families", "swap"], "--families: dataset 'uadfv' has no such option"),
+        (["wild_deepfake", "--seed", "1"], "--seed: dataset 'wild_deepfake' is not made from"),
+    ],
+)
+def test_how_data_is_got_is_no_answer_to_a_wrong_option(words, error, tmp_path, capsys):
+    assert build.main([*words, "--manual_dir", str(tmp_path), "--doctor"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert error in err
+
+
 def test_of_very_many_videos_few_are_opened(tmp_path, monkeypatch):
     """Folders are listed, and no file is asked for but by the list of its part."""
     part = tmp_path / "dfdc_train_part_3"
