@@ -32,13 +32,18 @@ def open_built(
       recipe: See `video_builder.VideoDatasetBuilder`.
 
     Raises:
-      UserError: There is no such configuration, or it is damaged.
+      UserError: There is no such configuration, it is damaged, or it is built and a recipe is
+        given; or no dataset can be in this place.
     """
     check_encoding(place, "--data_dir")
     base, configs = dataset_class.name, {known.name for known in dataset_class.BUILDER_CONFIGS}
     if not config or config in configs:
         return dataset_class(data_dir=str(place), config=config or None, **needed, **recipe)
-    built = {} if recipe else configurations(dataset_class, place)
+    built = configurations(dataset_class, place)
+    if config in built and recipe:
+        raise UserError(
+            f"{', '.join(map(flag_of, recipe))}: {base}/{config} is built already; leave this out"
+        )
     if config in built:
         chosen, version = built[config]
         if chosen is None:

@@ -249,6 +249,15 @@ def test_its_versions_are_those_of_all_that_shapes_pixels(whole):
     assert (versions["pillow"], versions["numpy"]) == (PIL.__version__, np.__version__)
 
 
+def test_options_do_not_go_with_a_dataset_that_is_built(opened, copied, tmp_path, capsys):
+    name = opened().info.full_name.rpartition("/")[0]
+    words = [name, "--data_dir", str(tmp_path / "data"), "--max_skipped", "0.2"]
+    assert build.main(words) == 1
+    told = f"error: --max_skipped: {name} is built already; leave this out\n"
+    assert capsys.readouterr().err == told
+    assert build.main(words[:3]) == 0
+
+
 def test_a_dataset_that_is_built_already_is_said_to_be(opened, copied, crops, tmp_path, capsys):
     words = ["manifest", "--manifest", str(crops), "--data_dir", str(tmp_path / "data")]
     assert build.main(words) == 0
