@@ -75,7 +75,7 @@ def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
     if len(listed) > _ALL_OPENED:
         opened = [listed[index] for index in clips.spread(len(listed), _SOME_OPENED)]
         lines.append(f"opened: {len(opened)} of {len(listed)} videos, spread evenly")
-    readable, unreadable, uneven, decided = _look(opened)
+    readable, unreadable, uneven, decided = _look(opened, dataset.qualities)
     lines += some("unreadable", unreadable) + some("missing", layout.missing)
     lines += some("longer at one quality than at another, and cut to the shorter one", uneven)
     lines += [f"note: {note}" for note in dataset.notes(layout)]
@@ -183,9 +183,9 @@ def _counts(layout: clips.Layout) -> list[str]:
 
 
 def _look(
-    listed: Sequence[clips.VideoFiles],
+    listed: Sequence[clips.VideoFiles], qualities: Sequence[str]
 ) -> tuple[list[_Readable], list[str], list[str], collections.Counter[str]]:
-    """Opens every file of the videos.
+    """Opens every file of the videos that a build would read.
 
     Returns:
       Each video that is readable and its number of frames, why others are not, the frames of
@@ -198,7 +198,7 @@ def _look(
         for files in listed:
             progress.advance()
             try:
-                facts = {quality: h264.probe(path) for quality, path in files.files.items()}
+                facts = {q: h264.probe(path) for q, path in files.used(qualities).items()}
             except MemoryError:
                 raise
             except Exception as error:

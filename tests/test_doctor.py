@@ -60,6 +60,25 @@ def test_a_quality_that_ends_early_is_named(tmp_path, monkeypatch):
     ) in report
 
 
+def test_files_of_qualities_that_are_not_wanted_are_not_opened(tmp_path, monkeypatch):
+    """The build does not read them; the best is read, whatever is wanted."""
+    files = {quality: tmp_path / f"{quality}.mp4" for quality in ("raw", "c23", "c40")}
+    opened = []
+    monkeypatch.setattr(
+        h264, "probe", lambda path: opened.append(path) or h264.Facts(300, Fraction(25))
+    )
+    video = clips.VideoFiles("original", "071", "071", "real", files)
+    dataset = dfdc.Builder(
+        manual_dir=tmp_path,
+        data_dir=tmp_path / "data",
+        qualities=["c23"],
+        face_source=faces.Whole(),
+    )
+    doctor.report(dataset, clips.Layout({"train": [video]}, []))
+    assert opened == [files["raw"], files["c23"]]
+    assert clips.ClipSource(video, dataset.recipe).inputs == opened
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
