@@ -128,7 +128,7 @@ def _faces(dataset: VideoDatasetBuilder, readable: Sequence[_Readable]) -> list[
             f"out, in {len(without)} videos",
             f"  {len(several)} videos without a mask show several faces: the largest is taken",
         ]
-    looked = chosen = left_out = faceless = several = 0
+    looked = unmasked = chosen = left_out = faceless = several = 0
     sample = _spread(readable)
     with Progress(len(sample), "detecting in a sample", unit="video") as progress:
         for files, frames in sample:
@@ -143,6 +143,7 @@ def _faces(dataset: VideoDatasetBuilder, readable: Sequence[_Readable]) -> list[
             except Exception:  # the build names it
                 continue
             looked += 1
+            unmasked += files.mask is None
             chosen += len(indices)
             faceless += track is None
             left_out += len(indices) if track is None else int((~track.kept).sum())
@@ -151,7 +152,7 @@ def _faces(dataset: VideoDatasetBuilder, readable: Sequence[_Readable]) -> list[
         f"in a sample of {looked} of {len(readable)} videos:",
         f"  {share(left_out, chosen)} frames do not show the face and will be left out",
         f"  {share(faceless, looked)} videos show no face at all",
-        f"  {share(several, looked)} videos without a mask show several faces: the largest is "
+        f"  {share(several, unmasked)} videos without a mask show several faces: the largest is "
         "taken",
     ]
 

@@ -5,9 +5,11 @@ import json
 import os
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from data_builders import build, clips, dfdc, doctor, faces, h264
+from data_builders.tracks import Track
 from tests import more_trees
 
 NAMES = [
@@ -77,6 +79,23 @@ def test_files_of_qualities_that_are_not_wanted_are_not_opened(tmp_path, monkeyp
     doctor.report(dataset, clips.Layout({"train": [video]}, []))
     assert opened == [files["raw"], files["c23"]]
     assert clips.ClipSource(video, dataset.recipe).inputs == opened
+
+
+def test_of_videos_without_a_mask_some_show_several_faces(tmp_path, monkeypatch):
+    videos = [
+        clips.VideoFiles("a", f"{i}", "", "fake", {"raw": tmp_path / f"{i}.mp4"}, mask)
+        for i, mask in enumerate([tmp_path / "mask.mp4"] * 3 + [None] * 2)
+    ]
+    monkeypatch.setattr(h264, "probe", lambda path: h264.Facts(1, Fraction(25)))
+    one = np.ones(1, bool)
+    monkeypatch.setattr(
+        clips,
+        "find_face",
+        lambda source, frames: ([0], [], Track(one, one, one, int(str(source) == "a/4"))),
+    )
+    dataset = dfdc.Builder(manual_dir=tmp_path, data_dir=tmp_path / "data", qualities=["raw"])
+    report = doctor.report(dataset, clips.Layout({"train": videos}, []))
+    assert "1 of 2 (50 %) videos without a mask show several faces" in report
 
 
 @pytest.mark.parametrize(
