@@ -218,6 +218,12 @@ def _job(argv: Sequence[str], prog: str) -> int:
         prepare(dataset, beam=args.pipeline_options if args.beam else None)
     except UnavailableQualitiesError as error:
         raise UserError(_with_command(error, argv, prog)) from error
+    except KeyboardInterrupt:
+        if dataset.clips_done():
+            print(
+                "clips that are done are kept; the same command goes on from them", file=sys.stderr
+            )
+        raise
     if was_built:
         print(f"{dataset.data_dir}: is built already; remove it to build it anew", file=sys.stderr)
     for split, info in dataset.info.splits.items():
@@ -261,11 +267,7 @@ def _with_command(error: UnavailableQualitiesError, argv: Sequence[str], prog: s
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m data_builders.build") -> int:
     """Entry point of the command; returns its exit status."""
-    return run(
-        functools.partial(_job, prog=prog),
-        argv,
-        interrupted="interrupted; the same command goes on from the clips that are done",
-    )
+    return run(functools.partial(_job, prog=prog), argv)
 
 
 if __name__ == "__main__":

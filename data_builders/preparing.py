@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def prepare(dataset: PairedDatasetBuilder, *, beam: Sequence[str] | None = None) -> None:
     """Builds a dataset unless it is built. Where another process builds it, this one waits.
 
-    A build that is interrupted or fails leaves nothing behind but the clips that are done. The next
-    one goes on from them.
+    A build that is interrupted or fails leaves nothing behind, of videos but the clips that are
+    done. The next one goes on from them.
 
     Args:
       dataset: A builder, see `build.builder`.

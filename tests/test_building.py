@@ -258,6 +258,22 @@ def test_options_do_not_go_with_a_dataset_that_is_built(opened, copied, tmp_path
     assert build.main(words[:3]) == 0
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_interrupted_build_goes_on_where_clips_are_kept(kept, tmp_path, monkeypatch, capsys):
+    def interrupted(dataset, beam):
+        if kept:
+            dataset.staging.mkdir(parents=True)
+            (dataset.staging / "0.npz").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "prepare", interrupted)
+    name = "uadfv" if kept else "synthetic_faces/tiny"
+    assert build.main([name, "--data_dir", str(tmp_path)]) == 130
+    err = capsys.readouterr().err
+    assert ("the same command goes on" in err) == kept
+    assert err.endswith("interrupted\n")
+
+
 def test_a_dataset_that_is_built_already_is_said_to_be(opened, copied, crops, tmp_path, capsys):
     words = ["manifest", "--manifest", str(crops), "--data_dir", str(tmp_path / "data")]
     assert build.main(words) == 0
