@@ -274,6 +274,20 @@ def test_an_interrupted_build_goes_on_where_clips_are_kept(kept, tmp_path, monke
     assert err.endswith("interrupted\n")
 
 
+def test_a_build_that_fails_leaves_no_folder(tmp_path, monkeypatch):
+    """Before it begins, TFDS says in a folder which of the configurations is the first."""
+
+    def fails():
+        assert (tmp_path / "data/synthetic_faces/.config").exists()
+        raise UserError("no faces")
+
+    dataset = build.builder("synthetic_faces/tiny", data_dir=tmp_path / "data")
+    monkeypatch.setattr(dataset, "clip_sources", fails)
+    with pytest.raises(UserError, match="no faces"):
+        build.prepare(dataset)
+    assert not os.listdir(tmp_path)
+
+
 def test_a_dataset_that_is_built_already_is_said_to_be(opened, copied, crops, tmp_path, capsys):
     words = ["manifest", "--manifest", str(crops), "--data_dir", str(tmp_path / "data")]
     assert build.main(words) == 0
