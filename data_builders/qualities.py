@@ -88,7 +88,7 @@ def drawn_crf(key: str, best: str) -> int:
     return low + drawn(key, high - low + 1)
 
 
-def instead(qualities: Sequence[str], bests: Sequence[str], spared: float) -> tuple[str, ...]:
+def instead(qualities: Sequence[str], bests: Sequence[str], spared: int) -> tuple[str, ...]:
     """Chooses qualities that can be made, in place of some that cannot.
 
     Args:
@@ -101,6 +101,6 @@ def instead(qualities: Sequence[str], bests: Sequence[str], spared: float) -> tu
       from it.
     """
     ordered = sorted(bests, key=lambda best: crf_of(best) or 0)
-    common = ordered[max(0, len(ordered) - 1 - int(spared))]
+    common = ordered[max(0, len(ordered) - 1 - spared)]
     kept = [quality for quality in qualities if can_be_made(quality, common)]
     return tuple(dict.fromkeys([common, *kept]))

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import threading
+import types
 
 import cv2
 import numpy as np
@@ -286,6 +287,15 @@ def test_a_build_that_fails_leaves_no_folder(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no faces"):
         build.prepare(dataset)
     assert not os.listdir(tmp_path)
+
+
+def test_a_share_is_compared_as_it_is_written():
+    """0.29 * 100 is less than 29 in floating point."""
+    for hundredths in range(101):
+        limits = types.SimpleNamespace(max_skipped=float(f"{hundredths / 100:.2f}"))
+        for total in (0, 1, 7, 100, 1000):
+            spared = paired.PairedDatasetBuilder.spared(limits, total)
+            assert spared == hundredths * total // 100
 
 
 def test_a_dataset_that_is_built_already_is_said_to_be(opened, copied, crops, tmp_path, capsys):
