@@ -118,8 +118,8 @@ def qualities_of(path: Path) -> tuple[str, ...]:
     """The qualities of a built dataset, whose files may come from anybody.
 
     Args:
-      path: Its metadata.json. Where that has no recipe, the features beside it tell, in which raw
-        is taken for the best and the others have no order.
+      path: Its metadata.json. Where that names no qualities, as of older datasets, the features
+        beside it tell, in which raw is taken for the best and the others have no order.
 
     Raises:
       UserError: It is damaged.
@@ -136,4 +136,7 @@ def _qualities(path: Path) -> tuple[str, ...]:
         return check_qualities(metadata["recipe"]["qualities"])
     features = read_json(path.with_name("features.json"))["featuresDict"]["features"]
     names = features["image"]["featuresDict"]["features"]
-    return tuple(sorted(names, key=lambda name: (name != "raw", name)))
+    ordered = metadata.get("qualities", sorted(names, key=lambda name: (name != "raw", name)))
+    if sorted(ordered) != sorted(names):
+        raise ValueError("its qualities are not those of its features.json")
+    return tuple(ordered)

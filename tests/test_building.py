@@ -298,6 +298,29 @@ def test_a_share_is_compared_as_it_is_written():
             assert spared == hundredths * total // 100
 
 
+def test_qualities_keep_their_order(tmp_path):
+    listed = write_manifest(tmp_path, {"train": 2})
+    lists = json.loads(listed.read_text())["train"]
+    order = ("png", "jpeg", "c5", "c23")
+    crops = {**dict.fromkeys(order, lists["raw"]), "labels": lists["labels"]}
+    listed.write_text(json.dumps({"train": crops}))
+    made = build.builder("manifest", data_dir=tmp_path, manifest=listed)
+    build.prepare(made)
+    path = made.data_path / "metadata.json"
+    metadata = json.loads(path.read_text())
+
+    def opened():
+        return build.builder(made.info.full_name.rpartition("/")[0], data_dir=tmp_path)
+
+    assert made.qualities == opened().qualities == order
+    path.write_text(json.dumps({**metadata, "qualities": ["png", "c23"]}))
+    with pytest.raises(UserError, match=r"its metadata\.json is damaged"):
+        opened()
+    del metadata["qualities"]  # an older dataset
+    path.write_text(json.dumps(metadata))
+    assert opened().qualities == tuple(sorted(order))
+
+
 def test_a_dataset_that_is_built_already_is_said_to_be(opened, copied, crops, tmp_path, capsys):
     words = ["manifest", "--manifest", str(crops), "--data_dir", str(tmp_path / "data")]
     assert build.main(words) == 0
