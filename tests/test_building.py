@@ -1,6 +1,7 @@
 """What may happen to a build: it is stopped, starts twice, or finds a folder that it cannot use."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -112,11 +113,17 @@ def test_a_dataset_that_names_no_splits_is_refused(opened, copied):
         build.prepare(opened())
 
 
-@pytest.mark.parametrize("file", ["metadata.json", "dataset_info.json"])
-@pytest.mark.parametrize("content", ["", '{"notes": [', "[1]", '{"version": "2.0.0"}'])
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        *itertools.product(
+            ["metadata.json", "dataset_info.json"],
+            ["", '{"notes": [', "[1]"],
+        ),
+        ("dataset_info.json", '{"version": "2.0.0"}'),
+    ],
+)
 def test_damaged_information_is_one_line(opened, copied, file, content):
-    if file == "metadata.json" and "version" in content:
-        return  # that is information like any other
     (opened().data_path / file).write_text(content)
     with pytest.raises(
         UserError, match=r"1\.0\.0: what it says of its dataset is damaged: .*again"
