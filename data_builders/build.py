@@ -31,7 +31,7 @@ from data_builders.command_line import (
     command,
     run,
 )
-from data_builders.errors import UnavailableQualitiesError, UserError, nearest
+from data_builders.errors import UnavailableQualitiesError, UserError, nearest, one_line
 from data_builders.home import datasets_folder, expanded
 from data_builders.preparing import prepare
 
@@ -237,7 +237,8 @@ def _job(argv: Sequence[str], prog: str) -> int:
     for reason in skipped:
         if getattr(args, "debug", False) and reason in dataset.traces:
             print(dataset.traces[reason], file=sys.stderr)
-        print(f"skipped: {reason}", file=sys.stderr)
+        # Of a dataset that was imported, anybody may have written it.
+        print(f"skipped: {one_line(str(reason))}", file=sys.stderr)
     return PARTLY if skipped else DONE
 
 

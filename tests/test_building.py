@@ -266,6 +266,14 @@ def test_options_do_not_go_with_a_dataset_that_is_built(opened, copied, tmp_path
     assert build.main(words[:3]) == 0
 
 
+def test_what_a_built_dataset_says_moves_no_cursor(opened, copied, crops, tmp_path, capsys):
+    path = opened().data_path / "metadata.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "skipped": ["a\n\x1b[2J"]}))
+    words = ["manifest", "--manifest", str(crops), "--data_dir", str(tmp_path / "data")]
+    assert build.main(words) == 3
+    assert capsys.readouterr().err.endswith("skipped: a \\x1b[2J\n")
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_an_interrupted_build_goes_on_where_clips_are_kept(kept, tmp_path, monkeypatch, capsys):
     def interrupted(dataset, beam):
