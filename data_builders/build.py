@@ -12,9 +12,8 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from absl import logging
 
 from data_builders import buckets, compilation_cache
 from data_builders.access import shown_on_error
-from data_builders.built import check_records, open_built, versions_of
+from data_builders.built import check_records, flag_of, open_built, versions_of
 from data_builders.command_line import (
     DONE,
     FAILED,
@@ -32,8 +31,8 @@ from data_builders.command_line import (
     command,
     run,
 )
-from data_builders.errors import UnavailableQualitiesError, UserError, nearest
-from data_builders.home import expanded
+from data_builders.errors import UnavailableQualitiesError, UserError, nearest, one_line
+from data_builders.home import datasets_folder, expanded
 from data_builders.preparing import prepare
 
 if TYPE_CHECKING:
@@ -83,18 +82,14 @@ def builder(
     dataset_class = _class_of(name)
     given = {"manual_dir": manual_dir, "manifest": manifest}
     needed: dict[str, Any] = {source: given[source] for source in dataset_class.NEEDS}
-    for field in sorted(recipe.keys() - dataset_class.OPTIONS):
-        flag = "faces" if field == "face_source" else field
-        videos = "qualities" in dataset_class.OPTIONS
-        reason = "has no such option" if videos else "is not made from videos"
-        raise UserError(f"--{flag}: dataset {base!r} {reason}")
-    data_dir = str(data_dir) or os.environ.get("TFDS_DATA_DIR", "")
+    _check_options(dataset_class, recipe)
+    data_dir = datasets_folder(data_dir)
     if not buckets.is_bucket(data_dir):
-        place = str(expanded(data_dir).absolute()) if data_dir else None
+        place = expanded(data_dir).absolute()
         return open_built(dataset_class, config, place, needed, recipe)
 
     def opened(root: Path) -> PairedDatasetBuilder:
-        return open_built(dataset_class, config, str(root), needed, recipe)
+        return open_built(dataset_class, config, root, needed, recipe)
 
     copies = buckets.copies(data_dir)
     if config:
@@ -103,6 +98,17 @@ def builder(
         places = [str(Path(opened(copies).data_dir).relative_to(copies))]
     buckets.fetch(data_dir, places, lambda root: check_records(opened(root)))
     return opened(copies)
+
+
+def _check_options(dataset_class: type[PairedDatasetBuilder], recipe: Iterable[str]) -> None:
+    """Raises a UserError where a dataset has no such option."""
+    for field in sorted(set(recipe) - dataset_class.OPTIONS):
+        reason = "has no such option" if _of_videos(dataset_class) else "is not made from videos"
+        raise UserError(f"{flag_of(field)}: dataset {dataset_class.name!r} {reason}")
+
+
+def _of_videos(dataset_class: type[PairedDatasetBuilder]) -> bool:
+    return "qualities" in dataset_class.OPTIONS
 
 
 def _class_of(name: str) -> type[PairedDatasetBuilder]:
@@ -195,25 +201,35 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
 
 def _job(argv: Sequence[str], prog: str) -> int:
     args = _parse(argv, prog)
-    buckets.check_local(args.data_dir or os.environ.get("TFDS_DATA_DIR", ""), "--data_dir")
+    buckets.check_local(datasets_folder(args.data_dir), "--data_dir")
     compilation_cache.keep()  # the processes that look for faces compile the same programs
     logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
     places = {place: getattr(args, place) for place in ("data_dir", "manual_dir", "manifest")}
-    with shown_on_error(_class_of(args.name).ACCESS if args.doctor else None):
-        dataset = builder(args.name, **places, **_recipe(args))
-        if args.doctor:
-            return _doctor(dataset, argv, prog)
+    dataset_class, recipe = _class_of(args.name), _recipe(args)
+    _check_options(dataset_class, recipe)
+    # Crops are looked for when the builder is made, and videos by the doctor.
+    crops = args.doctor and not _of_videos(dataset_class)
+    with shown_on_error(dataset_class.ACCESS if crops else None):
+        dataset = builder(args.name, **places, **recipe)
+    if args.doctor:
+        return _doctor(dataset, argv, prog)
     was_built = dataset.is_prepared()
     try:
         prepare(dataset, beam=args.pipeline_options if args.beam else None)
     except UnavailableQualitiesError as error:
         raise UserError(_with_command(error, argv, prog)) from error
+    except KeyboardInterrupt:
+        if dataset.clips_done():
+            print(
+                "clips that are done are kept; the same command goes on from them", file=sys.stderr
+            )
+        raise
     if was_built:
         print(f"{dataset.data_dir}: is built already; remove it to build it anew", file=sys.stderr)
     for split, info in dataset.info.splits.items():
         print(f"{split}: {info.num_examples} tuples at {', '.join(dataset.qualities)}")
     print(dataset.data_dir)
-    if "qualities" in dataset.OPTIONS:
+    if _of_videos(type(dataset)):
         options = [f"--config.dataset.name={dataset.info.full_name.rpartition('/')[0]}"]
         options += [f"--config.dataset.data_dir={args.data_dir}"] if args.data_dir else []
         print(f"to train on it: {command(*options)}")
@@ -221,7 +237,8 @@ def _job(argv: Sequence[str], prog: str) -> int:
     for reason in skipped:
         if getattr(args, "debug", False) and reason in dataset.traces:
             print(dataset.traces[reason], file=sys.stderr)
-        print(f"skipped: {reason}", file=sys.stderr)
+        # Of a dataset that was imported, anybody may have written it.
+        print(f"skipped: {one_line(str(reason))}", file=sys.stderr)
     return PARTLY if skipped else DONE
 
 
@@ -251,11 +268,7 @@ def _with_command(error: UnavailableQualitiesError, argv: Sequence[str], prog: s
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m data_builders.build") -> int:
     """Entry point of the command; returns its exit status."""
-    return run(
-        functools.partial(_job, prog=prog),
-        argv,
-        interrupted="interrupted; the same command goes on from the clips that are done",
-    )
+    return run(functools.partial(_job, prog=prog), argv)
 
 
 if __name__ == "__main__":

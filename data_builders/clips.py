@@ -55,6 +55,10 @@ class VideoFiles:
         """Whether a quality is on disk or can be made from the best one."""
         return quality in self.files or can_be_made(quality, self.best_quality)
 
+    def used(self, qualities: Collection[str]) -> dict[str, Path]:
+        """The files, by quality, that a clip at some qualities is made of: the best, and theirs."""
+        return {q: path for q, path in self.files.items() if path == self.best or q in qualities}
+
     def __str__(self) -> str:
         return f"{self.method}/{self.video}"
 
@@ -129,8 +133,7 @@ class ClipSource:
     @property
     def inputs(self) -> list[Path]:
         """The files whose pixels it is made from, the best one first."""
-        mask = self.files.mask
-        return [*self.files.files.values(), *([mask] if mask else [])]
+        return [*self.files.used(self.recipe.qualities).values(), *filter(None, [self.files.mask])]
 
     @property
     def drawn_for(self) -> str:
@@ -157,8 +160,7 @@ def read(source: ClipSource) -> Clip:
                 f"{files.best}: {quality} cannot be made of {files.best_quality}, which is the "
                 "best quality on disk; fetch a file that is better"
             )
-    paths = [files.best, *(p for q, p in files.files.items() if q in source.recipe.qualities)]
-    facts = {path: h264.probe(path) for path in paths}
+    facts = {path: h264.probe(path) for path in files.used(source.recipe.qualities).values()}
     while True:
         try:
             return _read(source, facts)
@@ -194,9 +196,8 @@ def find_face(
     looked_at = {*indices, *also}
     frames = enumerate(encodings.frames()) if encodings else h264.sampled(files.best, looked_at)
     best = _pick(frames, indices, files.best, also, thumbnails)
-    masks = None
-    if files.mask is not None and recipe.faces.chooses:
-        masks = _masks(files.mask, indices, best[0].shape[:2])
+    mask = files.mask if recipe.faces.chooses else None
+    masks = _masks(mask, indices, best[0].shape[:2]) if mask else None
     return indices, best, recipe.faces(str(files), indices, best, masks=masks)
 
 
@@ -331,9 +332,8 @@ def _pick(
 
 def _masks(path: Path, indices: Sequence[int], size: tuple[int, int]) -> list[Image]:
     """Reads the mask of each frame, in frames of `size`. After its end, it marks nothing."""
-    frames = (mask[..., 0] for mask in h264.decode(path))
     masks: list[Image] = []
-    for index, mask in enumerate(frames):
+    for index, mask in enumerate(mask[..., 0] for mask in h264.decode(path)):
         if not shown.same_shape(mask.shape, size):
             raise UnusableClipError(
                 f"{path}: the mask has {mask.shape[1]}x{mask.shape[0]} pixels and the video "

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import select
 import shlex
@@ -26,7 +27,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeAlias
 
-from data_builders.errors import UserError, describe
+from data_builders.errors import UserError, describe, one_line
 
 #: Exit statuses. FAILED is what the user can mend; PARTLY is done but for what was named; the last
 #: two are those that shells give to a process which a signal ended.
@@ -84,6 +85,9 @@ def run(
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     ours = argv[: argv.index("--")] if "--" in argv else argv
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A name that the encoding of the output does not have is no reason to end in a traceback.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _warnings_of_one_line():
             outcome = job(argv)
@@ -152,7 +156,7 @@ def _warnings_of_one_line() -> Iterator[None]:
 
     def formatted(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
         if category is UserWarning:
-            return f"warning: {message}\n"
+            return f"warning: {one_line(str(message))}\n"
         return original(message, category, *where, **line)
 
     warnings.formatwarning = formatted

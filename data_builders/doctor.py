@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from data_builders import clips, h264
+from data_builders.access import shown_on_error
 from data_builders.errors import UnusableClipError, UserError, printable, unusable
 from data_builders.progress import Progress
 
@@ -44,7 +45,8 @@ def look(dataset: PairedDatasetBuilder) -> None:
         print(_crops(dataset))
         return
     print(expected(dataset))
-    layout = dataset.layout()
+    with shown_on_error(dataset.ACCESS):
+        layout = dataset.layout()
     print(dataset.examined(layout) or report(dataset, layout))
     dataset.check_qualities(layout)
 
@@ -73,7 +75,7 @@ def report(dataset: VideoDatasetBuilder, layout: clips.Layout) -> str:
     if len(listed) > _ALL_OPENED:
         opened = [listed[index] for index in clips.spread(len(listed), _SOME_OPENED)]
         lines.append(f"opened: {len(opened)} of {len(listed)} videos, spread evenly")
-    readable, unreadable, uneven, decided = _look(opened)
+    readable, unreadable, uneven, decided = _look(opened, dataset.qualities)
     lines += some("unreadable", unreadable) + some("missing", layout.missing)
     lines += some("longer at one quality than at another, and cut to the shorter one", uneven)
     lines += [f"note: {note}" for note in dataset.notes(layout)]
@@ -126,7 +128,7 @@ def _faces(dataset: VideoDatasetBuilder, readable: Sequence[_Readable]) -> list[
             f"out, in {len(without)} videos",
             f"  {len(several)} videos without a mask show several faces: the largest is taken",
         ]
-    looked = chosen = left_out = faceless = several = 0
+    looked = unmasked = chosen = left_out = faceless = several = 0
     sample = _spread(readable)
     with Progress(len(sample), "detecting in a sample", unit="video") as progress:
         for files, frames in sample:
@@ -141,6 +143,7 @@ def _faces(dataset: VideoDatasetBuilder, readable: Sequence[_Readable]) -> list[
             except Exception:  # the build names it
                 continue
             looked += 1
+            unmasked += files.mask is None
             chosen += len(indices)
             faceless += track is None
             left_out += len(indices) if track is None else int((~track.kept).sum())
@@ -149,7 +152,7 @@ def _faces(dataset: VideoDatasetBuilder, readable: Sequence[_Readable]) -> list[
         f"in a sample of {looked} of {len(readable)} videos:",
         f"  {share(left_out, chosen)} frames do not show the face and will be left out",
         f"  {share(faceless, looked)} videos show no face at all",
-        f"  {share(several, looked)} videos without a mask show several faces: the largest is "
+        f"  {share(several, unmasked)} videos without a mask show several faces: the largest is "
         "taken",
     ]
 
@@ -181,9 +184,9 @@ def _counts(layout: clips.Layout) -> list[str]:
 
 
 def _look(
-    listed: Sequence[clips.VideoFiles],
+    listed: Sequence[clips.VideoFiles], qualities: Sequence[str]
 ) -> tuple[list[_Readable], list[str], list[str], collections.Counter[str]]:
-    """Opens every file of the videos.
+    """Opens every file of the videos that a build would read.
 
     Returns:
       Each video that is readable and its number of frames, why others are not, the frames of
@@ -196,7 +199,7 @@ def _look(
         for files in listed:
             progress.advance()
             try:
-                facts = {quality: h264.probe(path) for quality, path in files.files.items()}
+                facts = {q: h264.probe(path) for q, path in files.used(qualities).items()}
             except MemoryError:
                 raise
             except Exception as error:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_builders.errors import UserError, nearest
+from data_builders.home import expanded
 from data_builders.lists import read_json
 from data_builders.mtcnn.weights import VERSION
 from data_builders.tracks import Track, between, choose_track
@@ -90,7 +91,7 @@ def source(name: str, *, path: str | Path = "") -> FaceSource:
     if name == "file":
         if not str(path):
             raise UserError("the source of faces 'file' needs the path of a file of boxes")
-        return FromFile(str(path))
+        return FromFile(str(expanded(path)))
     if name == "none":
         return Whole()
     raise UserError(f"there is no source of faces {name!r}: {nearest(name, SOURCES)}")
@@ -308,10 +309,8 @@ def crops(frames: Sequence[Frame], track: Track) -> list[Frame]:
 
 def squares(track: Track, frames: Sequence[Frame], scale: float) -> Track:
     """The same face with the square of each frame, see `square_box`, as integers."""
-    squares = [
-        square_box(box, frame.shape[:2], scale)
-        for box, frame in zip(track.boxes, frames, strict=True)
-    ]
+    pairs = zip(track.boxes, frames, strict=True)
+    squares = [square_box(box, frame.shape[:2], scale) for box, frame in pairs]
     return track._replace(boxes=np.array(squares, np.int64))
 
 

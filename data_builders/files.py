@@ -78,7 +78,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """
     data = Path(path).read_bytes()
     content = parse_json(data, most=MOST_VALUES)
-    if b"\\u" in data:
+    if b"\\" in data:  # an escape, in UTF-16, too
         json.dumps(content, ensure_ascii=False).encode("utf-8")
     return content
 
@@ -98,7 +98,8 @@ def parse_json(data: bytes, *, most: int, **options: Any) -> Any:
     if sum(data.count(mark) for mark in (b",", b"[", b"{")) > most:
         raise ValueError(f"it has more than {most:,} values")
     try:
-        return json.loads(data, **options)
+        # Python itself would let half of a character pass that is there as bytes.
+        return json.loads(data.decode(json.detect_encoding(data)), **options)
     except RecursionError:
         raise ValueError("its values lie too deep in each other") from None
 

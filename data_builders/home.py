@@ -1,4 +1,4 @@
-"""The folder of a user: where files are kept for later, and what `~` stands for."""
+"""Folders of a user: for files that are kept, for datasets, and the one that `~` stands for."""
 
 from __future__ import annotations
 
@@ -26,6 +26,33 @@ def cache_folder() -> Path:
             "no folder of the user is known to keep files in; set XDG_CACHE_HOME to a folder"
         ) from error
     return base / "qad_jax"
+
+
+def datasets_folder(data_dir: str | os.PathLike[str] = "") -> str:
+    """Where datasets are: as it is named, else `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+
+    An empty value counts as none; TFDS itself takes it for the current folder.
+
+    Returns:
+      A path, perhaps with `~`, or the address of a bucket.
+    """
+    given = os.fspath(data_dir) or os.environ.get("TFDS_DATA_DIR")
+    return given or os.path.join("~", "tensorflow_datasets")
+
+
+def check_encoding(folder: Path, flag: str) -> None:
+    """Looks whether datasets can be in a folder: the library of their files takes UTF-8 alone.
+
+    Raises:
+      UserError: Its path is not UTF-8. The message names the option.
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{flag}: {folder}: is no path in UTF-8, which files of datasets need; name another "
+            "folder"
+        ) from error
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:

@@ -28,7 +28,15 @@ from data_builders.records import DEFAULT_QUALITIES, LABELS, Clip, Example, Fini
 from data_builders.workers import parallel_map
 
 # The libraries on which pixels and boxes depend. Their versions are stored with each dataset.
-_SHAPING = ("av", "jax", "numpy", "opencv-python-headless", "qad-jax", "tensorflow-datasets")
+_SHAPING = (
+    "av",
+    "jax",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "qad-jax",
+    "tensorflow-datasets",
+)
 
 
 @functools.cache
@@ -158,6 +166,11 @@ class PairedDatasetBuilder(
         except OSError as error:
             raise UserError(f"{describe(error)}; the data cannot be read") from error
 
+    def spared(self, total: int) -> int:
+        """How many of some clips may be left out; 29 of 100, where the share is 0.29."""
+        most = round(self.max_skipped * total)  # whose product may be 28.999999999999996
+        return most - (most > 0 and most / total > self.max_skipped)
+
     def check_skipped(self, total: int) -> None:
         """Stores which clips were skipped; is called after each split.
 
@@ -169,7 +182,7 @@ class PairedDatasetBuilder(
         """
         if self.UNIT:
             self.info.metadata["skipped"] = list(self.skipped)
-        if len(self.skipped) <= self.max_skipped * total:
+        if len(self.skipped) <= self.spared(total):
             return
         reason = self.skipped[0]
         if self.UNIT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import sys
 import tempfile
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
     from data_builders.paired import PairedDatasetBuilder
 
 
+# A folder beside configurations in which TFDS says which of them is the first.
+_DEFAULT = ".config"
+
+
 def prepare(dataset: PairedDatasetBuilder, *, beam: Sequence[str] | None = None) -> None:
     """Builds a dataset unless it is built. Where another process builds it, this one waits.
 
-    A build that is interrupted or fails leaves nothing behind but the clips that are done. The next
-    one goes on from them.
+    A build that is interrupted or fails leaves nothing behind, of videos but the clips that are
+    done. The next one goes on from them.
 
     Args:
       dataset: A builder, see `build.builder`.
@@ -127,6 +132,7 @@ def _pipeline(dataset: PairedDatasetBuilder) -> Iterator[None]:
 
 
 def _remove_empty(folder: Path, down_to: Path) -> None:
-    while folder != down_to and folder.is_dir() and not any(folder.iterdir()):
+    while folder != down_to and folder.is_dir() and {*os.listdir(folder)} <= {_DEFAULT}:
+        shutil.rmtree(folder / _DEFAULT, ignore_errors=True)
         folder.rmdir()
         folder = folder.parent

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 from data_builders.draws import drawn
 from data_builders.errors import UserError
@@ -14,6 +17,7 @@ _RANDOM_CRF = (18, 45)
 #: The video after one messenger has shrunk and compressed it, and another has compressed it again.
 MESSENGER = "messenger"
 LARGEST_CRF = 51
+_LONGEST = 100  # characters of a name
 
 
 def check_qualities(qualities: Sequence[str]) -> tuple[str, ...]:
@@ -33,6 +37,25 @@ def check_qualities(qualities: Sequence[str]) -> tuple[str, ...]:
     if len(set(qualities)) < len(qualities) or not qualities:
         raise UserError(f"--qualities: {', '.join(qualities)} must be different, at least one")
     return tuple(qualities)
+
+
+def is_name(quality: Any) -> bool:
+    """Whether a list or a file of a stranger may call a quality so; it is shown, and stored."""
+    return isinstance(quality, str) and 0 < len(quality) <= _LONGEST and quality.isprintable()
+
+
+def check_names(path: Path, qualities: Iterable[str]) -> None:
+    """Looks at what a list calls its qualities.
+
+    Raises:
+      UserError: It is no name, see `is_name`. The message names the list.
+    """
+    for quality in qualities:
+        if not is_name(quality):
+            raise UserError(
+                f"{path}: {reprlib.repr(quality)} is no name of a quality, which has 1 to "
+                f"{_LONGEST} printable characters"
+            )
 
 
 def crf_of(quality: str) -> int | None:
@@ -65,7 +88,7 @@ def drawn_crf(key: str, best: str) -> int:
     return low + drawn(key, high - low + 1)
 
 
-def instead(qualities: Sequence[str], bests: Sequence[str], spared: float) -> tuple[str, ...]:
+def instead(qualities: Sequence[str], bests: Sequence[str], spared: int) -> tuple[str, ...]:
     """Chooses qualities that can be made, in place of some that cannot.
 
     Args:
@@ -78,6 +101,6 @@ def instead(qualities: Sequence[str], bests: Sequence[str], spared: float) -> tu
       from it.
     """
     ordered = sorted(bests, key=lambda best: crf_of(best) or 0)
-    common = ordered[max(0, len(ordered) - 1 - int(spared))]
+    common = ordered[max(0, len(ordered) - 1 - spared)]
     kept = [quality for quality in qualities if can_be_made(quality, common)]
     return tuple(dict.fromkeys([common, *kept]))

@@ -171,7 +171,7 @@ class VideoDatasetBuilder(
         """
         wanted, videos = self.recipe.qualities, layout.videos
         lacking = [files for files in videos if not all(map(files.gives, wanted))]
-        spared = self.max_skipped * len(videos)
+        spared = self.spared(len(videos))
         if len(lacking) <= spared:
             return
         which = [q for q in wanted if not all(files.gives(q) for files in lacking)]

@@ -12,6 +12,7 @@ import dataclasses
 import io
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
@@ -141,8 +142,9 @@ def container(name: str, file: BinaryIO) -> av.container.InputContainer:
             f"{name}: claims {excess}: it is damaged, or made to do harm; fetch it again, or cut it"
         )
     file.seek(0)
-    # FFmpeg reads a path faster than a file of Python. It takes the file for what was looked at.
-    source = file if isinstance(file, io.BytesIO) else name
+    # FFmpeg reads a path faster than a file of Python. It takes the file for what was looked at. It
+    # takes `12:30.mp4` for an address of the protocol 12, unless a folder stands before it.
+    source = file if isinstance(file, io.BytesIO) else str(Path(name).absolute())
     options = {
         "format_whitelist": "mov" if is_mp4 else _FORMATS,
         "protocol_whitelist": "file",

@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from data_builders import lists
+from data_builders import build, lists
 from data_builders.errors import UserError
+from data_builders.sharing import importing
 from qad_jax import cli, configs
 from qad_jax.evaluation import release
 
@@ -47,6 +48,25 @@ def test_what_cannot_be_written_is_told_first(call, words, flag, place):
     error = call(*words, flag, f"{place}.onnx" if flag == "--export" else place)
     assert f"{flag}: cannot write to " in error
     assert "Not a directory; name another folder, or mend that" in error
+
+
+def test_datasets_are_in_folders_of_names_in_utf_8(call, tmp_path):
+    """The library of their files has no other: it failed after the first of them."""
+    place = "caf\udce9/data"
+    told = r"--data_dir: .*/caf\udce9/data: is no path in UTF-8, which files of datasets need; name"
+    assert told.replace(".*", str(tmp_path)) in call(
+        "build", "synthetic_faces/tiny", "--data_dir", place
+    )
+    with pytest.raises(UserError, match="is no path in UTF-8"):
+        importing.restore(tmp_path / "folder", tmp_path / place)
+
+
+@pytest.mark.parametrize("value", ["", "mine"])
+def test_an_empty_variable_names_no_folder(value, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", value and str(tmp_path / value))
+    dataset = build.builder("synthetic_faces/tiny")
+    assert dataset.data_path.parents[2] == tmp_path / (value or "tensorflow_datasets")
 
 
 def test_a_release_that_cannot_be_written(tmp_path, capsys):

@@ -1,13 +1,16 @@
 """What may happen to a build: it is stopped, starts twice, or finds a folder that it cannot use."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
 import threading
+import types
 
 import cv2
 import numpy as np
+import PIL
 import pytest
 import tensorflow_datasets as tfds
 
@@ -110,11 +113,17 @@ def test_a_dataset_that_names_no_splits_is_refused(opened, copied):
         build.prepare(opened())
 
 
-@pytest.mark.parametrize("file", ["metadata.json", "dataset_info.json"])
-@pytest.mark.parametrize("content", ["", '{"notes": [', "[1]", '{"version": "2.0.0"}'])
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        *itertools.product(
+            ["metadata.json", "dataset_info.json"],
+            ["", '{"notes": [', "[1]"],
+        ),
+        ("dataset_info.json", '{"version": "2.0.0"}'),
+    ],
+)
 def test_damaged_information_is_one_line(opened, copied, file, content):
-    if file == "metadata.json" and "version" in content:
-        return  # that is information like any other
     (opened().data_path / file).write_text(content)
     with pytest.raises(
         UserError, match=r"1\.0\.0: what it says of its dataset is damaged: .*again"
@@ -241,6 +250,90 @@ def test_data_that_cannot_be_read_are_not_taken_for_what_is_written(opened, beam
     monkeypatch.setattr(dataset, "clip_sources", refuse)
     with pytest.raises(UserError, match=r"^/folder/of/another: Permission denied; the data canno"):
         build.prepare(dataset, beam=beam)
+
+
+def test_its_versions_are_those_of_all_that_shapes_pixels(whole):
+    versions = whole.info.metadata["versions"]
+    assert (versions["pillow"], versions["numpy"]) == (PIL.__version__, np.__version__)
+
+
+def test_options_do_not_go_with_a_dataset_that_is_built(opened, copied, tmp_path, capsys):
+    name = opened().info.full_name.rpartition("/")[0]
+    words = [name, "--data_dir", str(tmp_path / "data"), "--max_skipped", "0.2"]
+    assert build.main(words) == 1
+    told = f"error: --max_skipped: {name} is built already; leave this out\n"
+    assert capsys.readouterr().err == told
+    assert build.main(words[:3]) == 0
+
+
+def test_what_a_built_dataset_says_moves_no_cursor(opened, copied, crops, tmp_path, capsys):
+    path = opened().data_path / "metadata.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "skipped": ["a\n\x1b[2J"]}))
+    words = ["manifest", "--manifest", str(crops), "--data_dir", str(tmp_path / "data")]
+    assert build.main(words) == 3
+    assert capsys.readouterr().err.endswith("skipped: a \\x1b[2J\n")
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_interrupted_build_goes_on_where_clips_are_kept(kept, tmp_path, monkeypatch, capsys):
+    def interrupted(dataset, beam):
+        if kept:
+            dataset.staging.mkdir(parents=True)
+            (dataset.staging / "0.npz").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "prepare", interrupted)
+    name = "uadfv" if kept else "synthetic_faces/tiny"
+    assert build.main([name, "--data_dir", str(tmp_path)]) == 130
+    err = capsys.readouterr().err
+    assert ("the same command goes on" in err) == kept
+    assert err.endswith("interrupted\n")
+
+
+def test_a_build_that_fails_leaves_no_folder(tmp_path, monkeypatch):
+    """Before it begins, TFDS says in a folder which of the configurations is the first."""
+
+    def fails():
+        assert (tmp_path / "data/synthetic_faces/.config").exists()
+        raise UserError("no faces")
+
+    dataset = build.builder("synthetic_faces/tiny", data_dir=tmp_path / "data")
+    monkeypatch.setattr(dataset, "clip_sources", fails)
+    with pytest.raises(UserError, match="no faces"):
+        build.prepare(dataset)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_share_is_compared_as_it_is_written():
+    """0.29 * 100 is less than 29 in floating point."""
+    for hundredths in range(101):
+        limits = types.SimpleNamespace(max_skipped=float(f"{hundredths / 100:.2f}"))
+        for total in (0, 1, 7, 100, 1000):
+            spared = paired.PairedDatasetBuilder.spared(limits, total)
+            assert spared == hundredths * total // 100
+
+
+def test_qualities_keep_their_order(tmp_path):
+    listed = write_manifest(tmp_path, {"train": 2})
+    lists = json.loads(listed.read_text())["train"]
+    order = ("png", "jpeg", "c5", "c23")
+    crops = {**dict.fromkeys(order, lists["raw"]), "labels": lists["labels"]}
+    listed.write_text(json.dumps({"train": crops}))
+    made = build.builder("manifest", data_dir=tmp_path, manifest=listed)
+    build.prepare(made)
+    path = made.data_path / "metadata.json"
+    metadata = json.loads(path.read_text())
+
+    def opened():
+        return build.builder(made.info.full_name.rpartition("/")[0], data_dir=tmp_path)
+
+    assert made.qualities == opened().qualities == order
+    path.write_text(json.dumps({**metadata, "qualities": ["png", "c23"]}))
+    with pytest.raises(UserError, match=r"its metadata\.json is damaged"):
+        opened()
+    del metadata["qualities"]  # an older dataset
+    path.write_text(json.dumps(metadata))
+    assert opened().qualities == tuple(sorted(order))
 
 
 def test_a_dataset_that_is_built_already_is_said_to_be(opened, copied, crops, tmp_path, capsys):

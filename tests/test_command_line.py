@@ -1,6 +1,7 @@
 """One line for every mistake, one meaning for every exit status."""
 
 import errno
+import io
 import os
 import shlex
 import shutil
@@ -57,14 +58,30 @@ def test_a_warning_for_the_user_is_one_line():
     body = """
         import warnings
         def job(argv):
-            warnings.warn("a.json: odd", stacklevel=1)
+            warnings.warn("a.json:\\n odd \\x1b[2J", stacklevel=1)
             warnings.warn("of a library", ImportWarning, stacklevel=1)
             return "done"
         warnings.simplefilter("always")
     """
     out, err = process(body).communicate()
-    assert (out, err.splitlines()[0]) == ("done\n", "warning: a.json: odd")
+    assert (out, err.splitlines()[0]) == ("done\n", r"warning: a.json: odd \x1b[2J")
     assert "ImportWarning: of a library" in err
+
+
+@pytest.mark.parametrize(
+    ("encoding", "errors", "printed"),
+    [
+        ("utf-8", "strict", b"caf\\udce9 \xce\xb1\n"),
+        ("latin-1", "strict", b"caf\\udce9 \\u03b1\n"),
+        ("utf-8", "surrogateescape", b"caf\xe9 \xce\xb1\n"),
+    ],
+)
+def test_what_the_output_cannot_show_is_an_escape(encoding, errors, printed, monkeypatch):
+    """Where names of files come out as they are, as in the C locale, they stay so."""
+    file = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(file, encoding, errors))
+    assert run(lambda argv: os.fsdecode(b"caf\xe9") + " \u03b1", []) == 0
+    assert file.getvalue() == printed
 
 
 def test_statuses_are_those_that_shells_and_the_readme_know():

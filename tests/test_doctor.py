@@ -5,9 +5,11 @@ import json
 import os
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from data_builders import build, clips, dfdc, doctor, faces, h264
+from data_builders.tracks import Track
 from tests import more_trees
 
 NAMES = [
@@ -58,6 +60,57 @@ def test_a_quality_that_ends_early_is_named(tmp_path, monkeypatch):
         "longer at one quality than at another, and cut to the shorter one: 1\n"
         "  original/071: 300 frames at raw, 180 at c40\n"
     ) in report
+
+
+def test_files_of_qualities_that_are_not_wanted_are_not_opened(tmp_path, monkeypatch):
+    """The build does not read them; the best is read, whatever is wanted."""
+    files = {quality: tmp_path / f"{quality}.mp4" for quality in ("raw", "c23", "c40")}
+    opened = []
+    monkeypatch.setattr(
+        h264, "probe", lambda path: opened.append(path) or h264.Facts(300, Fraction(25))
+    )
+    video = clips.VideoFiles("original", "071", "071", "real", files)
+    dataset = dfdc.Builder(
+        manual_dir=tmp_path,
+        data_dir=tmp_path / "data",
+        qualities=["c23"],
+        face_source=faces.Whole(),
+    )
+    doctor.report(dataset, clips.Layout({"train": [video]}, []))
+    assert opened == [files["raw"], files["c23"]]
+    assert clips.ClipSource(video, dataset.recipe).inputs == opened
+
+
+def test_of_videos_without_a_mask_some_show_several_faces(tmp_path, monkeypatch):
+    videos = [
+        clips.VideoFiles("a", f"{i}", "", "fake", {"raw": tmp_path / f"{i}.mp4"}, mask)
+        for i, mask in enumerate([tmp_path / "mask.mp4"] * 3 + [None] * 2)
+    ]
+    monkeypatch.setattr(h264, "probe", lambda path: h264.Facts(1, Fraction(25)))
+    one = np.ones(1, bool)
+    monkeypatch.setattr(
+        clips,
+        "find_face",
+        lambda source, frames: ([0], [], Track(one, one, one, int(str(source) == "a/4"))),
+    )
+    dataset = dfdc.Builder(manual_dir=tmp_path, data_dir=tmp_path / "data", qualities=["raw"])
+    report = doctor.report(dataset, clips.Layout({"train": videos}, []))
+    assert "1 of 2 (50 %) videos without a mask show several faces" in report
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["uadfv", "--qualities", "foo"], "--qualities: 'foo' is not a quality"),
+        (["uadfv", "--families", "swap"], "--families: dataset 'uadfv' has no such option"),
+        (["wild_deepfake", "--seed", "1"], "--seed: dataset 'wild_deepfake' is not made from"),
+    ],
+)
+def test_how_data_is_got_is_no_answer_to_a_wrong_option(words, error, tmp_path, capsys):
+    assert build.main([*words, "--manual_dir", str(tmp_path), "--doctor"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert error in err
 
 
 def test_of_very_many_videos_few_are_opened(tmp_path, monkeypatch):

@@ -531,3 +531,10 @@ def test_a_file_of_boxes_that_is_not_there(tmp_path):
 
 def test_the_track_is_one_type():
     assert faces.choose_track is tracks.choose_track
+
+
+def test_a_file_of_boxes_in_the_home_folder(tmp_path, monkeypatch):
+    """A shell leaves the tilde of `--faces=~/boxes.json` as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "boxes.json").write_text("{}")
+    assert faces.source("file", path="~/boxes.json").path == str(tmp_path / "boxes.json")

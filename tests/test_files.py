@@ -23,6 +23,7 @@ from data_builders.files import (
     check_kept,
     csv_text,
     marked,
+    read_json,
     unmarked,
     whole_folder,
     write_csv,
@@ -38,6 +39,27 @@ def test_text_and_bytes_are_written_as_they_are(tmp_path):
     write_whole(str(path), b"\x00\xff")
     assert path.read_bytes() == b"\x00\xff"
     assert os.listdir(path.parent) == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"a": "\\ud800"}',
+        b'{"a": "\xed\xa0\x80"}',
+        '{"a": "\\ud800"}'.encode("utf-16"),
+        '{"a": "\ud800"}'.encode("utf-16", "surrogatepass"),
+    ],
+)
+def test_half_of_a_character_is_refused_however_it_is_written(tmp_path, data):
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(ValueError, match=r"can't (de|en)code"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_json_of_other_systems(tmp_path, encoding):
+    (tmp_path / "a.json").write_bytes('{"a": "\\u00e9 \u03b1 \\ud83d\\ude00"}'.encode(encoding))
+    assert read_json(tmp_path / "a.json") == {"a": "\u00e9 \u03b1 \U0001f600"}
 
 
 @pytest.mark.parametrize("call", ["write_bytes", "replace"])

@@ -171,3 +171,14 @@ def test_the_bytes_do_not_depend_on_what_memory_held_before():
         for filling in ("0", "85", "170")
     }
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize("name", ["12:30.mp4", "file:x.mp4", "../12:30/a.mp4"])
+def test_a_relative_path_is_no_address(frames, name, tmp_path, monkeypatch):
+    """FFmpeg takes what is before a colon for a protocol."""
+    folder = tmp_path / "12:30"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with open(name, "wb") as file:
+        file.write(h264.encode(frames, crf=23))
+    assert h264.probe(name).frames == len(frames)

@@ -36,6 +36,10 @@ def changed(name, value):
         (changed("raw", ["9" * 5000, "0.png"]), "does not exist"),
         (changed("raw", ["a\0", "0.png"]), "does not exist"),
         (changed("a\n\x1b[2J", 3), r"train.a \\x1b\[2J is not a list"),
+        (changed("a\x1b[2J", ["0.png"] * 2), r"'a\\x1b\[2J' is no name of a quality, which has 1"),
+        (changed("\ud800", ["0.png"] * 2), r"'\\ud800' is no name of a quality"),
+        (changed("", ["0.png"] * 2), "'' is no name of a quality"),
+        (changed("q" * 101, ["0.png"] * 2), r"'q+\.\.\.q+' is no name of a quality"),
     ],
 )
 def test_a_manifest(tmp_path, content, reason):
@@ -52,7 +56,10 @@ def test_a_manifest(tmp_path, content, reason):
         (json.dumps(BENCH).replace('["0.png"]', "null"), "frames must be a list"),
         (json.dumps(BENCH).replace("000", "\\ud800"), "not a JSON file of DeepfakeBench"),
         (json.dumps(BENCH).replace("0.png", "9" * 5000), "no crop that it lists"),
-        (json.dumps(BENCH).replace("c23", "c" + "9" * 5000), "no crop that it lists"),
+        (json.dumps(BENCH).replace("c23", "c" + "9" * 5000), "is no name of a quality"),
+        (json.dumps(BENCH).replace("c23", "c" + "9" * 99), "no crop that it lists"),
+        (json.dumps(BENCH).replace("c23", "\\ud800"), "is no name of a quality"),
+        (json.dumps(BENCH).replace("c23", ""), "is no name of a quality"),
     ],
 )
 def test_a_listing_of_deepfakebench(tmp_path, text, reason):

@@ -250,3 +250,10 @@ def test_the_build_command(manifest, data_dir, dataset, capsys):
     assert capsys.readouterr().err.startswith("error: there is no builder for dataset 'manifst'")
     assert build.main(["manifest/x", "--manifest", str(manifest)]) == 1
     assert "no configuration 'x'" in capsys.readouterr().err
+
+
+def test_two_videos_of_one_name_are_refused(small):
+    """Keys of records join method and video: two records would have one."""
+    path = small(method=["x/y", "a", "x", "a", "b", "c"], video=["z", "1", "y/z", "2", "3", "4"])
+    with pytest.raises(UserError, match=r"video 'y/z' of method 'x' and video 'z' of .*'x/y/z'"):
+        reader.read(path)

@@ -247,6 +247,19 @@ def test_an_export_that_was_stopped_goes_on(opened, exported, tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_second_export_waits_for_the_first(opened, exported, tmp_path):
+    out = tmp_path / "out"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        with alone(tmp_path / ".out.lock"):
+            second = pool.submit(exporting.export, opened, "parquet", out)
+            time.sleep(0.2)
+            assert os.listdir(tmp_path) == [".out.lock"]
+            shutil.copytree(exported / "webdataset", out)
+        with pytest.raises(UserError, match="is there already"):
+            second.result()
+    assert os.listdir(tmp_path) == ["out"]
+
+
 def test_files_of_another_export_are_not_taken(opened, exported, tmp_path):
     part = tmp_path / ".out.part"
     part.mkdir()

@@ -12,6 +12,7 @@ from data_builders.errors import UserError
 from data_builders.home import expanded
 from data_builders.lists import check_count, first_of, located, read_json
 from data_builders.manifest.listing import Labels, Listing, Tuple, checked, shared_identities
+from data_builders.qualities import check_names
 
 # A video stays in the first of these splits that lists it.
 _SPLITS = {"test": "test", "val": "validation", "train": "train"}
@@ -77,6 +78,7 @@ def read(
     ]
     check_count(path, sum(len(video.frames) for video in listed))
     qualities = sorted({video.quality for video in listed}, key=_crf)
+    check_names(path, qualities)
     images, notes = _find(path, root, listed)
     complete = {
         where: [(n, files) for n, files in sorted(frames.items()) if len(files) == len(qualities)]

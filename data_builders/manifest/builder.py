@@ -65,6 +65,10 @@ class Manifest(PairedDatasetBuilder):
     def _read(self, path: Path) -> Listing:
         return reader.read(path)
 
+    def _info(self) -> tfds.core.DatasetInfo:
+        # Features are stored without an order; nothing else says which quality is the best.
+        return self._paired_info(qualities=list(self.qualities))
+
     def clip_sources(self) -> Mapping[str, Sequence[Tuple]]:
         """Names one clip, of one frame, for each listed tuple."""
         if self._listing is None:

@@ -100,7 +100,7 @@ def checked(
       notes: What was noted so far.
 
     Raises:
-      UserError: There is one class to train on, or a video has both labels.
+      UserError: There is one class to train on, a video has both labels, or two have one name.
     """
     notes = list(notes)
     labels_of = {(i.method, i.video): i.label for tuples in splits.values() for i in tuples}
@@ -109,6 +109,14 @@ def checked(
             raise UserError(
                 f"{path}: video {item.video!r} of method {item.method!r} is listed as 'real' and "
                 "as 'fake'; name videos or methods apart"
+            )
+    pairs: dict[str, tuple[str, str]] = {}
+    for pair in labels_of:
+        other = pairs.setdefault("/".join(pair), pair)
+        if other != pair:
+            raise UserError(
+                f"{path}: video {pair[1]!r} of method {pair[0]!r} and video {other[1]!r} of method "
+                f"{other[0]!r} are both called {'/'.join(pair)!r}; name videos or methods apart"
             )
     for split, tuples in splits.items():
         labels = {item.label for item in tuples}

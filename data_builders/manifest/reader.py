@@ -21,6 +21,7 @@ from data_builders.manifest.listing import (
     in_two_splits,
     shared_identities,
 )
+from data_builders.qualities import check_names
 from data_builders.records import LABELS
 
 _SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
@@ -116,6 +117,7 @@ def _qualities(path: Path, split: str, lists: Mapping[str, Any]) -> tuple[str, .
     qualities = tuple(name for name in lists if name != "labels" and name not in _OPTIONAL)
     if not qualities:
         raise UserError(f"{path}: {split} lists no images at any quality")
+    check_names(path, qualities)
     return qualities
 
 

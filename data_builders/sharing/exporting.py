@@ -20,7 +20,7 @@ from data_builders import build
 from data_builders.buckets import check_local
 from data_builders.command_line import Parser, command, run
 from data_builders.errors import UserError, nearest
-from data_builders.files import check_writable, write_json, write_whole
+from data_builders.files import alone, check_writable, write_json, write_whole
 from data_builders.home import expanded
 from data_builders.progress import Progress
 from data_builders.sharing import listing as listings
@@ -41,7 +41,8 @@ def export(
     """Writes a dataset to a folder: one file for each file of the dataset.
 
     The folder appears when all is written. Until then, files that are whole are beside it, in a
-    folder from which the next export of the same goes on.
+    folder from which the next export of the same goes on. Where another process exports to the same
+    folder, this one waits.
 
     Args:
       dataset: A builder whose dataset is built.
@@ -65,10 +66,21 @@ def export(
     for split in splits:
         if split not in dataset.info.splits:
             raise UserError(f"--split: {split!r}: {nearest(split, dataset.info.splits)}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out: {out} is there already; name a folder that is not")
+    _check_free(out)
     form.check(dataset.qualities)
     kept = [split for split in dataset.info.splits if not splits or split in splits]
+    with alone(out.with_name(f".{out.name}.lock")):
+        _check_free(out)  # another process may have had the lock
+        return _write_all(dataset, to, out, kept)
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out: {out} is there already; name a folder that is not")
+
+
+def _write_all(dataset: PairedDatasetBuilder, to: str, out: Path, kept: Sequence[str]) -> Listing:
+    form = listings.form(to)
     lengths = {split: dataset.info.splits[split].shard_lengths for split in kept}
     part = _begun(dataset, to, out, lengths)
     shards: dict[str, list[Shard]] = {split: [] for split in kept}

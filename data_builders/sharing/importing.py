@@ -21,7 +21,7 @@ from data_builders.built import qualities_of
 from data_builders.command_line import Parser, command, run
 from data_builders.errors import UserError, describe
 from data_builders.files import alone, write_whole
-from data_builders.home import expanded
+from data_builders.home import check_encoding, datasets_folder, expanded
 from data_builders.progress import Progress
 from data_builders.sharing import listing as listings
 from data_builders.sharing.listing import INFORMATION, Listing, Shard
@@ -47,9 +47,10 @@ def restore(folder: Path, data_dir: Path) -> Path:
       The folder of the dataset, which `tfds.builder_from_directory` opens.
 
     Raises:
-      UserError: The folder is not whole, a file of it is damaged or holds something else, or the
-        dataset is there already.
+      UserError: The folder is not whole, a file of it is damaged or holds something else, the
+        dataset is there already, or `data_dir` is no path in UTF-8.
     """
+    check_encoding(data_dir, "--data_dir")
     listing = listings.read(folder)
     target = data_dir / listing.place
     if not target.exists():
@@ -203,20 +204,15 @@ def _job(argv: Sequence[str], prog: str) -> str:
         "--data_dir", default="", help="where to put it (default: the folder of TFDS)"
     )
     args = parser.parse_args(argv)
-    check_local(args.data_dir or os.environ.get("TFDS_DATA_DIR", ""), "--data_dir")
+    data_dir = datasets_folder(args.data_dir)
+    check_local(data_dir, "--data_dir")
     logging.set_verbosity(logging.ERROR)  # TFDS logs every folder that it looks at
     folder = expanded(args.folder).absolute()
     listing = listings.read(folder)
-    made = restore(folder, _data_dir(args.data_dir))
+    made = restore(folder, expanded(data_dir).absolute())
     options = [f"--config.dataset.name={listing.place.rpartition('/')[0]}"]
     options += [f"--config.dataset.data_dir={args.data_dir}"] if args.data_dir else []
     return f"{made}\nto train on it: {command(*options)}"
-
-
-def _data_dir(data_dir: str) -> Path:
-    import tensorflow_datasets as tfds
-
-    return expanded(data_dir or tfds.core.constants.DATA_DIR).absolute()
 
 
 def main(

@@ -17,6 +17,7 @@ from typing import Any
 from data_builders import build, lists
 from data_builders.errors import UserError
 from data_builders.files import write_json
+from data_builders.qualities import is_name
 from data_builders.records import SPLITS
 
 #: The file itself, and the folder of what TFDS knows of the dataset.
@@ -170,8 +171,8 @@ def _checked(content: dict[str, Any]) -> Listing:
     qualities = content["qualities"]
     if not isinstance(qualities, list) or not 0 < len(qualities) == len(set(qualities)) <= 100:
         raise ValueError("its qualities are no list of different names")
-    if not all(isinstance(quality, str) and 0 < len(quality) <= 100 for quality in qualities):
-        raise ValueError("a quality is no name of at most 100 characters")
+    if not all(map(is_name, qualities)):
+        raise ValueError("a quality is no name of at most 100 printable characters")
     splits = {
         split: tuple(map(_shard, shards)) for split, shards in dict(content["splits"]).items()
     }
