@@ -211,7 +211,7 @@ def test_celeb_df_carves_validation_by_both_people(celeb):
     dropped = len(fakes - kept)
     for fake in fakes - kept:
         assert len(set(fake.split("_")[:2]) & people["validation"]) == 1
-    assert layout.notes[0].startswith(f"{dropped} fakes")
+    assert layout.notes[0].startswith(f"{dropped} videos of people")
     assert "people of the official test set are" in layout.notes[1]
     assert celeb_df_v2.Builder.find(celeb[0]) == layout
 

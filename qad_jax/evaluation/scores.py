@@ -209,11 +209,12 @@ def _table(path: Path, lines: Iterator[str]) -> Scores:
             names = {name: unmarked(row[place[name]]) for name in ("method", "video", *optional)}
             if not names["video"].strip():  # all such frames would be one video
                 raise UserError(f"{where}: names no video")
+            identity = names.get("identity", "")
             yield Row(
                 where,
                 names["method"],
                 names["video"],
-                names.get("identity", "").strip() or names["video"],
+                identity if identity.strip() else names["video"],
                 parsed_number(where, "frame", row[place["frame"]], numbers.frame),
                 names.get("quality", "all"),
                 label,
