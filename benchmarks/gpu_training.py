@@ -66,9 +66,9 @@ def main() -> None:
     results = Measured("gpu_training")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        manifest = textures(folder, options.tuples)
-        if options.manifest:  # the training is started in another folder
-            manifest = options.manifest.absolute()
+        # The training is started in another folder.
+        given = options.manifest and options.manifest.absolute()
+        manifest = given or textures(folder, options.tuples)
         words = ["--config=configs/detector.py", f"--workdir={folder / 'run'}"]
         words += ["--config.dataset.name=manifest", f"--config.dataset.manifest={manifest}"]
         words += [f"--config.dataset.data_dir={folder / 'data'}"]

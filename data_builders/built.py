@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from data_builders.errors import UserError, nearest
 from data_builders.files import read_json
 from data_builders.home import check_encoding
-from data_builders.qualities import check_qualities
+from data_builders.qualities import check_qualities, is_name
 
 if TYPE_CHECKING:
     from data_builders.paired import PairedConfig, PairedDatasetBuilder
@@ -136,6 +136,8 @@ def _qualities(path: Path) -> tuple[str, ...]:
         return check_qualities(metadata["recipe"]["qualities"])
     features = read_json(path.with_name("features.json"))["featuresDict"]["features"]
     names = features["image"]["featuresDict"]["features"]
+    if not all(map(is_name, names)):
+        raise ValueError("a quality of its features.json is no name")
     ordered = metadata.get("qualities", sorted(names, key=lambda name: (name != "raw", name)))
     if sorted(ordered) != sorted(names):
         raise ValueError("its qualities are not those of its features.json")

@@ -48,7 +48,8 @@ def prepare(dataset: PairedDatasetBuilder, *, beam: Sequence[str] | None = None)
             "another folder, or build without --beam"
         )
     options = None if beam is None else beam_options(beam)
-    with tempfile.TemporaryDirectory() as downloads, _written(place), _alone(place):
+    held = told_alone(place, "builds it")
+    with tempfile.TemporaryDirectory() as downloads, _written(place), held:
         if not _is_built(dataset):  # by the process that had the lock
             dataset.beam = beam is not None
             _build(dataset, downloads, options)
@@ -108,12 +109,19 @@ def _written(place: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Keeps other processes from building the same dataset."""
+def told_alone(place: Path, deed: str) -> Iterator[None]:
+    """Keeps other processes of this machine from what is written to a folder.
+
+    Where another one is at it, a line says so, and this one waits.
+
+    Args:
+      place: The folder, which need not exist. The lock is a file beside it.
+      deed: What the other process does, for the message.
+    """
     lock = place.with_name(f".{place.name}.lock")
     with contextlib.ExitStack() as stack:
         if not stack.enter_context(alone(lock, wait=False)):
-            print(f"{place}: another process builds it; this one waits", file=sys.stderr)
+            print(f"{place}: another process {deed}; this one waits", file=sys.stderr)
             stack.enter_context(alone(lock))
         yield
 

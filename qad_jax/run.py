@@ -69,9 +69,14 @@ def run(
     except BaseException as error:
         hosts.abandon(error)
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+            fields = "config.batch_size"
+            if mode == "train":
+                fields += (
+                    ", raise config.accumulate_steps, or set config.remat=True or config.model."
+                    "dtype=bfloat16, in a new --workdir"
+                )
             raise UserError(
-                "the devices have too little memory for this: lower config.batch_size, raise "
-                "config.accumulate_steps, set config.remat=True or config.model.dtype=bfloat16 "
+                f"the devices have too little memory for this: lower {fields} "
                 f"({str(error).splitlines()[0][:200]})"
             ) from error
         if hosts.lost_another(error):

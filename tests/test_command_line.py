@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import shlex
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from data_builders import build, command_line
 from data_builders.command_line import Parser, UsageError, command, describe, quoted, run
 from data_builders.errors import UserError
+from qad_jax.detection.results import Verdict
 from tests.conftest import ROOT
 
 
@@ -82,6 +84,13 @@ def test_what_the_output_cannot_show_is_an_escape(encoding, errors, printed, mon
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(file, encoding, errors))
     assert run(lambda argv: os.fsdecode(b"caf\xe9") + " \u03b1", []) == 0
     assert file.getvalue() == printed
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_is_json_whatever_the_output_can_show(encoding):
+    verdict = Verdict("caf\xe9 \u03b1 \U0001f600.mp4", None, "error")
+    line = verdict.as_json(encoding)
+    assert json.loads(line.encode(encoding))["file"] == verdict.file
 
 
 def test_statuses_are_those_that_shells_and_the_readme_know():

@@ -279,7 +279,8 @@ def test_too_little_memory_of_a_device_is_one_line(arguments, monkeypatch):
     assert result.status == 1
     assert result.err.splitlines()[-1].startswith("error: the devices have too little memory")
     assert "Traceback" not in result.err
-    assert "lower config.batch_size, raise config.accumulate_steps, set config.remat" in result.err
+    assert "lower config.batch_size, raise config.accumulate_steps, or set config.re" in result.err
+    assert "in a new --workdir" in result.err
     assert "Out of memory allocating 9 bytes" in result.err
 
 

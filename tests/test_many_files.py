@@ -174,9 +174,10 @@ def test_few_crops_do_not_wait_for_many_files():
     assert len(taken) == many.MOST_WAITING + 1
 
 
-def test_a_file_that_ends_its_process_costs_its_own_verdict(detector, folder, monkeypatch):
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_file_that_ends_its_process_costs_its_own_verdict(detector, folder, monkeypatch, cores):
     monkeypatch.setattr(workers, "POOL_PAYS_FROM", 1)
-    monkeypatch.setattr(workers, "available_cores", lambda: 1)  # on which it works alone, too
+    monkeypatch.setattr(workers, "available_cores", lambda: cores)
     (folder / "c-real.mp4").write_text("deadly c23")
     result = judge(folder, "--json")
     assert result.status == 3

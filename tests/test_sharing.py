@@ -247,12 +247,15 @@ def test_an_export_that_was_stopped_goes_on(opened, exported, tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_second_export_waits_for_the_first(opened, exported, tmp_path):
-    out = tmp_path / "out"
+def test_a_second_export_waits_for_the_first(opened, exported, tmp_path, capsys):
+    out, told = tmp_path / "out", ""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         with alone(tmp_path / ".out.lock"):
             second = pool.submit(exporting.export, opened, "parquet", out)
-            time.sleep(0.2)
+            while "another process exports to it; this one waits" not in told:
+                assert not second.done()
+                time.sleep(0.01)
+                told += capsys.readouterr().err
             assert os.listdir(tmp_path) == [".out.lock"]
             shutil.copytree(exported / "webdataset", out)
         with pytest.raises(UserError, match="is there already"):

@@ -16,7 +16,7 @@ import PIL.Image
 import pytest
 import skimage.data
 
-from qad_jax.detection import examination
+from qad_jax.detection import examination, printing
 from qad_jax.detection.conditions import Appearance, Conditions
 from qad_jax.detection.examination import GRID, Look
 from qad_jax.detection.judging import Seen, judge
@@ -192,6 +192,12 @@ def test_no_error_in_few_clips_is_not_no_error():
     assert "None of the 200 real clips of this quality that were measured was called fake" in said
     assert "still be up to 18 of 1000" in said
     assert "Where fakes are rare" in said
+    between = Estimate(0.0, 0.0, 0.00735)  # 7.35 of 1000: there may be more than 7
+    never = dataclasses.replace(RATES, false_positive_rate=between)
+    assert "still be up to 8 of 1000" in " ".join(rates.sentences("fake", never, 1))
+    assert "fewer than 8 are called fake" in next(
+        printing._how_often(between, "real clips", "fake")
+    )
     few = dataclasses.replace(RATES, inconclusive_real=Estimate(0.0, 0.0, 0.5))
     assert "cannot tell for fewer than 500," in " ".join(rates.sentences("fake", few, 1))
     alone = dataclasses.replace(RATES, false_positive_rate=Estimate(0.0))  # of one person

@@ -179,15 +179,11 @@ def _job(argv: Sequence[str]) -> str:
     check_writable(out, "--out")
     largest = max(kind.side for kind in painter.KINDS.values())
     squares = faces_of(expanded(args.manual_dir).absolute(), largest)
-    faces = hashlib.sha256()
+    digest = hashlib.sha256()
     for square in squares:
-        faces.update(bytes(square))
-    drawn = {
-        "faces": faces.hexdigest(),
-        "steps": args.steps,
-        "batch": args.batch,
-        "seed": args.seed,
-    }
+        digest.update(bytes(square))
+    faces = digest.hexdigest()
+    drawn = {"faces": faces, "steps": args.steps, "batch": args.batch, "seed": args.seed}
     missing = []
     for name, kind in painter.KINDS.items():
         path, notes = out / f"{name}.safetensors", {**kind._asdict(), **drawn}

@@ -20,8 +20,9 @@ from data_builders import build
 from data_builders.buckets import check_local
 from data_builders.command_line import Parser, command, run
 from data_builders.errors import UserError, nearest
-from data_builders.files import alone, check_writable, write_json, write_whole
+from data_builders.files import check_writable, write_json, write_whole
 from data_builders.home import expanded
+from data_builders.preparing import told_alone
 from data_builders.progress import Progress
 from data_builders.sharing import listing as listings
 from data_builders.sharing.card import card
@@ -69,7 +70,7 @@ def export(
     _check_free(out)
     form.check(dataset.qualities)
     kept = [split for split in dataset.info.splits if not splits or split in splits]
-    with alone(out.with_name(f".{out.name}.lock")):
+    with told_alone(out, "exports to it"):
         _check_free(out)  # another process may have had the lock
         return _write_all(dataset, to, out, kept)
 

@@ -20,8 +20,9 @@ from data_builders.buckets import check_local
 from data_builders.built import qualities_of
 from data_builders.command_line import Parser, command, run
 from data_builders.errors import UserError, describe
-from data_builders.files import alone, write_whole
+from data_builders.files import write_whole
 from data_builders.home import check_encoding, datasets_folder, expanded
+from data_builders.preparing import told_alone
 from data_builders.progress import Progress
 from data_builders.sharing import listing as listings
 from data_builders.sharing.listing import INFORMATION, Listing, Shard
@@ -55,7 +56,7 @@ def restore(folder: Path, data_dir: Path) -> Path:
     target = data_dir / listing.place
     if not target.exists():
         _check_information(folder / INFORMATION / "dataset_info.json", listing)
-        with alone(target.with_name(f".{target.name}.lock")):  # as a build of it does
+        with told_alone(target, "builds or imports it"):
             if not target.exists():
                 _write_all(folder, listing, target)
                 return target

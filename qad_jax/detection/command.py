@@ -159,7 +159,7 @@ class _Work:
 
     def _print(self, verdict: Verdict) -> None:
         if self._args.json:
-            print(verdict.as_json(), flush=True)
+            print(verdict.as_json(sys.stdout.encoding or "utf-8"), flush=True)
         elif self._args.csv:
             print(printing.row(verdict), end="", flush=True)
         else:

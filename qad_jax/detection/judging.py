@@ -111,7 +111,7 @@ def judge(
             verdict = thresholds.verdict(mean)
             if verdict == INCONCLUSIVE:
                 reason = _between(
-                    mean, plausible[0], each[0], thresholds, len(places), saturated=saturated
+                    mean, plausible[0], each, thresholds, len(places), saturated=saturated
                 )
             elif reason := _doubt(face, verdict, thresholds, weaker):
                 verdict = INCONCLUSIVE
@@ -150,7 +150,7 @@ def _passing(face: Seen, sampled: int, largest: float) -> str:
 def _between(
     score: float,
     alone: Thresholds,
-    nearest: Thresholds,
+    each: Sequence[Thresholds],
     held: Thresholds,
     judged: int,
     *,
@@ -161,7 +161,7 @@ def _between(
     Args:
       score: Its mean score.
       alone: Thresholds of the nearest quality, for a face alone.
-      nearest: The same for all faces that were judged.
+      each: Those of each quality for all faces that were judged, the nearest quality first.
       held: Those that the score was compared with, which hold at each quality.
       judged: Number of faces that were judged.
       saturated: See `Judgement`.
@@ -171,9 +171,9 @@ def _between(
             return "some real clips have the highest score that there is, so no face is called fake"
         of = "" if judged == 1 else f" as one of {judged}"
         return f"too few real clips were measured to call the face fake{of}"
-    if held.lower == 0 and score <= held.equal_error:
+    if any(one.few_fakes for one in each) and score <= held.equal_error:
         return "too few fakes were measured to call the face real"
-    if (looks := nearest.verdict(score)) != INCONCLUSIVE:
+    if (looks := each[0].verdict(score)) != INCONCLUSIVE:
         return f"the face looks {looks}, but would not at each quality that the file may have"
     if alone.verdict(score) == FAKE:
         return f"the face looks fake, but as one of {judged} it needs a higher score"

@@ -133,7 +133,7 @@ def limit(kind: int, value: int) -> None:
 
     Args:
       kind: Of the resource, such as `resource.RLIMIT_CPU`.
-      value: The bound. Where the system has set a lower one, that one stays.
+      value: The bound. Where the hard bound of the system is lower, that one stays.
     """
     _, hard = resource.getrlimit(kind)
     bound = value if hard == resource.RLIM_INFINITY else min(value, hard)

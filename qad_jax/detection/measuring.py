@@ -190,6 +190,7 @@ class Measurement:
         # The name of the file need not be UTF-8.
         called = one_line(self._labels.path.stem)
         report = Report(called, "labels", None, self._summary(scores), _RULE)
+        reports.remove(folder)
         protocol.write(folder, scores, report)
         write_whole(folder / _VERDICTS, _csv(rates))
         facts = origin.describe(

@@ -39,7 +39,7 @@ def _how_often(rate: Estimate | None, clips: str, called: str) -> Iterator[str]:
     if rate.value == 0:
         if rate.high is None:  # of one person, which says nothing of others
             return
-        count = f"fewer than {1000 * rate.high:.0f}"
+        count = f"fewer than {rate.most_of_1000}"
     elif 1000 * rate.value < 0.5:
         count = "fewer than 1"
     yield f"of 1000 {clips} of this quality {count} are called {called}"

@@ -123,17 +123,21 @@ class Verdict:
         except (KeyError, TypeError) as error:
             raise ValueError(f"it is no verdict: {describe(error)}") from error
 
-    def as_json(self) -> str:
-        """The JSON object as one line, which can be written as UTF-8.
+    def as_json(self, encoding: str = "utf-8") -> str:
+        """The JSON object as one line, which can be written in an encoding.
 
-        A file's name may have bytes that are no characters; all is escaped then.
+        A file's name may have bytes that are no characters, or the encoding may lack some; all is
+        escaped then.
+
+        Args:
+          encoding: The encoding.
 
         Raises:
           ValueError: A number is NaN or infinite, which JSON has not.
         """
         line = json.dumps(self.as_dict(), ensure_ascii=False, allow_nan=False)
         try:
-            line.encode()
+            line.encode(encoding)
         except UnicodeEncodeError:
             return json.dumps(self.as_dict(), allow_nan=False)
         return line

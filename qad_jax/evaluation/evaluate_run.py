@@ -16,10 +16,10 @@ from data_builders.files import write_whole
 from data_builders.paired import PairedDatasetBuilder
 from qad_jax import configs
 from qad_jax.evaluation import calibration, protocol, robustness, robustness_curves
+from qad_jax.evaluation import report as reports
 from qad_jax.evaluation.calibration import Calibration
 from qad_jax.evaluation.inference import Model
 from qad_jax.evaluation.report import card, origin
-from qad_jax.evaluation.report import write as write_report
 from qad_jax.evaluation.results import Report
 from qad_jax.evaluation.scores import Scores
 from qad_jax.runs import checkpoints, hosts
@@ -178,6 +178,7 @@ def _evaluate(
     page = folder / "report.html"
     if not hosts.is_first():
         return str(page), card.Part(dataset)
+    reports.remove(folder)
     protocol.write(folder, scores, report)
     measured = robustness_curves.read(
         folder, step=model.step, weights=weights, digest=report.digest
@@ -192,7 +193,7 @@ def _evaluate(
         devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         configuration=configs.to_dict(model.config),
     )
-    page = write_report(
+    page = reports.write(
         folder,
         report,
         scores,

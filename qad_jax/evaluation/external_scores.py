@@ -93,6 +93,7 @@ def evaluate(
         summary=protocol.summarise(scored, chosen=chosen),
         threshold_rule=rule,
     )
+    reports.remove(folder)
     protocol.write(folder, scored, report)
     page = reports.write(
         folder,

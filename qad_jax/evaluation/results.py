@@ -31,6 +31,11 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def most_of_1000(self) -> int:
+        """The upper end of the interval of a share, in words of "fewer than" so many of 1000."""
+        return max(1, math.ceil(1000 * (self.high or 0.0) - 1e-9))  # but for rounding
+
     def as_dict(self, name: str) -> dict[str, float | None]:
         """The stored form, which is flat: `{name: ..., name_low: ..., name_high: ...}`."""
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}

@@ -75,6 +75,11 @@ class Thresholds:
         """Whether real clips had the highest score that there is, which no fake can exceed."""
         return bool(self.real) and self.real[-1] == 1
 
+    @property
+    def few_fakes(self) -> bool:
+        """Whether there are too few fakes to promise `fake_error`, so that none is called real."""
+        return _rank(len(self.fake), self.fake_error) > len(self.fake)
+
     def of_several(self, scores: Sequence[float]) -> Thresholds:
         """The thresholds for all faces of a file, of which each may be called fake by mistake.
 

@@ -189,8 +189,8 @@ def _metadata(item: Path) -> Any:
     with ocp.PyTreeCheckpointer() as checkpointer:
         stored: Any = checkpointer.metadata(item).item_metadata
     if stored is None:  # orbax does not say why; where a file of arrays is damaged, its list does
-        store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{item}/"}).result()
-        store.list().result()
+        place = {"driver": "file", "path": f"{item}/"}
+        tensorstore.KvStore.open({"driver": "ocdbt", "base": place}).result().list().result()
         raise ValueError(f"{item / '_METADATA'}: is not understood")
     return stored.tree
 

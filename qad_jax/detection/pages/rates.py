@@ -49,7 +49,7 @@ def _rate(rate: Estimate, clips: int, sentence: str, none: str, unknown: str) ->
     if not _known(rate):
         return unknown
     if rate.value == 0:
-        return none.format(clips=clips, most=1000 * (rate.high or 0.0))
+        return none.format(clips=clips, most=rate.most_of_1000)
     interval = ""
     if rate.low is not None and rate.high is not None:
         interval = words.INTERVAL.format(low=1000 * rate.low, high=1000 * rate.high)
@@ -63,10 +63,11 @@ def _known(rate: Estimate) -> bool:
 
 def _of_1000(rate: Estimate) -> str:
     """Such as "about 3". Where none was counted, as many as there can still be."""
-    share = rate.value or rate.high or 0.0
-    if rate.value == 0 or 1000 * share < 0.5:
-        return words.FEWER.format(most=max(1.0, 1000 * share))
-    return words.ABOUT.format(count=1000 * share)
+    if not rate.value:
+        return words.FEWER.format(most=rate.most_of_1000)
+    if 1000 * rate.value < 0.5:
+        return words.FEWER.format(most=1)
+    return words.ABOUT.format(count=1000 * rate.value)
 
 
 def _neither(rates: Rates) -> Iterator[str]:

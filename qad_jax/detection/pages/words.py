@@ -55,15 +55,15 @@ CANNOT_TELL = (
 )
 NONE_CALLED_FAKE = (
     "None of the {clips} real clips of this quality that were measured was called fake. The true "
-    "rate can still be up to {most:.0f} of 1000 (95 % interval over people)."
+    "rate can still be up to {most} of 1000 (95 % interval over people)."
 )
 NONE_CALLED_REAL = (
     "None of the {clips} fakes of this quality that were measured was called real. The true "
-    "rate can still be up to {most:.0f} of 1000 (95 % interval over people)."
+    "rate can still be up to {most} of 1000 (95 % interval over people)."
 )
 CALLED_FAKE_UNKNOWN = "How often real clips of this quality are called fake was not measured."
 CALLED_REAL_UNKNOWN = "How often fakes of this quality are called real was not measured."
-ABOUT, FEWER = "about {count:.0f}", "fewer than {most:.0f}"
+ABOUT, FEWER = "about {count:.0f}", "fewer than {most}"
 INTERVAL = " (95 % interval: {low:.0f} to {high:.0f})"
 RARE = (
     "Where fakes are rare, most of what is called fake can be real. An example: 1 of 100 clips is "
@@ -214,12 +214,10 @@ METHODS = (
 )
 METHODS_UNKNOWN = "The model file does not say which kinds of fakes were measured."
 SIZES = "Faces below {smallest:.0f} pixels in the file are not judged."
-MOST_COMPRESSION = (
-    "Nor are faces in files that are compressed more than by CRF {most:.0f} of H.264."
-)
+MOST_COMPRESSION = "Nor are faces in files that are compressed more than by CRF {most} of H.264."
 BLUR = "Nor are faces that are blurred more than nearly all that were measured."
 TURN = "Nor are faces that are turned farther to the side than nearly all that were measured."
-TILT = "Nor are faces that are tilted in the picture by more than {most:.0f} degrees."
+TILT = "Nor are faces that are tilted in the picture by more than {most} degrees."
 QUALITIES = "Error rates were measured at these qualities: {qualities}. The nearest one is used."
 CONDITIONS_ALWAYS = (
     "The answer is about images of faces. It is not about the person who is shown, nor about who "

@@ -16,11 +16,24 @@ from qad_jax.evaluation.results import Report
 from qad_jax.evaluation.robustness_curves import Robustness
 from qad_jax.evaluation.scores import Scores
 
+# How names of figures begin: an image of another name in their folder is the user's.
+_FIGURES = ("roc_", "robustness_", "scores_", "reliability_")
+
 
 def files(folder: Path) -> list[Path]:
     """The files that `write` writes into a folder, and the figures that are there already."""
-    figures_there = sorted((folder / "figures").glob("*.png"))
-    return [folder / "metrics.csv", folder / "report.html", *figures_there]
+    place = folder / "figures"
+    there = [path for name in _FIGURES for path in sorted(place.glob(f"{name}*.png"))]
+    return [folder / "metrics.csv", folder / "report.html", *there]
+
+
+def remove(folder: Path) -> None:
+    """Removes what an earlier evaluation has written: it must not lie beside other numbers.
+
+    A figure may also be of a quality that is not evaluated any more.
+    """
+    for old in files(folder):
+        old.unlink(missing_ok=True)
 
 
 def write(
@@ -35,9 +48,6 @@ def write(
 ) -> Path:
     """Writes `report.html`, `figures/*.png` and `metrics.csv`.
 
-    Those of an earlier evaluation are removed first: a stop in between would leave them beside
-    numbers that they are not of, and a figure may be of a quality that is not evaluated any more.
-
     Args:
       folder: Where the files go.
       report: The numbers.
@@ -50,8 +60,6 @@ def write(
     Returns:
       The path of the page.
     """
-    for old in files(folder):
-        old.unlink(missing_ok=True)
     results = report.summary.qualities
     thresholds = {quality: result.frame.threshold for quality, result in results.items()}
     temperatures = {

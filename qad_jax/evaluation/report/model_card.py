@@ -6,7 +6,6 @@ Its headings follow Mitchell et al., "Model Cards for Model Reporting", FAT* 201
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -187,8 +186,7 @@ def _sentences(described: Description) -> Iterator[str]:
             if wrong.value == 0:
                 count = f"none of {of.real_clips}"
                 if wrong.high is not None:
-                    most = math.ceil(1000 * wrong.high)
-                    count = f"fewer than {most} of 1000 ({count} measured ones)"
+                    count = f"fewer than {wrong.most_of_1000} of 1000 ({count} measured ones)"
             else:
                 count += " of 1000"
             yield (
