@@ -19,7 +19,7 @@ from tests.faces import write_methods
 def place(tmp_path_factory):
     """A folder; the pages of the evaluations, which take seconds each, are left out."""
     with pytest.MonkeyPatch.context() as patch:
-        page = "qad_jax.evaluation.evaluate_run.write_report"
+        page = "qad_jax.evaluation.evaluate_run.reports.write"
         patch.setattr(page, lambda folder, *_, **__: folder / "report.html")
         yield tmp_path_factory.mktemp("cross")
 

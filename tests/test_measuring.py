@@ -138,7 +138,14 @@ def test_the_command_measures_the_second_of_two_faces(judge_files, tmp_path, sto
 
 @pytest.mark.parametrize(
     "name",
-    ["verdicts.csv", "scores.csv", "metrics.csv", "metrics.json", "report.html", "figures/x.png"],
+    [
+        "verdicts.csv",
+        "scores.csv",
+        "metrics.csv",
+        "metrics.json",
+        "report.html",
+        "figures/roc_x.png",
+    ],
 )
 @pytest.mark.parametrize("read", ["--labels", "--results", "--model", "file"])
 def test_nothing_that_is_read_is_overwritten_and_nothing_is_judged(
