@@ -357,6 +357,14 @@ def test_a_model_that_does_not_say_what_was_measured():
     assert "of these kinds: swap. How often others are missed was not measured." in said
 
 
+def test_bounds_are_told_in_whole_numbers():
+    bounds = {"most_compression": 45.4, "largest_tilt": 18.2165}
+    said = dataclasses.replace(model().description, measured={"conditions": bounds})
+    page = Page("".join(parts.conditions(said))).text
+    assert "compressed more than by CRF 45 of H.264." in page
+    assert "tilted in the picture by more than 18 degrees." in page
+
+
 def test_what_is_said_of_a_file_without_faces():
     verdict = Verdict("a.png", "ab" * 32, "no_face", reason="no face was found")
     verdict = dataclasses.replace(verdict, model={"name": "a", "version": "1", "sha256": "0"})

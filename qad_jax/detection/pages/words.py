@@ -214,10 +214,12 @@ METHODS = (
 )
 METHODS_UNKNOWN = "The model file does not say which kinds of fakes were measured."
 SIZES = "Faces below {smallest:.0f} pixels in the file are not judged."
-MOST_COMPRESSION = "Nor are faces in files that are compressed more than by CRF {most} of H.264."
+MOST_COMPRESSION = (
+    "Nor are faces in files that are compressed more than by CRF {most:.0f} of H.264."
+)
 BLUR = "Nor are faces that are blurred more than nearly all that were measured."
 TURN = "Nor are faces that are turned farther to the side than nearly all that were measured."
-TILT = "Nor are faces that are tilted in the picture by more than {most} degrees."
+TILT = "Nor are faces that are tilted in the picture by more than {most:.0f} degrees."
 QUALITIES = "Error rates were measured at these qualities: {qualities}. The nearest one is used."
 CONDITIONS_ALWAYS = (
     "The answer is about images of faces. It is not about the person who is shown, nor about who "
