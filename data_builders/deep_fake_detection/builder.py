@@ -11,7 +11,7 @@ from typing import ClassVar
 from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
 from data_builders.face_forensics.builder import ACCESS
-from data_builders.face_forensics.folders import qualities
+from data_builders.face_forensics.folders import qualities, there
 from data_builders.lists import nothing_in, videos_in
 from data_builders.paired import PairedConfig
 from data_builders.splits import divided, held_out
@@ -55,16 +55,14 @@ class DeepFakeDetection(VideoDatasetBuilder):
             for quality, folder in qualities(root, name, real=label == "real"):
                 for stem, path in videos_in(folder).items():
                     files[stem][quality] = path
-            masks = videos_in(root / f"manipulated_sequences/{name}/masks/videos")
+            masks = there(root / f"manipulated_sequences/{name}/masks/videos")
             for stem, listed in sorted(files.items()):
                 # A link to a file that was not fetched is none, where another one is there.
                 paths = {q: path for q, path in listed.items() if path.is_file()} or listed
                 known = _PEOPLE.match(stem)
                 people = [person for person in known.groups() if person] if known else [stem]
                 method = METHOD if label == "fake" else "original"
-                mask = masks.get(stem)
-                mask = mask if mask is not None and mask.is_file() else None
-                about = method, stem, people[0], label, paths, mask
+                about = method, stem, people[0], label, paths, masks.get(stem)
                 videos.append((VideoFiles(*about), people))
         if len({video.label for video, _ in videos}) < 2:
             real = f"original_sequences/{ACTORS}/c23/videos/01__exit_phone_room.mp4"

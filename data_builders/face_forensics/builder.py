@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from data_builders.access import Access
 from data_builders.clips import Layout, VideoFiles
-from data_builders.face_forensics.folders import qualities
-from data_builders.lists import nothing_in, videos_in
+from data_builders.face_forensics.folders import qualities, there
+from data_builders.lists import nothing_in
 from data_builders.paired import PairedConfig
 from data_builders.video_builder import VideoDatasetBuilder
 
@@ -63,7 +63,7 @@ class FaceForensics(VideoDatasetBuilder):
         """
         methods = [ORIGINAL, *(METHODS.values() if config == "all" else [METHODS[config]])]
         videos_of = {method: _videos(root, method) for method in methods}
-        masks_of = {method: _there(root / _MASKS.format(method)) for method in methods[1:]}
+        masks_of = {method: there(root / _MASKS.format(method)) for method in methods[1:]}
         splits: dict[str, list[VideoFiles]] = {split: [] for split in _FILES}
         missing = []
         for split, method, name, fake in _official(methods):
@@ -94,12 +94,7 @@ def _videos(root: Path, method: str) -> list[tuple[str, dict[str, Path]]]:
     """Finds the videos of a method by quality and name."""
     real = method == ORIGINAL
     folders = qualities(root, "youtube" if real else method, real=real)
-    return [(quality, _there(folder)) for quality, folder in folders]
-
-
-def _there(folder: Path) -> dict[str, Path]:
-    """Finds the videos in a folder. A link to a file that was not fetched is none."""
-    return {name: path for name, path in videos_in(folder).items() if path.is_file()}
+    return [(quality, there(folder)) for quality, folder in folders]
 
 
 def _official(methods: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_builders.lists import entries
+from data_builders.lists import entries, videos_in
 from data_builders.qualities import LARGEST_CRF, crf_of
 
 
@@ -29,3 +29,12 @@ def qualities(root: Path, name: str, *, real: bool) -> list[tuple[str, Path]]:
     names = [("raw", "c0"), ("raw", "raw")]
     names += [(name, name) for name in sorted(compressed, key=lambda name: int(name[1:]))]
     return [(quality, parent / name / "videos") for quality, name in names]
+
+
+def there(folder: Path) -> dict[str, Path]:
+    """Finds the videos in a folder by their names. A link to a file that was not fetched is none.
+
+    Raises:
+      UserError: It cannot be read.
+    """
+    return {name: path for name, path in videos_in(folder).items() if path.is_file()}
