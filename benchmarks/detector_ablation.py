@@ -72,8 +72,7 @@ def _set(**fields: Any) -> Change:
     return change
 
 
-# The original's perturbation begins after 3 of its 32 epochs. Here it is after 19 of 300 steps: an
-# epoch is shorter than it is counted below, as training leaves three families out.
+# The original's perturbation begins after 3 of 32 epochs; here after 19 steps, see docs/method.md.
 _WARMUP = 3 / 32
 
 
