@@ -230,7 +230,7 @@ def _kernels(features: jax.Array, sigma: float | jax.Array, axis_name: str | Non
     gram, energy = _gram(features, axis_name)
     squares = jnp.diagonal(gram, axis1=1, axis2=2)
     rounding = jnp.square(_CONSTANT_ROUNDINGS * jnp.finfo(jnp.float32).eps) * energy
-    # What is no number varies, and so becomes the value: it is not taken for a constant.
+    # What is no number is not taken for a constant: it becomes the value.
     constant = (lax.stop_gradient(jnp.sum(squares, axis=1)) <= rounding) & jnp.isfinite(rounding)
     distances = jnp.maximum(squares[:, :, None] + squares[:, None, :] - 2 * gram, 0.0)
     distances = jnp.where(constant[:, None, None], 0.0, distances)

@@ -68,8 +68,7 @@ def common(a: Scores, b: Scores) -> tuple[Scores, Scores, LeftOut]:
     Raises:
       UserError: If nothing is common, or a label differs.
     """
-    place = {key: i for i, key in enumerate(b.keys())}
-    rows = [(i, place[key]) for i, key in enumerate(a.keys()) if key in place]
+    rows = a.common(b)
     if not rows:
         raise UserError(
             f"A and B have no frame in common: A has {_example(a)}, B {_example(b)}; two "

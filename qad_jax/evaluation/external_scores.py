@@ -170,8 +170,7 @@ def _check_others(scored: Scores, validation: Path, validated: Scores) -> None:
     Raises:
       UserError: Both files have the same scores of the same frames.
     """
-    place = {key: i for i, key in enumerate(validated.keys())}
-    pairs = [(i, place[key]) for i, key in enumerate(scored.keys()) if key in place]
+    pairs = scored.common(validated)
     if not pairs:
         return
     tested, chosen_on = np.array(pairs, np.intp).T

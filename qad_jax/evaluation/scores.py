@@ -79,6 +79,11 @@ class Scores(NamedTuple):
         """What tells the frames apart: method, video and frame of each."""
         return zip(self.method, self.video, self.frame.tolist(), strict=True)
 
+    def common(self, other: Scores) -> list[tuple[int, int]]:
+        """Rows of the frames that others have, too: the one here and the one there."""
+        place = {key: i for i, key in enumerate(other.keys())}
+        return [(i, place[key]) for i, key in enumerate(self.keys()) if key in place]
+
     def take(self, rows: npt.NDArray[np.intp]) -> Scores:
         """Some of the frames, in a given order."""
         return self._replace(
