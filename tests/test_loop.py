@@ -194,9 +194,13 @@ def test_evaluation_on_other_devices_gives_the_same_scores(run, manifest, data_d
     )
     there = (workdir / "evaluation/validation/scores.csv").read_text().splitlines()
     again = call(
-        "--mode=evaluate", "--split=validation", *tiny("hkrawp_resnet", workdir, manifest, data_dir)
+        *("--mode=evaluate", "--split=validation"),
+        *tiny("hkrawp_resnet", workdir, manifest, data_dir),
+        *("--config.image_size=48", "--config.model.dtype=bfloat16"),
     )
     assert again.status == 0
+    assert "note: config.image_size is 48, which changes no evaluation" in again.err
+    assert "note: config.model.dtype is bfloat16, which changes no evaluation" in again.err
     here = (workdir / "evaluation/validation/scores.csv").read_text().splitlines()
     assert len(there) == len(here) == 1 + 12 * 3
     for a, b in zip(there[1:], here[1:], strict=True):

@@ -67,6 +67,16 @@ def evaluate_run(
             f"config.model.name: {config.model.name!r}, but the checkpoint in {workdir} is of "
             f"{model.config.model.name!r}"
         )
+    for field, asked, decided in (
+        ("image_size", config.image_size, model.config.image_size),
+        ("model.dtype", config.model.dtype, model.config.model.dtype),
+    ):
+        if asked != decided:
+            hosts.say(
+                f"note: config.{field} is {asked}, which changes no evaluation: the checkpoint "
+                f"decides it, and has {decided}",
+                file=sys.stderr,
+            )
     # Before anything is scored, so that a folder that cannot be used is reported at once.
     other = None if against is None else (against, Model.restore(against, names))
     return evaluate_model(
