@@ -36,6 +36,7 @@ def kept_by_a_save(folder):
     checkpoints.close()
     return (counts[-1] - counts[{WARM_UP} - 1]) / {SAVES}
 
+gc.freeze()  # what was imported is not gone through behind each save
 ours = kept_by_a_save(sys.argv[1])
 specification = tensorstore.KvStore.Spec
 original = specification.to_json.__wrapped__

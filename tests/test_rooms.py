@@ -87,21 +87,21 @@ def imports(path):
         )
 
 
-def is_for_types_only(path, module):
-    """Whether a module is imported under TYPE_CHECKING alone."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            held = [n for n in ast.walk(node) if isinstance(n, ast.ImportFrom)]
-            if any(module in (n.module, f"{n.module}.{a.name}") for n in held for a in n.names):
-                return True
-    return False
+def for_types_only(path):
+    """What is imported under TYPE_CHECKING."""
+    return {
+        name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for held in ast.walk(node)
+        if isinstance(held, ast.ImportFrom)
+        for alias in held.names
+        for name in (held.module, f"{held.module}.{alias.name}")
+    }
 
 
 GRAPH = {
-    module: {
-        other for other in imports(path) if other != module and not is_for_types_only(path, other)
-    }
-    for module, path in NAMES.items()
+    module: set(imports(path)) - for_types_only(path) - {module} for module, path in NAMES.items()
 }
 
 

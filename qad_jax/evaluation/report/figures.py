@@ -55,6 +55,8 @@ def _axes(xlabel: str, ylabel: str) -> Iterator[Any]:
         "axes.spines.right": False,
         "legend.frameon": False,
         "legend.fontsize": 8.5,
+        "figure.autolayout": False,  # whatever the user's own settings say: see `_finished`
+        "figure.constrained_layout.use": False,
     }
     with mpl.rc_context(settings):
         canvas = Canvas(figsize=_SIZE, layout="constrained")
@@ -65,8 +67,9 @@ def _axes(xlabel: str, ylabel: str) -> Iterator[Any]:
 
 def _finished(axes: Any, name: str, title: str) -> Figure:
     svg, png = io.StringIO(), io.BytesIO()
-    axes.figure.draw_without_rendering()
-    axes.figure.set_layout_engine("none")  # it has placed everything; each file would do so again
+    # Once for both files, each of which would be drawn twice for it.
+    axes.figure.get_layout_engine().execute(axes.figure)
+    axes.figure.set_layout_engine(None)
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     axes.figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
     axes.figure.savefig(png, format="png", dpi=_PIXELS_PER_INCH, facecolor="white")
