@@ -39,11 +39,6 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 gc.set_threshold(100_000, 50, 100)
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: many tests wait for processes that they start."""
-    return (os.cpu_count() or 1) + 1
-
-
 @pytest.fixture(scope="session")
 def manifest(tmp_path_factory):
     """A data.json of 40 / 12 / 14 tuples at three qualities, PNG and JPEG, of different sizes."""

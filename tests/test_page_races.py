@@ -309,6 +309,7 @@ def test_a_browser_that_keeps_no_data_of_sites(tabs, service):
     )
     tab = context.new_page()
     tab.goto(address(service))
+    tab.wait_for_selector("main:not([hidden])")  # it listens
     tab.set_input_files("#picker", {"name": "a.mp4", **FILE})
     row(tab, "a.mp4").get_by_text("is next").wait_for()
     service.jobs["job0.mp4"]["state"] = "done"
