@@ -67,7 +67,7 @@ def _axes(xlabel: str, ylabel: str) -> Iterator[Any]:
 
 def _finished(axes: Any, name: str, title: str) -> Figure:
     svg, png = io.StringIO(), io.BytesIO()
-    # Once for both files, each of which would be drawn twice for it.
+    # The parts are placed once for both files. With an engine, each file would be drawn twice.
     axes.figure.get_layout_engine().execute(axes.figure)
     axes.figure.set_layout_engine(None)
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
