@@ -15,8 +15,8 @@ Under an hour on two CPU cores. Killed, it goes on where it was. Leaves in the f
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +27,7 @@ import numpy as np
 from absl import logging
 
 from data_builders import build
+from data_builders.command_line import DONE, Parser, run
 from data_builders.files import write_whole
 from data_builders.records import DEFAULT_QUALITIES
 from qad_jax import configs, cpu
@@ -201,12 +202,14 @@ def draw(rows: dict[str, list[dict[str, Any]]], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def main() -> None:
-    """Runs, and writes the table and the figure."""
-    parser = argparse.ArgumentParser(description="Ablation of HSIC and AWP on rendered faces.")
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/ablation.py",
+        description="Ablation of HSIC and AWP on rendered faces.",
+    )
     parser.add_argument("--out", default="runs/ablation", help="where runs and results are kept")
     parser.add_argument("--data_dir", default="runs/data", help="where the dataset is built")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     cpu.tune()  # as the command does
     logging.set_verbosity(logging.ERROR)
     out = Path(options.out).absolute()
@@ -214,7 +217,13 @@ def main() -> None:
     write_whole(out / "table.md", table(rows))
     draw(rows, out / "ablation.png")
     print((out / "table.md").read_text())
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,13 +13,13 @@ a second of each, the share, and the largest memory of this process and of its w
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import resource
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import numpy as np
 import skimage.data
 from measured import Measured
 
+from data_builders.command_line import DONE, Parser, run
 from data_builders.faces import Detected
 from data_builders.workers import available_cores
 from qad_jax import cpu, models
@@ -91,16 +92,16 @@ def peak(who: int) -> float:
     return resource.getrusage(who).ru_maxrss / 1024
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/detect_rate.py", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--side", type=int, default=400, help="of an image, px")
     parser.add_argument("--repeats", type=int, default=3)
     measured.add_option(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    cpu.tune()
 
     made = detector(args.model, args.image_size)
     looker = made.looker(keep=False)
@@ -161,8 +162,13 @@ def main() -> None:
     for name, most in zip(("here", "of the largest worker"), memory, strict=True):
         results.add(title, f"memory {name}, MB", "median", [most], unit="MB", digits=0)
     results.write(args.json)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    cpu.tune()
-    main()
+    sys.exit(main())

@@ -10,7 +10,6 @@ of a process that judges ten minutes of 4K.
 
 from __future__ import annotations
 
-import argparse
 import fractions
 import os
 import resource
@@ -19,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ import skimage.data
 from measured import Measured
 
 from data_builders import clips, h264
+from data_builders.command_line import DONE, Parser, run
 from qad_jax import cpu
 from qad_jax.detection.looking import Task
 
@@ -156,12 +156,11 @@ def long(path: Path, results: Measured) -> None:
     print(f"ten minutes of 4K: {whole:.0f} s, {most:.0f} MB")
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/detect_speed.py", description=__doc__.splitlines()[0])
     parser.add_argument("--long", action="store_true", help="the memory of a long 4K clip alone")
     measured.add_option(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     results = Measured("detect_speed")
     cpu.tune()
     with tempfile.TemporaryDirectory() as name:
@@ -175,7 +174,13 @@ def main() -> None:
             cv2.imwrite(str(small), frame(0, (600, 800))[..., ::-1])
             start(small, folder / "cache", results)
     results.write(args.json)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

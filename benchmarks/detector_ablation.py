@@ -20,12 +20,12 @@ others, without data and without a run:
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import shutil
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from absl import logging
 from ranks import Cell
 
 from data_builders import build
+from data_builders.command_line import DONE, Parser, run
 from data_builders.files import alone, csv_text, write_whole
 from data_builders.paired import PairedDatasetBuilder
 from data_builders.self_blended.builder import SelfBlended
@@ -324,14 +325,16 @@ def draw(found: Mapping[tuple[str, str], Mapping[str, Cell]], path: Path) -> Non
     figure.savefig(path, dpi=90)
 
 
-def main() -> None:
-    """Makes the runs that are missing, and writes the table and the figure."""
-    parser = argparse.ArgumentParser(description="Ablation of the detector on self_blended.")
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/detector_ablation.py",
+        description="Ablation of the detector on self_blended.",
+    )
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--faces", type=Path, help="folder of real faces")
     given.add_argument("--report", action="store_true", help="no runs: of those that are there")
     parser.add_argument("--out", default="runs/detector_ablation", help="where all is kept")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     cpu.tune()  # as the command does
     logging.set_verbosity(logging.ERROR)
     out = Path(options.out).absolute()
@@ -344,7 +347,13 @@ def main() -> None:
     write_whole(out / "table.md", table(runs, found))
     draw(found, out / "ablation.png")
     print((out / "table.md").read_text())
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

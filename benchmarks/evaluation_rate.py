@@ -12,10 +12,10 @@ rate of scoring as a share of the bound.
 
 from __future__ import annotations
 
-import argparse
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -25,6 +25,7 @@ import numpy as np
 from measured import Measured
 from tensorflow_datasets.proto import tf_example_pb2
 
+from data_builders.command_line import DONE, Parser, run
 from data_builders.png import encode_png
 from qad_jax.evaluation import inference
 from qad_jax.models import create
@@ -78,9 +79,10 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/evaluation_rate.py", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--crop", type=int, default=320, help="side of the stored crops, px")
@@ -89,7 +91,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype", default="float32")
     measured.add_option(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     model = create(args.model, dtype=args.dtype)
     shape = (1, args.image_size, args.image_size, 3)
@@ -141,7 +143,13 @@ def main() -> None:
     share = f"score as a share of {bound}"
     results.add(title, share, "median", shares, unit="times", better="higher")
     results.write(args.json)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

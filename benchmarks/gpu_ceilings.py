@@ -13,14 +13,17 @@ from __future__ import annotations
 import argparse
 import functools
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import measured
 from measured import Measured
+
+from data_builders.command_line import DONE, Parser, run
 
 _RUNS = 10  # one after another in a round, so that their start costs little
 
@@ -38,16 +41,17 @@ def seconds(work: Callable[[Any], Any], value: Any, rounds: int) -> list[float]:
     return times
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/gpu_ceilings.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--megabytes", type=int, default=4096, help="of the copy (4096)")
     parser.add_argument("--side", type=int, default=8192, help="of the matrices (8192)")
     parser.add_argument("--rounds", type=int, default=7)
     measured.add_option(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     results = Measured("gpu_ceilings")
     title = f"ceilings of {jax.devices()[0].device_kind}"
 
@@ -68,7 +72,13 @@ def main() -> None:
         times = seconds(multiply, factor, options.rounds)
         add(f"product, {dtype}", 2 * side**3 / 1e12, "TFLOP/s", times)
     results.write(options.json)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,15 +17,17 @@ sums depthwise convolutions of shifted maps in 16 bits, too, as is done in 32 (s
 
 from __future__ import annotations
 
-import argparse
 import collections
 import math
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
 from benchmarks import memory
+from data_builders.command_line import DONE, Parser, run
 from qad_jax import configs
 from qad_jax.models import depthwise
 
@@ -76,9 +78,8 @@ def kernels(hlo: str) -> list[tuple[str, int]]:
     return found
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python -m benchmarks.gpu_step", description=__doc__)
     parser.add_argument("--config", choices=memory.CONFIGS, required=True)
     parser.add_argument("--dtype", choices=memory.DTYPES, default="bfloat16")
     parser.add_argument("--target", default="h100", help="see benchmarks/memory.py")
@@ -86,7 +87,7 @@ def main() -> None:
     parser.add_argument("--shifted", action="store_true", help="no depthwise convolution by cuDNN")
     parser.add_argument("--here", action="store_true", help="compile for the GPU of this machine")
     parser.add_argument("--hlo", type=Path, help="where to write the optimised program")
-    flags = parser.parse_args()
+    flags = parser.parse_args(argv)
     on = None if flags.here else memory.described_gpu(flags.target)
     config = configs.load(flags.config)
     tuples = flags.tuples or config.batch_size
@@ -118,7 +119,13 @@ def main() -> None:
     print(f"peak memory: {memory.peak_bytes(compiled) / 2**20:.0f} MB")
     print(f"arithmetic: {flops / 1e12:.2f} TFLOP, at least {flops / PEAK_FLOPS * 1e3:.1f} ms")
     print(f"traffic: {total / 1e9:.1f} GB, at least {total / PEAK_BYTES * 1e3:.1f} ms")
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

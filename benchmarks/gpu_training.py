@@ -18,12 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import input_rate
 import measured
 from measured import Measured
 
+from data_builders.command_line import DONE, Parser, run
 from data_builders.png import encode_png
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -52,17 +54,18 @@ def textures(folder: Path, tuples: int) -> Path:
     return manifest
 
 
-def main() -> None:
-    """Trains and prints."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/gpu_training.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--tuples", type=int, default=512, help="of textures, in all (512)")
     parser.add_argument("--manifest", type=Path, help="crops of faces to train on")
     parser.add_argument("fields", nargs="*", metavar="-- --config.FIELD=VALUE")
     measured.add_option(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     results = Measured("gpu_training")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -92,7 +95,13 @@ def main() -> None:
     results.add(title, "images/s", "median", images, **more)
     print(f"{title}: {whole:.0f} s; {statistics.median(images):.0f} images/s (median of the log)")
     results.write(options.json)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,7 +10,7 @@ real faces lie above the threshold from which a clip is called fake.
 
 from __future__ import annotations
 
-import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from data_builders import compression, faces
+from data_builders.command_line import DONE, Parser, run
 from data_builders.progress import Progress
 from data_builders.records import Image
 from data_builders.self_blended import expression
@@ -188,13 +189,14 @@ def sheet(crops: Sequence[dict[tuple[str, str], Image]]) -> Image:
     return np.concatenate(rows)
 
 
-def main() -> None:
-    """Prints a table for each model."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/harmless_changes.py", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("faces", type=Path, help="a folder as self_blended takes it")
     parser.add_argument("--models", type=Path, nargs="+", default=[model_file.SHIPPED])
     parser.add_argument("--sheet", type=Path, help="a picture of the changes to write")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     cpu.tune()
     files = SelfBlended.find(args.faces).splits["test"]
     detectors = [Detector.from_pretrained(path) for path in args.models]
@@ -225,7 +227,13 @@ def main() -> None:
                 values = np.array(scores[number, name, quality])
                 cells.append(f"{values.mean():.2f}, {100 * np.mean(values > bound):.1f} %")
             print(f"| {name} | {' | '.join(cells)} |")
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

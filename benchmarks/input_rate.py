@@ -9,15 +9,15 @@ lock lets through, however many cores decode. `speed.py` prints the tables, or a
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
 import statistics
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ import numpy as np
 from measured import Measured
 
 from data_builders import build
+from data_builders.command_line import DONE, Parser, run
 from data_builders.png import encode_png
 from data_builders.workers import available_cores
 from qad_jax import cpu
@@ -201,16 +202,21 @@ def _storage(versions: list[list[np.ndarray]], results: Measured) -> None:
         print(f"| {name} | {size:.0f} | {max(written):.0f} | {max(decoded):.0f} |")
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/input_rate.py", description=__doc__)
     parser.add_argument("--rounds", type=int, default=9, help="turns (9)")
     measured.add_option(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     results = Measured("input_rate")
     measure(options.rounds, results)
     results.write(options.json)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,15 +10,17 @@ as --about.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from data_builders import build
+from data_builders.command_line import DONE, Parser, run
 from data_builders.progress import Progress
 from qad_jax import models
 from qad_jax.detection.marks import MARKED, Marks
@@ -33,14 +35,13 @@ from qad_jax.training.step import make_locate_step
 _PAIRS = 8
 
 
-def main() -> None:
-    """Prints precision, recall and the AUC over places, of each quality."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/localisation.py", description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("dataset", help="its name, as for qad-jax build")
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--pairs", type=int, help="look at so many pairs (default: all)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     variables, config = checkpoints.restore_for_evaluation(args.run)
     locate = jax.jit(make_locate_step(models.create(config.model.name)))
     dataset = build.builder(args.dataset, data_dir=args.data_dir)
@@ -82,7 +83,13 @@ def main() -> None:
         cells = " | ".join(f"{share:.1%}" for share in shares_of)
         print(f"| {quality} | {cells} | {100 * area:.1f} |")
     print(json.dumps(stored, allow_nan=False))
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

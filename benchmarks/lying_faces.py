@@ -8,12 +8,14 @@ for how many of those that are found `upright.quarters` says the quarters by whi
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_builders import faces
+from data_builders.command_line import DONE, Parser, run
 from data_builders.progress import Progress
 from data_builders.self_blended.builder import SelfBlended
 from data_builders.self_blended.stills import read_stills
@@ -21,12 +23,11 @@ from qad_jax import cpu
 from qad_jax.detection import upright
 
 
-def main() -> None:
-    """Prints a line for each way of turning."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/lying_faces.py", description=__doc__.splitlines()[0])
     parser.add_argument("faces", type=Path, help="a folder as self_blended takes it")
     parser.add_argument("--every", type=int, default=12, help="take one file in so many")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     cpu.tune()
     detector = faces.detector()
     files = SelfBlended.find(args.faces).videos[:: args.every]
@@ -48,7 +49,13 @@ def main() -> None:
             f"turned by {90 * turned:3} degrees: a face is found in {len(said)} of {len(files)}; "
             f"taken for lying {lying}, turned back rightly {right}"
         )
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,9 +14,9 @@ colour, no place and no sharpness but the network's own. Camera and codec are th
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ import numpy as np
 
 from data_builders import compression
 from data_builders import faces as crops_of
+from data_builders.command_line import DONE, Parser, run
 from data_builders.progress import Progress
 from data_builders.records import Image
 from data_builders.self_blended import blend, footage, learning, recipes
@@ -132,15 +133,14 @@ def pair(path: Path, paint: Loaded, seed: int) -> Iterator[dict[str, Image]]:
         yield {name: crops_of.crop(frame, box) for name, frame in seen.items()}
 
 
-def main() -> None:
-    """Trains the painter, and judges what it painted."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/painted_faces.py", description=__doc__.splitlines()[0])
     parser.add_argument("faces", type=Path, help="a folder as self_blended takes it")
     parser.add_argument("--painter", choices=PAINTERS, default="soft")
     parser.add_argument("--models", type=Path, nargs="+", default=[model_file.SHIPPED])
     parser.add_argument("--steps", type=int, default=1800, help="of the painter")
     parser.add_argument("--variants", type=int, default=4, help="pairs of each photograph")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     cpu.tune()
     network, side, batch, loss = PAINTERS[args.painter]
     squares = learning.faces_of(args.faces, side)
@@ -173,7 +173,13 @@ def main() -> None:
         auc = 100 * metrics.numbers(labels, columns[:, column])["auc"]
         low, high = (100 * (end or 0) for end in interval(drawn[:, column]))
         print(f"{name} {quality}: AUC {auc:.1f} ({low:.1f}-{high:.1f})")
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,11 +13,11 @@ CPU core.
 
 from __future__ import annotations
 
-import argparse
 import collections
 import dataclasses
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ import quality_clips
 from quality_clips import Row
 from sklearn.ensemble import GradientBoostingRegressor
 
+from data_builders.command_line import DONE, Parser, run
 from data_builders.files import write_whole
 from data_builders.self_blended.builder import SelfBlended
 from qad_jax.detection import quality
@@ -211,12 +212,14 @@ def _exact(crf: float) -> quality.Quality:
     return quality.Quality(crf, crf, crf, "")
 
 
-def main() -> None:
-    """Makes the clips, fits, and tests."""
-    parser = argparse.ArgumentParser(description="Fits and tests the estimate of a crop's quality.")
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/quality.py",
+        description="Fits and tests the estimate of a crop's quality.",
+    )
     parser.add_argument("--faces", type=Path, required=True, help="a folder of photographs")
     parser.add_argument("--out", type=Path, default=Path("runs/quality"))
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     rows = collect(options.faces, options.out / "clips")
     model = fit(rows["train"], rows["validation"])
     write_whole(options.out / "quality_model.json", json.dumps(model, separators=(",", ":")) + "\n")
@@ -224,7 +227,13 @@ def main() -> None:
     results = table(rows["test"], model)
     write_whole(options.out / "table.md", results)
     print(results)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,12 +15,13 @@ a table of Markdown.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from data_builders.command_line import DONE, Parser, run
 from data_builders.errors import UserError
 from data_builders.files import read_json
 from data_builders.qualities import crf_of
@@ -121,13 +122,15 @@ def from_estimates(path: Path, source: str) -> Estimator:
     return draw
 
 
-def main() -> None:
-    """Reads, computes and prints."""
-    parser = argparse.ArgumentParser(description="What a wrongly estimated quality costs.")
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/quality_cost.py",
+        description="What a wrongly estimated quality costs.",
+    )
     parser.add_argument("run", type=Path, help="the folder of an evaluated run")
     parser.add_argument("--split", default="test", help="folder below evaluation/ with scores.csv")
     parser.add_argument("--estimates", type=Path, default=Path("runs/quality/estimates.json"))
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     scores = read_scores(options.run / "evaluation" / options.split / "scores.csv")
     path = options.run / "calibration.json"
     chosen = calibration.read(path, step=read_json(path)["step"])
@@ -144,7 +147,13 @@ def main() -> None:
                 f"{each['error']:.3f} (true: {each['error_true']:.3f}) | "
                 f"{each['fpr']:.1%} (true: {each['fpr_true']:.1%}) |"
             )
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

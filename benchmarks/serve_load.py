@@ -32,6 +32,7 @@ from detect_rate import write_images
 from measured import Measured
 
 from data_builders import compilation_cache
+from data_builders.command_line import DONE, Parser, run
 from qad_jax import cpu
 from qad_jax.detection.detector import Detector
 from qad_jax.detection.pages import file_page
@@ -137,16 +138,15 @@ def line(name: str, times: Sequence[float], results: Measured) -> str:
     return f"{name:28} p50 {p50:7.3f} s   p95 {p95:7.3f} s   ({len(times)} files)"
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/serve_load.py", description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--side", type=int, default=400, help="of an image, px")
     parser.add_argument("--alone", type=int, default=20, help="files without load")
     measured.add_option(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     results = Measured("serve_load")
 
     cpu.tune()
@@ -170,6 +170,7 @@ def main() -> None:
         left = [path.name for path in folder.iterdir() if str(path) not in files]
         print(f"left on the disk: {left}")
     results.write(args.json)
+    return DONE
 
 
 def measure(
@@ -213,5 +214,10 @@ def measure(
         print(f"{name}: {first:.0f} MB at the beginning, {last:.0f} at the end, {most:.0f} at most")
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

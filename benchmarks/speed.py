@@ -35,6 +35,7 @@ import start_up
 from measured import Measured
 from twin import Twin, has_torch
 
+from data_builders.command_line import DONE, Parser, run
 from qad_jax import configs, cpu, models, transforms
 from qad_jax.models import depthwise
 from qad_jax.runs import placement
@@ -266,10 +267,11 @@ def waiting(name: str, dtype: str, tuples: int, rounds: int, results: Measured) 
     print(f"\n{name}, {tuples} tuples: % of the time spent waiting for data: {cell(shares)}")
 
 
-def main() -> None:
-    """Measures what was asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/speed.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     rows = ("forward", "plain", "step", "awp", "input", "startup")
     parser.add_argument("--rows", nargs="+", choices=rows, default=rows)
@@ -282,7 +284,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile the twin")
     parser.add_argument("--shifted", action="store_true", help="no depthwise convolution by cuDNN")
     measured.add_option(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     results = Measured("speed")
     if shutil.which(options.torch_python) is None:
         parser.error(f"--torch_python: there is no interpreter {options.torch_python}")
@@ -308,7 +310,13 @@ def main() -> None:
             start_up.step(name, options.tuples, results)
         start_up.quickstart(results)
     results.write(options.json)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

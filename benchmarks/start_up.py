@@ -7,16 +7,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import measured
 from measured import Measured
+
+from data_builders.command_line import DONE, Parser, run
 
 HERE = Path(__file__).resolve().parent
 _A_LOOK = 0.02  # seconds between two looks at the log
@@ -105,19 +107,24 @@ def _until_first_step(folder: Path, workdir: Path) -> float:
         process.wait()
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/start_up.py", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of --help (3)")
     parser.add_argument("--help_only", action="store_true", help="leave the quickstart out")
     measured.add_option(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     results = Measured("start_up")
     help_text(options.rounds, results)
     if not options.help_only:
         quickstart(results)
     results.write(options.json)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,13 +10,15 @@ many real and fake images are called fake.
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from data_builders import build
+from data_builders.command_line import DONE, Parser, run
 from data_builders.progress import Progress
 from data_builders.records import Image
 from qad_jax import cpu
@@ -38,13 +40,12 @@ def tilted(crop: Image, degrees: float) -> Image:
     return np.asarray(turned, np.uint8)
 
 
-def main() -> None:
-    """Prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/tilted_faces.py", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", help="its name, as for qad-jax build")
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--model", type=Path, default=model_file.SHIPPED)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     cpu.tune()
     detector = Detector.from_pretrained(args.model)
     described = detector.model.description.qualities
@@ -75,7 +76,13 @@ def main() -> None:
             f"| {angle} | {quality} | {100 * metrics.numbers(truth, found)['auc']:.1f} "
             f"| {100 * called[truth == 0].mean():.1f} | {100 * called[truth == 1].mean():.1f} |"
         )
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,21 +9,24 @@ the answer is inconclusive.
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from data_builders.command_line import DONE, Parser, run
 from qad_jax.evaluation import calibration, compare, scores, verdicts
 from qad_jax.evaluation.protocol import percent, span
 from qad_jax.evaluation.rates import measure
 from qad_jax.weights import model_file
 
 
-def main() -> None:
-    """Prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/verdict_calibration.py", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("model", type=Path, help="a model file")
     parser.add_argument("results", type=Path, help="scores.csv, or its folder, of the test split")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     described = model_file.describe(args.model)
     chosen = {
         quality: verdicts.Thresholds.from_dict(of["thresholds"])
@@ -44,7 +47,13 @@ def main() -> None:
             f"| {percent(thresholds.real_error)} | "
             f"{percent(of.inconclusive_real.value)} | {percent(of.inconclusive_fake.value)} |"
         )
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

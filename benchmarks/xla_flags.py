@@ -19,8 +19,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import speed
+
+from data_builders.command_line import DONE, Parser, run
 
 YNN, BARRIER = "--xla_cpu_experimental_ynn_fusion_type", "--xla_disable_hlo_passes"
 SETS = (
@@ -83,13 +86,14 @@ def serve(model: str, dtype: str, tuples: int) -> None:
         print(wall, time.process_time() - begin, flush=True)
 
 
-def main() -> None:
-    """Measures what was asked for."""
-    if sys.argv[1:2] == ["--serve"]:
-        serve(sys.argv[2], sys.argv[3], int(sys.argv[4]))
-        return
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def _job(argv: Sequence[str]) -> int:
+    if argv[:1] == ["--serve"]:
+        serve(argv[1], argv[2], int(argv[3]))
+        return DONE
+    parser = Parser(
+        prog="python benchmarks/xla_flags.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     rows = ("forward", "plain", "step", "awp")
     parser.add_argument("--set", action="append", dest="sets", help="of flags; once for each")
@@ -98,7 +102,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=tuple(speed.TOLERANCE), default="float32")
     parser.add_argument("--tuples", type=int, default=4, help="of 3 images, in a batch (4)")
     parser.add_argument("--rounds", type=int, default=9, help="besides a first, not counted (9)")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     sets = options.sets or SETS
     version = importlib.metadata.version("jaxlib")
     for model in options.models:
@@ -128,7 +132,13 @@ def main() -> None:
             sys.stdout.flush()
         for side in sides:
             side.close()
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
