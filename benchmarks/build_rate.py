@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,12 +29,7 @@ FRAMES, CHOSEN, REPEATS = 96, 32, 3
 def seconds(work: Callable[[], Any]) -> float:
     """The best of a few runs, after one that compiles."""
     work()
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(measured.seconds(work) for _ in range(REPEATS))
 
 
 def _job(argv: Sequence[str]) -> int:

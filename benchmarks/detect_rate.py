@@ -18,8 +18,7 @@ import resource
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ import jax
 import measured
 import numpy as np
 import skimage.data
-from measured import Measured
+from measured import Measured, positive
 
 from data_builders.command_line import DONE, Parser, run
 from data_builders.faces import Detected
@@ -80,13 +79,6 @@ def write_images(folder: Path, count: int, side: int) -> list[str]:
     return paths
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """How long a call takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def peak(who: int) -> float:
     """The largest memory so far, in MB; of the processes that have ended, that of the largest."""
     return resource.getrusage(who).ru_maxrss / 1024
@@ -95,10 +87,10 @@ def peak(who: int) -> float:
 def _job(argv: Sequence[str]) -> int:
     parser = Parser(prog="python benchmarks/detect_rate.py", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="resnet50")
-    parser.add_argument("--image_size", type=int, default=224)
-    parser.add_argument("--files", type=int, default=1000)
-    parser.add_argument("--side", type=int, default=400, help="of an image, px")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--image_size", type=positive, default=224)
+    parser.add_argument("--files", type=positive, default=1000)
+    parser.add_argument("--side", type=positive, default=400, help="of an image, px")
+    parser.add_argument("--repeats", type=positive, default=3)
     measured.add_option(parser)
     args = parser.parse_args(argv)
     cpu.tune()
@@ -129,7 +121,8 @@ def _job(argv: Sequence[str]) -> int:
         made.scores(crops[:1])
         names = ("read", "look", "forward", "detect")
         times = [
-            [seconds(work) for work in (read, look, forward, detect)] for _ in range(args.repeats)
+            [measured.seconds(work) for work in (read, look, forward, detect)]
+            for _ in range(args.repeats)
         ]
     for worker in multiprocessing.active_children():
         worker.join()  # the memory of a process is known when it has ended

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measured import positive
 from data_builders.celeb_df_v2.builder import LIST
 from data_builders.command_line import DONE, Parser, run
 from data_builders.dfdc.builder import METADATA, PARTS
@@ -141,7 +142,7 @@ def doctor(name: str, root: Path, options: Sequence[str]) -> tuple[float, float]
 def _job(argv: Sequence[str]) -> int:
     parser = Parser(prog="python -m benchmarks.doctor_cost", description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", choices=[[], *MAKERS], help="default: all")
-    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--files", type=positive, default=100_000)
     parser.add_argument("--folder", type=Path, help="where the trees go for the time")
     options = parser.parse_args(argv)
     print(f"{'dataset':<16}{'files':>10}{'seconds':>10}{'MB':>8}")

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import measured
-from measured import Measured
+from measured import Measured, positive
 
 from data_builders.command_line import DONE, Parser, run
 
@@ -47,9 +47,9 @@ def _job(argv: Sequence[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--megabytes", type=int, default=4096, help="of the copy (4096)")
-    parser.add_argument("--side", type=int, default=8192, help="of the matrices (8192)")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--megabytes", type=positive, default=4096, help="of the copy (4096)")
+    parser.add_argument("--side", type=positive, default=8192, help="of the matrices (8192)")
+    parser.add_argument("--rounds", type=positive, default=7)
     measured.add_option(parser)
     options = parser.parse_args(argv)
     results = Measured("gpu_ceilings")

@@ -27,6 +27,7 @@ from pathlib import Path
 import jax
 
 from benchmarks import memory
+from benchmarks.measured import positive
 from data_builders.command_line import DONE, Parser, run
 from qad_jax import configs
 from qad_jax.models import depthwise
@@ -83,7 +84,7 @@ def _job(argv: Sequence[str]) -> int:
     parser.add_argument("--config", choices=memory.CONFIGS, required=True)
     parser.add_argument("--dtype", choices=memory.DTYPES, default="bfloat16")
     parser.add_argument("--target", default="h100", help="see benchmarks/memory.py")
-    parser.add_argument("--tuples", type=int, help="by default the configuration's batch size")
+    parser.add_argument("--tuples", type=positive, help="by default the configuration's batch size")
     parser.add_argument("--shifted", action="store_true", help="no depthwise convolution by cuDNN")
     parser.add_argument("--here", action="store_true", help="compile for the GPU of this machine")
     parser.add_argument("--hlo", type=Path, help="where to write the optimised program")

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import input_rate
 import measured
-from measured import Measured
+from measured import Measured, positive
 
 from data_builders.command_line import DONE, Parser, run
 from data_builders.png import encode_png
@@ -33,7 +33,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 def textures(folder: Path, tuples: int) -> Path:
     """Writes a manifest of textures: for each person a real and a fake tuple of one moment."""
-    made = input_rate.crops(tuples)
+    made = input_rate.crops(tuples + 4)  # each split has a person, however few there are
     content = {}
     for split, share in (("train", 0.75), ("val", 0.125), ("test", 0.125)):
         lists: dict[str, list[object]] = {
@@ -60,8 +60,8 @@ def _job(argv: Sequence[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--tuples", type=int, default=512, help="of textures, in all (512)")
+    parser.add_argument("--steps", type=positive, default=3000)
+    parser.add_argument("--tuples", type=positive, default=512, help="of textures, in all (512)")
     parser.add_argument("--manifest", type=Path, help="crops of faces to train on")
     parser.add_argument("fields", nargs="*", metavar="-- --config.FIELD=VALUE")
     measured.add_option(parser)

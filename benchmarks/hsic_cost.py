@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import measured
 import speed
-from measured import Measured
+from measured import Measured, positive
 
 from data_builders.command_line import DONE, Parser, run
 from qad_jax import cpu
@@ -25,8 +25,10 @@ from qad_jax.losses import collaborative_hsic
 
 def _job(argv: Sequence[str]) -> int:
     parser = Parser(prog="python benchmarks/hsic_cost.py", description=__doc__)
-    parser.add_argument("--tuples", type=int, default=4, help="in a batch (4)")
-    parser.add_argument("--rounds", type=int, default=7, help="besides a first, not counted (7)")
+    parser.add_argument("--tuples", type=positive, default=4, help="in a batch (4)")
+    parser.add_argument(
+        "--rounds", type=positive, default=7, help="besides a first, not counted (7)"
+    )
     measured.add_option(parser)
     options = parser.parse_args(argv)
     results = Measured("hsic_cost")

@@ -193,6 +193,8 @@ def _job(argv: Sequence[str]) -> int:
     parser.add_argument("--people", type=int, default=60, help="half of them are in training")
     parser.add_argument("--built", metavar="DATA_DIR", help="where synthetic_faces/sweep is")
     args = parser.parse_args(argv)
+    if args.people < 2:
+        parser.error(f"--people: is {args.people}, must be at least 2")
     if args.built:
         print(strangers(args.built))
         return DONE

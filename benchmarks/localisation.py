@@ -18,6 +18,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from measured import positive
 
 from data_builders import build
 from data_builders.command_line import DONE, Parser, run
@@ -40,7 +41,7 @@ def _job(argv: Sequence[str]) -> int:
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("dataset", help="its name, as for qad-jax build")
     parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--pairs", type=int, help="look at so many pairs (default: all)")
+    parser.add_argument("--pairs", type=positive, help="look at so many pairs (default: all)")
     args = parser.parse_args(argv)
     variables, config = checkpoints.restore_for_evaluation(args.run)
     locate = jax.jit(make_locate_step(models.create(config.model.name)))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from measured import positive
 
 from data_builders import faces
 from data_builders.command_line import DONE, Parser, run
@@ -26,7 +27,7 @@ from qad_jax.detection import upright
 def _job(argv: Sequence[str]) -> int:
     parser = Parser(prog="python benchmarks/lying_faces.py", description=__doc__.splitlines()[0])
     parser.add_argument("faces", type=Path, help="a folder as self_blended takes it")
-    parser.add_argument("--every", type=int, default=12, help="take one file in so many")
+    parser.add_argument("--every", type=positive, default=12, help="take one file in so many")
     args = parser.parse_args(argv)
     cpu.tune()
     detector = faces.detector()

@@ -23,8 +23,8 @@ import platform
 import shlex
 import statistics
 import sys
-from collections.abc import Sequence
-from importlib import metadata
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +108,8 @@ class Measured:
         self.rows.append(described)
 
     def write(self, file: Path | None) -> None:
-        """Writes the file, where one was asked for; see `add_option`."""
-        if file is None:
+        """Writes the file, where one was asked for (see `add_option`) and anything was measured."""
+        if file is None or not self.rows:
             return
         content = {
             "benchmark": self.benchmark,
@@ -124,16 +124,34 @@ class Measured:
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """Adds `--json` to a benchmark: a file in a folder that is there, known before hours pass."""
+    """Adds `--json` to a benchmark."""
     parser.add_argument(
-        "--json", type=_new_file, metavar="FILE", help="write what was measured there, too"
+        "--json", type=new_file, metavar="FILE", help="write what was measured there, too"
     )
 
 
-def _new_file(path: str) -> Path:
+def new_file(path: str) -> Path:
+    """The `type` of an option that names a file to write: a mistake is told before hours pass."""
+    if Path(path).is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder")
     if not Path(path).parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {Path(path).parent}")
     return Path(path)
+
+
+def positive(text: str) -> int:
+    """The `type` of an option that counts something, of which there is at least one."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"is {number}, must be at least 1")
+    return number
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long a call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def machine() -> dict[str, Any]:
@@ -149,14 +167,6 @@ def machine() -> dict[str, Any]:
     if devices and devices[0].platform != "cpu":
         described["gpu"] = f"{len(devices)} x {devices[0].device_kind}"
     return described
-
-
-def torch_version() -> dict[str, str]:
-    """The version of torch of this interpreter, for `Measured.versions`."""
-    try:
-        return {"torch": metadata.version("torch")}
-    except metadata.PackageNotFoundError:
-        return {}
 
 
 def _settings() -> str:

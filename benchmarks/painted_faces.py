@@ -23,6 +23,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
+from measured import positive
 
 from data_builders import compression
 from data_builders import faces as crops_of
@@ -138,8 +139,8 @@ def _job(argv: Sequence[str]) -> int:
     parser.add_argument("faces", type=Path, help="a folder as self_blended takes it")
     parser.add_argument("--painter", choices=PAINTERS, default="soft")
     parser.add_argument("--models", type=Path, nargs="+", default=[model_file.SHIPPED])
-    parser.add_argument("--steps", type=int, default=1800, help="of the painter")
-    parser.add_argument("--variants", type=int, default=4, help="pairs of each photograph")
+    parser.add_argument("--steps", type=positive, default=1800, help="of the painter")
+    parser.add_argument("--variants", type=positive, default=4, help="pairs of each photograph")
     args = parser.parse_args(argv)
     cpu.tune()
     network, side, batch, loss = PAINTERS[args.painter]

@@ -29,7 +29,7 @@ import httpx
 import measured
 import numpy as np
 from detect_rate import write_images
-from measured import Measured
+from measured import Measured, positive
 
 from data_builders import compilation_cache
 from data_builders.command_line import DONE, Parser, run
@@ -140,11 +140,11 @@ def line(name: str, times: Sequence[float], results: Measured) -> str:
 
 def _job(argv: Sequence[str]) -> int:
     parser = Parser(prog="python benchmarks/serve_load.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=200)
-    parser.add_argument("--clients", type=int, default=20)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--side", type=int, default=400, help="of an image, px")
-    parser.add_argument("--alone", type=int, default=20, help="files without load")
+    parser.add_argument("--jobs", type=positive, default=200)
+    parser.add_argument("--clients", type=positive, default=20)
+    parser.add_argument("--workers", type=positive, default=1)
+    parser.add_argument("--side", type=positive, default=400, help="of an image, px")
+    parser.add_argument("--alone", type=positive, default=20, help="files without load")
     measured.add_option(parser)
     args = parser.parse_args(argv)
     results = Measured("serve_load")

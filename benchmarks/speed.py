@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import measured
 import numpy as np
 import start_up
-from measured import Measured
+from measured import Measured, positive
 from twin import Twin, has_torch
 
 from data_builders.command_line import DONE, Parser, run
@@ -277,9 +277,11 @@ def _job(argv: Sequence[str]) -> int:
     parser.add_argument("--rows", nargs="+", choices=rows, default=rows)
     parser.add_argument("--models", nargs="+", choices=tuple(SIZES), default=tuple(SIZES))
     parser.add_argument("--dtypes", nargs="+", choices=tuple(TOLERANCE), default=tuple(TOLERANCE))
-    parser.add_argument("--tuples", type=int, default=4, help="in a batch (4)")
-    parser.add_argument("--rounds", type=int, default=3, help="besides a first, not counted (3)")
-    parser.add_argument("--steps", type=int, default=1, help="in a round, timed as one (1)")
+    parser.add_argument("--tuples", type=positive, default=4, help="in a batch (4)")
+    parser.add_argument(
+        "--rounds", type=positive, default=3, help="besides a first, not counted (3)"
+    )
+    parser.add_argument("--steps", type=positive, default=1, help="in a round, timed as one (1)")
     parser.add_argument("--torch_python", default=sys.executable, help="an interpreter with torch")
     parser.add_argument("--compile", action="store_true", help="torch.compile the twin")
     parser.add_argument("--shifted", action="store_true", help="no depthwise convolution by cuDNN")

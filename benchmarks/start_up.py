@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import measured
-from measured import Measured
+from measured import Measured, positive
 
 from data_builders.command_line import DONE, Parser, run
 
@@ -109,7 +109,7 @@ def _until_first_step(folder: Path, workdir: Path) -> float:
 
 def _job(argv: Sequence[str]) -> int:
     parser = Parser(prog="python benchmarks/start_up.py", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="of --help (3)")
+    parser.add_argument("--rounds", type=positive, default=3, help="of --help (3)")
     parser.add_argument("--help_only", action="store_true", help="leave the quickstart out")
     measured.add_option(parser)
     options = parser.parse_args(argv)

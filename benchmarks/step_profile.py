@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 import speed
+from measured import positive
 
 from data_builders.command_line import DONE, Parser, run
 
@@ -61,7 +62,7 @@ def _job(argv: Sequence[str]) -> int:
     parser = Parser(prog="python benchmarks/step_profile.py", description=__doc__)
     parser.add_argument("--model", choices=tuple(speed.SIZES), default="resnet50")
     parser.add_argument("--dtype", choices=tuple(speed.TOLERANCE), default="float32")
-    parser.add_argument("--tuples", type=int, default=4)
+    parser.add_argument("--tuples", type=positive, default=4)
     options = parser.parse_args(argv)
     speed.cpu.tune()
     ours = speed.Ours(options.model, options.dtype, options.tuples)

@@ -22,6 +22,7 @@ import time
 from collections.abc import Sequence
 
 import speed
+from measured import positive
 
 from data_builders.command_line import DONE, Parser, run
 
@@ -100,8 +101,8 @@ def _job(argv: Sequence[str]) -> int:
     parser.add_argument("--rows", nargs="+", choices=rows, default=("step",))
     parser.add_argument("--models", nargs="+", choices=tuple(speed.SIZES), default=("resnet50",))
     parser.add_argument("--dtype", choices=tuple(speed.TOLERANCE), default="float32")
-    parser.add_argument("--tuples", type=int, default=4, help="of 3 images, in a batch (4)")
-    parser.add_argument("--rounds", type=int, default=9, help="besides a first, not counted (9)")
+    parser.add_argument("--tuples", type=positive, default=4, help="of 3 images, in a batch (4)")
+    parser.add_argument("--rounds", type=positive, default=9, help="after a first, not counted (9)")
     options = parser.parse_args(argv)
     sets = options.sets or SETS
     version = importlib.metadata.version("jaxlib")
