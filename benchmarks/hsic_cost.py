@@ -34,9 +34,9 @@ def _job(argv: Sequence[str]) -> int:
     results = Measured("hsic_cost")
     cpu.tune()  # as the command does
     print("| model | HSIC, ms | plain step, s | share, % |\n|---|---|---|---|")
-    for name in speed.SIZES:
-        measure(name, options.tuples, options.rounds, results)
-    results.write(options.json)
+    with results.written(options.json):
+        for name in speed.SIZES:
+            measure(name, options.tuples, options.rounds, results)
     return DONE
 
 

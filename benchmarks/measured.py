@@ -1,8 +1,9 @@
 """The result of a benchmark as JSON: what was measured, on which machine, with which versions.
 
 A benchmark has `add_option(parser)`, a `Measured`, `add` beside each number that it prints, and
-`write(options.json)` at the end. `compare.py` reads two such files, and `tables.py` makes the
-tables of docs/speed.md of them. A file holds
+`write(options.json)` at the end, or `with written(options.json)` around what takes hours.
+`compare.py` reads two such files, and `tables.py` makes the tables of docs/speed.md of them. A file
+holds
 
     {"benchmark", "command", "machine": {"processor", "cores", "flags", "gpu"},
      "versions": {name: version}, "commit", "date", "by_hand",
@@ -16,6 +17,7 @@ This file imports no JAX, and looks for devices only where the benchmark has imp
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import math
 import os
@@ -24,7 +26,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,14 @@ class Measured:
             "rows": self.rows,
         }
         write_json(file, content, allow_nan=False)
+
+    @contextlib.contextmanager
+    def written(self, file: Path | None) -> Iterator[None]:
+        """Writes the file in the end, also where a later part fails: the others took hours."""
+        try:
+            yield
+        finally:
+            self.write(file)
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:

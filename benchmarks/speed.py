@@ -296,6 +296,13 @@ def _job(argv: Sequence[str]) -> int:
     cpu.tune()  # as the command does
     device = jax.devices()[0].device_kind
     print(f"{device}, {os.cpu_count()} cores, {platform.machine()}; jax {jax.__version__}")
+    with results.written(options.json):
+        measure(options, results)
+    return DONE
+
+
+def measure(options: argparse.Namespace, results: Measured) -> None:
+    """Measures the rows that were asked for."""
     if options.whats:
         twin = Twin(options.torch_python) if has_torch(options.torch_python) else None
         for name in options.models:
@@ -311,8 +318,6 @@ def _job(argv: Sequence[str]) -> int:
         for name in options.models:
             start_up.step(name, options.tuples, results)
         start_up.quickstart(results)
-    results.write(options.json)
-    return DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

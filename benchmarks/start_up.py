@@ -114,10 +114,10 @@ def _job(argv: Sequence[str]) -> int:
     measured.add_option(parser)
     options = parser.parse_args(argv)
     results = Measured("start_up")
-    help_text(options.rounds, results)
-    if not options.help_only:
-        quickstart(results)
-    results.write(options.json)
+    with results.written(options.json):
+        help_text(options.rounds, results)
+        if not options.help_only:
+            quickstart(results)
     return DONE
 
 
