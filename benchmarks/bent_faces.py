@@ -10,6 +10,7 @@ before calibration.
 
 from __future__ import annotations
 
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,8 +46,12 @@ def crops_of(path: Path, detector: Detector) -> list[Image]:
     tracks = detector.looker().tracks(clip.frames, clip.indices, clip.cuts)
     if not tracks:
         raise UserError(f"{path}: no face was found")
-    crops = [faces.crops(clip.frames, track) for track in tracks]
-    return max(crops, key=lambda of: sum(len(crop) for crop in of))
+    return largest([faces.crops(clip.frames, track) for track in tracks])
+
+
+def largest(crops: Sequence[list[Image]]) -> list[Image]:
+    """The crops of the largest face, however many frames show it."""
+    return max(crops, key=lambda of: statistics.median(map(len, of)))
 
 
 def bent(crops: Sequence[Image], shape: Shape | None, size: int) -> list[Image]:
