@@ -13,11 +13,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+import held_out
 import numpy as np
+from measured import new_file
 
-from data_builders import build, faces
+from data_builders import faces
 from data_builders.command_line import DONE, Parser, run
 from data_builders.files import csv_text, write_whole
 from data_builders.progress import Progress
@@ -36,12 +37,13 @@ def _job(argv: Sequence[str]) -> int:
     parser = Parser(prog="python benchmarks/conditions.py", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", help="its name, as for qad-jax build")
     parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--clips", type=Path, help="the table to write")
+    parser.add_argument("--clips", type=new_file, help="the table to write")
     args = parser.parse_args(argv)
-    dataset = build.builder(args.dataset, data_dir=args.data_dir)
+    splits = ("validation", "test")
+    dataset = held_out.opened(args.dataset, args.data_dir, splits)
     detector = faces.detector()
     sides, details, turns, tilts, rows = [], [], [], [], {}
-    for split in ("validation", "test"):
+    for split in splits:
         source = dataset.as_data_source(split)
         with Progress(len(source), split, unit="record") as progress:
             for record in source:

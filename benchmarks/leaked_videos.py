@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import cv2
+import held_out
 import numpy as np
 import numpy.typing as npt
 
-from data_builders import build, h264
+from data_builders import h264
 from data_builders.command_line import DONE, Parser, run
 from data_builders.progress import Progress
 from data_builders.records import Image
@@ -177,9 +178,10 @@ def measure(people: int, times: int) -> list[Row]:
 
 def strangers(data_dir: str) -> str:
     """Looks for the test videos of `synthetic_faces/sweep` in its training split."""
-    dataset = build.builder("synthetic_faces/sweep", data_dir=data_dir)
+    splits = ("test", "train")
+    dataset = held_out.opened("synthetic_faces/sweep", data_dir, splits)
     start = time.process_time()
-    test, training = (fingerprints.Fingerprints(dataset, split) for split in ("test", "train"))
+    test, training = (fingerprints.Fingerprints(dataset, split) for split in splits)
     taken = len({match.test for match in leakage.search(test, training)})
     seconds = time.process_time() - start
     counts = f"{taken} of {len(test.videos)} test videos", f"{len(training.videos)} training videos"
