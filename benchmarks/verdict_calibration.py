@@ -13,8 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import thresholds
+
 from data_builders.command_line import DONE, Parser, run
-from qad_jax.evaluation import calibration, compare, scores, verdicts
+from qad_jax.evaluation import calibration, compare, scores
 from qad_jax.evaluation.protocol import percent, span
 from qad_jax.evaluation.rates import measure
 from qad_jax.weights import model_file
@@ -27,24 +29,20 @@ def _job(argv: Sequence[str]) -> int:
     parser.add_argument("model", type=Path, help="a model file")
     parser.add_argument("results", type=Path, help="scores.csv, or its folder, of the test split")
     args = parser.parse_args(argv)
-    described = model_file.describe(args.model)
-    chosen = {
-        quality: verdicts.Thresholds.from_dict(of["thresholds"])
-        for quality, of in described.qualities.items()
-    }
     clips = scores.read(compare.find(args.results, "test")).videos()
+    chosen = thresholds.of(model_file.describe(args.model), clips.qualities)
     rates = measure(clips, chosen)
     print("| quality | calibration error | real called fake, % | promised | unsure: real | fake |")
     print("|---|---|---|---|---|---|")
     for i, quality in enumerate(clips.qualities):
-        thresholds, of = chosen[quality], rates[quality]
-        scaling = thresholds.temperature, thresholds.shift
+        bounds, of = chosen[quality], rates[quality]
+        scaling = bounds.temperature, bounds.shift
         probability = calibration.scaled(clips.score[:, i], *scaling)
         error = calibration.expected_calibration_error(clips.label, probability)
         wrong = of.false_positive_rate
         print(
             f"| {quality} | {error:.3f} | {percent(wrong.value)} ({span(wrong.low, wrong.high)}) "
-            f"| {percent(thresholds.real_error)} | "
+            f"| {percent(bounds.real_error)} | "
             f"{percent(of.inconclusive_real.value)} | {percent(of.inconclusive_fake.value)} |"
         )
     return DONE
