@@ -31,7 +31,8 @@ def _environment(cache: Path) -> dict[str, str]:
 def step(name: str, tuples: int, results: Measured) -> None:
     """Tells compile and first-step time of a model's step, in a process of its own."""
     code = (
-        "import sys, time; sys.path[:0] = sys.argv[1:3]; import speed; speed.cpu.tune(); "
+        "import sys; sys.path[:0] = sys.argv[1:3]; from data_builders import compilation_cache; "
+        "compilation_cache.keep(); import speed; speed.cpu.tune(); "  # as the commands do
         f"ours = speed.Ours({name!r}, 'float32', {tuples}); "
         "print(ours.seconds('step'), ours.seconds('step'))"
     )
