@@ -26,6 +26,7 @@ import measured
 from measured import Measured, positive
 
 from data_builders.command_line import DONE, Parser, run
+from data_builders.errors import UserError
 from data_builders.png import encode_png
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -80,7 +81,9 @@ def _job(argv: Sequence[str]) -> int:
         words += [f"--config.num_steps={options.steps}", *options.fields]
         begin = time.perf_counter()
         command = [sys.executable, "-m", "qad_jax.main", *words]
-        subprocess.run(command, cwd=_ROOT, check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run(command, cwd=_ROOT, check=False, stdout=subprocess.DEVNULL)
+        if done.returncode:
+            raise UserError(f"the training ended with status {done.returncode}: its error is above")
         whole = time.perf_counter() - begin
         lines = (folder / "run/metrics.jsonl").read_text().splitlines()
         config = json.loads((folder / "run/config.json").read_text())

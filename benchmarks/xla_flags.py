@@ -25,6 +25,7 @@ import speed
 from measured import positive
 
 from data_builders.command_line import DONE, Parser, run
+from data_builders.errors import UserError
 
 YNN, BARRIER = "--xla_cpu_experimental_ynn_fusion_type", "--xla_disable_hlo_passes"
 SETS = (
@@ -53,7 +54,7 @@ class Side:
         """Notes the time of one run.
 
         Raises:
-          RuntimeError: If the process has ended.
+          UserError: The process has ended, as of a flag that XLA does not know.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -61,7 +62,7 @@ class Side:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError("a process has ended; its error is above")
+            raise UserError("a process has ended: its error is above")
         wall, computed = map(float, answer.split())
         self.wall.append(wall)
         self.computed.append(computed)
