@@ -36,6 +36,7 @@ import ml_collections
 from jax.experimental import topologies
 
 from data_builders.command_line import DONE, Parser, run
+from data_builders.errors import UserError, describe
 from qad_jax import configs, cpu, models, transforms
 from qad_jax.training.step import Batch, Objective, TrainState, losses, make_train_step
 
@@ -53,12 +54,20 @@ def described_gpu(target: str) -> jax.sharding.Sharding:
     Args:
       target: Name of a description beside this file, or path of one, such as XLA's own in
         `xla/backends/gpu/target_config/specs`.
+
+    Raises:
+      UserError: There is no such description, it is none, or JAX has no plugin for such a GPU.
     """
     # Otherwise the plugin looks for the driver, and does not load without.
     jax.config.update("jax_platforms", "cpu")
     beside = Path(__file__).with_name(f"{target}.txtpb")
-    text = (beside if beside.exists() else Path(target)).read_text()
-    topology = topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=text)
+    try:
+        text = (beside if beside.exists() else Path(target)).read_text()
+        topology = topologies.get_topology_desc(
+            platform="cuda", topology="1x1x1", target_config=text
+        )
+    except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise UserError(f"--target: {target}: {describe(error)}") from error
     return jax.sharding.SingleDeviceSharding(topology.devices[0])
 
 
