@@ -15,6 +15,7 @@ Under an hour on two CPU cores. Killed, it goes on where it was. Leaves in the f
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -103,9 +104,10 @@ class Ablation:
         for done in self.runs:
             if (done["variant"], done["seed"]) == (variant.name, seed):
                 return done
+        folder = self.out / "runs" / f"{variant.name}-{seed}"
+        resumed = checkpoints.latest_step(folder) is not None  # nobody knows the time until then
         began = time.monotonic()
         config = variant.config(seed, self._data_dir)
-        folder = self.out / "runs" / f"{variant.name}-{seed}"
         loop.train(config, folder, [self._dataset], inference.validator(config, [self._dataset]))
         lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
         last = [line for line in lines if line["split"] == "validation"][-1]
@@ -114,7 +116,7 @@ class Ablation:
             "seed": seed,
             "validation": last["auc"],
             "test": self._test_auc(config, folder, last["step"]),
-            "seconds": round(time.monotonic() - began, 1),
+            "seconds": None if resumed else round(time.monotonic() - began, 1),
         }
         self.runs.append(entry)
         write_whole(self._path, json.dumps(self.runs, indent=1) + "\n")
@@ -199,7 +201,9 @@ def draw(rows: dict[str, list[dict[str, Any]]], path: Path) -> None:
         panel.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(rows)), list(rows))
     panels[0].invert_yaxis()
-    figure.savefig(path, dpi=100)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100)
+    write_whole(path, content.getvalue())
 
 
 def _job(argv: Sequence[str]) -> int:
