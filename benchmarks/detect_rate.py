@@ -87,7 +87,7 @@ def peak(who: int) -> float:
 
 def _job(argv: Sequence[str]) -> int:
     parser = Parser(prog="python benchmarks/detect_rate.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="resnet50")
+    parser.add_argument("--model", choices=models.NAMES, default="resnet50")
     parser.add_argument("--image_size", type=positive, default=224)
     parser.add_argument("--files", type=positive, default=1000)
     parser.add_argument("--side", type=positive, default=400, help="of an image, px")

@@ -26,7 +26,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from data_builders.command_line import DONE, Parser, run
 from data_builders.png import encode_png
 from qad_jax.evaluation import inference
-from qad_jax.models import create
+from qad_jax.models import NAMES, create
 from qad_jax.runs import placement
 from qad_jax.training import parallel
 from qad_jax.training.input_pipeline import TupleSource, frames
@@ -74,13 +74,13 @@ def _job(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="python benchmarks/evaluation_rate.py", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--model", default="resnet50")
+    parser.add_argument("--model", choices=NAMES, default="resnet50")
     parser.add_argument("--image_size", type=positive, default=224)
     parser.add_argument("--crop", type=positive, default=320, help="side of the stored crops, px")
     parser.add_argument("--records", type=positive, default=64)
     parser.add_argument("--batch_size", type=positive, default=16)
     parser.add_argument("--repeats", type=positive, default=5)
-    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     measured.add_option(parser)
     args = parser.parse_args(argv)
 

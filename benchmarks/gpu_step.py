@@ -108,6 +108,8 @@ def _job(argv: Sequence[str]) -> int:
     parser.add_argument("--here", action="store_true", help="compile for the GPU of this machine")
     parser.add_argument("--hlo", type=new_file, help="where to write the optimised program")
     flags = parser.parse_args(argv)
+    if flags.here and jax.default_backend() == "cpu":
+        parser.error("--here: JAX finds no GPU on this machine")
     on = None if flags.here else memory.described_gpu(flags.target)
     kind = (next(iter(on.device_set)) if on else jax.devices()[0]).device_kind
     config = configs.load(flags.config)

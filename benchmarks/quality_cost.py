@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from data_builders.command_line import DONE, Parser, run
-from data_builders.errors import UserError
+from data_builders.errors import MISREAD, UserError
 from data_builders.files import read_json
 from data_builders.qualities import crf_of
 from qad_jax.detection.quality import RAW, USUAL, Quality, nearest
@@ -112,8 +112,15 @@ def _measured(
 
 
 def from_estimates(path: Path, source: str) -> Estimator:
-    """Draws from the estimates of clips whose CRF is known."""
-    known = {crf_of(name) or 0: values for name, values in read_json(path)[source].items()}
+    """Draws from the estimates of clips whose CRF is known.
+
+    Raises:
+      UserError: The file has none.
+    """
+    try:
+        known = {crf_of(name) or 0: values for name, values in read_json(path)[source].items()}
+    except MISREAD as error:
+        raise UserError(f"{path}: has no estimates by {source}; quality.py writes them") from error
 
     def draw(quality: str, count: int, rng: np.random.Generator) -> np.ndarray:
         crf = crf_of(quality) or 0
@@ -136,10 +143,10 @@ def _job(argv: Sequence[str]) -> int:
     chosen = calibration.read(path, step=read_json(path)["step"])
     if chosen is None:
         raise UserError(f"{path}: holds no calibration; evaluate the run again")
-    print("| quality | estimated by | other quality | calibration error | false positives |")
-    print("|---|---|---|---|---|")
     estimators = {source: from_estimates(options.estimates, source) for source in SOURCES}
     estimators["none"] = lambda _, count, __: np.full(count, USUAL)
+    print("| quality | estimated by | other quality | calibration error | false positives |")
+    print("|---|---|---|---|---|")
     for source, estimator in estimators.items():
         for name, each in costs(scores, chosen, estimator).items():
             print(
