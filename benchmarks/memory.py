@@ -60,7 +60,7 @@ def described_gpu(target: str) -> jax.sharding.Sharding:
     """
     # Otherwise the plugin looks for the driver, and does not load without.
     jax.config.update("jax_platforms", "cpu")
-    beside = Path(__file__).with_name(f"{target}.txtpb")
+    beside = Path(__file__).parent / f"{target}.txtpb"
     try:
         text = (beside if beside.exists() else Path(target)).read_text()
         topology = topologies.get_topology_desc(

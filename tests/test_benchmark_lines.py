@@ -67,7 +67,7 @@ def test_a_quality_that_a_model_was_not_measured_at_is_named(tmp_path):
     table.write_text("method,video,frame,label,score,quality\na,b,0,0,0.5,c99\n")
     told = call(model_file.SHIPPED, table, main=main_of("verdict_calibration"))
     assert (told.status, told.out, told.err.count("\n")) == (FAILED, "", 1)
-    assert "was not measured at c99, only at raw, c23, c40" in told.err
+    assert "was not measured at c99, only at raw, c23, c30, c40" in told.err
     of = script("thresholds").of(model_file.describe(model_file.SHIPPED), ("c40", "raw"))
     assert list(of) == ["c40", "raw"]
 
