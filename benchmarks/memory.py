@@ -63,11 +63,14 @@ def described_gpu(target: str) -> jax.sharding.Sharding:
     beside = Path(__file__).parent / f"{target}.txtpb"
     try:
         text = (beside if beside.exists() else Path(target)).read_text()
-        topology = topologies.get_topology_desc(
-            platform="cuda", topology="1x1x1", target_config=text
-        )
-    except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise UserError(f"--target: {target}: {describe(error)}") from error
+        about = {"platform": "cuda", "topology": "1x1x1", "target_config": text}
+        topology = topologies.get_topology_desc(**about)
+    except OSError as error:
+        raise UserError(f"--target: {describe(error)}") from error
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"--target: {target}: {describe(error)}; is the cuda extra there?"
+        ) from error
     return jax.sharding.SingleDeviceSharding(topology.devices[0])
 
 

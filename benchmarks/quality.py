@@ -51,7 +51,6 @@ def collect(folder: Path, out: Path) -> dict[str, list[Row]]:
       UserError: A split has no photograph that shows a face.
     """
     cv2.setNumThreads(1)
-    out.mkdir(parents=True, exist_ok=True)
     layout = SelfBlended.find(folder).splits
     chosen = {
         # In the order of a digest, and the splits in turn: any part of the run is a sample.
