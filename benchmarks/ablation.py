@@ -15,8 +15,9 @@ Under an hour on two CPU cores. Killed, it goes on where it was. Leaves in the f
 
 from __future__ import annotations
 
-import argparse
+import io
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ import numpy as np
 from absl import logging
 
 from data_builders import build
+from data_builders.command_line import DONE, Parser, run
 from data_builders.files import write_whole
 from data_builders.records import DEFAULT_QUALITIES
 from qad_jax import configs, cpu
@@ -102,9 +104,10 @@ class Ablation:
         for done in self.runs:
             if (done["variant"], done["seed"]) == (variant.name, seed):
                 return done
+        folder = self.out / "runs" / f"{variant.name}-{seed}"
+        resumed = checkpoints.latest_step(folder) is not None  # nobody knows the time until then
         began = time.monotonic()
         config = variant.config(seed, self._data_dir)
-        folder = self.out / "runs" / f"{variant.name}-{seed}"
         loop.train(config, folder, [self._dataset], inference.validator(config, [self._dataset]))
         lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
         last = [line for line in lines if line["split"] == "validation"][-1]
@@ -113,7 +116,7 @@ class Ablation:
             "seed": seed,
             "validation": last["auc"],
             "test": self._test_auc(config, folder, last["step"]),
-            "seconds": round(time.monotonic() - began, 1),
+            "seconds": None if resumed else round(time.monotonic() - began, 1),
         }
         self.runs.append(entry)
         write_whole(self._path, json.dumps(self.runs, indent=1) + "\n")
@@ -198,15 +201,19 @@ def draw(rows: dict[str, list[dict[str, Any]]], path: Path) -> None:
         panel.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(rows)), list(rows))
     panels[0].invert_yaxis()
-    figure.savefig(path, dpi=100)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100)
+    write_whole(path, content.getvalue())
 
 
-def main() -> None:
-    """Runs, and writes the table and the figure."""
-    parser = argparse.ArgumentParser(description="Ablation of HSIC and AWP on rendered faces.")
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/ablation.py",
+        description="Ablation of HSIC and AWP on rendered faces.",
+    )
     parser.add_argument("--out", default="runs/ablation", help="where runs and results are kept")
     parser.add_argument("--data_dir", default="runs/data", help="where the dataset is built")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     cpu.tune()  # as the command does
     logging.set_verbosity(logging.ERROR)
     out = Path(options.out).absolute()
@@ -214,7 +221,13 @@ def main() -> None:
     write_whole(out / "table.md", table(rows))
     draw(rows, out / "ablation.png")
     print((out / "table.md").read_text())
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,13 +10,15 @@ before calibration.
 
 from __future__ import annotations
 
-import argparse
+import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_builders import faces
+from data_builders.command_line import DONE, Parser, run
 from data_builders.errors import UserError
 from data_builders.records import Image
 from qad_jax import cpu
@@ -44,8 +46,12 @@ def crops_of(path: Path, detector: Detector) -> list[Image]:
     tracks = detector.looker().tracks(clip.frames, clip.indices, clip.cuts)
     if not tracks:
         raise UserError(f"{path}: no face was found")
-    crops = [faces.crops(clip.frames, track) for track in tracks]
-    return max(crops, key=lambda of: sum(len(crop) for crop in of))
+    return largest([faces.crops(clip.frames, track) for track in tracks])
+
+
+def largest(crops: Sequence[list[Image]]) -> list[Image]:
+    """The crops of the largest face, however many frames show it."""
+    return max(crops, key=lambda of: statistics.median(map(len, of)))
 
 
 def bent(crops: Sequence[Image], shape: Shape | None, size: int) -> list[Image]:
@@ -55,12 +61,11 @@ def bent(crops: Sequence[Image], shape: Shape | None, size: int) -> list[Image]:
     return list(rows)
 
 
-def main() -> None:
-    """Prints a table for each model."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/bent_faces.py", description=__doc__.splitlines()[0])
     parser.add_argument("clips", type=Path, nargs="+")
     parser.add_argument("--models", type=Path, nargs="+", default=[model_file.SHIPPED])
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     cpu.tune()
     for path in args.models:
         detector = Detector.from_pretrained(path)
@@ -73,7 +78,13 @@ def main() -> None:
                 detector.scores(bent(one, shape, of.image_size)).mean() for one in crops.values()
             ]
             print(f"| {name} | {' | '.join(f'{mean:.2f}' for mean in means)} |")
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

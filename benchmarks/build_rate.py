@@ -9,10 +9,9 @@ frames a second for each and the rate of the clip as a share of the rate of its 
 
 from __future__ import annotations
 
-import argparse
+import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import measured
 from measured import Measured
 
 from data_builders import clips, faces, h264
+from data_builders.command_line import DONE, Parser, run
 from data_builders.synthetic_faces.builder import SyntheticVideo, film
 
 FRAMES, CHOSEN, REPEATS = 96, 32, 3
@@ -29,19 +29,13 @@ FRAMES, CHOSEN, REPEATS = 96, 32, 3
 def seconds(work: Callable[[], Any]) -> float:
     """The best of a few runs, after one that compiles."""
     work()
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(measured.seconds(work) for _ in range(REPEATS))
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/build_rate.py", description=__doc__)
     measured.add_option(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     results = Measured("build_rate")
 
     def add(row: str, rate: float) -> None:
@@ -89,7 +83,13 @@ def main() -> None:
                 f"disk: {parts / whole:.2f} of the rate of its parts"
             )
     results.write(options.json)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

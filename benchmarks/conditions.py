@@ -10,13 +10,16 @@ it, `python -m qad_jax.release --clips` tells whether errors depend on that.
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
+import sys
+from collections.abc import Sequence
 
+import held_out
 import numpy as np
+from measured import new_file
 
-from data_builders import build, faces
+from data_builders import faces
+from data_builders.command_line import DONE, Parser, run
 from data_builders.files import csv_text, write_whole
 from data_builders.progress import Progress
 from data_builders.qualities import crf_of
@@ -30,17 +33,17 @@ _SIZES = (100, 200)
 _FRONT = 0.25
 
 
-def main() -> None:
-    """Prints the bounds as JSON and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/conditions.py", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", help="its name, as for qad-jax build")
     parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--clips", type=Path, help="the table to write")
-    args = parser.parse_args()
-    dataset = build.builder(args.dataset, data_dir=args.data_dir)
+    parser.add_argument("--clips", type=new_file, help="the table to write")
+    args = parser.parse_args(argv)
+    splits = ("validation", "test")
+    dataset = held_out.opened(args.dataset, args.data_dir, splits)
     detector = faces.detector()
     sides, details, turns, tilts, rows = [], [], [], [], {}
-    for split in ("validation", "test"):
+    for split in splits:
         source = dataset.as_data_source(split)
         with Progress(len(source), split, unit="record") as progress:
             for record in source:
@@ -71,6 +74,7 @@ def main() -> None:
             }
         )
     )
+    return DONE
 
 
 def _size(side: float) -> str:
@@ -86,5 +90,10 @@ def _direction(turned: float) -> str:
     return "from the front" if turned < _FRONT else "turned aside"
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

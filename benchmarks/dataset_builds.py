@@ -11,19 +11,20 @@ starts a process. The rate is that of clips alone, in this process, after the fi
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import itertools
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import logging
 
 from data_builders import build
+from data_builders.command_line import DONE, Parser, run
 from data_builders.errors import UnusableClipError
 from data_builders.video_builder import VideoDatasetBuilder
 from tests import more_trees, trees
@@ -60,12 +61,13 @@ TREES: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def main() -> None:
-    """Builds each and prints a line."""
+def _job(argv: Sequence[str]) -> int:
     logging.set_verbosity(logging.ERROR)
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = Parser(
+        prog="python -m benchmarks.dataset_builds", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("names", nargs="*", choices=[[], *TREES], help="default: all")
-    chosen = parser.parse_args().names or [*TREES]
+    chosen = parser.parse_args(argv).names or [*TREES]
     titles = ("videos", "tuples", "source MB", "built MB", "KB/tuple", "seconds", "tuples/s")
     print(f"{'dataset':<32}" + "".join(f"{title:>11}" for title in titles))
     with tempfile.TemporaryDirectory() as folder:
@@ -84,6 +86,7 @@ def main() -> None:
             row = f"{videos:>11}{tuples:>11}{source:>11.1f}{built:>11.1f}"
             row += f"{1e3 * built / tuples:>11.0f}{seconds:>11.1f}{_rate(dataset):>11.1f}"
             print(f"{name:<32}{row}", flush=True)
+    return DONE
 
 
 def _rate(dataset: VideoDatasetBuilder) -> float:
@@ -102,5 +105,10 @@ def _megabytes(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,9 +3,10 @@
 Writes JPEG images of a photographed face, each shifted and coloured in its own way, and times two
 things in turn, again and again, so that both see the same machine: `many.looks`, which is what the
 command does; and its two parts for themselves: what is done before the network (reading, the
-search for faces, the estimate of quality, the second encoding), and the network in full batches. On
-accelerators the slower part hides the other, and the bound is the slower one, where the first is
-shared by the cores; on processors both want the same cores, and the bound is the sum. Prints files
+search for faces, the estimate of quality, the second encoding), and the network in full batches.
+The first is always done on the processor, as the command's processes do it. On accelerators the
+slower part hides the other, and the bound is the slower one, where the first is shared by the
+cores; on processors both want the same cores, and the bound is the sum. Prints files
 a second of each, the share, and the largest memory of this process and of its workers.
 
     python benchmarks/detect_rate.py [--files 1000] [--model resnet50] [--side 400]
@@ -13,13 +14,12 @@ a second of each, the share, and the largest memory of this process and of its w
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import resource
 import statistics
+import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ import jax
 import measured
 import numpy as np
 import skimage.data
-from measured import Measured
+from measured import Measured, positive
 
+from data_builders.command_line import DONE, Parser, run
 from data_builders.faces import Detected
 from data_builders.workers import available_cores
 from qad_jax import cpu, models
@@ -79,31 +80,25 @@ def write_images(folder: Path, count: int, side: int) -> list[str]:
     return paths
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """How long a call takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def peak(who: int) -> float:
     """The largest memory so far, in MB; of the processes that have ended, that of the largest."""
     return resource.getrusage(who).ru_maxrss / 1024
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="resnet50")
-    parser.add_argument("--image_size", type=int, default=224)
-    parser.add_argument("--files", type=int, default=1000)
-    parser.add_argument("--side", type=int, default=400, help="of an image, px")
-    parser.add_argument("--repeats", type=int, default=3)
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/detect_rate.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=models.NAMES, default="resnet50")
+    parser.add_argument("--image_size", type=positive, default=224)
+    parser.add_argument("--files", type=positive, default=1000)
+    parser.add_argument("--side", type=positive, default=400, help="of an image, px")
+    parser.add_argument("--repeats", type=positive, default=3)
     measured.add_option(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    cpu.tune()
 
     made = detector(args.model, args.image_size)
     looker = made.looker(keep=False)
+    processor = jax.local_devices(backend="cpu")[0]
     with tempfile.TemporaryDirectory() as folder:
         files = write_images(Path(folder), args.files, args.side)
         crops: list[Any] = []
@@ -115,8 +110,9 @@ def main() -> None:
 
         def look() -> None:  # it reads, too
             crops.clear()
-            for file in files:
-                crops.extend(looker(looking.Task(file)).crops())
+            with jax.default_device(processor):
+                for file in files:
+                    crops.extend(looker(looking.Task(file)).crops())
 
         def forward() -> None:
             made.scores(crops)
@@ -128,7 +124,8 @@ def main() -> None:
         made.scores(crops[:1])
         names = ("read", "look", "forward", "detect")
         times = [
-            [seconds(work) for work in (read, look, forward, detect)] for _ in range(args.repeats)
+            [measured.seconds(work) for work in (read, look, forward, detect)]
+            for _ in range(args.repeats)
         ]
     for worker in multiprocessing.active_children():
         worker.join()  # the memory of a process is known when it has ended
@@ -161,8 +158,13 @@ def main() -> None:
     for name, most in zip(("here", "of the largest worker"), memory, strict=True):
         results.add(title, f"memory {name}, MB", "median", [most], unit="MB", digits=0)
     results.write(args.json)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    cpu.tune()
-    main()
+    sys.exit(main())

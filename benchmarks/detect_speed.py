@@ -10,7 +10,6 @@ of a process that judges ten minutes of 4K.
 
 from __future__ import annotations
 
-import argparse
 import fractions
 import os
 import resource
@@ -18,8 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ import skimage.data
 from measured import Measured
 
 from data_builders import clips, h264
+from data_builders.command_line import DONE, Parser, run
 from qad_jax import cpu
 from qad_jax.detection.looking import Task
 
@@ -51,13 +50,6 @@ def frame(number: int, size: tuple[int, int]) -> Image:
     return shown
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """How long a call takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def clip(path: Path, results: Measured) -> None:
     """Tells how long a clip takes beside its parts."""
     from qad_jax.detection.detector import Detector
@@ -76,7 +68,7 @@ def clip(path: Path, results: Measured) -> None:
     )
     for work in parts:
         work()  # compiles
-    times = [[seconds(work) for work in parts] for _ in range(REPEATS)]
+    times = [[measured.seconds(work) for work in parts] for _ in range(REPEATS)]
     columns = list(zip(*times, strict=True))
     for name, column in zip(("decoding", "faces", "network", "whole"), columns, strict=True):
         results.add(_TITLE, f"{_CLIP}: {name}, s", _MEDIAN, column, unit="s")
@@ -97,7 +89,7 @@ def photograph(path: Path, results: Measured) -> None:
     cv2.imwrite(str(path), frame(0, (3000, 4000))[..., ::-1])
     detector = Detector.from_pretrained()
     detector(path)
-    times = sorted(seconds(lambda: detector(path)) for _ in range(REPEATS))
+    times = sorted(measured.seconds(lambda: detector(path)) for _ in range(REPEATS))
     results.add(_TITLE, "photograph of 12 megapixels, s", _MEDIAN, times, unit="s")
     print(
         f"photograph of 12 megapixels: {statistics.median(times):.2f} s ({times[0]:.2f} to "
@@ -113,7 +105,7 @@ def start(path: Path, cache: Path, results: Measured) -> None:
     def judge() -> None:
         subprocess.run(command, env=environment, check=True, capture_output=True)
 
-    first, *later = (seconds(judge) for _ in range(4))
+    first, *later = (measured.seconds(judge) for _ in range(4))
     title = "command with one image"
     results.add(_TITLE, f"{title}, cold cache, s", _MEDIAN, [first], unit="s", digits=1)
     results.add(_TITLE, f"{title}, warm cache, s", _MEDIAN, later, unit="s", digits=1)
@@ -144,7 +136,7 @@ def long(path: Path, results: Measured) -> None:
             one.pts = one.dts = number
             one.duration, one.is_keyframe = 1, number % GROUP == 0
             file.mux(one)
-    whole = seconds(
+    whole = measured.seconds(
         lambda: subprocess.run(
             [sys.executable, "-m", "qad_jax.detect", str(path)], check=True, capture_output=True
         )
@@ -156,12 +148,11 @@ def long(path: Path, results: Measured) -> None:
     print(f"ten minutes of 4K: {whole:.0f} s, {most:.0f} MB")
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/detect_speed.py", description=__doc__.splitlines()[0])
     parser.add_argument("--long", action="store_true", help="the memory of a long 4K clip alone")
     measured.add_option(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     results = Measured("detect_speed")
     cpu.tune()
     with tempfile.TemporaryDirectory() as name:
@@ -175,7 +166,13 @@ def main() -> None:
             cv2.imwrite(str(small), frame(0, (600, 800))[..., ::-1])
             start(small, folder / "cache", results)
     results.write(args.json)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

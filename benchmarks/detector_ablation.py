@@ -20,12 +20,13 @@ others, without data and without a run:
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import io
 import json
 import shutil
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,100 +34,41 @@ import ml_collections
 import numpy as np
 import ranks
 from absl import logging
+from detector_rows import (
+    BASE,
+    LEFT_OUT,
+    PARTS,
+    ROWS,
+    SEEDS,
+    SEEN,
+    START,
+    STRANGER,
+    TESTED,
+    TESTS,
+    TUPLES,
+    VARIANTS,
+    config_of,
+)
 from ranks import Cell
 
 from data_builders import build
+from data_builders.command_line import DONE, Parser, run
+from data_builders.errors import UserError
 from data_builders.files import alone, csv_text, write_whole
 from data_builders.paired import PairedDatasetBuilder
 from data_builders.self_blended.builder import SelfBlended
-from qad_jax import configs, cpu
+from qad_jax import cpu
 from qad_jax.evaluation import inference
 from qad_jax.evaluation.bootstrap import interval
 from qad_jax.evaluation.scores import Scores
-from qad_jax.runs import checkpoints, configuration
+from qad_jax.runs import checkpoints
 from qad_jax.training import loop
 from qad_jax.training.input_pipeline import TupleSource
 from qad_jax.weights import pretrained
 
-SEEDS = (0, 1, 2)
-START_STEPS, STEPS, TUPLES, SIZE, LARGER, VARIANTS = 1200, 300, 16, 128, 192, 4
-LEFT_OUT = ("colour", "eyes", "swap")
-SEEN = ("raw", "c23", "c40")
-TESTED = ("raw", "c23", "c30", "c40", "c45", "messenger")
-STRANGER = "synthetic_faces/sweep"
-STRANGERS = ("raw", "c23", "c30", "c40", "c45")
-BASE = "all qualities"
-START = "raw only"  # how the weights are trained that all runs begin with
-TESTS = {"self_blended": TESTED, STRANGER: STRANGERS}
-#: Parts of the test: which fakes of which dataset. The last is another dataset.
-PARTS = ("seen families", "families left out", "rendered faces")
-
-Change = Callable[[ml_collections.ConfigDict], None]
-Run = dict[str, Any]  # its row, its seed and its seconds of training
-
-
-def _set(**fields: Any) -> Change:
-    def change(config: ml_collections.ConfigDict) -> None:
-        config.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
-
-    return change
-
-
-# The original's perturbation begins after 3 of 32 epochs; here after 19 steps, see docs/method.md.
-_WARMUP = 3 / 32
-
-
-# As many images from one quality as from three.
-_RAW = _set(qualities=("raw",), batch_size=len(SEEN) * TUPLES)
-ROWS: dict[str, Change] = {
-    START: _RAW,
-    BASE: _set(),
-    "+ HSIC debiased_cka 0.1": _set(hsic__weight=0.1),
-    "+ HSIC debiased_cka 0.4": _set(hsic__weight=0.4),
-    "+ HSIC nhsic 0.002": _set(hsic__estimator="nhsic", hsic__weight=0.002),
-    "+ HSIC nhsic 0.01": _set(hsic__estimator="nhsic", hsic__weight=0.01),
-    "+ AWP 0.002": _set(awp__gamma=0.002),
-    "+ AWP 0.006": _set(awp__gamma=0.006),
-    "+ HSIC debiased_cka 0.1 + AWP 0.002": _set(hsic__weight=0.1, awp__gamma=0.002),
-    "+ pairs": _set(sampling="pairs"),
-    "+ averaged weights": _set(ema_decay=0.99),
-    f"+ {LARGER} px": _set(image_size=LARGER),
-    "- degradations": _set(),  # of the training data
-    "+ twins": _set(sampling="twins"),
-    "+ twins, localised": _set(sampling="twins", localise__weight=1.0),
-}
-
-
-def config_of(
-    row: str, seed: int, data_dir: Path, epoch_steps: int, start: Path | None
-) -> ml_collections.ConfigDict:
-    """The configuration of a run: the detector's, smaller and shorter.
-
-    Args:
-      row: One of `ROWS`.
-      seed: Of the order of the images and their augmentation.
-      data_dir: Where the datasets are.
-      epoch_steps: Steps that see each tuple once.
-      start: The weights that it begins with; None for ImageNet's, and `START_STEPS`.
-    """
-    config = configs.load("detector")
-    if start is not None:
-        config.model.pretrained = str(start)
-    config.dataset.data_dir = str(data_dir)
-    config.dataset.exclude_methods = LEFT_OUT
-    config.qualities = SEEN
-    config.image_size = SIZE
-    config.batch_size = TUPLES
-    config.num_steps = START_STEPS if start is None else STEPS
-    config.sampling = "natural"
-    config.qualities_at_once = 0
-    config.ema_decay = config.localise.weight = 0.0
-    config.hsic.weight = config.awp.gamma = 0.0
-    config.awp.warmup_epochs = _WARMUP * STEPS / epoch_steps
-    config.seed = seed
-    config.log_every_steps = 50
-    ROWS[row](config)
-    return configuration.check(config)
+#: Its row, its seed, and its seconds of training: None where a process went on with what another
+#: one had begun, whose time nobody knows.
+Run = dict[str, Any]
 
 
 class Ablation:
@@ -153,20 +95,22 @@ class Ablation:
         with alone(self._locks / folder.name, wait=False) as held:
             if held and not any((run["row"], run["seed"]) == (row, seed) for run in self.runs):
                 self._run(row, seed, folder)
+            if held:  # checkpoints of all runs take gigabytes; a process may have ended before this
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _run(self, row: str, seed: int, folder: Path) -> None:
         start = self._start()
+        resumed = checkpoints.latest_step(folder) is not None
         began = time.monotonic()
         config = self._config(row, seed, start)
         loop.train(config, folder, [self._trained_on(plain=row == "- degradations")])
-        seconds = time.monotonic() - began
+        seconds = None if resumed else round(time.monotonic() - began)
         found = self._test(config, folder)
-        done: Run = {"row": row, "seed": seed, "seconds": round(seconds)}
+        done: Run = {"row": row, "seed": seed, "seconds": seconds}
         with alone(self._locks / "results"):
             for name, scores in found.items():
                 ranks.add(self._file(name), _name(row, seed), scores)
             write_whole(self._path, json.dumps([*self.runs, done], indent=1) + "\n")
-        shutil.rmtree(folder)  # checkpoints of all runs take gigabytes
         print(json.dumps(done), flush=True)
 
     def kept(self, name: str) -> ranks.Kept:
@@ -258,7 +202,13 @@ def cells_of(runs: list[Run], test: ranks.Kept, part: str, quality: str) -> dict
 
 
 def results(ablation: Ablation, runs: list[Run]) -> dict[tuple[str, str], dict[str, Cell]]:
-    """`cells_of` for every part of the test and its qualities."""
+    """`cells_of` for every part of the test and its qualities.
+
+    Raises:
+      UserError: There is no run yet with which the others are compared.
+    """
+    if not any(run["row"] == BASE for run in runs):
+        raise UserError(f"{ablation.out}: has no run of {BASE!r}, with which all are compared")
     tests = {name: ablation.kept(name) for name in TESTS}
     of_part = {part: STRANGER if part == PARTS[2] else "self_blended" for part in PARTS}
     return {
@@ -281,15 +231,17 @@ def table(runs: list[Run], found: Mapping[tuple[str, str], Mapping[str, Cell]]) 
             lines.append(f"| {row} | {' | '.join(cells)} |")
         lines.append("")
     seeds = f"{len({run['seed'] for run in runs})} of {len(SEEDS)} seeds"
-    hours = sum(run["seconds"] for run in runs) / 3600
-    lines.append(f"{len(runs)} runs with {seeds}, {hours:.1f} hours of training.")
+    timed = [run["seconds"] for run in runs if run["seconds"] is not None]
+    hours = f"{sum(timed) / 3600:.1f} hours of training"
+    if len(timed) < len(runs):
+        hours += f" in the {len(timed)} that were not interrupted"
+    lines.append(f"{len(runs)} runs with {seeds}, {hours}.")
     return "\n".join(lines) + "\n"
 
 
 def _text(row: str, cell: Cell) -> str:
     if row == BASE:
-        low, high = interval(cell.drawn)
-        return f"{100 * cell.auc:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+        return f"{100 * cell.auc:.1f} ({ranks.interval_of(cell.drawn)})"
     text = f"{100 * cell.difference:+.1f}"
     return f"**{text}**" if cell.clear else text
 
@@ -309,8 +261,9 @@ def draw(found: Mapping[tuple[str, str], Mapping[str, Cell]], path: Path) -> Non
             of = found[part, quality]
             for place, row in enumerate(rows):
                 cell = of[row]
-                ends = [100 * end for end in interval(cell.differences)]
-                panel.plot(ends, [place, place], color="tab:blue" if cell.clear else "grey")
+                ends = [100 * end for end in interval(cell.differences) if end is not None]
+                colour = "tab:blue" if cell.clear else "grey"
+                panel.plot(ends, [place] * len(ends), color=colour)
                 seeds = [100 * seed for seed in cell.seeds]
                 panel.plot(seeds, [place] * len(seeds), ".", color="grey", markersize=4)
                 panel.plot(100 * cell.difference, place, "o", color="black", markersize=4)
@@ -321,17 +274,21 @@ def draw(found: Mapping[tuple[str, str], Mapping[str, Cell]], path: Path) -> Non
     panels[0][0].set_yticks(range(len(rows)), rows)
     panels[0][0].invert_yaxis()
     figure.supxlabel(f"difference of the AUC from '{BASE}', percentage points")
-    figure.savefig(path, dpi=90)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=90)
+    write_whole(path, content.getvalue())
 
 
-def main() -> None:
-    """Makes the runs that are missing, and writes the table and the figure."""
-    parser = argparse.ArgumentParser(description="Ablation of the detector on self_blended.")
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/detector_ablation.py",
+        description="Ablation of the detector on self_blended.",
+    )
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--faces", type=Path, help="folder of real faces")
     given.add_argument("--report", action="store_true", help="no runs: of those that are there")
     parser.add_argument("--out", default="runs/detector_ablation", help="where all is kept")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     cpu.tune()  # as the command does
     logging.set_verbosity(logging.ERROR)
     out = Path(options.out).absolute()
@@ -344,7 +301,13 @@ def main() -> None:
     write_whole(out / "table.md", table(runs, found))
     draw(found, out / "ablation.png")
     print((out / "table.md").read_text())
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,7 +8,6 @@ one small image, and runs the command as a user does. Where the disk has to be r
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -21,7 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measured import positive
 from data_builders.celeb_df_v2.builder import LIST
+from data_builders.command_line import DONE, Parser, run
 from data_builders.dfdc.builder import METADATA, PARTS
 from data_builders.png import encode_png
 from tests import trees
@@ -138,13 +139,12 @@ def doctor(name: str, root: Path, options: Sequence[str]) -> tuple[float, float]
     return seconds, usage.ru_maxrss * 1024 / 1e6
 
 
-def main() -> None:
-    """Measures each dataset and prints a line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python -m benchmarks.doctor_cost", description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", choices=[[], *MAKERS], help="default: all")
-    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--files", type=positive, default=100_000)
     parser.add_argument("--folder", type=Path, help="where the trees go for the time")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     print(f"{'dataset':<16}{'files':>10}{'seconds':>10}{'MB':>8}")
     for name in options.names or MAKERS:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -157,7 +157,13 @@ def main() -> None:
             files = sum(len(names) for _, _, names in os.walk(root))
             seconds, megabytes = doctor(name, root, more)
         print(f"{name:<16}{files:>10}{seconds:>10.1f}{megabytes:>8.0f}", flush=True)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

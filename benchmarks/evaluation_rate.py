@@ -12,22 +12,21 @@ rate of scoring as a share of the bound.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import time
-from collections.abc import Callable
-from typing import Any
+import sys
+from collections.abc import Sequence
 
 import cv2
 import jax
 import measured
 import numpy as np
-from measured import Measured
+from measured import Measured, positive
 from tensorflow_datasets.proto import tf_example_pb2
 
+from data_builders.command_line import DONE, Parser, run
 from data_builders.png import encode_png
 from qad_jax.evaluation import inference
-from qad_jax.models import create
+from qad_jax.models import NAMES, create
 from qad_jax.runs import placement
 from qad_jax.training import parallel
 from qad_jax.training.input_pipeline import TupleSource, frames
@@ -71,25 +70,19 @@ def _noise(rng: np.random.Generator, count: int, side: int) -> np.ndarray:
     return rng.integers(0, 256, (count, side, side, 3), np.uint8)
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """How long a call takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="resnet50")
-    parser.add_argument("--image_size", type=int, default=224)
-    parser.add_argument("--crop", type=int, default=320, help="side of the stored crops, px")
-    parser.add_argument("--records", type=int, default=64)
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--dtype", default="float32")
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/evaluation_rate.py", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--model", choices=NAMES, default="resnet50")
+    parser.add_argument("--image_size", type=positive, default=224)
+    parser.add_argument("--crop", type=positive, default=320, help="side of the stored crops, px")
+    parser.add_argument("--records", type=positive, default=64)
+    parser.add_argument("--batch_size", type=positive, default=16)
+    parser.add_argument("--repeats", type=positive, default=5)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     measured.add_option(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     model = create(args.model, dtype=args.dtype)
     shape = (1, args.image_size, args.image_size, 3)
@@ -117,7 +110,8 @@ def main() -> None:
     forward()  # compiles
     score()
     overlaps = jax.default_backend() != "cpu"
-    times = [[seconds(work) for work in (forward, decode, score)] for _ in range(args.repeats)]
+    works = (forward, decode, score)
+    times = [[measured.seconds(work) for work in works] for _ in range(args.repeats)]
     images = args.records * len(QUALITIES)
     forward_time, decode_time, score_time = (
         statistics.median(column) for column in zip(*times, strict=True)
@@ -141,7 +135,13 @@ def main() -> None:
     share = f"score as a share of {bound}"
     results.add(title, share, "median", shares, unit="times", better="higher")
     results.write(args.json)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

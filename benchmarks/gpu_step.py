@@ -17,20 +17,27 @@ sums depthwise convolutions of shifted maps in 16 bits, too, as is done in 32 (s
 
 from __future__ import annotations
 
-import argparse
 import collections
 import math
 import re
-from pathlib import Path
+import sys
+from collections.abc import Sequence
 
 import jax
 
 from benchmarks import memory
+from benchmarks.measured import new_file, positive
+from data_builders.command_line import DONE, Parser, run
+from data_builders.files import write_whole
 from qad_jax import configs
 from qad_jax.models import depthwise
 
-#: Of one H100 SXM, as published: dense bfloat16 and HBM3.
-PEAK_FLOPS, PEAK_BYTES = 989e12, 3.35e12
+#: FLOP and bytes a second as NVIDIA publishes them, dense in bfloat16, by the kind of the device.
+PEAKS = {
+    "NVIDIA H100 80GB HBM3": (989e12, 3.35e12),
+    "NVIDIA H200": (989e12, 4.8e12),
+    "NVIDIA A100-SXM4-80GB": (312e12, 2.039e12),
+}
 
 _BYTES = {"pred": 1, "u8": 1, "bf16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8}
 _NO_KERNEL = {"parameter", "constant", "get-tuple-element", "bitcast", "tuple"}
@@ -76,18 +83,35 @@ def kernels(hlo: str) -> list[tuple[str, int]]:
     return found
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def bounds(flops: float, traffic: float, kind: str) -> list[str]:
+    """What a step computes and moves, and the times that this takes at least where peaks are known.
+
+    Args:
+      flops: Its operations.
+      traffic: Its bytes.
+      kind: The kind of the device, as JAX names it.
+    """
+    lines = [f"arithmetic: {flops / 1e12:.2f} TFLOP", f"traffic: {traffic / 1e9:.1f} GB"]
+    if kind in PEAKS:
+        for i, (amount, peak) in enumerate(zip((flops, traffic), PEAKS[kind], strict=True)):
+            lines[i] += f", at least {amount / peak * 1e3:.1f} ms on {kind}"
+    return lines
+
+
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python -m benchmarks.gpu_step", description=__doc__)
     parser.add_argument("--config", choices=memory.CONFIGS, required=True)
     parser.add_argument("--dtype", choices=memory.DTYPES, default="bfloat16")
     parser.add_argument("--target", default="h100", help="see benchmarks/memory.py")
-    parser.add_argument("--tuples", type=int, help="by default the configuration's batch size")
+    parser.add_argument("--tuples", type=positive, help="by default the configuration's batch size")
     parser.add_argument("--shifted", action="store_true", help="no depthwise convolution by cuDNN")
     parser.add_argument("--here", action="store_true", help="compile for the GPU of this machine")
-    parser.add_argument("--hlo", type=Path, help="where to write the optimised program")
-    flags = parser.parse_args()
+    parser.add_argument("--hlo", type=new_file, help="where to write the optimised program")
+    flags = parser.parse_args(argv)
+    if flags.here and jax.default_backend() == "cpu":
+        parser.error("--here: JAX finds no GPU on this machine")
     on = None if flags.here else memory.described_gpu(flags.target)
+    kind = (next(iter(on.device_set)) if on else jax.devices()[0]).device_kind
     config = configs.load(flags.config)
     tuples = flags.tuples or config.batch_size
 
@@ -102,23 +126,28 @@ def main() -> None:
     compiled = memory.compiled_step(config, tuples, flags.dtype, on=on)
     hlo = compiled.as_text() or ""
     if flags.hlo:
-        flags.hlo.write_text(hlo)
+        write_whole(flags.hlo, hlo)
 
     count: collections.Counter[str] = collections.Counter()
     traffic: collections.Counter[str] = collections.Counter()
-    for kind, size in kernels(hlo):
-        count[kind] += 1
-        traffic[kind] += size
+    for name, size in kernels(hlo):
+        count[name] += 1
+        traffic[name] += size
     print(f"{flags.config}, {flags.dtype}, {tuples} tuples, jax {jax.__version__}\n")
     print("| kernels | number | GB |\n|---|---|---|")
-    for kind, size in traffic.most_common():
-        print(f"| {kind} | {count[kind]} | {size / 1e9:.2f} |")
+    for name, size in traffic.most_common():
+        print(f"| {name} | {count[name]} | {size / 1e9:.2f} |")
     total = traffic.total()
     print(f"| all | {count.total()} | {total / 1e9:.1f} |\n")
     print(f"peak memory: {memory.peak_bytes(compiled) / 2**20:.0f} MB")
-    print(f"arithmetic: {flops / 1e12:.2f} TFLOP, at least {flops / PEAK_FLOPS * 1e3:.1f} ms")
-    print(f"traffic: {total / 1e9:.1f} GB, at least {total / PEAK_BYTES * 1e3:.1f} ms")
+    print(*bounds(flops, total, kind), sep="\n")
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,14 +11,19 @@ real faces lie above the threshold from which a clip is called fake.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+import photographs
+import thresholds
+from measured import new_file
 
 from data_builders import compression, faces
-from data_builders.progress import Progress
+from data_builders.command_line import DONE, Parser, run
+from data_builders.files import write_whole
 from data_builders.records import Image
 from data_builders.self_blended import expression
 from data_builders.self_blended.builder import SelfBlended
@@ -26,7 +31,6 @@ from data_builders.self_blended.face import Face
 from data_builders.self_blended.stills import read_stills
 from qad_jax import cpu
 from qad_jax.detection.detector import Detector
-from qad_jax.evaluation import verdicts
 from qad_jax.weights import model_file
 
 CRFS = {"c23": 23, "c40": 40}
@@ -188,44 +192,55 @@ def sheet(crops: Sequence[dict[tuple[str, str], Image]]) -> Image:
     return np.concatenate(rows)
 
 
-def main() -> None:
-    """Prints a table for each model."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def picture(path: str) -> Path:
+    """The `type` of an option that names a picture to write, see `new_file`."""
+    file = new_file(path)
+    if not cv2.haveImageWriter(file.name):
+        raise argparse.ArgumentTypeError(f"{path}: no picture can be written with such an ending")
+    return file
+
+
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/harmless_changes.py", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("faces", type=Path, help="a folder as self_blended takes it")
     parser.add_argument("--models", type=Path, nargs="+", default=[model_file.SHIPPED])
-    parser.add_argument("--sheet", type=Path, help="a picture of the changes to write")
-    args = parser.parse_args()
+    parser.add_argument("--sheet", type=picture, help="a picture of the changes to write")
+    args = parser.parse_args(argv)
     cpu.tune()
     files = SelfBlended.find(args.faces).splits["test"]
     detectors = [Detector.from_pretrained(path) for path in args.models]
+    bounds = [thresholds.of(one.model.description, ("raw", *CRFS)) for one in detectors]
     scores: dict[tuple[int, str, str], list[float]] = {}
     first: list[dict[tuple[str, str], Image]] = []
-    with Progress(len(files), "judged", unit="file") as progress:
-        for listed in files:
-            crops = crops_of(listed.best)
-            first += [crops] * (len(first) < 3)
-            for number, detector in enumerate(detectors):
-                found = detector.scores(list(crops.values()))
-                for key, score in zip(crops, found, strict=True):
-                    scores.setdefault((number, *key), []).append(float(score))
-            progress.advance()
+    for _, crops in photographs.used(files, lambda listed: crops_of(listed.best), "judged"):
+        first += [crops] * (len(first) < 3)
+        for number, detector in enumerate(detectors):
+            found = detector.scores(list(crops.values()))
+            for key, score in zip(crops, found, strict=True):
+                scores.setdefault((number, *key), []).append(float(score))
     if args.sheet is not None:
-        cv2.imwrite(str(args.sheet), sheet(first)[..., ::-1])
+        _, data = cv2.imencode(args.sheet.suffix, sheet(first)[..., ::-1])
+        write_whole(args.sheet, data.tobytes())
     for number, detector in enumerate(detectors):
         of = detector.model.description
-        upper = {
-            quality: verdicts.Thresholds.from_dict(of.qualities[quality]["thresholds"]).upper
-            for quality in ("raw", *CRFS)
-        }
-        print(f"\n| {of.name} {of.version} | {' | '.join(upper)} |")
+        print(f"\n| {of.name} {of.version} | {' | '.join(bounds[number])} |")
         print("|---" * (len(CRFS) + 2) + "|")
         for name in CHANGES:
             cells = []
-            for quality, bound in upper.items():
+            for quality, of_quality in bounds[number].items():
                 values = np.array(scores[number, name, quality])
-                cells.append(f"{values.mean():.2f}, {100 * np.mean(values > bound):.1f} %")
+                above = np.mean(values > of_quality.upper)
+                cells.append(f"{values.mean():.2f}, {100 * above:.1f} %")
             print(f"| {name} | {' | '.join(cells)} |")
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

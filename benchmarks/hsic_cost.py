@@ -8,32 +8,36 @@ network's and are noise. Steps with and without HSIC differ by less than steps d
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import measured
 import speed
-from measured import Measured
+from measured import Measured, positive
 
+from data_builders.command_line import DONE, Parser, run
 from qad_jax import cpu
 from qad_jax.losses import collaborative_hsic
 
 
-def main() -> None:
-    """Measures both models and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tuples", type=int, default=4, help="in a batch (4)")
-    parser.add_argument("--rounds", type=int, default=7, help="besides a first, not counted (7)")
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/hsic_cost.py", description=__doc__)
+    parser.add_argument("--tuples", type=positive, default=4, help="in a batch (4)")
+    parser.add_argument(
+        "--rounds", type=positive, default=7, help="besides a first, not counted (7)"
+    )
     measured.add_option(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     results = Measured("hsic_cost")
     cpu.tune()  # as the command does
     print("| model | HSIC, ms | plain step, s | share, % |\n|---|---|---|---|")
-    for name in speed.SIZES:
-        measure(name, options.tuples, options.rounds, results)
-    results.write(options.json)
+    with results.written(options.json):
+        for name in speed.SIZES:
+            measure(name, options.tuples, options.rounds, results)
+    return DONE
 
 
 def measure(name: str, tuples: int, rounds: int, results: Measured) -> None:
@@ -81,5 +85,10 @@ def dependence(features: list[jax.Array]) -> jax.Array:
     return collaborative_hsic(features, weights, sigma=hsic.sigma, estimator=hsic.estimator)
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

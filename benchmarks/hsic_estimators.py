@@ -9,13 +9,15 @@ Feature maps of a ResNet-50 at random weights, 64 raw crops against their c40 ve
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from data_builders import build
+from data_builders.command_line import DONE, Parser, run
 from qad_jax import models
 from qad_jax.losses import ESTIMATORS, hsic
 from qad_jax.training.input_pipeline import TupleSource
@@ -24,11 +26,10 @@ from qad_jax.training.step import normalise
 SAMPLES, SIZE = 64, 112
 
 
-def main() -> None:
-    """Computes and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/hsic_estimators.py", description=__doc__)
     parser.add_argument("--data_dir", default="", help="where synthetic_faces is built")
-    dataset = build.builder("synthetic_faces", data_dir=parser.parse_args().data_dir)
+    dataset = build.builder("synthetic_faces", data_dir=parser.parse_args(argv).data_dir)
     build.prepare(dataset)
     source = TupleSource(dataset, "test", ("raw", "c40"), SIZE)
     chosen = np.random.default_rng(0).choice(len(source), SAMPLES, replace=False)
@@ -58,7 +59,13 @@ def main() -> None:
             )
             cells.append(f"{paired:.3g} / {unpaired:.3g}")
         print(f"| {stage + 1} | " + " | ".join(cells) + " |")
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,15 +9,15 @@ lock lets through, however many cores decode. `speed.py` prints the tables, or a
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
 import statistics
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from typing import Any
 import cv2
 import measured
 import numpy as np
-from measured import Measured
+from measured import Measured, positive
 
 from data_builders import build
+from data_builders.command_line import DONE, Parser, run
 from data_builders.png import encode_png
 from data_builders.workers import available_cores
 from qad_jax import cpu
@@ -92,12 +93,6 @@ def source_of(folder: Path, size: int = SIZE, crop: int = CROP) -> TupleSource:
     return _AgainAndAgain(dataset, "train", QUALITIES, size)
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
-
-
 def measure(rounds: int, results: Measured) -> None:
     """Prints images a second of both, in turns, and what other storage would bring.
 
@@ -150,7 +145,7 @@ def _compare(source: TupleSource, files: list[np.ndarray], rounds: int, results:
 
     pairs = []
     for _ in range(rounds):
-        decoding = _seconds(bare)
+        decoding = measured.seconds(bare)
         pairs.append((_reading(source, threads), decoding))
     ratios = [decode / pipeline for pipeline, decode in pairs]
     print(f"\ninput: {CROP} px PNG, {threads} threads, {len(QUALITIES)} images a tuple\n")
@@ -185,7 +180,10 @@ def _storage(versions: list[list[np.ndarray]], results: Measured) -> None:
     }
 
     def rates(work: Callable[[Any], object], inputs: list[Any]) -> list[float]:
-        return [len(inputs) / _seconds(lambda: [work(each) for each in inputs]) for _ in range(3)]
+        return [
+            len(inputs) / measured.seconds(lambda: [work(each) for each in inputs])
+            for _ in range(3)
+        ]
 
     print("\n| lossless storage | kB | written/s | decoded/s |")
     print("|---|---|---|---|")
@@ -201,16 +199,21 @@ def _storage(versions: list[list[np.ndarray]], results: Measured) -> None:
         print(f"| {name} | {size:.0f} | {max(written):.0f} | {max(decoded):.0f} |")
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="turns (9)")
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/input_rate.py", description=__doc__)
+    parser.add_argument("--rounds", type=positive, default=9, help="turns (9)")
     measured.add_option(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     results = Measured("input_rate")
     measure(options.rounds, results)
     results.write(options.json)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

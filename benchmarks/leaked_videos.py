@@ -13,17 +13,19 @@ video of it shows anybody who is in its training videos.
 
 from __future__ import annotations
 
-import argparse
 import functools
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import cv2
+import held_out
 import numpy as np
 import numpy.typing as npt
 
-from data_builders import build, h264
+from data_builders import h264
+from data_builders.command_line import DONE, Parser, run
 from data_builders.progress import Progress
 from data_builders.records import Image
 from data_builders.synthetic_faces import manipulate
@@ -176,31 +178,41 @@ def measure(people: int, times: int) -> list[Row]:
 
 def strangers(data_dir: str) -> str:
     """Looks for the test videos of `synthetic_faces/sweep` in its training split."""
-    dataset = build.builder("synthetic_faces/sweep", data_dir=data_dir)
+    splits = ("test", "train")
+    dataset = held_out.opened("synthetic_faces/sweep", data_dir, splits)
     start = time.process_time()
-    test, training = (fingerprints.Fingerprints(dataset, split) for split in ("test", "train"))
+    test, training = (fingerprints.Fingerprints(dataset, split) for split in splits)
     taken = len({match.test for match in leakage.search(test, training)})
     seconds = time.process_time() - start
     counts = f"{taken} of {len(test.videos)} test videos", f"{len(training.videos)} training videos"
     return f"{counts[0]} were taken for one of {counts[1]}; {seconds:.0f} s of computing"
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/leaked_videos.py", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("--people", type=int, default=60, help="half of them are in training")
     parser.add_argument("--built", metavar="DATA_DIR", help="where synthetic_faces/sweep is")
     args = parser.parse_args(argv)
+    if args.people < 2:
+        parser.error(f"--people: is {args.people}, must be at least 2")
     if args.built:
         print(strangers(args.built))
-        return
+        return DONE
     measured = {size: measure(args.people, times) for size, times in (("140 px", 2), ("70 px", 1))}
     print(f"{'videos':32}" + "".join(f"{f'found, {s}':>15}{'bits':>9}" for s in measured), end="")
     print(f"{'wrong pairs':>13}")
     for rows in zip(*measured.values(), strict=True):
         cells = "".join(f"{r.found:15}{f'{r.bits[0]}-{r.bits[1]}':>9}" for r in rows)
         print(f"{rows[0].name:32}{cells}{sum(row.wrong for row in rows):13}")
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

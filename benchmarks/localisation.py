@@ -10,19 +10,24 @@ as --about.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import held_out
 import jax
 import numpy as np
+from measured import positive
 
-from data_builders import build
+from data_builders.command_line import DONE, Parser, run
+from data_builders.errors import UserError
 from data_builders.progress import Progress
 from qad_jax import models
 from qad_jax.detection.marks import MARKED, Marks
 from qad_jax.evaluation import metrics
+from qad_jax.models.localiser import LOCALISER
 from qad_jax.runs import checkpoints
 from qad_jax.training import localisation
 from qad_jax.training.input_pipeline import TupleSource
@@ -33,20 +38,32 @@ from qad_jax.training.step import make_locate_step
 _PAIRS = 8
 
 
-def main() -> None:
-    """Prints precision, recall and the AUC over places, of each quality."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def pairs_of(order: Sequence[int], fakes: int) -> int:
+    """How many pairs there are: a fake without an original is in none.
+
+    Args:
+      order: See `sampling.ordered` of 'twins': every fake of a pair comes once before any repeats.
+      fakes: How many fakes the split has.
+    """
+    return len({order[2 * place] for place in range(fakes)})
+
+
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/localisation.py", description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("dataset", help="its name, as for qad-jax build")
     parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--pairs", type=int, help="look at so many pairs (default: all)")
-    args = parser.parse_args()
+    parser.add_argument("--pairs", type=positive, help="look at so many at most (default: all)")
+    args = parser.parse_args(argv)
     variables, config = checkpoints.restore_for_evaluation(args.run)
+    if LOCALISER not in variables:
+        raise UserError(f"{args.run}: has no localiser; train with config.localise.weight above 0")
     locate = jax.jit(make_locate_step(models.create(config.model.name)))
-    dataset = build.builder(args.dataset, data_dir=args.data_dir)
+    dataset = held_out.opened(args.dataset, args.data_dir)
     source = TupleSource(dataset, "test", dataset.qualities, config.image_size)
     order = ordered(source, "twins", 0, of=source.title)
-    pairs = args.pairs or int(np.sum(source.facts.labels))
+    most = pairs_of(order, int(np.sum(source.facts.labels)))
+    pairs = min(args.pairs or most, most)
     given: dict[str, list[np.ndarray]] = {quality: [] for quality in dataset.qualities}
     changed = []
     with Progress(pairs, "pairs", unit="pair") as progress:
@@ -82,7 +99,13 @@ def main() -> None:
         cells = " | ".join(f"{share:.1%}" for share in shares_of)
         print(f"| {quality} | {cells} | {100 * area:.1f} |")
     print(json.dumps(stored, allow_nan=False))
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

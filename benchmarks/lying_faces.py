@@ -8,47 +8,54 @@ for how many of those that are found `upright.quarters` says the quarters by whi
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import photographs
+from measured import positive
 
 from data_builders import faces
-from data_builders.progress import Progress
+from data_builders.command_line import DONE, Parser, run
 from data_builders.self_blended.builder import SelfBlended
 from data_builders.self_blended.stills import read_stills
 from qad_jax import cpu
 from qad_jax.detection import upright
 
 
-def main() -> None:
-    """Prints a line for each way of turning."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/lying_faces.py", description=__doc__.splitlines()[0])
     parser.add_argument("faces", type=Path, help="a folder as self_blended takes it")
-    parser.add_argument("--every", type=int, default=12, help="take one file in so many")
-    args = parser.parse_args()
+    parser.add_argument("--every", type=positive, default=12, help="take one file in so many")
+    args = parser.parse_args(argv)
     cpu.tune()
     detector = faces.detector()
     files = SelfBlended.find(args.faces).videos[:: args.every]
     told: list[list[int]] = [[], [], [], []]
-    with Progress(len(files), "turned", unit="file") as progress:
-        for listed in files:
-            image = read_stills(listed.best, 1, 0.5)[0][0]
-            for turned, said in enumerate(told):
-                shown = np.ascontiguousarray(np.rot90(image, turned))
-                (found,) = detector.detect([shown])
-                if len(found.boxes):
-                    largest = int(np.argmax(found.boxes[:, 2] - found.boxes[:, 0]))
-                    said.append(upright.quarters([shown], found.boxes[[largest]], detector))
-            progress.advance()
+    count = 0
+    for _, stills in photographs.used(files, lambda one: read_stills(one.best, 1, 0.5), "turned"):
+        count += 1
+        for turned, said in enumerate(told):
+            shown = np.ascontiguousarray(np.rot90(stills.images[0], turned))
+            (found,) = detector.detect([shown])
+            if len(found.boxes):
+                largest = int(np.argmax(found.boxes[:, 2] - found.boxes[:, 0]))
+                said.append(upright.quarters([shown], found.boxes[[largest]], detector))
     for turned, said in enumerate(told):
         right = sum(one == -turned % 4 for one in said)
         lying = sum(one != 0 for one in said)
         print(
-            f"turned by {90 * turned:3} degrees: a face is found in {len(said)} of {len(files)}; "
+            f"turned by {90 * turned:3} degrees: a face is found in {len(said)} of {count}; "
             f"taken for lying {lying}, turned back rightly {right}"
         )
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

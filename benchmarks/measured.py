@@ -1,8 +1,9 @@
 """The result of a benchmark as JSON: what was measured, on which machine, with which versions.
 
 A benchmark has `add_option(parser)`, a `Measured`, `add` beside each number that it prints, and
-`write(options.json)` at the end. `compare.py` reads two such files, and `tables.py` makes the
-tables of docs/speed.md of them. A file holds
+`write(options.json)` at the end, or `with written(options.json)` around what takes hours.
+`compare.py` reads two such files, and `tables.py` makes the tables of docs/speed.md of them. A file
+holds
 
     {"benchmark", "command", "machine": {"processor", "cores", "flags", "gpu"},
      "versions": {name: version}, "commit", "date", "by_hand",
@@ -16,6 +17,7 @@ This file imports no JAX, and looks for devices only where the benchmark has imp
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import math
 import os
@@ -23,8 +25,8 @@ import platform
 import shlex
 import statistics
 import sys
-from collections.abc import Sequence
-from importlib import metadata
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +110,8 @@ class Measured:
         self.rows.append(described)
 
     def write(self, file: Path | None) -> None:
-        """Writes the file, where one was asked for; see `add_option`."""
-        if file is None:
+        """Writes the file, where one was asked for (see `add_option`) and anything was measured."""
+        if file is None or not self.rows:
             return
         content = {
             "benchmark": self.benchmark,
@@ -122,18 +124,44 @@ class Measured:
         }
         write_json(file, content, allow_nan=False)
 
+    @contextlib.contextmanager
+    def written(self, file: Path | None) -> Iterator[None]:
+        """Writes the file in the end, also where a later part fails: the others took hours."""
+        try:
+            yield
+        finally:
+            self.write(file)
+
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """Adds `--json` to a benchmark: a file in a folder that is there, known before hours pass."""
+    """Adds `--json` to a benchmark."""
     parser.add_argument(
-        "--json", type=_new_file, metavar="FILE", help="write what was measured there, too"
+        "--json", type=new_file, metavar="FILE", help="write what was measured there, too"
     )
 
 
-def _new_file(path: str) -> Path:
+def new_file(path: str) -> Path:
+    """The `type` of an option that names a file to write: a mistake is told before hours pass."""
+    if Path(path).is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder")
     if not Path(path).parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {Path(path).parent}")
     return Path(path)
+
+
+def positive(text: str) -> int:
+    """The `type` of an option that counts something, of which there is at least one."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"is {number}, must be at least 1")
+    return number
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long a call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def machine() -> dict[str, Any]:
@@ -149,14 +177,6 @@ def machine() -> dict[str, Any]:
     if devices and devices[0].platform != "cpu":
         described["gpu"] = f"{len(devices)} x {devices[0].device_kind}"
     return described
-
-
-def torch_version() -> dict[str, str]:
-    """The version of torch of this interpreter, for `Measured.versions`."""
-    try:
-        return {"torch": metadata.version("torch")}
-    except metadata.PackageNotFoundError:
-        return {}
 
 
 def _settings() -> str:

@@ -24,8 +24,9 @@ compile.
 
 from __future__ import annotations
 
-import argparse
 import itertools
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ import jax.numpy as jnp
 import ml_collections
 from jax.experimental import topologies
 
+from data_builders.command_line import DONE, Parser, run
+from data_builders.errors import UserError, describe
 from qad_jax import configs, cpu, models, transforms
 from qad_jax.training.step import Batch, Objective, TrainState, losses, make_train_step
 
@@ -51,12 +54,23 @@ def described_gpu(target: str) -> jax.sharding.Sharding:
     Args:
       target: Name of a description beside this file, or path of one, such as XLA's own in
         `xla/backends/gpu/target_config/specs`.
+
+    Raises:
+      UserError: There is no such description, it is none, or JAX has no plugin for such a GPU.
     """
     # Otherwise the plugin looks for the driver, and does not load without.
     jax.config.update("jax_platforms", "cpu")
-    beside = Path(__file__).with_name(f"{target}.txtpb")
-    text = (beside if beside.exists() else Path(target)).read_text()
-    topology = topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=text)
+    beside = Path(__file__).parent / f"{target}.txtpb"
+    try:
+        text = (beside if beside.exists() else Path(target)).read_text()
+        about = {"platform": "cuda", "topology": "1x1x1", "target_config": text}
+        topology = topologies.get_topology_desc(**about)
+    except OSError as error:
+        raise UserError(f"--target: {describe(error)}") from error
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"--target: {target}: {describe(error)}; is the cuda extra there?"
+        ) from error
     return jax.sharding.SingleDeviceSharding(topology.devices[0])
 
 
@@ -139,15 +153,14 @@ def _size(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("--config", choices=CONFIGS, action="append", help="by default both")
     parser.add_argument("--dtype", choices=DTYPES, action="append", help="by default both")
     parser.add_argument("--compile", action="store_true", help="XLA's account, not the shapes'")
     parser.add_argument("--target", help="the same for a described GPU: h100, or a file")
     parser.add_argument("--remat", choices=("no", "yes"), action="append", help="by default both")
-    flags = parser.parse_args()
+    flags = parser.parse_args(argv)
     cpu.tune()  # without, rematerialisation is undone there
     on = described_gpu(flags.target) if flags.target else None
     source = "from shapes"
@@ -179,7 +192,13 @@ def main() -> None:
         fits = " | ".join(str(int((USABLE * card * 2**30 - fixed) // each)) for card in CARDS_GB)
         numbers = f"{fixed / 2**20:.0f} | {each / 2**20:.0f} | {fits}"
         print(f"| {name} | {dtype} | {choice} | {numbers} |", flush=True)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,19 +14,23 @@ colour, no place and no sharpness but the network's own. Camera and codec are th
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
+import photographs
+import ranks
+from measured import positive
 
 from data_builders import compression
 from data_builders import faces as crops_of
-from data_builders.progress import Progress
+from data_builders.clips import VideoFiles
+from data_builders.command_line import DONE, Parser, run
 from data_builders.records import Image
 from data_builders.self_blended import blend, footage, learning, recipes
 from data_builders.self_blended.builder import SelfBlended
@@ -36,7 +40,8 @@ from data_builders.self_blended.stills import read_stills
 from qad_jax import cpu
 from qad_jax.detection.detector import Detector
 from qad_jax.evaluation import metrics
-from qad_jax.evaluation.bootstrap import bootstrap, interval
+from qad_jax.evaluation.bootstrap import bootstrap
+from qad_jax.evaluation.protocol import percent
 from qad_jax.weights import model_file
 
 CRFS = {"c23": 23, "c30": 30, "c40": 40}
@@ -132,15 +137,14 @@ def pair(path: Path, paint: Loaded, seed: int) -> Iterator[dict[str, Image]]:
         yield {name: crops_of.crop(frame, box) for name, frame in seen.items()}
 
 
-def main() -> None:
-    """Trains the painter, and judges what it painted."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/painted_faces.py", description=__doc__.splitlines()[0])
     parser.add_argument("faces", type=Path, help="a folder as self_blended takes it")
     parser.add_argument("--painter", choices=PAINTERS, default="soft")
     parser.add_argument("--models", type=Path, nargs="+", default=[model_file.SHIPPED])
-    parser.add_argument("--steps", type=int, default=1800, help="of the painter")
-    parser.add_argument("--variants", type=int, default=4, help="pairs of each photograph")
-    args = parser.parse_args()
+    parser.add_argument("--steps", type=positive, default=1800, help="of the painter")
+    parser.add_argument("--variants", type=positive, default=4, help="pairs of each photograph")
+    args = parser.parse_args(argv)
     cpu.tune()
     network, side, batch, loss = PAINTERS[args.painter]
     squares = learning.faces_of(args.faces, side)
@@ -149,31 +153,34 @@ def main() -> None:
     )
     paint = Loaded(jax.jit(lambda square: network.apply(params, square)), side)
     tested = SelfBlended.find(args.faces).splits["test"]
-    detectors = {}
-    for path in args.models:
-        detector = Detector.from_pretrained(path)
-        of = detector.model.description
-        detectors[f"{of.name} {of.version}"] = detector
-    qualities = ("raw", *CRFS)
-    scores = {(name, quality): list[float]() for name in detectors for quality in qualities}
+    detectors = [Detector.from_pretrained(path) for path in args.models]
+    qualities, numbers = ("raw", *CRFS), range(len(detectors))
+    scores = {(number, quality): list[float]() for number in numbers for quality in qualities}
     people: list[str] = []
-    with Progress(len(tested) * args.variants, "judged", unit="pair") as progress:
-        for listed in tested:
-            for seed in range(args.variants):
-                both = list(pair(listed.best, paint, seed))
-                people += [listed.identity] * 2
-                for (name, quality), values in scores.items():
-                    values += detectors[name].scores([crops[quality] for crops in both]).tolist()
-                progress.advance(1)
+
+    def pairs(listed: VideoFiles) -> list[dict[str, Image]]:
+        return [crops for seed in range(args.variants) for crops in pair(listed.best, paint, seed)]
+
+    for listed, made in photographs.used(tested, pairs, "judged"):
+        people += [listed.identity] * len(made)
+        for (number, quality), values in scores.items():
+            values += detectors[number].scores([crops[quality] for crops in made]).tolist()
     labels = np.tile([0, 1], len(people) // 2)
     print(f"{len(people) // 2} pairs of {len(set(people))} people")
     columns = np.array(list(scores.values())).T
     drawn = bootstrap(labels, columns, people)["auc"]
-    for column, (name, quality) in enumerate(scores):
-        auc = 100 * metrics.numbers(labels, columns[:, column])["auc"]
-        low, high = (100 * (end or 0) for end in interval(drawn[:, column]))
-        print(f"{name} {quality}: AUC {auc:.1f} ({low:.1f}-{high:.1f})")
+    for column, (number, quality) in enumerate(scores):
+        of = detectors[number].model.description
+        auc = metrics.numbers(labels, columns[:, column])["auc"]
+        told = ranks.interval_of(drawn[:, column])
+        print(f"{of.name} {of.version} {quality}: AUC {percent(auc)} ({told})")
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

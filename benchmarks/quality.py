@@ -13,11 +13,11 @@ CPU core.
 
 from __future__ import annotations
 
-import argparse
 import collections
 import dataclasses
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,14 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import photographs
 import quality_clips
 from quality_clips import Row
 from sklearn.ensemble import GradientBoostingRegressor
 
+from data_builders.clips import VideoFiles
+from data_builders.command_line import DONE, Parser, run
+from data_builders.errors import UserError
 from data_builders.files import write_whole
 from data_builders.self_blended.builder import SelfBlended
 from qad_jax.detection import quality
@@ -40,27 +44,41 @@ QUALITIES = ("raw", "c23", "c40")
 TREES, RATE = 250, 0.08
 
 
-def collect(photographs: Path, out: Path) -> dict[str, list[Row]]:
-    """The rows of each split; those of a photograph are kept in a file."""
+def collect(folder: Path, out: Path) -> dict[str, list[Row]]:
+    """The rows of each split; those of a photograph are kept in a file.
+
+    Raises:
+      UserError: A split has no photograph that shows a face.
+    """
     cv2.setNumThreads(1)
-    out.mkdir(parents=True, exist_ok=True)
-    layout = SelfBlended.find(photographs).splits
-    chosen = [
+    layout = SelfBlended.find(folder).splits
+    chosen = {
         # In the order of a digest, and the splits in turn: any part of the run is a sample.
-        ((place + 0.5) / PHOTOGRAPHS[split], split, one.video, one.best)
+        ((place + 0.5) / PHOTOGRAPHS[split], split): one
         for split, listed in layout.items()
         for place, one in enumerate(
             sorted(listed, key=lambda one: _digest(one.best))[: PHOTOGRAPHS[split]]
         )
-    ]
+    }
+    split_of = {one.best: split for (_, split), one in chosen.items()}
+
+    def file_of(one: VideoFiles) -> Path:
+        # Two folders may have files of one name.
+        return out / f"{split_of[one.best]}-{one.video}.json"
+
+    def encoded(one: VideoFiles) -> list[dict[str, Any]]:
+        if (file := file_of(one)).exists():
+            return json.loads(file.read_text())
+        made = quality_clips.rows(one.best, tested=split_of[one.best] == "test")
+        return list(map(_to_json, made))
+
     rows: dict[str, list[Row]] = {split: [] for split in layout}
-    for place, split, video, path in sorted(chosen):
-        file = out / f"{split}-{video}.json"  # two folders may have files of one name
-        if not file.exists():
-            made = quality_clips.rows(path, tested=split == "test")
-            write_whole(file, json.dumps(list(map(_to_json, made))))
-            print(f"{place:.0%}", flush=True)
-        rows[split] += map(_from_json, json.loads(file.read_text()))
+    for one, made in photographs.used([chosen[key] for key in sorted(chosen)], encoded, "encoded"):
+        if not (file := file_of(one)).exists():
+            write_whole(file, json.dumps(made))
+        rows[split_of[one.best]] += map(_from_json, made)
+    if missing := [split for split, made in rows.items() if not made]:
+        raise UserError(f"{folder}: no photograph of the {missing[0]} split shows a face")
     return rows
 
 
@@ -211,12 +229,14 @@ def _exact(crf: float) -> quality.Quality:
     return quality.Quality(crf, crf, crf, "")
 
 
-def main() -> None:
-    """Makes the clips, fits, and tests."""
-    parser = argparse.ArgumentParser(description="Fits and tests the estimate of a crop's quality.")
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/quality.py",
+        description="Fits and tests the estimate of a crop's quality.",
+    )
     parser.add_argument("--faces", type=Path, required=True, help="a folder of photographs")
     parser.add_argument("--out", type=Path, default=Path("runs/quality"))
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     rows = collect(options.faces, options.out / "clips")
     model = fit(rows["train"], rows["validation"])
     write_whole(options.out / "quality_model.json", json.dumps(model, separators=(",", ":")) + "\n")
@@ -224,7 +244,13 @@ def main() -> None:
     results = table(rows["test"], model)
     write_whole(options.out / "table.md", results)
     print(results)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

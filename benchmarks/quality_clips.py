@@ -25,6 +25,7 @@ from data_builders.images import read_image
 from data_builders.records import Image
 from data_builders.self_blended import footage
 from data_builders.self_blended.face import Face
+from data_builders.self_blended.stills import NoFaceError
 from qad_jax.detection.codec_numbers import CodecNumbers, codec_numbers
 from qad_jax.detection.pixel_features import pixel_features
 from qad_jax.detection.quality import RAW, WORST
@@ -110,7 +111,7 @@ def rows(path: Path, *, tested: bool) -> Iterator[Row]:
       tested: Whether the settings are those of the test instead.
 
     Raises:
-      ValueError: No face was found.
+      NoFaceError: No face was found.
     """
     rng = _random(f"quality/{path.name}")
     frames, boxes = _filmed(path, rng)
@@ -156,7 +157,7 @@ def _filmed(path: Path, rng: np.random.Generator) -> tuple[list[Image], list[Any
     image = read_image(path)
     found = faces.detector().detect([image])[0]
     if not len(found.boxes):
-        raise ValueError(f"{path}: no face was found")
+        raise NoFaceError(f"{path}: no face was found")
     largest = int(np.argmax(found.boxes[:, 2] - found.boxes[:, 0]))
     face = Face(found.boxes[largest], found.landmarks[largest])
     camera = footage.draw(image.shape[:2], face, FRAMES, rng, moves=True, degraded=0.5)

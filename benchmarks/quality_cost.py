@@ -15,13 +15,14 @@ a table of Markdown.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from data_builders.errors import UserError
+from data_builders.command_line import DONE, Parser, run
+from data_builders.errors import MISREAD, UserError
 from data_builders.files import read_json
 from data_builders.qualities import crf_of
 from qad_jax.detection.quality import RAW, USUAL, Quality, nearest
@@ -111,8 +112,15 @@ def _measured(
 
 
 def from_estimates(path: Path, source: str) -> Estimator:
-    """Draws from the estimates of clips whose CRF is known."""
-    known = {crf_of(name) or 0: values for name, values in read_json(path)[source].items()}
+    """Draws from the estimates of clips whose CRF is known.
+
+    Raises:
+      UserError: The file has none.
+    """
+    try:
+        known = {crf_of(name) or 0: values for name, values in read_json(path)[source].items()}
+    except MISREAD as error:
+        raise UserError(f"{path}: has no estimates by {source}; quality.py writes them") from error
 
     def draw(quality: str, count: int, rng: np.random.Generator) -> np.ndarray:
         crf = crf_of(quality) or 0
@@ -121,22 +129,24 @@ def from_estimates(path: Path, source: str) -> Estimator:
     return draw
 
 
-def main() -> None:
-    """Reads, computes and prints."""
-    parser = argparse.ArgumentParser(description="What a wrongly estimated quality costs.")
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/quality_cost.py",
+        description="What a wrongly estimated quality costs.",
+    )
     parser.add_argument("run", type=Path, help="the folder of an evaluated run")
     parser.add_argument("--split", default="test", help="folder below evaluation/ with scores.csv")
     parser.add_argument("--estimates", type=Path, default=Path("runs/quality/estimates.json"))
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     scores = read_scores(options.run / "evaluation" / options.split / "scores.csv")
     path = options.run / "calibration.json"
     chosen = calibration.read(path, step=read_json(path)["step"])
     if chosen is None:
         raise UserError(f"{path}: holds no calibration; evaluate the run again")
-    print("| quality | estimated by | other quality | calibration error | false positives |")
-    print("|---|---|---|---|---|")
     estimators = {source: from_estimates(options.estimates, source) for source in SOURCES}
     estimators["none"] = lambda _, count, __: np.full(count, USUAL)
+    print("| quality | estimated by | other quality | calibration error | false positives |")
+    print("|---|---|---|---|---|")
     for source, estimator in estimators.items():
         for name, each in costs(scores, chosen, estimator).items():
             print(
@@ -144,7 +154,13 @@ def main() -> None:
                 f"{each['error']:.3f} (true: {each['error_true']:.3f}) | "
                 f"{each['fpr']:.1%} (true: {each['fpr_true']:.1%}) |"
             )
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -19,6 +19,7 @@ from data_builders.errors import UserError
 from data_builders.files import write_whole
 from qad_jax.evaluation.bootstrap import bootstrap, interval
 from qad_jax.evaluation.metrics import Array, Ranking
+from qad_jax.evaluation.protocol import span
 from qad_jax.evaluation.scores import Scores
 
 _RUN = "run "
@@ -48,7 +49,15 @@ class Cell(NamedTuple):
     def clear(self) -> bool:
         """The 95 % interval over people does not hold 0, and all seeds have the same sign."""
         low, high = interval(self.differences)
+        if low is None or high is None:
+            return False
         return (low > 0 and min(self.seeds) > 0) or (high < 0 and max(self.seeds) < 0)
+
+
+def interval_of(drawn: Array) -> str:
+    """The ends of the interval of some draws, in percent, or that there is none."""
+    low, high = interval(drawn)
+    return "no interval" if low is None else span(low, high)
 
 
 class Kept(NamedTuple):

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import collections
+import contextlib
 import itertools
 import os
 import statistics
@@ -29,16 +31,22 @@ import httpx
 import measured
 import numpy as np
 from detect_rate import write_images
-from measured import Measured
+from measured import Measured, positive
 
 from data_builders import compilation_cache
+from data_builders.command_line import DONE, Parser, run
+from data_builders.errors import UserError
 from qad_jax import cpu
 from qad_jax.detection.detector import Detector
 from qad_jax.detection.pages import file_page
 from qad_jax.detection.server.work import resident
 
+#: States of a job: the service says the first two. LOST is one that does not end, or is gone.
+JUDGED, FAILED, LOST = "done", "failed", "lost"
+
 _POLL = 0.05  # seconds between two looks at a job
 _PATIENCE = 3600.0
+_MOST_CLIENTS = 254  # of which each has an address in one network
 
 
 def bare(files: Sequence[str]) -> list[float]:
@@ -52,15 +60,22 @@ def bare(files: Sequence[str]) -> list[float]:
     return times[1:]
 
 
-async def judged(client: httpx.AsyncClient, location: str) -> str:
-    """Waits for the end of a job; returns its verdict or, where it failed, the reason."""
+async def ended(client: httpx.AsyncClient, location: str) -> tuple[str, str]:
+    """Waits for the end of a job.
+
+    Returns:
+      Its state, and the verdict or the reason why there is none.
+    """
     end = time.monotonic() + _PATIENCE
     while time.monotonic() < end:
-        job = (await client.get(location)).raise_for_status().json()
-        if job["state"] in ("done", "failed"):
-            return str(job["verdict"] or job["reason"])
+        answer = await client.get(location)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return LOST, "it is not there"
+        job = answer.raise_for_status().json()
+        if job["state"] in (JUDGED, FAILED):
+            return job["state"], job["verdict"] or job["reason"]
         await asyncio.sleep(_POLL)
-    return "it does not end"
+    return LOST, "it does not end"
 
 
 async def send(client: httpx.AsyncClient, file: str) -> str:
@@ -71,23 +86,30 @@ async def send(client: httpx.AsyncClient, file: str) -> str:
 
 
 async def one_by_one(url: str, files: Sequence[str]) -> list[float]:
-    """Seconds from the start of sending to the verdict, of one client."""
+    """Seconds from the start of sending to the verdict, of one client.
+
+    Raises:
+      UserError: There is no verdict.
+    """
     times = []
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         for file in files:
             start = time.perf_counter()
-            await judged(client, await send(client, file))
+            state, word = await ended(client, await send(client, file))
+            if state != JUDGED:
+                raise UserError(f"{file}: {state}: {word}")
             times.append(time.perf_counter() - start)
     return times
 
 
 async def all_at_once(
     url: str, files: Sequence[str], clients: int
-) -> tuple[list[tuple[float, float, int]], list[str]]:
+) -> tuple[list[tuple[float, float, int]], list[tuple[str, str]]]:
     """Sends all files.
 
     Returns:
-      For each job when it was sent, when it ended, and its client; and what was said of each.
+      For each job that was judged when it was sent, when it ended, and its client; and for each of
+      all jobs what `ended` returns.
     """
     ends, said = [], []
 
@@ -96,8 +118,9 @@ async def all_at_once(
         async with httpx.AsyncClient(base_url=url, transport=transport, timeout=60) as one:
             sent = [(time.perf_counter(), await send(one, file)) for file in files[number::clients]]
             for start, location in sent:  # of one client, they end in this order
-                said.append(await judged(one, location))
-                ends.append((start, time.perf_counter(), number))
+                said.append(await ended(one, location))
+                if said[-1][0] == JUDGED:
+                    ends.append((start, time.perf_counter(), number))
 
     await asyncio.gather(*map(client, range(clients)))
     return sorted(ends, key=lambda end: end[1]), said
@@ -117,10 +140,10 @@ def apart(ends: Sequence[tuple[float, float, int]], clients: int) -> int:
 
 def memory(pid: int) -> tuple[float, float]:
     """Resident MB of the service, and of its processes."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    own = {task.name for task in Path(f"/proc/{pid}/task").iterdir()}
-    for task in own - {str(pid)}:  # threads start the workers
-        children += Path(f"/proc/{pid}/task/{task}/children").read_text().split()
+    children: list[str] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():  # threads start the workers
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            children += (task / "children").read_text().split()
     return resident(pid) / 1e6, sum(resident(int(child)) for child in children) / 1e6
 
 
@@ -137,16 +160,17 @@ def line(name: str, times: Sequence[float], results: Measured) -> str:
     return f"{name:28} p50 {p50:7.3f} s   p95 {p95:7.3f} s   ({len(times)} files)"
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=200)
-    parser.add_argument("--clients", type=int, default=20)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--side", type=int, default=400, help="of an image, px")
-    parser.add_argument("--alone", type=int, default=20, help="files without load")
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/serve_load.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=positive, default=200)
+    parser.add_argument("--clients", type=positive, default=20)
+    parser.add_argument("--workers", type=positive, default=1)
+    parser.add_argument("--side", type=positive, default=400, help="of an image, px")
+    parser.add_argument("--alone", type=positive, default=20, help="files without load")
     measured.add_option(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    if args.clients > _MOST_CLIENTS:
+        parser.error(f"--clients: is {args.clients}, must be at most {_MOST_CLIENTS}")
     results = Measured("serve_load")
 
     cpu.tune()
@@ -170,6 +194,7 @@ def main() -> None:
         left = [path.name for path in folder.iterdir() if str(path) not in files]
         print(f"left on the disk: {left}")
     results.write(args.json)
+    return DONE
 
 
 def measure(
@@ -178,6 +203,8 @@ def measure(
     """Sends files to a service that has been started, and prints what becomes of them."""
     assert service.stderr is not None
     url = service.stderr.readline().strip()
+    if not url.startswith("http"):
+        raise UserError(f"the service does not start: {url}")
     while httpx.get(f"{url}healthz").json()["workers"] < args.workers:
         time.sleep(0.2)
     asyncio.run(one_by_one(url, files[:1]))  # compiles for this size
@@ -188,22 +215,25 @@ def measure(
     watcher = threading.Thread(target=lambda: seen.extend(watched(service.pid, stop)))
     watcher.start()
     start = time.perf_counter()
-    ends, said = asyncio.run(all_at_once(url, files, args.clients))
-    seconds = time.perf_counter() - start
-    stop.set()
-    watcher.join()
+    try:
+        ends, said = asyncio.run(all_at_once(url, files, args.clients))
+        seconds = time.perf_counter() - start
+    finally:
+        stop.set()
+        watcher.join()
 
+    count = collections.Counter(state for state, _ in said)
+    words = collections.Counter(word for _, word in sorted(said))
+    print(f"lost: {count[LOST]}; failed: {count[FAILED]}; said: {dict(words)}")
+    if not ends:
+        raise UserError("no job was judged")
     times = [end - sent for sent, end, _ in ends]
     print(line(f"{args.clients} clients at once", times, results))
     rate = [len(ends) / seconds]
     results.add("under load", "all", "files/s", rate, unit="files/s", better="higher")
-    gaps = [b[1] - a[1] for a, b in itertools.pairwise(ends)]
-    print(
-        f"{len(ends) / seconds:.2f} files a second; from one verdict to the next "
-        f"{statistics.median(gaps):.3f} s (median)"
-    )
-    lost = args.jobs - len(ends)
-    print(f"lost: {lost}; said: { ({word: said.count(word) for word in sorted(set(said))}) }")
+    print(f"{len(ends) / seconds:.2f} files a second")
+    if gaps := [b[1] - a[1] for a, b in itertools.pairwise(ends)]:
+        print(f"from one verdict to the next {statistics.median(gaps):.3f} s (median)")
     print(f"clients differ by at most {apart(ends, args.clients)} finished files")
     tenth = max(1, len(seen) // 10)
     for name, column in zip(("service", "workers"), zip(*seen, strict=True), strict=True):
@@ -213,5 +243,10 @@ def measure(
         print(f"{name}: {first:.0f} MB at the beginning, {last:.0f} at the end, {most:.0f} at most")
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

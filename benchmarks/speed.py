@@ -32,9 +32,10 @@ import jax.numpy as jnp
 import measured
 import numpy as np
 import start_up
-from measured import Measured
+from measured import Measured, positive
 from twin import Twin, has_torch
 
+from data_builders.command_line import DONE, Parser, run
 from qad_jax import configs, cpu, models, transforms
 from qad_jax.models import depthwise
 from qad_jax.runs import placement
@@ -266,23 +267,26 @@ def waiting(name: str, dtype: str, tuples: int, rounds: int, results: Measured) 
     print(f"\n{name}, {tuples} tuples: % of the time spent waiting for data: {cell(shares)}")
 
 
-def main() -> None:
-    """Measures what was asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/speed.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     rows = ("forward", "plain", "step", "awp", "input", "startup")
     parser.add_argument("--rows", nargs="+", choices=rows, default=rows)
     parser.add_argument("--models", nargs="+", choices=tuple(SIZES), default=tuple(SIZES))
     parser.add_argument("--dtypes", nargs="+", choices=tuple(TOLERANCE), default=tuple(TOLERANCE))
-    parser.add_argument("--tuples", type=int, default=4, help="in a batch (4)")
-    parser.add_argument("--rounds", type=int, default=3, help="besides a first, not counted (3)")
-    parser.add_argument("--steps", type=int, default=1, help="in a round, timed as one (1)")
+    parser.add_argument("--tuples", type=positive, default=4, help="in a batch (4)")
+    parser.add_argument(
+        "--rounds", type=positive, default=3, help="besides a first, not counted (3)"
+    )
+    parser.add_argument("--steps", type=positive, default=1, help="in a round, timed as one (1)")
     parser.add_argument("--torch_python", default=sys.executable, help="an interpreter with torch")
     parser.add_argument("--compile", action="store_true", help="torch.compile the twin")
     parser.add_argument("--shifted", action="store_true", help="no depthwise convolution by cuDNN")
     measured.add_option(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     results = Measured("speed")
     if shutil.which(options.torch_python) is None:
         parser.error(f"--torch_python: there is no interpreter {options.torch_python}")
@@ -292,6 +296,13 @@ def main() -> None:
     cpu.tune()  # as the command does
     device = jax.devices()[0].device_kind
     print(f"{device}, {os.cpu_count()} cores, {platform.machine()}; jax {jax.__version__}")
+    with results.written(options.json):
+        measure(options, results)
+    return DONE
+
+
+def measure(options: argparse.Namespace, results: Measured) -> None:
+    """Measures the rows that were asked for."""
     if options.whats:
         twin = Twin(options.torch_python) if has_torch(options.torch_python) else None
         for name in options.models:
@@ -307,8 +318,12 @@ def main() -> None:
         for name in options.models:
             start_up.step(name, options.tuples, results)
         start_up.quickstart(results)
-    results.write(options.json)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

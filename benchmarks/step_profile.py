@@ -9,18 +9,22 @@ its end.
 
 from __future__ import annotations
 
-import argparse
 import collections
 import gzip
 import json
 import re
+import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import speed
+from measured import positive
+
+from data_builders.command_line import DONE, Parser, run
 
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (?:\(.*?\)|\S+) ([\w\-]+)\(")
@@ -54,13 +58,12 @@ def measured(folder: str) -> list[dict[str, Any]]:
     return [event for event in events if "hlo_op" in event.get("args", {}) and event["ph"] == "X"]
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/step_profile.py", description=__doc__)
     parser.add_argument("--model", choices=tuple(speed.SIZES), default="resnet50")
     parser.add_argument("--dtype", choices=tuple(speed.TOLERANCE), default="float32")
-    parser.add_argument("--tuples", type=int, default=4)
-    options = parser.parse_args()
+    parser.add_argument("--tuples", type=positive, default=4)
+    options = parser.parse_args(argv)
     speed.cpu.tune()
     ours = speed.Ours(options.model, options.dtype, options.tuples)
     step, state = ours.step_and_state(True, 0.0)
@@ -87,7 +90,13 @@ def main() -> None:
     for kind, microseconds in spent.most_common(8):
         share = f"{100 * microseconds / total:.0f} %"
         print(f"| {kind} | {count[kind]} | {microseconds / 1e6:.2f} | {share} |")
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

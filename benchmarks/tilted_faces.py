@@ -10,18 +10,21 @@ many real and fake images are called fake.
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import held_out
 import numpy as np
+import thresholds
 
-from data_builders import build
+from data_builders.command_line import DONE, Parser, run
 from data_builders.progress import Progress
 from data_builders.records import Image
 from qad_jax import cpu
 from qad_jax.detection.detector import Detector
-from qad_jax.evaluation import metrics, verdicts
+from qad_jax.evaluation import metrics
 from qad_jax.weights import model_file
 
 ANGLES = (0, 10, 20, 30, 45)
@@ -38,22 +41,18 @@ def tilted(crop: Image, degrees: float) -> Image:
     return np.asarray(turned, np.uint8)
 
 
-def main() -> None:
-    """Prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(prog="python benchmarks/tilted_faces.py", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", help="its name, as for qad-jax build")
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--model", type=Path, default=model_file.SHIPPED)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     cpu.tune()
     detector = Detector.from_pretrained(args.model)
-    described = detector.model.description.qualities
-    upper = {
-        quality: verdicts.Thresholds.from_dict(described[quality]["thresholds"]).upper
-        for quality in QUALITIES
-    }
-    source = build.builder(args.dataset, data_dir=args.data_dir).as_data_source("test")
-    labels, scores = [], {(angle, quality): list[float]() for angle in ANGLES for quality in upper}
+    bounds = thresholds.of(detector.model.description, QUALITIES)
+    dataset = held_out.opened(args.dataset, args.data_dir, qualities=QUALITIES)
+    source = dataset.as_data_source("test")
+    labels, scores = [], {(angle, quality): list[float]() for angle in ANGLES for quality in bounds}
     with Progress(len(source), "judged", unit="record") as progress:
         for index, record in enumerate(source):
             labels.append(int(record["label"]))
@@ -70,12 +69,18 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for (angle, quality), values in scores.items():
         found = np.array(values)
-        called = found > upper[quality]
+        called = found > bounds[quality].upper
         print(
             f"| {angle} | {quality} | {100 * metrics.numbers(truth, found)['auc']:.1f} "
             f"| {100 * called[truth == 0].mean():.1f} | {100 * called[truth == 1].mean():.1f} |"
         )
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

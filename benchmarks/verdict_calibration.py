@@ -9,42 +9,49 @@ the answer is inconclusive.
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from qad_jax.evaluation import calibration, compare, scores, verdicts
+import thresholds
+
+from data_builders.command_line import DONE, Parser, run
+from qad_jax.evaluation import calibration, compare, scores
 from qad_jax.evaluation.protocol import percent, span
 from qad_jax.evaluation.rates import measure
 from qad_jax.weights import model_file
 
 
-def main() -> None:
-    """Prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _job(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python benchmarks/verdict_calibration.py", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("model", type=Path, help="a model file")
     parser.add_argument("results", type=Path, help="scores.csv, or its folder, of the test split")
-    args = parser.parse_args()
-    described = model_file.describe(args.model)
-    chosen = {
-        quality: verdicts.Thresholds.from_dict(of["thresholds"])
-        for quality, of in described.qualities.items()
-    }
+    args = parser.parse_args(argv)
     clips = scores.read(compare.find(args.results, "test")).videos()
+    chosen = thresholds.of(model_file.describe(args.model), clips.qualities)
     rates = measure(clips, chosen)
     print("| quality | calibration error | real called fake, % | promised | unsure: real | fake |")
     print("|---|---|---|---|---|---|")
     for i, quality in enumerate(clips.qualities):
-        thresholds, of = chosen[quality], rates[quality]
-        scaling = thresholds.temperature, thresholds.shift
+        bounds, of = chosen[quality], rates[quality]
+        scaling = bounds.temperature, bounds.shift
         probability = calibration.scaled(clips.score[:, i], *scaling)
         error = calibration.expected_calibration_error(clips.label, probability)
         wrong = of.false_positive_rate
         print(
             f"| {quality} | {error:.3f} | {percent(wrong.value)} ({span(wrong.low, wrong.high)}) "
-            f"| {percent(thresholds.real_error)} | "
+            f"| {percent(bounds.real_error)} | "
             f"{percent(of.inconclusive_real.value)} | {percent(of.inconclusive_fake.value)} |"
         )
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -19,8 +19,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import speed
+from measured import positive
+
+from data_builders.command_line import DONE, Parser, run
+from data_builders.errors import UserError
 
 YNN, BARRIER = "--xla_cpu_experimental_ynn_fusion_type", "--xla_disable_hlo_passes"
 SETS = (
@@ -49,7 +54,7 @@ class Side:
         """Notes the time of one run.
 
         Raises:
-          RuntimeError: If the process has ended.
+          UserError: The process has ended, as of a flag that XLA does not know.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -57,7 +62,7 @@ class Side:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError("a process has ended; its error is above")
+            raise UserError("a process has ended: its error is above")
         wall, computed = map(float, answer.split())
         self.wall.append(wall)
         self.computed.append(computed)
@@ -83,22 +88,23 @@ def serve(model: str, dtype: str, tuples: int) -> None:
         print(wall, time.process_time() - begin, flush=True)
 
 
-def main() -> None:
-    """Measures what was asked for."""
-    if sys.argv[1:2] == ["--serve"]:
-        serve(sys.argv[2], sys.argv[3], int(sys.argv[4]))
-        return
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def _job(argv: Sequence[str]) -> int:
+    if argv[:1] == ["--serve"]:
+        serve(argv[1], argv[2], int(argv[3]))
+        return DONE
+    parser = Parser(
+        prog="python benchmarks/xla_flags.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     rows = ("forward", "plain", "step", "awp")
     parser.add_argument("--set", action="append", dest="sets", help="of flags; once for each")
     parser.add_argument("--rows", nargs="+", choices=rows, default=("step",))
     parser.add_argument("--models", nargs="+", choices=tuple(speed.SIZES), default=("resnet50",))
     parser.add_argument("--dtype", choices=tuple(speed.TOLERANCE), default="float32")
-    parser.add_argument("--tuples", type=int, default=4, help="of 3 images, in a batch (4)")
-    parser.add_argument("--rounds", type=int, default=9, help="besides a first, not counted (9)")
-    options = parser.parse_args()
+    parser.add_argument("--tuples", type=positive, default=4, help="of 3 images, in a batch (4)")
+    parser.add_argument("--rounds", type=positive, default=9, help="after a first, not counted (9)")
+    options = parser.parse_args(argv)
     sets = options.sets or SETS
     version = importlib.metadata.version("jaxlib")
     for model in options.models:
@@ -128,7 +134,13 @@ def main() -> None:
             sys.stdout.flush()
         for side in sides:
             side.close()
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run(_job, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
