@@ -52,7 +52,7 @@ def ends(pid):
     return False
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc on this system")
 def test_steps_are_run_once_and_failures_once_more(session, monkeypatch, tmp_path):
     steps = fakes(session, tmp_path)
     monkeypatch.setattr(session, "steps", lambda: steps)
