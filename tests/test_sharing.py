@@ -210,12 +210,23 @@ def test_a_name_of_a_quality_that_no_file_should_have():
     parquet.check(("raw", "../c23"))
 
 
-def test_an_import_waits_while_another_process_makes_the_dataset(opened, exported, tmp_path):
+def wait_for_another(job, capsys, deed):
+    """Waits until a job says that it waits."""
+    told = ""
+    while f"another process {deed}; this one waits" not in told:
+        assert not job.done()
+        time.sleep(0.01)
+        told += capsys.readouterr().err
+
+
+def test_an_import_waits_while_another_process_makes_the_dataset(
+    opened, exported, tmp_path, capsys
+):
     target = tmp_path / Path(opened.data_dir).relative_to(opened.data_dir_root)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         with alone(target.with_name(f".{target.name}.lock")):
             second = pool.submit(importing.restore, exported / "webdataset", tmp_path)
-            time.sleep(0.2)
+            wait_for_another(second, capsys, "builds or imports it")
             assert os.listdir(target.parent) == [f".{target.name}.lock"]
             shutil.copytree(opened.data_dir, target)
         with pytest.raises(UserError, match="is there already"):
@@ -248,14 +259,11 @@ def test_an_export_that_was_stopped_goes_on(opened, exported, tmp_path, monkeypa
 
 
 def test_a_second_export_waits_for_the_first(opened, exported, tmp_path, capsys):
-    out, told = tmp_path / "out", ""
+    out = tmp_path / "out"
     with concurrent.futures.ThreadPoolExecutor() as pool:
         with alone(tmp_path / ".out.lock"):
             second = pool.submit(exporting.export, opened, "parquet", out)
-            while "another process exports to it; this one waits" not in told:
-                assert not second.done()
-                time.sleep(0.01)
-                told += capsys.readouterr().err
+            wait_for_another(second, capsys, "exports to it")
             assert os.listdir(tmp_path) == [".out.lock"]
             shutil.copytree(exported / "webdataset", out)
         with pytest.raises(UserError, match="is there already"):
