@@ -35,7 +35,7 @@ def fakes(module, tmp_path):
         module.Step("works", ("sh", "-c", f"echo works | tee -a {log}"), 20),
         module.Step("measures", (module.PYTHON, "-c", WRITES, module.JSON), 20),
         module.Step("fails", ("sh", "-c", f"echo fails >> {log}; echo why >&2; exit 7"), 20),
-        module.Step("hangs", ("sh", "-c", hangs), 2),
+        module.Step("hangs", ("sh", "-c", hangs), 1),
     ]
 
 
