@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import tarfile
-import time
 import types
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from data_builders.digest import digest
 from data_builders.errors import UserError
 from data_builders.files import alone
 from data_builders.sharing import exporting, importing, parquet, webdataset
-from tests.commands import call
+from tests.commands import call, until_told
 
 FORMATS = ("webdataset", "parquet")
 QUALITIES = ("raw", "c23", "c40")
@@ -210,15 +209,6 @@ def test_a_name_of_a_quality_that_no_file_should_have():
     parquet.check(("raw", "../c23"))
 
 
-def wait_for_another(job, capsys, deed):
-    """Waits until a job says that it waits."""
-    told = ""
-    while f"another process {deed}; this one waits" not in told:
-        assert not job.done()
-        time.sleep(0.01)
-        told += capsys.readouterr().err
-
-
 def test_an_import_waits_while_another_process_makes_the_dataset(
     opened, exported, tmp_path, capsys
 ):
@@ -226,7 +216,7 @@ def test_an_import_waits_while_another_process_makes_the_dataset(
     with concurrent.futures.ThreadPoolExecutor() as pool:
         with alone(target.with_name(f".{target.name}.lock")):
             second = pool.submit(importing.restore, exported / "webdataset", tmp_path)
-            wait_for_another(second, capsys, "builds or imports it")
+            until_told(second, capsys, "another process builds or imports it; this one waits")
             assert os.listdir(target.parent) == [f".{target.name}.lock"]
             shutil.copytree(opened.data_dir, target)
         with pytest.raises(UserError, match="is there already"):
@@ -263,7 +253,7 @@ def test_a_second_export_waits_for_the_first(opened, exported, tmp_path, capsys)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         with alone(tmp_path / ".out.lock"):
             second = pool.submit(exporting.export, opened, "parquet", out)
-            wait_for_another(second, capsys, "exports to it")
+            until_told(second, capsys, "another process exports to it; this one waits")
             assert os.listdir(tmp_path) == [".out.lock"]
             shutil.copytree(exported / "webdataset", out)
         with pytest.raises(UserError, match="is there already"):
