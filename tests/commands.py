@@ -6,8 +6,10 @@ import contextlib
 import io
 import subprocess
 import sys
+import time
 from collections.abc import Callable
-from typing import NamedTuple
+from concurrent.futures import Future
+from typing import Any, NamedTuple
 
 from qad_jax import main
 from tests.conftest import ROOT
@@ -28,6 +30,15 @@ def call(*arguments: object, main: Callable[[list[str]], int] = main.main) -> Re
         except SystemExit as stop:  # --help
             status = int(stop.code or 0)
     return Result(status, out.getvalue(), err.getvalue())
+
+
+def until_told(job: Future[Any], capsys: Any, line: str) -> None:
+    """Waits until a job that goes on in another thread has said something."""
+    told = ""
+    while line not in told:
+        assert not job.done()
+        time.sleep(0.01)
+        told += capsys.readouterr().err
 
 
 def loaded(*modules: str) -> set[str]:

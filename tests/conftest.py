@@ -39,6 +39,30 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 gc.set_threshold(100_000, 50, 100)
 
 
+#: How a reason to skip ends where the machine itself lacks something. Packages and programs are
+#: installed on all machines of CI.
+OF_THE_MACHINE = ("on this system", "in this processor")
+
+
+def failed_in_ci(report):
+    """Fails what is skipped on the machines of CI, where nobody would see that it is not tested."""
+    if os.environ.get("CI") and report.skipped:
+        *_, reason = report.longrepr
+        if not reason.endswith(OF_THE_MACHINE):
+            report.outcome, report.longrepr = "failed", f"must not be skipped in CI: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    return failed_in_ci((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    return failed_in_ci((yield))  # of a module that is skipped as a whole
+
+
 @pytest.fixture(scope="session")
 def manifest(tmp_path_factory):
     """A data.json of 40 / 12 / 14 tuples at three qualities, PNG and JPEG, of different sizes."""
@@ -77,10 +101,7 @@ def dataset(manifest, data_dir):
 
 @pytest.fixture(scope="module")
 def chromium():
-    """A browser; of a module, as its event loop is in the way.
-
-    Where there is none, a test is skipped; but not on the machines of CI, which have one.
-    """
+    """A browser; of a module, as its event loop is in the way."""
     from data_builders.errors import UserError
     from tests.browser import browser
 
@@ -88,8 +109,6 @@ def chromium():
         try:
             opened = stack.enter_context(browser())
         except UserError as error:
-            if os.environ.get("CI"):
-                raise
             pytest.skip(str(error))
         yield opened
 

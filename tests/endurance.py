@@ -1,4 +1,4 @@
-"""A thousand steps through the real loop, on data in memory; prints what it saw of each.
+"""Hundreds of steps through the real loop, on data in memory; prints what it saw of each.
 
 Run by test_endurance.py in a process of its own: what is measured belongs to the process.
 """
@@ -49,7 +49,7 @@ def main(workdir):
     config.image_size = SIZE
     config.qualities = ("raw", "c40")
     config.batch_size = 8
-    config.num_steps = 1000  # of 100 to an epoch
+    config.num_steps = 800  # of 100 to an epoch
     config.head_only_epochs = 1
     config.awp.warmup_epochs = 2
     config.hsic.warmup_epochs = 1

@@ -33,13 +33,13 @@ def rows(workdir: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != "tuples_per_second"} for row in found]
 
 
-def wait(process: Popen[Any], reached: Callable[[], Any], pause: float = 0.0005) -> None:
+def wait(process: Popen[Any], reached: Callable[[], Any]) -> None:
     """Until something is there, which the process must live to see."""
     end = time.monotonic() + DEADLINE_S
     while not reached():
         assert process.poll() is None, f"it ended, {process.poll()}, before it was stopped"
         assert time.monotonic() < end, "it does not get on"
-        time.sleep(pause)
+        time.sleep(0.0005)
 
 
 def saved(workdir: Path) -> tuple[dict[str, Any], dict[str, Any]]:

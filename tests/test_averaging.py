@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import types
 
 import numpy as np
@@ -31,13 +32,21 @@ def noisy(seed):
     }
 
 
-@pytest.fixture
-def runs(tmp_path):
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
     """Two runs without a training; the first has the record of one."""
+    folder = tmp_path_factory.mktemp("converted")
     for name, seed in (("first", 1), ("second", 2)):
-        path = saved(tmp_path, file=f"{name}.safetensors", **noisy(seed))
-        assert command.main([str(path), "--out", str(tmp_path / name), "--name=resnet_tiny"]) == 0
-    (tmp_path / "first/run.json").write_text(json.dumps(RECORD))
+        path = saved(folder, file=f"{name}.safetensors", **noisy(seed))
+        assert command.main([str(path), "--out", str(folder / name), "--name=resnet_tiny"]) == 0
+    (folder / "first/run.json").write_text(json.dumps(RECORD))
+    return folder
+
+
+@pytest.fixture
+def runs(converted, tmp_path):
+    """Copies of the two, which a test may change."""
+    shutil.copytree(converted, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

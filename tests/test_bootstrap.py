@@ -81,17 +81,20 @@ def test_95_percent_are_covered_where_frames_are_clustered():
     labels = np.repeat(np.arange(people) % 2, frames)
     person = np.repeat(np.arange(people), frames)
     rng = np.random.default_rng(3)
-    held = {"identity": 0, "frame": 0}
+    held = {"identity": [], "frame": []}
     for trial in range(trials):
         scores = labels + rng.normal(size=people)[person] + rng.normal(size=len(labels))
-        for kind, clusters in (("identity", person), ("frame", np.arange(len(labels)))):
+        drawn_from = {"identity": person}
+        if trial % 4 == 0:  # takes longer, and is farther from what it should be
+            drawn_from["frame"] = np.arange(len(labels))
+        for kind, clusters in drawn_from.items():
             drawn = bootstrap.bootstrap(
                 labels, scores[:, None], clusters, replicates=200, seed=trial
             )
             low, high = bootstrap.interval(drawn["auc"][:, 0])
-            held[kind] += low <= population_auc <= high
-    assert 0.93 <= held["identity"] / trials <= 0.97
-    assert held["frame"] / trials < 0.7  # the naive bootstrap is far too sure
+            held[kind].append(low <= population_auc <= high)
+    assert 0.93 <= np.mean(held["identity"]) <= 0.97
+    assert np.mean(held["frame"]) < 0.7  # the naive bootstrap is far too sure
 
 
 def test_one_long_name_does_not_make_all_of_them_long():
@@ -114,10 +117,10 @@ def test_one_long_name_does_not_make_all_of_them_long():
 def test_many_scores_take_little_memory(tmp_path):
     """From the file to the numbers, in a process of its own, whose peak of memory is the work's.
 
-    A million take four times the seconds and 0.45 GiB. What takes a hundred times as long, such as
+    A million take eight times the seconds and 0.45 GiB. What takes a hundred times as long, such as
     each pair for itself, fails by its time.
     """
-    n, path = 256_000, tmp_path / "scores.csv"
+    n, path = 128_000, tmp_path / "scores.csv"
     noise = np.random.default_rng(0).normal(size=n)
     with path.open("w") as file:
         file.write("method,video,identity,frame,quality,label,score\n")
@@ -145,6 +148,6 @@ def test_many_scores_take_little_memory(tmp_path):
         timeout=1800,
     )
     gib, frames, videos, high = map(float, done.stdout.split())
-    assert gib < 0.5  # a number for each score and draw would take 2
+    assert gib < 0.5  # a number for each score and draw would take 1
     assert (frames, videos) == (n, n / 32)
     assert scipy.stats.norm.cdf(1 / np.sqrt(2)) == pytest.approx(high, abs=0.01)

@@ -1,11 +1,11 @@
 """What may happen to a build: it is stopped, starts twice, or finds a folder that it cannot use."""
 
+import concurrent.futures
 import dataclasses
 import itertools
 import json
 import os
 import shutil
-import threading
 import types
 
 import cv2
@@ -24,6 +24,7 @@ from data_builders.video_builder import VideoDatasetBuilder
 from qad_jax import configs
 from qad_jax.training import datasets
 from tests import trees
+from tests.commands import until_told
 from tests.faces import write_manifest
 
 
@@ -167,15 +168,13 @@ def test_what_a_killed_build_was_writing_is_removed(opened):
 def test_a_second_build_waits_for_the_first_and_opens_what_that_made(opened, whole, capsys):
     first, second = opened(), opened()
     place = first.data_path
-    with alone(place.with_name(f".{place.name}.lock")):
-        waiting = threading.Thread(target=build.prepare, args=[second])
-        waiting.start()
-        waiting.join(0.3)
-        assert waiting.is_alive()
-        assert os.listdir(place.parent) == [f".{place.name}.lock"]
-        shutil.copytree(whole.data_dir, place)
-    waiting.join()
-    assert f"{place}: another process builds it; this one waits" in capsys.readouterr().err
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        with alone(place.with_name(f".{place.name}.lock")):
+            waiting = pool.submit(build.prepare, second)
+            until_told(waiting, capsys, f"{place}: another process builds it; this one waits")
+            assert os.listdir(place.parent) == [f".{place.name}.lock"]
+            shutil.copytree(whole.data_dir, place)
+        waiting.result()
     assert second.info.splits["train"].num_examples == 4
     assert second.info.metadata["digest"] == whole.info.metadata["digest"]
     assert os.listdir(place.parent) == [place.name]

@@ -145,7 +145,7 @@ def test_barriers_hold_in_a_tuned_process():
     assert run(code.format("")) == ["False"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
+@pytest.mark.skipif(sys.platform != "linux", reason="no glibc on this system")
 def test_memory_once_freed_is_not_fetched_from_the_kernel_again():
     code = (
         "{}\nimport resource, numpy as np\n"

@@ -380,7 +380,7 @@ def test_files_without_a_face_or_without_an_image(detector, tmp_path):
     (tmp_path / "text.mp4").write_text("not a video")
     (tmp_path / "empty.jpg").touch()
     for name, reason in (
-        ("cut.mp4", "cut.mp4"),
+        ("cut.mp4", "it is damaged or not complete"),
         ("text.mp4", "is no video"),
         ("empty.jpg", "is empty"),
         ("gone.png", "cannot be read"),

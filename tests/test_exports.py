@@ -244,10 +244,13 @@ def test_the_code_of_the_page_gives_what_the_detector_gives(detector, monkeypatc
     result = convert("detector.safetensors", "--export", f"detector{shape[0]}.stablehlo")
     assert result.status == 0, result.err
     defined: dict = {}
+    compared = 0
     for text in code:  # each goes on from the one before
         exec(text.replace("detector.stablehlo", f"detector{shape[0]}.stablehlo"), defined)
         if "def score" in text:
             np.testing.assert_allclose(defined.pop("score")([crop]), expected, rtol=0, atol=1e-5)
+            compared += 1
+    assert compared == 2
     assert defined["about"]["name"] == "blue"
 
 

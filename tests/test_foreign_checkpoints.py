@@ -59,7 +59,8 @@ def test_one_logit_is_a_head_of_two(tmp_path, form):
     np.testing.assert_array_equal(head["kernel"][:, 1], ONE_LOGIT["fc.weight"][0])
     np.testing.assert_array_equal(head["bias"], [0, 0.25])
     images = fixture("resnet_tiny")["images_odd"].astype(np.float32) / 64 - 2
-    output = models.create("resnet_tiny").apply(imported.variables, images, train=False)
+    model = models.create("resnet_tiny")
+    output = jax.jit(lambda given: model.apply(given, images, train=False))(imported.variables)
     z = output.features[4] @ ONE_LOGIT["fc.weight"][0] + 0.25
     np.testing.assert_allclose(jax.nn.softmax(output.logits)[:, 1], jax.nn.sigmoid(z), rtol=1e-5)
 

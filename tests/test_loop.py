@@ -93,9 +93,9 @@ def test_restored_variables_fit_the_model(run):
     assert set(variables) == {"params", "batch_stats"}
     assert config.model.name == "resnet_least"
     assert config.qualities == ("raw", "c23", "c40")
-    output = models.create(config.model.name).apply(
-        variables, np.zeros((2, 32, 32, 3), np.float32), train=False
-    )
+    model = models.create(config.model.name)
+    images = np.zeros((2, 32, 32, 3), np.float32)
+    output = jax.jit(lambda given: model.apply(given, images, train=False))(variables)
     assert np.isfinite(output.logits).all()
     again, _ = checkpoints.restore_for_evaluation(workdir / "checkpoints", STEPS)
     jax.tree.map(np.testing.assert_array_equal, variables, again)

@@ -1,5 +1,6 @@
 """The backbones against torch's own, and what the rest of the project relies on."""
 
+import functools
 import math
 import pathlib
 import re
@@ -70,14 +71,13 @@ def assert_close(actual, expected, what, tolerance=2e-5):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale, err_msg=what)
 
 
-def shapes(name, size=64, **kwargs):
-    """Shapes of the variables, of the model and of its output, without running anything."""
-    model = create(name, **kwargs)
-    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
-    init = lambda images: model.init(jax.random.key(0), images, train=False)  # noqa: E731
-    variables = jax.eval_shape(init, images)
-    apply = lambda variables, images: model.apply(variables, images, train=False)  # noqa: E731
-    return variables, jax.eval_shape(apply, variables, images)
+@functools.cache
+def shapes(name, num_classes=2, dtype=jnp.float32):
+    """Shapes of the variables of a model and of its output, without running anything."""
+    init = functools.partial(create(name, num_classes, dtype=dtype).init_with_output, train=False)
+    images = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
+    output, variables = jax.eval_shape(init, jax.random.key(0), images)
+    return variables, output
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_number_of_parameters_is_that_of_torch(name, count):
     ],
 )
 def test_six_features(name, expected):
-    _, output = shapes(name, size=224, num_classes=3)
+    _, output = shapes(name, num_classes=3)
     *maps, pooled, logits = output.features
     assert [m.shape for m in maps] == [(2, side, side, width) for side, width in expected]
     assert pooled.shape == (2, 2048 if name == "resnet50" else 1280)
@@ -117,11 +117,11 @@ def test_six_features(name, expected):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_head_is_called_fc(name):
-    variables, output = shapes(name, num_classes=5)
+    variables, output = shapes(name, num_classes=3)
     assert set(variables) == {"params", "batch_stats"}
     assert len(output.features) == 6
-    assert variables["params"]["fc"]["kernel"].shape == (output.features[4].shape[-1], 5)
-    assert variables["params"]["fc"]["bias"].shape == (5,)
+    assert variables["params"]["fc"]["kernel"].shape == (output.features[4].shape[-1], 3)
+    assert variables["params"]["fc"]["bias"].shape == (3,)
 
 
 def test_unknown_name_suggests_the_nearest():

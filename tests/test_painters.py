@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from functools import partial
 
 import cv2
 import flax.linen as nn
@@ -83,9 +84,10 @@ def test_the_code_is_as_small_as_the_halvings_say():
     for halvings in (3, 4):
         kind = painter.Kind(64, 8, "nearest", "edges", halvings)
         model = painter.network(kind)
-        square = np.zeros((1, 64, 64, 3), np.float32)
-        params = model.init(jax.random.key(1), square)
-        _, state = model.apply(params, square, capture_intermediates=True)
+        square = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+        params = jax.eval_shape(model.init, jax.random.key(1), square)
+        apply = partial(model.apply, capture_intermediates=True)
+        _, state = jax.eval_shape(apply, params, square)
         codes = [one for one in jax.tree.leaves(state) if one.shape[-1] == 8]
         assert [one.shape for one in codes] == [(1, 64 >> halvings, 64 >> halvings, 8)]
 

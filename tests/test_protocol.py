@@ -292,7 +292,12 @@ def test_where_no_quality_is_named_none_is_told(tmp_path):
             "method,video,frame,label,score,quality\na,b,0,1,1,raw\na,b,1,1,1,c40\n",
             "a/b frame 0 has no score at c40",
         ),
-        ('method,video,frame,label,score\n"a\x00', "cannot read the scores|5"),
+        ('method,video,frame,label,score\n"a\x00', "row 2: 1 values, the header has 5"),
+        pytest.param(
+            f"method,video,frame,label,score\n{'a' * 200_000}\n",
+            "cannot read the scores: field larger than field limit",
+            id="long",
+        ),
     ],
 )
 def test_mistakes_in_a_file_of_scores_name_the_row(tmp_path, text, message):

@@ -231,7 +231,7 @@ def test_families_and_variants_are_chosen(photographs, tmp_path):
     assert dataset.recipe.describe()["families"] == ["eyes", "swap"]
     for wrong, message in (
         ({"families": ["eye"]}, "did you mean 'eyes'"),
-        ({"variants": 0}, "1"),
+        ({"variants": 0}, "--variants: is 0, must be at least 1"),
         ({"face_source": faces_of_clips.Whole()}, "--faces: dataset 'self_blended' has no such"),
     ):
         with pytest.raises(UserError, match=message):

@@ -23,7 +23,7 @@ from qad_jax.detection.server.settings import Settings
 from tests import fuzz_inputs, tiny_detector, trees
 from tests.commands import call
 from tests.conftest import ROOT
-from tests.serving import until
+from tests.serving import until, wait
 from tests.test_detection import film, filmed
 from tests.test_hostile_files import with_numbers
 
@@ -152,7 +152,7 @@ class Page(html.parser.HTMLParser):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("cut.mp4", "cut.mp4"),
+        ("cut.mp4", "it is damaged or not complete"),
         ("bomb.mp4", "claims an index of 1,000,000,000 frames"),
     ],
 )
@@ -198,10 +198,10 @@ def test_limits_and_numbers(client, made):
     line = 'qad_jax_jobs_total{{verdict="error"}} {}.0'
     before = next((n for n in range(9) if line.format(n) in client.get("/metrics").text), 0)
     until(client, send(client, made / "cut.mp4")["id"], "done")
+    wait(lambda: line.format(before + 1) in client.get("/metrics").text)  # after it is done
     numbers = client.get("/metrics")
     assert numbers.headers["content-type"].startswith("text/plain")
     assert "qad_jax_workers 1.0" in numbers.text
-    assert line.format(before + 1) in numbers.text
     assert "cut" not in numbers.text
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import tarfile
-import time
 import types
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from data_builders.digest import digest
 from data_builders.errors import UserError
 from data_builders.files import alone
 from data_builders.sharing import exporting, importing, parquet, webdataset
-from tests.commands import call
+from tests.commands import call, until_told
 
 FORMATS = ("webdataset", "parquet")
 QUALITIES = ("raw", "c23", "c40")
@@ -210,12 +209,14 @@ def test_a_name_of_a_quality_that_no_file_should_have():
     parquet.check(("raw", "../c23"))
 
 
-def test_an_import_waits_while_another_process_makes_the_dataset(opened, exported, tmp_path):
+def test_an_import_waits_while_another_process_makes_the_dataset(
+    opened, exported, tmp_path, capsys
+):
     target = tmp_path / Path(opened.data_dir).relative_to(opened.data_dir_root)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         with alone(target.with_name(f".{target.name}.lock")):
             second = pool.submit(importing.restore, exported / "webdataset", tmp_path)
-            time.sleep(0.2)
+            until_told(second, capsys, "another process builds or imports it; this one waits")
             assert os.listdir(target.parent) == [f".{target.name}.lock"]
             shutil.copytree(opened.data_dir, target)
         with pytest.raises(UserError, match="is there already"):
@@ -248,14 +249,11 @@ def test_an_export_that_was_stopped_goes_on(opened, exported, tmp_path, monkeypa
 
 
 def test_a_second_export_waits_for_the_first(opened, exported, tmp_path, capsys):
-    out, told = tmp_path / "out", ""
+    out = tmp_path / "out"
     with concurrent.futures.ThreadPoolExecutor() as pool:
         with alone(tmp_path / ".out.lock"):
             second = pool.submit(exporting.export, opened, "parquet", out)
-            while "another process exports to it; this one waits" not in told:
-                assert not second.done()
-                time.sleep(0.01)
-                told += capsys.readouterr().err
+            until_told(second, capsys, "another process exports to it; this one waits")
             assert os.listdir(tmp_path) == [".out.lock"]
             shutil.copytree(exported / "webdataset", out)
         with pytest.raises(UserError, match="is there already"):

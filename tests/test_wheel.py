@@ -9,6 +9,7 @@ import zipfile
 
 import pytest
 
+import qad_jax
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.checkout
@@ -53,7 +54,7 @@ def installed(wheel, tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     found = {path.name for path in site.iterdir()} - {"libraries.pth", "__pycache__"}
-    assert found == {"qad_jax", "data_builders", "qad_jax-0.1.0.dist-info"}
+    assert found == {"qad_jax", "data_builders", f"qad_jax-{qad_jax.__version__}.dist-info"}
     return environment / "bin"
 
 
