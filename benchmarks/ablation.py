@@ -15,7 +15,6 @@ Under an hour on two CPU cores. Killed, it goes on where it was. Leaves in the f
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import time
@@ -25,6 +24,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
+import pictures
 from absl import logging
 
 from data_builders import build
@@ -201,9 +201,7 @@ def draw(rows: dict[str, list[dict[str, Any]]], path: Path) -> None:
         panel.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(rows)), list(rows))
     panels[0].invert_yaxis()
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=100)
-    write_whole(path, content.getvalue())
+    pictures.write(figure, path, dpi=100)
 
 
 def _job(argv: Sequence[str]) -> int:

@@ -21,7 +21,6 @@ others, without data and without a run:
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import shutil
 import sys
@@ -32,6 +31,7 @@ from typing import Any
 
 import ml_collections
 import numpy as np
+import pictures
 import ranks
 from absl import logging
 from detector_rows import (
@@ -274,9 +274,7 @@ def draw(found: Mapping[tuple[str, str], Mapping[str, Cell]], path: Path) -> Non
     panels[0][0].set_yticks(range(len(rows)), rows)
     panels[0][0].invert_yaxis()
     figure.supxlabel(f"difference of the AUC from '{BASE}', percentage points")
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=90)
-    write_whole(path, content.getvalue())
+    pictures.write(figure, path, dpi=90)
 
 
 def _job(argv: Sequence[str]) -> int:
