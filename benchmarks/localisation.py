@@ -27,6 +27,7 @@ from data_builders.progress import Progress
 from qad_jax import models
 from qad_jax.detection.marks import MARKED, Marks
 from qad_jax.evaluation import metrics
+from qad_jax.evaluation.protocol import percent
 from qad_jax.models.localiser import LOCALISER
 from qad_jax.runs import checkpoints
 from qad_jax.training import localisation
@@ -97,7 +98,7 @@ def _job(argv: Sequence[str]) -> int:
         shares_of = (right, found, false)
         stored[quality] = dataclasses.asdict(Marks(*(round(share, 4) for share in shares_of)))
         cells = " | ".join(f"{share:.1%}" for share in shares_of)
-        print(f"| {quality} | {cells} | {100 * area:.1f} |")
+        print(f"| {quality} | {cells} | {percent(area)} |")
     print(json.dumps(stored, allow_nan=False))
     return DONE
 

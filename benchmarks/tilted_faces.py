@@ -25,6 +25,7 @@ from data_builders.records import Image
 from qad_jax import cpu
 from qad_jax.detection.detector import Detector
 from qad_jax.evaluation import metrics
+from qad_jax.evaluation.protocol import percent
 from qad_jax.weights import model_file
 
 ANGLES = (0, 10, 20, 30, 45)
@@ -71,7 +72,7 @@ def _job(argv: Sequence[str]) -> int:
         found = np.array(values)
         called = found > bounds[quality].upper
         print(
-            f"| {angle} | {quality} | {100 * metrics.numbers(truth, found)['auc']:.1f} "
+            f"| {angle} | {quality} | {percent(metrics.numbers(truth, found)['auc'])} "
             f"| {100 * called[truth == 0].mean():.1f} | {100 * called[truth == 1].mean():.1f} |"
         )
     return DONE
